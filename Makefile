@@ -1,0 +1,45 @@
+# Sync-R1: `make demo` and `make test` set everything up by themselves.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= python3
+VENV ?= .venv
+# One thread per test process is faster than processes that fight over the cores.
+JOBS ?= 2
+# What to install PyTorch from is your choice: pip's own configuration, or TORCH="torch==2.13.0 --index-url <the index for your device>".
+TORCH ?= torch==2.13.0
+PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check
+STAMP := $(VENV)/.stamp-setup
+
+.PHONY: help setup demo test lint format clean
+
+help:  ## Show this help
+	@echo "Sync-R1: one model that understands and draws your things"; echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## Create .venv and install the package with its development tools
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) $(TORCH) -c constraints.txt
+	$(PIP) -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: $(STAMP)  ## Train on the embedded world, without GPU or download; writes runs/demo/report.html
+	$(VENV)/bin/sync-r1 demo
+
+test: $(STAMP)  ## Run all tests
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS)
+
+lint: $(STAMP)  ## Check style (ruff) and types (mypy)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(STAMP)  ## Apply ruff's fixes and formatting
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean:  ## Remove build products and caches; keeps .venv and runs/
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find sync_r1 tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,106 @@
+"""What an evaluation found: one scored item per prompt, and the file it is kept in."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+UNDERSTANDING = ("rec", "vqa", "qa", "rea", "dense_rea")
+GENERATION = ("pure_gen", "dense_gen", "rea_gen", "dense_rea_gen")
+TASKS = UNDERSTANDING + GENERATION
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredItem:
+    """One evaluated prompt. `image` is the picture asked about (understanding) or the first one drawn (generation)."""
+
+    task: str
+    id: str
+    prompt: str
+    input: str  # what the model read, or the words it drew
+    prediction: str  # what the model wrote
+    truth: str
+    score: float | None  # in [0, 1]; None: could not be scored, excluded from every mean
+    metrics: dict[str, float] = field(default_factory=dict)  # everything that was measured, the score's own metric included
+    image: str | None = None  # relative to the folder of the result file
+    seed: int | None = None
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What makes two items the same question."""
+        return self.task, self.id, self.prompt, self.truth, self.seed
+
+
+def strata(items: Iterable[ScoredItem]) -> dict[str, list[ScoredItem]]:
+    """Items of one task in the parts that count equally: yes and no for recognition (the published weight), else a single part."""
+    parts: dict[str, list[ScoredItem]] = {}
+    for item in items:
+        side = ("no_recall" if item.truth.strip().lower().startswith("no") else "recall") if item.task == "rec" else "all"
+        parts.setdefault(side, []).append(item)
+    return parts
+
+
+def mean(values: Iterable[float]) -> float:
+    numbers = list(values)
+    return sum(numbers) / len(numbers)
+
+
+@dataclass(kw_only=True)
+class EvalResult:
+    """Everything measured in one phase."""
+
+    items: list[ScoredItem]
+    metrics: dict[str, str]  # task → name of the metric that is its score
+    judge: str = ""
+    seed: int = 3407
+    concept: str = ""
+    protocol: dict[str, Any] = field(default_factory=dict)  # how predictions were made
+    notes: list[str] = field(default_factory=list)  # such as prompts that were cut
+
+    @property
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        """Per task: mean (None when nothing could be scored), n scored, unscored, metric, and the means of all metrics."""
+        names = [task for task in TASKS if any(item.task == task for item in self.items)]
+        return {task: self._task([item for item in self.items if item.task == task]) for task in names}
+
+    def _task(self, items: list[ScoredItem]) -> dict[str, Any]:
+        scored = [item for item in items if item.score is not None]
+        sides = {side: mean(item.score or 0.0 for item in part) for side, part in strata(scored).items()}
+        measured = list(dict.fromkeys(name for item in items for name in item.metrics))
+        return {
+            "mean": mean(sides.values()) if sides else None,
+            "n": len(scored),
+            "unscored": len(items) - len(scored),
+            "metric": self.metrics.get(items[0].task, ""),
+            **{name: mean(item.metrics[name] for item in items if name in item.metrics) for name in measured},
+            **({} if "all" in sides else sides),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        items = [{**vars(item)} for item in self.items]
+        facts = {"concept": self.concept, "judge": self.judge, "seed": self.seed, "protocol": self.protocol, "notes": self.notes}
+        return {**facts, "metrics": self.metrics, "tasks": self.tasks, "items": items}
+
+    def write(self, path: Path | str) -> Path:
+        """Write JSON; the file appears under its name only when complete."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.tmp")
+        partial.write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        os.replace(partial, path)
+        return path
+
+    @staticmethod
+    def read(path: Path | str) -> EvalResult:
+        """Read what `write` wrote. ValueError when it is missing or something else."""
+        path = Path(path)
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            known = {name: values[name] for name in ("metrics", "judge", "seed", "concept", "protocol", "notes")}
+            return EvalResult(items=[ScoredItem(**item) for item in values["items"]], **known)
+        except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is no result of an evaluation ({error!r}); write one with `sync-r1 evaluate`") from error

@@ -1,0 +1,118 @@
+"""`sync-r1 concept …`: personal things on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="List, show and add personal concepts.")
+
+DataRoot = Annotated[Path, typer.Option("--data", envvar="SYNC_R1_DATA", help="Folder that holds concept/train/<name>/.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("list")
+def list_all(data: DataRoot = Path("data"), as_json: AsJson = False) -> None:
+    """List the concepts of a data folder.
+
+    Example: sync-r1 concept list --data data
+    """
+    from sync_r1.data import list_concepts, load_concept
+
+    rows = [summary(load_concept(data, name, allow_empty_facts=True, verify=False)) for name in list_concepts(data)]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    if not rows:
+        typer.echo(f"no concepts in {data} yet; add one with: sync-r1 concept add --help")
+        return
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*(title.replace("_", " ") for title in rows[0]), box=SIMPLE)
+    for row in rows:
+        table.add_row(*(Text(str(value)) for value in row.values()))
+    Console().print(table)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="Name of the concept, for example bo.")],
+    data: DataRoot = Path("data"),
+    as_json: AsJson = False,
+) -> None:
+    """Show what is known about one concept, after checking all of its files.
+
+    Example: sync-r1 concept show bo --data data
+    """
+    from sync_r1.data import load_concept
+
+    concept = load_concept(data, name)
+    details = {
+        **summary(concept),
+        "info": concept.info,
+        "facts": concept.facts,
+        "training_prompts": [concept.conditions.implicit[index] for index in concept.rl_indices],
+        "test_prompts": [concept.conditions.implicit[index] for index in concept.test_indices],
+        "train_images": [str(path) for path in concept.train_images],
+        "test_images": [str(path) for path in concept.test_images],
+    }
+    if as_json:
+        typer.echo(json.dumps(details, indent=2, ensure_ascii=False))
+        return
+    for key, value in details.items():
+        title = key.replace("_", " ")
+        if isinstance(value, list):
+            typer.echo(f"{title}:")
+            for line in value:
+                typer.echo(f"  - {line}")
+        else:
+            typer.echo(f"{title}: {value}")
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="A short name: letters, digits, _ and -. Prompts mention it as <name>.")],
+    pictures: Annotated[Path, typer.Option(help="Folder with its pictures (png or jpg); 5 to 10 are good.")],
+    class_noun: Annotated[str, typer.Option("--class", help='What kind of thing it is: "dog", "woman", "mug".')],
+    info: Annotated[str, typer.Option(help='What it looks like, in one line: "a small grey terrier with a folded ear".')],
+    fact: Annotated[list[str], typer.Option(help='A private fact, for example "it has a green raincoat". Repeat for more.')],
+    data: DataRoot = Path("data"),
+    category: Annotated[str | None, typer.Option(help="person, animal or object; guessed from --class when not given.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a concept of this name.")] = False,
+) -> None:
+    """Add your own concept: pictures, what it is, what it looks like and private facts.
+
+    Nothing is written unless all of it is right.
+
+    Example: sync-r1 concept add bo --pictures photos/bo --class dog --info "a small grey terrier" --fact "bo has a green raincoat."
+    """
+    from sync_r1.data import add_concept_folder
+
+    added = add_concept_folder(data, name, pictures, class_noun, info, fact, category=category, overwrite=overwrite)  # type: ignore[arg-type]
+    for note in added.notes:
+        typer.echo(f"note: {note}")
+    concept = added.concept
+    typer.echo(
+        f"added <{name}> ({concept.class_noun}, {concept.category}) to {data}: {len(concept.train_images)} pictures for training, "
+        f"{len(concept.test_images)} for testing, {len(concept.facts)} facts, {len(concept.rl_indices)} training prompts"
+    )
+    typer.echo(f"see it with: sync-r1 concept show {name} --data {data}")
+
+
+def summary(concept: Any) -> dict[str, Any]:
+    """One line about a concept."""
+    return {
+        "name": concept.name,
+        "class": concept.class_noun,
+        "category": concept.category,
+        "pictures": len(concept.train_images) + len(concept.test_images),
+        "facts_known": len(concept.facts),
+        "questions": len(concept.items),
+        "prompts": len(concept.conditions.implicit),
+    }

@@ -1,0 +1,84 @@
+"""`sync-r1 world …`: the embedded pixel world."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="The embedded world: look at it, export it, pretrain its weights.")
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="Folder to write, in the UniCTokens / UnifyBench++ layout.")],
+    concepts: Annotated[list[str] | None, typer.Option("--concept", help="Only this concept; may be repeated. Default: all twenty.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace concepts that are already there.")] = False,
+) -> None:
+    """Write the world's concepts as an ordinary data folder.
+
+    Example: sync-r1 world export data/world --concept bo
+    """
+    from sync_r1.world.export import export_world
+
+    names = export_world(folder, concepts, overwrite=overwrite)
+    typer.echo(f"wrote {len(names)} concepts to {folder}: {', '.join(names)}")
+
+
+@app.command()
+def show(
+    picture: Annotated[Path, typer.Argument(help="PNG to write.")] = Path("world.png"),
+    seed: Annotated[int, typer.Option(min=0, help="Which random things.")] = 0,
+) -> None:
+    """Draw a sheet of random things, one column per kind.
+
+    Example: sync-r1 world show world.png
+    """
+    import numpy as np
+    from PIL import Image
+
+    from sync_r1.world.render import ATTRIBUTES, random_thing, render
+
+    rng = np.random.default_rng(seed)
+    rows = [np.concatenate([render(random_thing(rng, kind=kind)) for kind in ATTRIBUTES["kind"]], axis=1) for _ in range(6)]
+    sheet = Image.fromarray(np.concatenate(rows))
+    sheet.resize((sheet.width * 4, sheet.height * 4), Image.Resampling.NEAREST).save(picture)
+    typer.echo(f"wrote {picture}")
+
+
+@app.command()
+def pretrain(
+    work: Annotated[Path, typer.Option(help="Training state; a stopped run continues from it.")] = Path("runs/pretrain"),
+    out: Annotated[Path, typer.Option(help="Where the weights go.")] = Path("runs/pretrain/assets"),
+    steps: Annotated[int | None, typer.Option(min=1, help="Cut every stage to this many steps, to try the recipe out.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: PyTorch's choice.")] = None,
+) -> None:
+    """Train the world's weights from random numbers: tokenizer, readers, CLIP, unified model. Hours on two CPU cores, resumable.
+
+    Example: sync-r1 world pretrain --steps 20
+    """
+    import torch
+
+    from sync_r1.world.pretrain.recipe import Recipe
+    from sync_r1.world.pretrain.recipe import pretrain as run
+
+    if threads:
+        torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    recipe = Recipe() if steps is None else Recipe().shortened(steps)
+    card = run(recipe, work, out)
+    typer.echo(json.dumps(card["measured"], indent=2))
+    typer.echo(f"weights and model card in {out}")
+
+
+@app.command()
+def card() -> None:
+    """Print the model card of the shipped weights."""
+    from sync_r1.world.assets import ASSETS
+
+    path = ASSETS / "MODEL_CARD.md"
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; reinstall the package or run `sync-r1 world pretrain`")
+    typer.echo(path.read_text(encoding="utf-8"))

@@ -1,0 +1,272 @@
+"""One configuration: keyword-only dataclasses, a line of documentation per field, checked before any weight is loaded.
+
+Precedence: defaults < recipe < YAML file < dotted overrides (`rl.num_generations=12`). Names follow TRL where the meaning is the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from sync_r1.options import check_ranges, describe, fail, merge, option
+from sync_r1.types import Sampling
+
+Weight = float | dict[str, float]
+CATEGORIES = ("person", "animal", "object")
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class ModelConfig:
+    """Which model, and how a concept's tokens are added to it."""
+
+    path: str = option("world", "folder with config.json and weights, or 'world' for the model shipped with the package")
+    num_tokens: int = option(4, "soft tokens <token_0>… added per concept, besides its name", ge=0)
+    init: Literal["class-noun"] = option("class-noun", "what a new concept's soft tokens start as")
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class DataConfig:
+    """Where the concepts are."""
+
+    root: str = option("world", "concept store in the UniCTokens layout, or 'world' for the embedded one")
+    concepts: list[str] = dataclasses.field(
+        default_factory=list, metadata={"doc": "names of the concepts to learn; empty takes every concept in the store"}
+    )
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class RewardConfig:
+    """A reward function of your own."""
+
+    function: str = option("", "dotted path, e.g. my_rewards.sharpness, of a function in TRL's reward shape")
+    part: Literal["text", "image"] = option("image", "the half of the trajectory that it judges")
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class RLConfig:
+    """Sync-GRPO and Dynamic Group Scaling."""
+
+    optimise: Literal["both", "text", "image"] = option("both", "halves that receive gradients; 'text' draws no images at all")
+    credit: Literal["shared", "routed"] = option("routed", "shared: one advantage for both halves; routed: each half its own")
+    look_fraction: float = option(0.5, "share of 'look' prompts (photo and question); the rest are 'reason' prompts", ge=0, le=1)
+
+    max_steps: int = option(60, "optimizer updates", ge=1)
+    prompts_per_step: int = option(2, "groups per step on each process", ge=1)
+    num_generations: int = option(8, "G, trajectories per prompt", ge=2)
+    images_per_text: int = option(1, "M, images drawn from each text (a tree: prompt, texts, images)", ge=1)
+    num_iterations: int = option(1, "updates per rollout; the clip only matters above 1", ge=1)
+
+    learning_rate: float = option(5e-5, "for the transformer body; 0 freezes it", ge=0)
+    concept_learning_rate: float = option(1e-2, "for the concept's rows of embedding and head; 0 freezes them", ge=0)
+    lr_scheduler_type: Literal["constant", "constant_with_warmup", "linear", "cosine"] = option(
+        "constant_with_warmup", "learning rate schedule"
+    )
+    warmup_steps: int = option(0, "updates over which the learning rate rises", ge=0)
+    weight_decay: float = option(0.0, "AdamW decay of the body; concept rows are never decayed", ge=0)
+    adam_beta1: float = option(0.9, "AdamW first moment", ge=0, le=1)
+    adam_beta2: float = option(0.99, "AdamW second moment", ge=0, le=1)
+    max_grad_norm: float = option(1.0, "gradient norm limit; 0 is no limit", ge=0)
+    sequences_per_backward: int = option(256, "replayed sequences (trajectory × timestep) per backward: bounds memory", ge=1)
+
+    beta: float = option(0.0, "weight of KL(policy ‖ start); above 0 keeps the start weights in memory", ge=0)
+    epsilon: float = option(0.2, "lower clip of the ratio (and upper, unless epsilon_high is set)", gt=0)
+    epsilon_high: float | None = option(None, "upper clip of the ratio; larger than epsilon keeps exploration alive", gt=0)
+    loss_type: Literal["grpo", "bnpo", "dr_grpo"] = option("dr_grpo", "mean per trajectory, per token, or over a constant length")
+    importance_sampling_level: Literal["token", "sequence"] = option(
+        "token", "ratio per token, or per text and per set of image tokens committed at one step"
+    )
+    scale_rewards: Literal["none", "group", "batch"] = option("none", "divide advantages by the std of the group or batch")
+    text_loss_weight: float = option(1.0, "λ of the understanding half", ge=0)
+    image_loss_weight: float = option(1.0, "λ of the generation half", ge=0)
+    entropy_coef: float = option(0.0, "entropy bonus on the text tokens", ge=0)
+    train_timesteps: int | None = option(None, "K of the T decoding steps replayed per update, weighted T/K; empty is all", ge=1)
+    max_skipped_steps: int = option(3, "unscored or non-finite steps in a row that are skipped before the run stops", ge=0)
+
+    temperature: float = option(1.0, "of text and image tokens, in rollout and replay", gt=0)
+    top_k: int | None = option(None, "of text and image tokens, in rollout and replay; empty is off", ge=1)
+    max_completion_length: int = option(24, "text tokens at most, end token included", ge=1)
+    generation_timesteps: int = option(8, "T, MaskGIT steps per image", ge=1)
+    guidance_scale: float = option(0.0, "w in (1+w)·cond − w·uncond; 0 is off and costs half", ge=0)
+    choice_temperature: float = option(1.0, "noise on which proposals are committed first", ge=0)
+
+    reward_weights: dict[str, Weight] = dataclasses.field(
+        default_factory=lambda: {"rewrite": 0.5, "answer": 0.5, "identity": 0.3, "alignment": 0.2},
+        metadata={"doc": "weight per reward: a number, or one number per category (person, animal, object)"},
+    )
+    custom_rewards: dict[str, RewardConfig] = dataclasses.field(
+        default_factory=dict, metadata={"doc": "functions of your own that reward_weights may name"}
+    )
+
+    dgs_enabled: bool = option(False, "Dynamic Group Scaling: preview candidates early, finish only the promising ones")
+    dgs_candidate_factor: float = option(2.0, "c_max: at most ⌈c_max·G⌉ candidates per prompt", ge=1)
+    dgs_preview_step: int = option(3, "k, decoding steps before the preview", ge=1)
+    dgs_threshold: float | None = option(None, "first τ; empty takes it from the first previews", ge=0, le=1)
+    dgs_target_acceptance: float = option(0.5, "ρ, share of candidates that should pass", gt=0, le=1)
+    dgs_rate: float = option(0.05, "η, how fast τ follows the acceptance", ge=0)
+    dgs_image_weight: float = option(0.65, "a: preview score = a·identity + (1−a)·alignment", ge=0, le=1)
+
+    def sampling(self) -> Sampling:
+        """The one sampling object that generation and replay share."""
+        return Sampling(
+            temperature=self.temperature,
+            top_k=self.top_k,
+            guidance_scale=self.guidance_scale,
+            max_completion_length=self.max_completion_length,
+            generation_timesteps=self.generation_timesteps,
+            choice_temperature=self.choice_temperature,
+        )
+
+    def replayed_timesteps(self) -> int:
+        """K, with "all" resolved."""
+        return self.train_timesteps or self.generation_timesteps
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class EvalConfig:
+    """UnifyBench++."""
+
+    tasks: list[str] = dataclasses.field(default_factory=list, metadata={"doc": "tasks to run; empty is all nine"})
+    max_items: int | None = option(None, "items per task and concept at most; empty is all", ge=1)
+    images_per_prompt: int = option(1, "images drawn per prompt", ge=1)
+    generation_timesteps: int = option(8, "MaskGIT steps per image", ge=1)
+    guidance_scale: float = option(0.0, "guidance of the drawings", ge=0)
+    temperature: float = option(1.0, "temperature of the drawings; answers are greedy", gt=0)
+    max_completion_length: int = option(48, "tokens per answer at most", ge=1)
+    batch_size: int = option(16, "items per batch", ge=1)
+    seed: int = option(3407, "base seed; every item derives its own", ge=0)
+    judge_url: str = option("", "OpenAI-compatible endpoint of a remote judge; empty uses the local one")
+    judge_model: str = option("", "model name at that endpoint")
+    judge_key_env: str = option("OPENAI_API_KEY", "environment variable that holds the key; keys never go in files")
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class RunConfig:
+    """Where results go and on what the run computes."""
+
+    name: str = option("run", "folder of this run inside output_dir")
+    output_dir: str = option("runs", "folder of all runs")
+    seed: int = option(0, "all sampling derives from (seed, step, index)", ge=0)
+    device: Literal["auto", "cpu", "cuda"] = option("auto", "where to compute; auto prefers cuda")
+    precision: Literal["fp32", "bf16"] = option("fp32", "bf16 is autocast; log-probabilities stay fp32")
+    save_steps: int = option(20, "updates between checkpoints; the last step is always saved", ge=1)
+    save_total_limit: int = option(2, "checkpoints kept", ge=1)
+    log_completions: bool = option(True, "write trajectories and pictures")
+    completions_steps: int = option(5, "steps between written trajectories", ge=1)
+    completions_images: int = option(24, "pictures per written step at most", ge=0)
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.output_dir) / self.name
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class Config:
+    """Everything a run depends on; `config.yaml` in the run folder is this, resolved."""
+
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    rl: RLConfig = dataclasses.field(default_factory=RLConfig)
+    eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
+    run: RunConfig = dataclasses.field(default_factory=RunConfig)
+
+    def validate(self) -> Config:
+        """Check every range, then what fields demand of each other. Raises ValueError: value seen, limit, fix."""
+        check_ranges(self, "")
+        _check_relations(self.rl, self.run)
+        return self
+
+
+def _check_relations(rl: RLConfig, run: RunConfig) -> None:
+    steps, updates = rl.generation_timesteps, rl.num_iterations
+    limit = f"it must be at most rl.generation_timesteps = {steps}"
+    if rl.replayed_timesteps() > steps:
+        fail("rl.train_timesteps", rl.train_timesteps, limit, "lower it or leave it empty")
+    if rl.dgs_enabled and rl.dgs_preview_step >= steps:
+        limit = f"it must be below rl.generation_timesteps = {steps}"
+        fail("rl.dgs_preview_step", rl.dgs_preview_step, limit, f"set it to {max(steps // 3, 1)}")
+    if rl.dgs_enabled and rl.optimise == "text":
+        fail("rl.dgs_enabled", True, "previews need images, but rl.optimise=text draws none", "set rl.dgs_enabled=false")
+    if rl.epsilon_high is not None and rl.epsilon_high < rl.epsilon:
+        fail("rl.epsilon_high", rl.epsilon_high, f"it must be at least rl.epsilon = {rl.epsilon}", "raise it or leave it empty")
+    if rl.learning_rate == 0 and rl.concept_learning_rate == 0:
+        fail("rl.learning_rate", 0.0, "with rl.concept_learning_rate = 0 nothing would train", "raise one of the two")
+    for name, value in (("run.save_steps", run.save_steps), ("rl.max_steps", rl.max_steps)):
+        if value % updates:
+            limit = f"it must be a multiple of rl.num_iterations = {updates}"
+            fail(name, value, limit, f"set {name} to {math.ceil(value / updates) * updates}")
+    if rl.warmup_steps > rl.max_steps:
+        fail("rl.warmup_steps", rl.warmup_steps, f"it must be at most rl.max_steps = {rl.max_steps}", "lower it")
+    _check_rewards(rl)
+
+
+def _check_rewards(rl: RLConfig) -> None:
+    if not rl.reward_weights:
+        fail("rl.reward_weights", {}, "at least one reward is needed", "for example rl.reward_weights.identity=1.0")
+    for name, weight in rl.reward_weights.items():
+        for category, value in weight.items() if isinstance(weight, dict) else [("", weight)]:
+            where = f"rl.reward_weights.{name}" + (f".{category}" if category else "")
+            if category and category not in CATEGORIES:
+                fail(where, value, f"{category!r} is no category", f"use {', '.join(CATEGORIES)}")
+            if not (math.isfinite(value) and value >= 0):
+                fail(where, value, "a weight must be at least 0", "let the function return a lower score instead")
+    for name, custom in rl.custom_rewards.items():
+        if "." not in custom.function:
+            fail(f"rl.custom_rewards.{name}.function", custom.function, "it must be a dotted path", "for example my_rewards.sharpness")
+
+
+def _names() -> list[str]:
+    return [name for name, *_ in describe(Config())]
+
+
+def _override(config: Config, text: str) -> None:
+    path, equals, raw = text.partition("=")
+    keys = path.strip().split(".")
+    if not equals or len(keys) < 2:
+        raise ValueError(f"override {text!r} is not section.option=value; for example rl.num_generations=12")
+    try:
+        tree: Any = yaml.safe_load(raw)
+    except yaml.YAMLError as error:
+        raise ValueError(f"override {text!r} has a value that is not YAML; quote it") from error
+    for key in reversed(keys):
+        tree = {key: tree}
+    current = getattr(getattr(config, keys[0], None), keys[1], None)
+    if isinstance(current, dict) and len(keys) > 2:
+        plain = dataclasses.asdict(config)[keys[0]][keys[1]]
+        tree = {keys[0]: {keys[1]: _deep(plain, tree[keys[0]][keys[1]])}}  # one entry changes, the others stay
+    merge(config, tree, known=_names())
+
+
+def _deep(old: Any, new: Any) -> Any:
+    if not (isinstance(old, Mapping) and isinstance(new, Mapping)):
+        return new
+    return {**old, **{key: _deep(old.get(key), value) for key, value in new.items()}}
+
+
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = (), *, base: Config | None = None) -> Config:
+    """Base (defaults or a recipe) < YAML file < overrides, validated.
+
+    Raises:
+        ValueError: an unknown option (with near matches) or a value outside its range (value, limit, fix).
+        FileNotFoundError: `path` does not exist.
+    """
+    config = base if base is not None else Config()
+    if path is not None:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        if not isinstance(values, Mapping):
+            raise ValueError(
+                f"{path} holds {type(values).__name__}; it must be a mapping of {', '.join(f.name for f in dataclasses.fields(config))}"
+            )
+        merge(config, values, known=_names())
+    for text in overrides:
+        _override(config, text)
+    return config.validate()
+
+
+def save_config(config: Config, path: str | Path) -> None:
+    """Write the resolved configuration; `load_config` of the file gives it back."""
+    Path(path).write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")

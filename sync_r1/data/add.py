@@ -1,0 +1,155 @@
+"""Your photos and facts → a complete concept in the layout, ready to train and to test on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sync_r1.data.category import CATEGORIES, Category, category_of
+from sync_r1.data.concepts import QA, Concept, Conditions, TestItem, load_concept, random_images
+from sync_r1.data.layout import Layout, validate_name
+from sync_r1.data.phrases import drawing_pairs, info_sentence, with_placeholder
+from sync_r1.data.pictures import PICTURE_TYPES, is_picture_name, natural_key, verify_images
+from sync_r1.data.write import write_concept
+
+_OTHER_PICTURES = (".heic", ".heif", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".svg", ".raw", ".dng", ".jfif")
+_SCENES = ("", " at home", " outdoors")
+_DENSE_SCENES = ("in a sunny garden, soft light, green leaves behind", "on a wooden floor, window light, plain wall behind")
+
+
+@dataclass(frozen=True)
+class AddedConcept:
+    """What was written, and what was changed or left out on the way."""
+
+    concept: Concept
+    notes: list[str]
+
+
+def add_concept_folder(
+    root: Path | str,
+    name: str,
+    pictures: Path | str,
+    class_noun: str,
+    info: str,
+    facts: Sequence[str],
+    category: Category | None = None,
+    test_fraction: float = 0.2,
+    overwrite: bool = False,
+) -> AddedConcept:
+    """Write the pictures of a folder, one visual sentence and the private facts as concept `name` below `root`.
+
+    `class_noun`: "dog", "woman", "mug". `info`: "a small grey terrier with a folded ear". Facts without `<name>` get it (see notes).
+    A fixed share of the pictures (at least one, evenly spread) is kept for testing. Nothing appears below `root` unless all of it is right.
+    Raises ValueError naming the value, what is allowed and the fix.
+    """
+    validate_name(name)
+    _check_new(Path(root), name, overwrite)
+    noun, sentence = _filled("class_noun", class_noun), _filled("info", info)
+    if isinstance(facts, str) or not facts:
+        raise ValueError(f"facts is {facts!r}; give a list of at least one private fact, for example '<{name}> has a green raincoat.'")
+    if category is not None and category not in CATEGORIES:
+        raise ValueError(f"category is {category!r}; allowed are {', '.join(CATEGORIES)}")
+    if not 0 < test_fraction < 1:
+        raise ValueError(f"test_fraction is {test_fraction}; it must lie between 0 and 1")
+    notes: list[str] = []
+    sources = _usable_pictures(Path(pictures), notes)
+    train, test = _split(sources, test_fraction)
+    kind: Category = category or category_of(noun)
+    told = [_told(with_placeholder(_filled(f"facts[{i}]", fact), name), fact, notes) for i, fact in enumerate(facts)]
+    described = _told(info_sentence(sentence, name), sentence, notes)
+    layout = Layout(Path(root))
+    train_paths = [layout.train(name) / f"{i}{path.suffix.lower()}" for i, path in enumerate(train)]
+    test_paths = [layout.test(name) / f"{i}{path.suffix.lower()}" for i, path in enumerate(test)]
+    pairs = drawing_pairs(told, name, kind)
+    concept = Concept(
+        name=name,
+        class_noun=noun,
+        category=kind,
+        info=described,
+        facts=told,
+        conversation_type="human" if kind == "person" else kind,
+        generation_type="object" if kind == "object" else "live_subject",
+        num_testing_info=len(pairs),
+        train_images=train_paths,
+        test_images=test_paths,
+        conversations={path.name: [QA(f"What does <{name}> look like?", described)] for path in train_paths},
+        items=_recognition_items(Path(root), name, test_paths, notes),
+        conditions=_conditions(pairs, name, noun),
+    )
+    write_concept(root, concept, dict(zip([*train_paths, *test_paths], [*train, *test])), overwrite=overwrite)
+    return AddedConcept(load_concept(root, name), notes)
+
+
+def _check_new(root: Path, name: str, overwrite: bool) -> None:
+    """No other concept may carry the name, not even in other letter case: some file systems hold only one of the two."""
+    folder = Layout(root).train(name).parent
+    present = [p.name for p in folder.iterdir() if p.is_dir()] if folder.is_dir() else []
+    clash = next((other for other in present if other.casefold() == name.casefold() and other != name), None)
+    if clash or (name in present and not overwrite):
+        raise ValueError(f"concept name {name!r} is taken by {clash or name!r} in {folder}; choose another name or overwrite it")
+
+
+def _filled(field: str, value: str) -> str:
+    text = " ".join(value.split()) if isinstance(value, str) else ""
+    if not text:
+        raise ValueError(f"{field} is {value!r}; it must be text that is not empty")
+    return text
+
+
+def _told(new: str, given: str, notes: list[str]) -> str:
+    if new != " ".join(given.split()):
+        notes.append(f"changed {given!r} to {new!r}")
+    return new
+
+
+def _usable_pictures(folder: Path, notes: list[str]) -> list[Path]:
+    """Readable pictures of the folder without exact copies; ValueError for picture types we cannot read, notes for what was left out."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; pictures must be a folder of {', '.join(PICTURE_TYPES)} files")
+    kept: dict[str, Path] = {}
+    for path in sorted((p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")), key=natural_key):
+        if path.suffix.lower() in _OTHER_PICTURES:
+            raise ValueError(f"{path}: file type {path.suffix!r} is not supported; convert it to {', '.join(PICTURE_TYPES)}, or remove it")
+        if not is_picture_name(path):
+            notes.append(f"left out {path.name}: no picture")
+            continue
+        verify_images([path])
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if digest in kept:
+            notes.append(f"left out {path.name}: the same picture as {kept[digest].name}")
+        else:
+            kept[digest] = path
+    if len(kept) < 2:
+        raise ValueError(f"{folder}: {len(kept)} different pictures; at least 2 are needed (train, test), 5 to 10 are good")
+    return list(kept.values())
+
+
+def _split(paths: Sequence[Path], test_fraction: float) -> tuple[list[Path], list[Path]]:
+    """Every so many-th picture is for testing: neighbours in a folder often come from one moment, so a tail would be a biased choice."""
+    count = min(len(paths) - 1, max(1, round(len(paths) * test_fraction)))
+    chosen = {int((i + 0.5) * len(paths) / count) for i in range(count)}
+    return [p for i, p in enumerate(paths) if i not in chosen], [p for i, p in enumerate(paths) if i in chosen]
+
+
+def _conditions(pairs: Sequence[tuple[str, str]], name: str, noun: str) -> Conditions:
+    """Scene by scene all facts, so the last scene (the test prompts) covers every fact in a setting that training has not seen."""
+    article = "an" if noun[0].lower() in "aeiou" else "a"
+    scenes = [(implicit + scene, explicit + scene) for scene in _SCENES for implicit, explicit in pairs]
+    dense = [(f"{implicit}, {scene}", f"{explicit}, {scene}") for implicit, explicit in pairs for scene in _DENSE_SCENES]
+    return Conditions(
+        dense=[f"A photo of <{name}>, {article} {noun}, {scene}." for scene in _DENSE_SCENES],
+        implicit=[f"{implicit}." for implicit, _ in scenes],
+        explicit=[f"{explicit}." for _, explicit in scenes],
+        dense_implicit=[f"{implicit}." for implicit, _ in dense],
+        dense_explicit=[f"{explicit}." for _, explicit in dense],
+    )
+
+
+def _recognition_items(root: Path, name: str, test_paths: Sequence[Path], notes: list[str]) -> list[TestItem]:
+    question = f"Is <{name}> in this picture?"
+    negatives = random_images(root)[: len(test_paths)]
+    if not negatives:
+        notes.append("no pictures in random_images: recognition is tested on pictures that show the concept only")
+    return [TestItem("rec", path, question, "Yes.") for path in test_paths] + [TestItem("rec", path, question, "No.") for path in negatives]

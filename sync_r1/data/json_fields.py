@@ -1,0 +1,98 @@
+"""Reading JSON files that other people wrote: every error names the file, the field, the value seen and what is allowed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+_MISSING = object()
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises ValueError naming file, and line and column of a mistake."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such file") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}") from error
+    except (UnicodeDecodeError, OSError) as error:
+        raise ValueError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+
+
+class Fields:
+    """A JSON object from `path`; `where` says which part of the file it is."""
+
+    def __init__(self, path: Path, data: Any, where: str = "") -> None:
+        self.path, self.where = path, where
+        if not isinstance(data, dict):
+            raise ValueError(f"{self.place}: must be a JSON object, not {_kind(data)}")
+        self.data: dict[str, Any] = data
+
+    @property
+    def place(self) -> str:
+        return f"{self.path}: {self.where}" if self.where else str(self.path)
+
+    def _wrong(self, key: str, value: Any, allowed: str) -> ValueError:
+        seen = "is missing" if value is _MISSING else f"is {_short(value)}"
+        return ValueError(f"{self.place}: field {key!r} {seen}; it must be {allowed}")
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """Non-empty text, stripped; an absent or null field gives `default` when there is one."""
+        value = self.data.get(key, _MISSING)
+        if default is not None and (value is _MISSING or value is None):
+            return default
+        if not isinstance(value, str) or (not value.strip() and default is None):
+            raise self._wrong(key, value, "non-empty text")
+        return value.strip()
+
+    def one_of(self, key: str, allowed: Sequence[str], default: str | None = None) -> str:
+        """Text that is one of `allowed`."""
+        value = self.text(key, default)
+        if value not in allowed:
+            raise self._wrong(key, value, f"one of {', '.join(allowed)}")
+        return value
+
+    def count(self, key: str) -> int:
+        """A whole number from 0 on, as a number or as digits."""
+        value = self.data.get(key, _MISSING)
+        if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
+            return int(value.strip())
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise self._wrong(key, value, "a whole number from 0 on, or its digits as text")
+        return value
+
+    def strings(self, key: str, *, allow_empty: bool = False, allow_bare: bool = False) -> list[str]:
+        """A list of non-empty texts; with `allow_bare` one text stands for a list of one."""
+        value = self.data.get(key, _MISSING)
+        if allow_empty and (value is _MISSING or value is None) and allow_bare:
+            return []
+        if allow_bare and isinstance(value, str) and value.strip():
+            return [value.strip()]
+        if not isinstance(value, list):
+            raise self._wrong(key, value, "a list of texts")
+        for number, entry in enumerate(value):
+            if not isinstance(entry, str) or not entry.strip():
+                raise self._wrong(f"{key}[{number}]", entry, "non-empty text")
+        if not value and not allow_empty:
+            raise self._wrong(key, value, "a list of at least one text")
+        return [entry.strip() for entry in value]
+
+    def objects(self, key: str) -> list[Fields]:
+        """A list of JSON objects."""
+        value = self.data.get(key, _MISSING)
+        if not isinstance(value, list):
+            raise self._wrong(key, value, "a list of objects")
+        return [Fields(self.path, entry, f"{self.where + ', ' if self.where else ''}{key}[{i}]") for i, entry in enumerate(value)]
+
+
+def _kind(value: Any) -> str:
+    names = {list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number", type(None): "null"}
+    return names.get(type(value), "an object")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

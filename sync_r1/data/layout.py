@@ -1,0 +1,81 @@
+"""Where the files of the UniCTokens / UnifyBench++ layout lie below a data root."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things lie below a data root."""
+
+    root: Path
+
+    @property
+    def random_images(self) -> Path:
+        return self.root / "random_images"
+
+    @property
+    def black_image(self) -> Path:
+        return self.root / "black_512x512.png"
+
+    @property
+    def train_images(self) -> Path:
+        return self.root / "concept" / "train" / "train_images.json"
+
+    @property
+    def concepts_list(self) -> Path:
+        return self.root / "concepts_list.json"
+
+    def train(self, name: str) -> Path:
+        return self.root / "concept" / "train" / name
+
+    def test(self, name: str) -> Path:
+        return self.root / "concept" / "test" / name
+
+    def info(self, name: str) -> Path:
+        return self.train(name) / "info.json"
+
+    def conversations(self, name: str) -> Path:
+        return self.train(name) / "conversations.json"
+
+    def conditions(self, name: str) -> Path:
+        return self.test(name) / "t2i_conditions.json"
+
+    def items(self, name: str) -> Path:
+        return self.root / "test_data" / f"{name}.json"
+
+
+def validate_name(name: str) -> str:
+    """A concept's name is also a folder name and a token: letters, digits, _ and -, at most 40, starting with a letter or digit."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", name):
+        raise ValueError(
+            f"concept name {name!r} is not allowed: use letters, digits, _ and - only, at most 40, starting with a letter or digit"
+        )
+    if re.fullmatch(r"token_[0-9]+", name):
+        raise ValueError(f"concept name {name!r} is taken: <token_0>, <token_1> … are the soft tokens of a concept; choose another name")
+    return name
+
+
+def resolve_image(root: Path, stored: str, where: str, second_root: Path | None = None) -> Path:
+    """Find a picture whose stored path was written on another machine.
+
+    Tried in order: below `root` after each `unictokens_data/`, `concept/`, `random_images/` of the path or as the black image; the same
+    below `second_root`; then as it is, relative to `root` or absolute. Raises ValueError that begins with `where`.
+    """
+    parts = [part for part in stored.replace("\\", "/").split("/") if part]
+    after = [parts[i + 1 :] for i, part in enumerate(parts) if part == "unictokens_data"]
+    after += [parts[i:] for i, part in enumerate(parts) if part in ("concept", "random_images")]
+    if parts and parts[-1] == Layout(root).black_image.name:
+        after.append(parts[-1:])
+    roots = [root] if second_root is None else [root, second_root]
+    candidates = [base.joinpath(*rest) for base in roots for rest in after if rest and ".." not in rest]
+    for candidate in [*candidates, root / stored]:
+        if candidate.is_file():
+            return candidate
+    raise ValueError(
+        f"{where} is {stored!r}, which is not below {root}; stored paths must hold unictokens_data/, concept/ or random_images/, "
+        "or name the black image"
+    )

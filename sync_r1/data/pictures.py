@@ -1,0 +1,89 @@
+"""Opening pictures that a user supplied: every limit is checked before pixels are decoded, and every error names the file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+PICTURE_TYPES = (".png", ".jpg", ".jpeg", ".webp")
+MIN_SIDE = 16  # px
+MAX_MEGAPIXELS = 50
+_DECODERS = ("PNG", "JPEG", "WEBP")
+
+
+def natural_key(path: Path | str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key under which `2.png` comes before `10.png`."""
+    name = path if isinstance(path, str) else path.name
+    parts = re.findall(r"[0-9]+|[^0-9]+", name)
+    return (*((0, int(p), "") if "0" <= p[0] <= "9" else (1, 0, p) for p in parts), (0, -1, name))
+
+
+def is_picture_name(path: Path) -> bool:
+    """Whether the file name ends in an allowed type; hidden files never count."""
+    return path.suffix.lower() in PICTURE_TYPES and not path.name.startswith(".")
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """Pictures directly in `folder`, naturally sorted; an absent folder has none."""
+    if not folder.is_dir():
+        return []
+    return sorted((p for p in folder.iterdir() if p.is_file() and is_picture_name(p)), key=natural_key)
+
+
+def load_image(path: Path | str) -> Image.Image:
+    """Decode a picture as RGB: upright (EXIF), transparency over white, 16-bit greys scaled. Raises ValueError naming the file."""
+    path = Path(path)
+    image = _decode(path)
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, (255, 255, 255, 255)), layer)
+    return image.convert("RGB")
+
+
+def verify_images(paths: Iterable[Path]) -> None:
+    """Decode each picture once. ValueError names the first that is missing, truncated, too small, too large or of another type.
+
+    A file that passed is not read again while its size and modification time stay the same.
+    """
+    for path in paths:
+        if not path.is_file():
+            raise ValueError(f"{path}: no such picture")
+        stat = path.stat()
+        _verify(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=65536)
+def _verify(path: Path, _modified: int, _size: int) -> None:
+    _decode(path)
+
+
+def _decode(path: Path) -> Image.Image:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such picture")
+    if path.suffix.lower() not in PICTURE_TYPES:
+        raise ValueError(f"{path}: file type {path.suffix or 'without ending'!r} is not supported; allowed are {', '.join(PICTURE_TYPES)}")
+    try:
+        with Image.open(path, formats=_DECODERS) as image:
+            _check_size(path, *image.size)
+            image.load()
+            return image.copy()
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path}: larger than the limit of {MAX_MEGAPIXELS} megapixels; make it smaller") from error
+    except Image.UnidentifiedImageError as error:
+        raise ValueError(f"{path}: not a PNG, JPEG or WebP picture; convert it to one of {', '.join(PICTURE_TYPES)}") from error
+    except (OSError, SyntaxError, EOFError) as error:  # what Pillow's decoders raise on damaged files
+        raise ValueError(f"{path}: unreadable or truncated picture ({error}); export it again") from error
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    if min(width, height) < MIN_SIDE:
+        raise ValueError(f"{path}: {width}x{height} px is too small; the shorter side must be at least {MIN_SIDE} px")
+    if width * height > MAX_MEGAPIXELS * 1_000_000:
+        raise ValueError(f"{path}: {width}x{height} px is {width * height / 1e6:.0f} megapixels; the limit is {MAX_MEGAPIXELS} megapixels")

@@ -1,0 +1,60 @@
+"""The exact words the model reads, and the one rule that turns what it wrote into what it draws.
+
+Understanding prompts follow UnifyBench++ §2.2: `USER: ` + name and info lines + query + ` ASSISTANT:`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+PromptKind = Literal["reason", "look"]
+
+
+class Described(Protocol):
+    """What the prompts need to know of a concept."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def info(self) -> str: ...
+    @property
+    def facts(self) -> list[str]: ...
+
+
+def placeholder(name: str) -> str:
+    """`bo` → `<bo>`: how prompts and answers mention a concept."""
+    return f"<{name}>"
+
+
+def text_prefix(concept: Described) -> str:
+    """The TP lines: the bare name and the one-line description."""
+    return f"name: {concept.name}\ninfo: {concept.info}"
+
+
+def understanding_prompt(concept: Described, question: str) -> str:
+    """Context of a question about a photo or about the concept."""
+    return f"USER: {text_prefix(concept)}\n{question} ASSISTANT:"
+
+
+def rewrite_prompt(concept: Described, prompt: str) -> str:
+    """Context in which the model spells out an implicit drawing prompt from the private facts."""
+    return f"USER: {text_prefix(concept)}\nfacts: {' '.join(concept.facts)}\nrewrite: {prompt} ASSISTANT:"
+
+
+def drawing_prompt(name: str, text: str, tokens: Sequence[str]) -> str:
+    """Put the concept's soft tokens before its placeholder (UniCTokens §3: `TOKS <c>`); text without the placeholder stays as it is."""
+    mark = placeholder(name)
+    return text.replace(mark, "".join(tokens) + mark)
+
+
+def compose(kind: PromptKind, name: str, prompt: str, completion: str) -> str:
+    """What to draw after reading `prompt` and writing `completion` (design §5.2): a fixed rule, no other model involved.
+
+    reason: the rewrite itself. look: a photo of the concept with the answer appended. An empty text falls back to the plain photo.
+    """
+    written = " ".join(completion.split()).rstrip(".")
+    if kind == "reason":
+        return written or prompt
+    photo = f"a photo of {placeholder(name)}"
+    return f"{photo}, {written}" if written else photo

@@ -1,0 +1,184 @@
+"""The writer of the UniCTokens / UnifyBench++ layout, exact inverse of the reader in `concepts.py`.
+
+Files are staged in a hidden folder, read back and compared before anything appears; the training folder, which makes a concept count as
+present, is moved in last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from sync_r1.data.concepts import CONDITION_KEYS, Concept, Conditions, TestItem, read_layout, soft_problems
+from sync_r1.data.json_fields import Fields, read_json
+from sync_r1.data.layout import Layout, validate_name
+from sync_r1.data.pictures import PICTURE_TYPES, is_picture_name, verify_images
+
+Picture = Image.Image | Path  # pixels in memory, or a file to copy
+ARCHIVE_NAME = "unictokens_data"  # what other readers of the layout look for in stored paths
+
+
+def write_root(root: Path | str, random_images: Sequence[Picture] = ()) -> None:
+    """Write what a data root has beside its concepts, unless it is there: the two lists, template.json, the black image, easy negatives.
+
+    `random_images` become random_images/0.png …; given ones replace files of the same number.
+    """
+    layout = Layout(Path(root))
+    layout.random_images.mkdir(parents=True, exist_ok=True)
+    layout.train_images.parent.mkdir(parents=True, exist_ok=True)
+    for path, empty in ((layout.concepts_list, []), (layout.train_images, {}), (layout.root / "template.json", {})):
+        if not path.exists():
+            _write_json(path, empty)
+    if not layout.black_image.exists():
+        Image.new("RGB", (512, 512)).save(layout.black_image)
+    for number, picture in enumerate(random_images):
+        _write_picture(layout.random_images / f"{number}.png", picture)
+
+
+def write_concept(root: Path | str, concept: Concept, pictures: Mapping[Path, Picture] | None = None, *, overwrite: bool = False) -> None:
+    """Write one concept so that `load_concept(root, concept.name)` gives an equal value.
+
+    The paths in `concept` say where its pictures will lie (`Layout(root).train(name)/"0.png"`, …); `pictures` maps such a path to pixels or
+    to a file to copy, and paths it lacks must exist. Pictures of test items may lie anywhere below `root`.
+    Raises ValueError, with nothing changed, when the concept is there and `overwrite` is False, or when it would not read back equal.
+    """
+    root = Path(root)
+    layout = Layout(root)
+    validate_name(concept.name)
+    if layout.info(concept.name).exists() and not overwrite:
+        raise ValueError(f"concept {concept.name!r} is already in {root}; choose another name or overwrite it")
+    write_root(root)
+    stage = Path(tempfile.mkdtemp(prefix=f".{concept.name}-", dir=root))
+    try:
+        _stage(concept, layout, Layout(stage), pictures or {})
+        _check(concept, layout, stage)
+        _move_in(concept, layout, stage)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def _stage(concept: Concept, layout: Layout, staged: Layout, pictures: Mapping[Path, Picture]) -> None:
+    name, own = concept.name, (layout.train(concept.name), layout.test(concept.name))
+    staged.train(name).mkdir(parents=True)
+    staged.test(name).mkdir(parents=True)
+    used = dict.fromkeys([*concept.train_images, *concept.test_images, *(item.image for item in concept.items if item.image)])
+    for path in pictures:
+        if path not in used:
+            raise ValueError(f"{path}: a picture was given for this path, but no field of concept {name!r} uses it")
+    for path in used:
+        if any(path.is_relative_to(folder) for folder in own):
+            _write_picture(staged.root / path.relative_to(layout.root), pictures.get(path, path))
+        elif not path.is_relative_to(layout.root) or path in pictures:
+            raise ValueError(f"{path}: pictures must lie below {own[0]} or {own[1]}, or exist below {layout.root} already")
+    info = {
+        "class": concept.class_noun,
+        "info": concept.info,
+        "extra_info": concept.facts,
+        "conversation_type": concept.conversation_type,
+        "generation_type": concept.generation_type,
+        "num_testing_info": concept.num_testing_info,
+        "category": concept.category,
+    }
+    talks = {key: [{"query": qa.question, "answer": qa.answer} for qa in talk] for key, talk in concept.conversations.items()}
+    _write_json(staged.info(name), info)
+    _write_json(staged.conversations(name), talks)
+    _write_json(staged.conditions(name), _conditions_json(concept.conditions))
+    _write_json(staged.items(name), [_item_json(item, layout.root) for item in concept.items])
+    _write_json(staged.train_images, {name: [path.name for path in concept.train_images]})
+
+
+def _conditions_json(conditions: Conditions) -> Any:
+    if conditions.legacy:
+        return conditions.plain
+    return {key: getattr(conditions, field) for field, key in CONDITION_KEYS.items()}
+
+
+def _item_json(item: TestItem, root: Path) -> dict[str, Any]:
+    question = item.question if item.kind == "text_only" else f"<image>\n{item.question}"
+    image = {"image": f"{ARCHIVE_NAME}/{item.image.relative_to(root).as_posix()}"} if item.image else {}
+    return {"type": item.kind, **image, "conversations": [{"from": "human", "value": question}, {"from": "gpt", "value": item.answer}]}
+
+
+def _check(concept: Concept, layout: Layout, stage: Path) -> None:
+    """Read the staged files back: their own pictures must decode, every field must be equal."""
+
+    def final(path: Path) -> Path:
+        return layout.root / path.relative_to(stage) if path.is_relative_to(stage) else path
+
+    try:
+        seen = read_layout(Layout(stage), concept.name, pictures_root=layout.root)
+        verify_images([*seen.train_images, *seen.test_images, *(item.image for item in seen.items if item.image)])
+    except ValueError as error:
+        raise ValueError(str(error).replace(str(stage), str(layout.root))) from error
+    seen = replace(
+        seen,
+        train_images=[final(path) for path in seen.train_images],
+        test_images=[final(path) for path in seen.test_images],
+        items=[replace(item, image=final(item.image)) if item.image else item for item in seen.items],
+    )
+    for field in fields(concept):
+        given, read = getattr(concept, field.name), getattr(seen, field.name)
+        if given != read:
+            raise ValueError(f"concept {concept.name!r}: field {field.name!r} is {given!r} but would be read back as {read!r}")
+    problems = soft_problems(concept)
+    if problems:
+        raise ValueError(f"concept {concept.name!r}: {problems[0]}" + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
+
+
+def _move_in(concept: Concept, layout: Layout, stage: Path) -> None:
+    """Move the staged parts to their places, the training folder last; on an error put back what was there."""
+    name, staged = concept.name, Layout(stage)
+    undo: list[Callable[[], object]] = []
+    lists = {path: path.read_bytes() for path in (layout.train_images, layout.concepts_list)}
+    try:
+        for number, part in enumerate((Layout.test, Layout.items, Layout.train)):
+            source, target = part(staged, name), part(layout, name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if part is Layout.train:
+                undo += [partial(path.write_bytes, content) for path, content in lists.items()]
+                _add_to_lists(layout, concept)
+            if target.exists():
+                old = stage / f"old-{number}"
+                os.rename(target, old)
+                undo.append(partial(os.rename, old, target))
+            os.rename(source, target)
+            undo.append(partial(os.rename, target, source))
+    except BaseException:
+        for step in reversed(undo):
+            step()
+        raise
+
+
+def _add_to_lists(layout: Layout, concept: Concept) -> None:
+    index = Fields(layout.train_images, read_json(layout.train_images)).data
+    names = Fields(layout.concepts_list, {"(list)": read_json(layout.concepts_list)}).strings("(list)", allow_empty=True)
+    _write_json(layout.train_images, {**index, concept.name: [path.name for path in concept.train_images]})
+    _write_json(layout.concepts_list, [*names, *([] if concept.name in names else [concept.name])])
+
+
+def _write_json(path: Path, data: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.tmp")
+    unfinished.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def _write_picture(path: Path, picture: Picture) -> None:
+    if not is_picture_name(path):
+        raise ValueError(f"{path}: file type {path.suffix or 'without ending'!r} is not supported; allowed are {', '.join(PICTURE_TYPES)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(picture, Path):
+        if not picture.is_file():
+            raise ValueError(f"{picture}: no such picture")
+        shutil.copyfile(picture, path)
+    else:
+        picture.save(path)

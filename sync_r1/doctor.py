@@ -1,0 +1,144 @@
+"""What is installed here, what is missing and how to get it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sync_r1.manifest import manifest_problems, read_manifest
+
+State = Literal["ok", "note", "missing"]
+
+REQUIRED = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy", "pillow", "pyarrow", "nltk")
+OPTIONAL = {
+    "gradio": ("the web page", "pip install 'sync-r1[app]'"),
+    "peft": ("LoRA adapters", "pip install 'sync-r1[lora]'"),
+    "onnxruntime": ("face identity rewards", "pip install onnxruntime"),
+}
+ENOUGH_MEMORY_GIB = 4.0
+ENOUGH_DISK_GIB = 2.0
+ASSETS = Path(__file__).parent / "world" / "assets"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the doctor's list. `missing` means that something needed is not there; `note` is worth knowing."""
+
+    name: str
+    state: State
+    detail: str
+    hint: str = ""
+
+
+def examine(assets: Path = ASSETS, folder: Path = Path(".")) -> list[Check]:
+    """All checks: Python and packages, device, memory, disk space below `folder`, optional packages, the shipped weights in `assets`."""
+    return [
+        check_python(),
+        *(check_package(name) for name in REQUIRED),
+        *check_device(),
+        check_memory(),
+        check_disk(folder),
+        *(check_optional(name) for name in OPTIONAL),
+        check_weights(assets),
+    ]
+
+
+def healthy(checks: list[Check]) -> bool:
+    """True when nothing needed is missing."""
+    return all(check.state != "missing" for check in checks)
+
+
+def as_rows(checks: list[Check]) -> list[dict[str, Any]]:
+    """The checks as plain dicts, for JSON."""
+    return [asdict(check) for check in checks]
+
+
+def installed(name: str) -> str | None:
+    """Version of a package, or None when it is not installed."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def check_python() -> Check:
+    return Check("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+
+
+def check_package(name: str) -> Check:
+    version = installed(name)
+    if version is None:
+        return Check(name, "missing", "not installed", f"pip install {name}, or run `make setup` for everything")
+    return Check(name, "ok", version)
+
+
+def check_optional(name: str) -> Check:
+    purpose, hint = OPTIONAL[name]
+    version = installed(name)
+    return (
+        Check(name, "ok", f"{version}, for {purpose}")
+        if version
+        else Check(name, "note", f"not installed, only needed for {purpose}", hint)
+    )
+
+
+def check_device() -> list[Check]:
+    """Where models run and with how many threads. A broken PyTorch is reported, not raised."""
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return [Check("device", "missing", f"PyTorch does not load: {error}", "reinstall it: pip install --force-reinstall torch")]
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        device = Check("device", "ok", "cuda: " + ", ".join(names))
+    elif torch.backends.mps.is_available():
+        device = Check("device", "ok", "mps (Apple GPU)")
+    else:
+        device = Check("device", "ok", "cpu: enough for the demo and the tiny model; full-size models want a GPU")
+    cores, threads = os.cpu_count() or 1, torch.get_num_threads()
+    hint = "unset OMP_NUM_THREADS to use all of them" if threads < cores // 2 else ""
+    return [device, Check("threads", "note" if hint else "ok", f"{threads} of {cores} cores", hint)]
+
+
+def check_memory() -> Check:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    free, total = memory.available / 2**30, memory.total / 2**30
+    detail = f"{free:.1f} GiB available of {total:.1f}"
+    if free < ENOUGH_MEMORY_GIB:
+        return Check("memory", "note", detail, f"the demo wants about {ENOUGH_MEMORY_GIB:.0f} GiB; close other programs")
+    return Check("memory", "ok", detail)
+
+
+def check_disk(folder: Path) -> Check:
+    free = shutil.disk_usage(folder).free / 2**30
+    if free < ENOUGH_DISK_GIB:
+        return Check("disk", "note", f"{free:.1f} GiB free here", f"checkpoints want about {ENOUGH_DISK_GIB:.0f} GiB; delete old runs/")
+    return Check("disk", "ok", f"{free:.1f} GiB free here")
+
+
+def check_weights(assets: Path) -> Check:
+    """The weights that come with the package: all there, unchanged, and readable as safetensors."""
+    from safetensors import SafetensorError, safe_open
+
+    hint = "reinstall the package, or in a clone: git checkout -- sync_r1/world/assets"
+    try:
+        files = read_manifest(assets)["files"]
+        problems = manifest_problems(assets)
+        tensors = 0
+        for name in files if not problems else ():
+            if name.endswith(".safetensors"):
+                with safe_open(assets / name, framework="numpy") as weights:
+                    tensors += len(weights.keys())
+    except (OSError, ValueError, SafetensorError) as error:
+        return Check("weights", "missing", str(error), hint)
+    if problems:
+        return Check("weights", "missing", "; ".join(problems), hint)
+    size = sum(entry["bytes"] for entry in files.values()) / 2**20
+    return Check("weights", "ok", f"{len(files)} files, {size:.1f} MiB, {tensors} tensors, hashes right")

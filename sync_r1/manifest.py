@@ -1,0 +1,67 @@
+"""A folder's list of files with their hashes: written last, so a folder with a valid manifest is complete."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
+SKIPPED = {MANIFEST, "__pycache__", "__init__.py", ".DS_Store"}
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for piece in iter(lambda: file.read(1 << 20), b""):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def write_manifest(folder: Path, **facts: Any) -> Path:
+    """Write `<folder>/manifest.json`: bytes and SHA-256 of every file below, and whatever else (`facts`) belongs to them.
+
+    The file appears under its name only when complete.
+    """
+    folder = Path(folder)
+    files = {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not SKIPPED.intersection(path.relative_to(folder).parts) and not path.name.endswith(".tmp")
+    }
+    target, partial = folder / MANIFEST, folder / f"{MANIFEST}.tmp"
+    partial.write_text(json.dumps({**facts, "files": files}, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, target)
+    return target
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder. FileNotFoundError when there is none, ValueError when it is not one."""
+    path = Path(folder) / MANIFEST
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: the folder is incomplete; write it again or fetch it again")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        files = manifest["files"]
+        assert all(isinstance(entry["sha256"], str) for entry in files.values())
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError, AssertionError) as error:
+        raise ValueError(f"{path} is not a manifest: it must be a JSON object with files → {{bytes, sha256}}") from error
+    return dict(manifest)
+
+
+def manifest_problems(folder: Path) -> list[str]:
+    """What differs from the manifest, one line per file; empty when every file is there with the right content."""
+    folder = Path(folder)
+    problems = []
+    for name, entry in read_manifest(folder)["files"].items():
+        path = folder / name
+        if not path.is_file():
+            problems.append(f"{name} is missing")
+        elif path.stat().st_size != entry["bytes"]:
+            problems.append(f"{name} has {path.stat().st_size} bytes, {entry['bytes']} expected")
+        elif sha256(path) != entry["sha256"]:
+            problems.append(f"{name} has another content than when it was written (SHA-256 differs)")
+    return problems

@@ -1,0 +1,157 @@
+"""What every unified model offers. Positions, masks and vocabulary offsets stay behind this contract."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
+
+from sync_r1.types import ImageTrace, Sampling, TextCompletions, TextContext
+
+Images = Sequence[Image.Image] | Tensor
+
+
+@dataclass(frozen=True)
+class ConceptTokens:
+    """The vocabulary of one concept: "<name>" and its soft tokens "<token_0>"…"""
+
+    name: str  # bare
+    tokens: list[str] = field(default_factory=list)  # soft tokens, only ever read
+    class_noun: str = ""
+    pool_name: str | None = None  # pretraining's name whose rows "<name>" started from
+
+    @property
+    def placeholder(self) -> str:
+        return f"<{self.name}>"
+
+    @property
+    def all_tokens(self) -> list[str]:
+        """Row order: the placeholder first."""
+        return [self.placeholder, *self.tokens]
+
+
+@dataclass
+class Rows:
+    """Vocabulary rows: what a token looks like to the model, and how it is written."""
+
+    embed: Tensor  # [K, hidden]
+    head_weight: Tensor  # [K, hidden]
+    head_bias: Tensor  # [K]
+
+
+class UnifiedModel(nn.Module, ABC):
+    """One network that reads and draws. B batch, N image tokens, L text tokens."""
+
+    tokenizer: PreTrainedTokenizerFast
+    codebook_size: int
+    num_image_tokens: int
+    image_size: int
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
+    @property
+    @abstractmethod
+    def concepts(self) -> list[ConceptTokens]:
+        """Concepts added to the vocabulary so far."""
+
+    @property
+    @abstractmethod
+    def name_pool(self) -> list[str]:
+        """Placeholder names known from pretraining; empty if there are none."""
+
+    @abstractmethod
+    def encode_image(self, images: Images) -> Tensor:
+        """Pictures (PIL, or [B,3,H,W] uint8 or float in [0,1]) → codes [B, N] long. Short side resized, centre cropped."""
+
+    @abstractmethod
+    def decode_image(self, codes: Tensor) -> Tensor:
+        """Codes [B, N] → pictures uint8 [B, 3, image_size, image_size]."""
+
+    @abstractmethod
+    def generate_text(self, contexts: Sequence[TextContext], sampling: Sampling, seeds: Sequence[int]) -> TextCompletions:
+        """Write one text per context. Row b depends on context b and seeds[b] only."""
+
+    @abstractmethod
+    def generate_image(
+        self,
+        prompts: Sequence[str],
+        sampling: Sampling,
+        seeds: Sequence[int] | None = None,
+        state: ImageTrace | None = None,
+        stop_at: int | None = None,
+    ) -> ImageTrace:
+        """Draw one image per prompt, from `state` or from nothing, up to step `stop_at` or to the end."""
+
+    @abstractmethod
+    def text_logps(self, contexts: Sequence[TextContext], ids: Tensor, mask: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+        """Replay: (logps, entropy), both fp32 [B, L], differentiable, 0 where `mask` is False."""
+
+    @abstractmethod
+    def image_logps(self, prompts: Sequence[str], trace: ImageTrace, sampling: Sampling, steps: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Replay of the tokens committed at `steps`: (logps fp32 [B, N], differentiable; committed bool [B, N])."""
+
+    @abstractmethod
+    def read_rows(self, ids: Sequence[int]) -> Rows:
+        """A copy of vocabulary rows."""
+
+    @abstractmethod
+    def write_rows(self, ids: Sequence[int], rows: Rows) -> None:
+        """Overwrite vocabulary rows in place."""
+
+    @abstractmethod
+    def insert_concept(self, concept: ConceptTokens, rows: Rows) -> None:
+        """Add `concept.all_tokens` to tokenizer and vocabulary; all other rows keep their values, codes and mask move up."""
+
+    @abstractmethod
+    def suppress(self, ids: Sequence[int]) -> None:
+        """Never write these ids as text from now on, in generation and replay alike."""
+
+    @abstractmethod
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write weights, tokenizer and config; config.json is written last."""
+
+    def preview(self, trace: ImageTrace) -> Tensor:
+        """What a partly drawn image looks like: uint8 [B, 3, H, W]; uncommitted positions show the latest proposal."""
+        return self.decode_image(trace.tokens)
+
+
+def to_pixels(images: Images, size: int) -> Tensor:
+    """Pictures → [B, 3, size, size] fp32 in [-1, 1]: short side resized (bicubic), centre cropped.
+
+    Tensors are uint8, or float in [0, 1]. Raises ValueError for other shapes.
+    """
+    if isinstance(images, Tensor):
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images have shape {tuple(images.shape)}; expected [B, 3, H, W], uint8 or float in [0, 1]")
+        return _tensor_pixels(images, size)
+    return torch.cat([_tensor_pixels(_pil_tensor(image), size) for image in images])
+
+
+def _pil_tensor(image: Image.Image) -> Tensor:
+    rgb = image.convert("RGB")
+    flat = torch.frombuffer(bytearray(rgb.tobytes()), dtype=torch.uint8)
+    return flat.view(rgb.height, rgb.width, 3).permute(2, 0, 1)[None]
+
+
+def _tensor_pixels(images: Tensor, size: int) -> Tensor:
+    unit = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    height, width = unit.shape[-2:]
+    scale = size / min(height, width)
+    if scale != 1:
+        target = (max(size, round(height * scale)), max(size, round(width * scale)))
+        unit = F.interpolate(unit, target, mode="bicubic", antialias=True).clamp(0, 1)
+    top, left = (unit.shape[-2] - size) // 2, (unit.shape[-1] - size) // 2
+    return unit[..., top : top + size, left : left + size] * 2 - 1

@@ -1,0 +1,143 @@
+"""Learnable vocabulary rows of personal concepts: add, address, save, load."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sync_r1.models.base import ConceptTokens, Rows, UnifiedModel
+
+Init = Literal["class-noun", "random"]
+
+
+def add_concept(model: UnifiedModel, name: str, class_noun: str, num_tokens: int = 4, init: Init = "class-noun") -> ConceptTokens:
+    """Teach the vocabulary "<name>" and `num_tokens` soft tokens; codes and mask move up, their rows unchanged.
+
+    init "class-noun": every row starts at the mean of the class noun's rows; "<name>" itself starts as a copy of a pool name the
+    model met in pretraining, if it has any left, so that it can already be copied in text. "random": small noise.
+    Soft tokens and pool names are never written as text afterwards: they are only read. Soft tokens of later concepts
+    continue the numbering. Raises ValueError for an unusable name, a token that exists already or an empty class noun.
+    """
+    if init not in ("class-noun", "random"):
+        raise ValueError(f'init is {init!r}; it must be "class-noun" or "random"')
+    if num_tokens < 0:
+        raise ValueError(f"num_tokens is {num_tokens}; it must be at least 0")
+    first = sum(len(concept.tokens) for concept in model.concepts)
+    concept = ConceptTokens(name, [f"<token_{first + i}>" for i in range(num_tokens)], class_noun)
+    noun = _class_rows(model, class_noun)
+    if init == "random":
+        size, spread = 1 + num_tokens, model.read_rows(range(len(model.tokenizer))).embed.std()
+        noise = [torch.randn(size, noun.embed.shape[1], device=model.device) * spread for _ in range(2)]
+        return _insert(model, concept, Rows(noise[0], noise[1], noun.head_bias.repeat(size)))
+    pool_name = _unused_pool_name(model)
+    if pool_name is not None:
+        concept = ConceptTokens(name, concept.tokens, class_noun, pool_name)
+    own = noun if pool_name is None else model.read_rows([model.tokenizer.get_vocab()[pool_name]])
+    return _insert(model, concept, _stack(own, *[noun] * num_tokens))
+
+
+def concept_row_ids(model: UnifiedModel, name: str | None = None) -> Tensor:
+    """Vocabulary ids [K] long of one concept, or of all. Raises ValueError for a name the model does not know."""
+    chosen = [concept for concept in model.concepts if name in (None, concept.name)]
+    if name is not None and not chosen:
+        raise ValueError(f"the model has no concept {name!r}; it knows {[concept.name for concept in model.concepts]}")
+    return torch.tensor(_ids(model, [token for concept in chosen for token in concept.all_tokens]), dtype=torch.long)
+
+
+def save_concept(model: UnifiedModel, name: str, path: str | Path) -> None:
+    """Write one concept's rows and names to a .safetensors file."""
+    rows = model.read_rows(concept_row_ids(model, name).tolist())
+    concept = next(concept for concept in model.concepts if concept.name == name)
+    details = {"name": concept.name, "class_noun": concept.class_noun, "tokens": json.dumps(concept.tokens)}
+    if concept.pool_name is not None:
+        details["pool_name"] = concept.pool_name
+    values = {"embed": rows.embed, "head_weight": rows.head_weight, "head_bias": rows.head_bias}
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".partial")
+    save_file({key: value.cpu().contiguous() for key, value in values.items()}, partial, metadata=details)
+    partial.replace(target)
+
+
+def load_concept(model: UnifiedModel, path: str | Path) -> ConceptTokens:
+    """Read rows of `save_concept`: adds the concept, or overwrites its rows if the model has it. ValueError on other sizes."""
+    try:
+        with safe_open(path, "pt") as file:
+            details = file.metadata() or {}
+            rows = Rows(*(file.get_tensor(key) for key in ("embed", "head_weight", "head_bias")))
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} is not a concept file written by save_concept: {error}") from error
+    if not {"name", "tokens"} <= details.keys():
+        raise ValueError(f"{path} does not name its concept; write it with save_concept")
+    concept = ConceptTokens(details["name"], json.loads(details["tokens"]), details.get("class_noun", ""), details.get("pool_name"))
+    return install_concept(model, concept, rows)
+
+
+def install_concept(model: UnifiedModel, concept: ConceptTokens, rows: Rows) -> ConceptTokens:
+    """Give the model a concept with trained rows [K, hidden], row 0 the placeholder's."""
+    width = model.read_rows([0]).embed.shape[1]
+    expected = (len(concept.all_tokens), width)
+    if rows.embed.shape != expected or rows.head_weight.shape != expected or rows.head_bias.shape != expected[:1]:
+        raise ValueError(
+            f"concept {concept.name!r} has rows {tuple(rows.embed.shape)}, {tuple(rows.head_weight.shape)}, "
+            f"{tuple(rows.head_bias.shape)}; this model needs {expected}, {expected}, {expected[:1]}"
+        )
+    known = next((other for other in model.concepts if other.name == concept.name), None)
+    if known is None:
+        return _insert(model, concept, rows)
+    if known.tokens != concept.tokens:
+        raise ValueError(f"concept {concept.name!r} has tokens {known.tokens} in the model but {concept.tokens} in the file")
+    model.write_rows(concept_row_ids(model, concept.name).tolist(), rows)
+    return known
+
+
+def _insert(model: UnifiedModel, concept: ConceptTokens, rows: Rows) -> ConceptTokens:
+    if not re.fullmatch(r"[\w-]+", concept.name):
+        raise ValueError(f"concept name is {concept.name!r}; use letters, digits, _ and - only, without < >")
+    vocabulary = model.tokenizer.get_vocab()
+    if taken := [token for token in concept.all_tokens if token in vocabulary]:
+        raise ValueError(f"{taken} are in the vocabulary already; choose another name than {concept.name!r}")
+    model.insert_concept(concept, rows)
+    model.suppress(_ids(model, [*concept.tokens, *model.name_pool]))
+    return concept
+
+
+def _class_rows(model: UnifiedModel, class_noun: str) -> Rows:
+    """Mean rows [1, hidden] of the noun as it stands inside a sentence, leading space included."""
+    if not class_noun.strip():
+        raise ValueError('class_noun is empty; say what the concept is, such as "dog"')
+    rows = model.read_rows(model.tokenizer(f" {class_noun.strip()}", add_special_tokens=False)["input_ids"])
+    return Rows(rows.embed.mean(0, keepdim=True), rows.head_weight.mean(0, keepdim=True), rows.head_bias.mean(0, keepdim=True))
+
+
+def _unused_pool_name(model: UnifiedModel) -> str | None:
+    used = {concept.pool_name for concept in model.concepts}
+    unused = [name for name in model.name_pool if name not in used]
+    if model.name_pool and not unused:
+        warnings.warn(
+            f"all {len(model.name_pool)} pool names are in use; this concept starts at its class noun and cannot be copied in text yet",
+            stacklevel=3,
+        )
+    return unused[0] if unused else None
+
+
+def _stack(*parts: Rows) -> Rows:
+    return Rows(
+        torch.cat([part.embed for part in parts]),
+        torch.cat([part.head_weight for part in parts]),
+        torch.cat([part.head_bias for part in parts]),
+    )
+
+
+def _ids(model: UnifiedModel, tokens: Sequence[str]) -> list[int]:
+    vocabulary = model.tokenizer.get_vocab()
+    return [vocabulary[token] for token in tokens]

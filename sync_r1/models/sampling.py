@@ -1,0 +1,56 @@
+"""The one sampling distribution: used to draw tokens and, unchanged, to replay their log-probabilities. V vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sync_r1.types import Sampling
+
+TEXT_STREAM, IMAGE_STREAM = 1, 2  # so that one seed gives a text and an image unrelated noise
+GOLDEN = 0x9E3779B97F4A7C15
+
+
+def uniforms(seeds: Sequence[int], stream: int, step: int, count: int) -> Tensor:
+    """[B, count] fp32 in (0, 1]. Row b is a function of (seeds[b], stream, step) only, and is drawn on the CPU: equal on every device."""
+    rows = []
+    for seed in seeds:
+        mixed = ((int(seed) * 64 + stream) * GOLDEN + step * 0xBF58476D1CE4E5B9) % (1 << 63)
+        rows.append(1 - torch.rand(count, generator=torch.Generator().manual_seed(mixed)))
+    return torch.stack(rows)
+
+
+def _keep_top(logits: Tensor, top_k: int | None) -> Tensor:
+    """bool like logits: True for the k likeliest. Ties with the k-th are all kept."""
+    if top_k is None or top_k >= logits.shape[-1]:
+        return torch.ones_like(logits, dtype=torch.bool)
+    return logits >= logits.topk(top_k, dim=-1).values[..., -1:]
+
+
+def log_distribution(logits: Tensor, sampling: Sampling) -> Tensor:
+    """Logits [..., V] → fp32 log-probabilities after temperature and top-k; -inf outside the k."""
+    scaled = logits.float() / sampling.temperature
+    return scaled.masked_fill(~_keep_top(scaled, sampling.top_k), -torch.inf).log_softmax(-1)
+
+
+def draw(logps: Tensor, uniform: Tensor) -> Tensor:
+    """Inverse-CDF sampling: one uniform [...] in (0, 1] per distribution [..., V] → token [...] long."""
+    cdf = logps.exp().cumsum(-1)
+    tokens = (cdf < uniform[..., None] * cdf[..., -1:]).sum(-1).clamp(max=logps.shape[-1] - 1)
+    # a parallel scan may round the CDF out of order by one bit, which could name a token of probability 0
+    possible = logps.gather(-1, tokens[..., None])[..., 0] > -torch.inf
+    return torch.where(possible, tokens, logps.argmax(-1))
+
+
+def chosen_logps(logits: Tensor, tokens: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    """Log-probability of `tokens` [...] under logits [..., V], and the entropy; both fp32 [...], differentiable.
+
+    A drawn token stays possible even if an update pushed it out of the k likeliest; its log-probability is then finite and low.
+    """
+    scaled = logits.float() / sampling.temperature
+    keep = _keep_top(scaled, sampling.top_k).scatter(-1, tokens[..., None], True)
+    logps = scaled.masked_fill(~keep, -torch.inf).log_softmax(-1)
+    finite = logps.masked_fill(logps == -torch.inf, 0.0)
+    return logps.gather(-1, tokens[..., None])[..., 0], -(logps.exp() * finite).sum(-1)

@@ -1,0 +1,1 @@
+"""Show-o (Phi backbone, MAGVIT-v2 image tokens)."""

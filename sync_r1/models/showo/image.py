@@ -1,0 +1,148 @@
+"""Drawing and its replay. B rows, N image tokens, T steps, M positions that matter."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from sync_r1.models.sampling import IMAGE_STREAM, chosen_logps, draw, log_distribution, uniforms
+from sync_r1.models.showo.maskgit import confidence, guide, gumbel, masked_counts, remask
+from sync_r1.models.showo.prefix import Prefix, distinct
+from sync_r1.models.showo.prompting import build_t2i_prefix, drawing_ids, image_span
+from sync_r1.types import ImageTrace, Sampling
+
+if TYPE_CHECKING:
+    from sync_r1.models.showo.model import Showo
+
+
+def encode_prompts(model: Showo, prompts: Sequence[str], sampling: Sampling) -> tuple[Prefix, Tensor]:
+    """Distinct prompts, encoded once, and the row of each prompt among them [B]. With guidance the empty prompt is the last row."""
+    unique, index = distinct(prompts)
+    texts = [drawing_ids(model.tokenizer, model.config, prompt) for prompt in unique]
+    if sampling.guidance_scale > 0:
+        texts.append([])
+    return Prefix.encode(model, build_t2i_prefix(model.config, texts)), index.to(model.device)
+
+
+def with_unconditional(prefix: Prefix, index: Tensor, sampling: Sampling) -> Prefix:
+    """One row per index [R]; with guidance, R unconditional rows behind them."""
+    if sampling.guidance_scale > 0:
+        index = torch.cat([index, torch.full_like(index, len(prefix.batch.ids) - 1)])
+    return prefix.select(index)
+
+
+def code_logits(model: Showo, prefix: Prefix, states: Tensor, wanted: Tensor, sampling: Sampling) -> Tensor:
+    """Guided fp32 logits [M, codebook_size] at the `wanted` positions [R, N] of partly masked codes `states` [R, N]."""
+    guided = sampling.guidance_scale > 0
+    span = image_span(model.config, states)
+    own = torch.ones(span.shape[1], span.shape[1], dtype=torch.bool, device=span.device)
+    hidden = prefix.extend(model, torch.cat([span, span]) if guided else span, own)[:, 2:-1]
+    if not guided:
+        return model.head(hidden[wanted], model.config.image_rows).float()
+    logits = model.head(hidden[torch.cat([wanted, wanted])], model.config.image_rows).float()
+    conditional, unconditional = logits.chunk(2)
+    return guide(conditional, unconditional, sampling.guidance_scale)
+
+
+def fresh_trace(model: Showo, seeds: Sequence[int], timesteps: int) -> ImageTrace:
+    """Everything masked."""
+    shape, device = (len(seeds), model.num_image_tokens), model.device
+    return ImageTrace(
+        tokens=torch.zeros(shape, dtype=torch.long, device=device),
+        unmask_step=torch.full(shape, timesteps, device=device),
+        logps=torch.zeros(shape, device=device),
+        seeds=torch.tensor(list(seeds), dtype=torch.long, device=device),
+        step=0,
+        timesteps=timesteps,
+        nfe=0,
+    )
+
+
+def masked_state(model: Showo, trace: ImageTrace, step: int) -> Tensor:
+    """Codes [B, N] as the model saw them at `step`; codebook_size = masked."""
+    return torch.where(trace.known_before(step), trace.tokens, model.codebook_size)
+
+
+def advance(model: Showo, prefix: Prefix, trace: ImageTrace, sampling: Sampling) -> ImageTrace:
+    """One decoding step: propose a token for every masked position, commit the most confident (the same number in every row)."""
+    step, total, size = trace.step, trace.timesteps, trace.tokens.shape
+    counts = masked_counts(size[1], total)
+    masked = ~trace.known_before(step)
+    positions = masked.nonzero()[:, 1].view(size[0], counts[step])
+    logits = code_logits(model, prefix, masked_state(model, trace, step), masked, sampling)
+    logps = log_distribution(logits, sampling).view(*positions.shape, -1)
+    noise = uniforms(trace.seeds.tolist(), IMAGE_STREAM, step, 2 * size[1]).to(logits.device)
+    proposals = draw(logps, noise[:, : size[1]].gather(1, positions))
+    chosen = logps.gather(-1, proposals[..., None])[..., 0]
+    choice = gumbel(noise[:, size[1] :].gather(1, positions))
+    keep = ~remask(confidence(chosen, choice, sampling.choice_temperature, step, total), counts[step + 1])
+    return ImageTrace(
+        tokens=trace.tokens.scatter(1, positions, proposals),
+        unmask_step=trace.unmask_step.scatter(1, positions, torch.where(keep, step, total)),
+        logps=trace.logps.scatter(1, positions, torch.where(keep, chosen, 0.0)),
+        seeds=trace.seeds,
+        step=step + 1,
+        timesteps=total,
+        nfe=trace.nfe + (2 if sampling.guidance_scale > 0 else 1),
+    )
+
+
+def generate(
+    model: Showo,
+    prompts: Sequence[str],
+    sampling: Sampling,
+    seeds: Sequence[int] | None,
+    state: ImageTrace | None,
+    stop_at: int | None,
+) -> ImageTrace:
+    """See UnifiedModel.generate_image. Without seeds they are drawn from Python's generator. `state` is not modified."""
+    total = sampling.generation_timesteps
+    if state is None:
+        state = fresh_trace(model, [random.getrandbits(48) for _ in prompts] if seeds is None else seeds, total)
+    elif seeds is not None and list(seeds) != state.seeds.tolist():
+        raise ValueError("a resumed image keeps its seeds; pass seeds=None together with state")
+    stop = total if stop_at is None else stop_at
+    _check_state(model, prompts, sampling, state)
+    if not 0 <= stop <= total:
+        raise ValueError(f"stop_at is {stop}; it must lie in 0..{total} (generation_timesteps)")
+    if not prompts or state.step >= stop:
+        return state
+    prefix = with_unconditional(*encode_prompts(model, prompts, sampling), sampling)
+    while state.step < stop:
+        state = advance(model, prefix, state, sampling)
+    return state
+
+
+def replay(model: Showo, prompts: Sequence[str], trace: ImageTrace, sampling: Sampling, steps: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """See UnifiedModel.image_logps. The steps are folded into the batch; the head runs on committed positions only."""
+    _check_state(model, prompts, sampling, trace)
+    if len(set(steps)) != len(steps) or not all(0 <= step < trace.step for step in steps):
+        raise ValueError(f"steps are {list(steps)}; they must be distinct and in 0..{trace.step - 1}, the steps that were run")
+    batch, size = trace.tokens.shape
+    committed = torch.stack([trace.unmask_step == step for step in steps]) if steps else trace.tokens.new_zeros(0, batch, size).bool()
+    logps = torch.zeros(batch, size, device=trace.tokens.device)
+    if not committed.any():
+        return logps, committed.any(0)
+    states = torch.cat([masked_state(model, trace, step) for step in steps])
+    unique, index = encode_prompts(model, prompts, sampling)
+    prefix = with_unconditional(unique, index.repeat(len(steps)), sampling)
+    logits = code_logits(model, prefix, states, committed.flatten(0, 1), sampling)
+    _, rows, columns = committed.nonzero(as_tuple=True)
+    chosen, _ = chosen_logps(logits, trace.tokens[rows, columns], sampling)
+    return logps.index_put((rows, columns), chosen), committed.any(0)
+
+
+def _check_state(model: Showo, prompts: Sequence[str], sampling: Sampling, trace: ImageTrace) -> None:
+    if len(prompts) != len(trace.tokens):
+        raise ValueError(f"got {len(prompts)} prompts for {len(trace.tokens)} images; give one prompt per row")
+    if trace.timesteps != sampling.generation_timesteps:
+        raise ValueError(
+            f"the image was started with {trace.timesteps} steps, sampling asks for {sampling.generation_timesteps}; "
+            "one image has one schedule"
+        )
+    if trace.tokens.shape[1] != model.num_image_tokens:
+        raise ValueError(f"the image has {trace.tokens.shape[1]} tokens; this model draws {model.num_image_tokens}")

@@ -1,0 +1,283 @@
+"""Show-o: one Phi backbone that writes text causally and draws images by unmasking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import Cache, PhiForCausalLM, PreTrainedTokenizerFast
+
+from sync_r1.models.base import ConceptTokens, Images, Rows, UnifiedModel, to_pixels
+from sync_r1.models.showo import image, text
+from sync_r1.models.showo.config import ShowoConfig
+from sync_r1.models.showo.magvit import Magvit
+from sync_r1.models.showo.prompting import END_OF_TEXT, prepare_tokenizer
+from sync_r1.types import ImageTrace, Sampling, TextCompletions, TextContext
+
+PIXEL_CHUNK = 16  # pictures per tokenizer pass, which bounds its memory
+
+
+class Showo(UnifiedModel):
+    """The unified model. `magvit` may be None to train on codes alone; pictures then raise ValueError."""
+
+    _no_split_modules = ("PhiDecoderLayer",)
+
+    def __init__(self, config: ShowoConfig, tokenizer: PreTrainedTokenizerFast, magvit: Magvit | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer = tokenizer
+        self.showo = PhiForCausalLM(config.phi())
+        self.magvit = magvit
+        if magvit is not None:
+            magvit.requires_grad_(False)
+            _check_magvit(config, magvit)
+        self._blank: Tensor | None = None
+
+    @classmethod
+    def from_config(cls, config: ShowoConfig, tokenizer: PreTrainedTokenizerFast, magvit: Magvit | None = None) -> Showo:
+        """A fresh model. The tokenizer gets the pool names and task tokens it lacks, and decides text_vocab, bos_id and eos_id."""
+        text_vocab = prepare_tokenizer(tokenizer, config.name_pool)
+        end = tokenizer.get_vocab()[END_OF_TEXT]
+        return cls(replace(config, text_vocab=text_vocab, bos_id=end, eos_id=end), tokenizer, magvit)
+
+    @property
+    def codebook_size(self) -> int:  # type: ignore[override]
+        return self.config.codebook_size
+
+    @property
+    def num_image_tokens(self) -> int:  # type: ignore[override]
+        return self.config.num_image_tokens
+
+    @property
+    def image_size(self) -> int:  # type: ignore[override]
+        return self.config.image_size
+
+    @property
+    def concepts(self) -> list[ConceptTokens]:
+        return [ConceptTokens(**concept) for concept in self.config.concepts]
+
+    @property
+    def name_pool(self) -> list[str]:
+        return self.config.name_pool
+
+    # forward
+
+    def hidden(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None, past: Cache | None = None) -> Tensor:
+        """Last hidden state [B, L, H] of ids [B, L] under a bool mask [B, 1, L, past+L]. Positions count padding, as upstream's do."""
+        output = self.showo.model(
+            input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, past_key_values=past, use_cache=False
+        )
+        return output.last_hidden_state
+
+    def head(self, hidden: Tensor, rows: slice | Tensor) -> Tensor:
+        """Logits [..., rows] of hidden [..., H] for some rows of the vocabulary only (config.text_rows, config.image_rows, ids)."""
+        lm_head = self.showo.lm_head
+        if isinstance(lm_head, nn.Linear):
+            return F.linear(hidden, lm_head.weight[rows], lm_head.bias[rows])
+        return lm_head(hidden)[..., rows]  # an adapter sits on the head
+
+    def losses(self, input_ids: Tensor, attention_mask: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Mean cross-entropy over text and over image targets.
+
+        targets [B, L]: id to predict AT each position (text already shifted by one), -100 = none. Image ids are scored against
+        image rows, text ids against text rows. Returns {"text_loss", "image_loss"}, 0 for a kind that is absent.
+        """
+        hidden = self.hidden(input_ids, attention_mask)
+        drawn = targets >= self.config.image_offset
+        written = (targets >= 0) & ~drawn
+        return {
+            "text_loss": _cross_entropy(self.head(hidden[written], self.config.text_rows), targets[written]),
+            "image_loss": _cross_entropy(self.head(hidden[drawn], self.config.image_rows), targets[drawn] - self.config.image_offset),
+        }
+
+    def forward(self, *args: Any, call: str = "losses", **kwargs: Any) -> Any:
+        """Runs `losses`, `hidden`, `text_logps` or `image_logps`: distributed wrappers only synchronise what goes through forward."""
+        if call not in (allowed := ("losses", "hidden", "text_logps", "image_logps")):
+            raise ValueError(f"call is {call!r}; it must be one of {allowed}")
+        return getattr(self, call)(*args, **kwargs)
+
+    # contract
+
+    @torch.no_grad()
+    def encode_image(self, images: Images) -> Tensor:
+        pixels = to_pixels(images, self.image_size).to(self.device, self.dtype)
+        return torch.cat([self._magvit().encode(part) for part in pixels.split(PIXEL_CHUNK)])
+
+    @torch.no_grad()
+    def decode_image(self, codes: Tensor) -> Tensor:
+        pixels = torch.cat([self._magvit().decode_codes(part) for part in codes.to(self.device).split(PIXEL_CHUNK)])
+        return ((pixels.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+    def generate_text(self, contexts: Sequence[TextContext], sampling: Sampling, seeds: Sequence[int]) -> TextCompletions:
+        with self._generating():
+            return text.generate(self, contexts, sampling, seeds)
+
+    def generate_image(
+        self,
+        prompts: Sequence[str],
+        sampling: Sampling,
+        seeds: Sequence[int] | None = None,
+        state: ImageTrace | None = None,
+        stop_at: int | None = None,
+    ) -> ImageTrace:
+        with self._generating():
+            return image.generate(self, prompts, sampling, seeds, state, stop_at)
+
+    def text_logps(self, contexts: Sequence[TextContext], ids: Tensor, mask: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+        return text.replay(self, contexts, ids, mask, sampling)
+
+    def image_logps(self, prompts: Sequence[str], trace: ImageTrace, sampling: Sampling, steps: Sequence[int]) -> tuple[Tensor, Tensor]:
+        return image.replay(self, prompts, trace, sampling, steps)
+
+    def blank_codes(self) -> Tensor:
+        """Codes [N] of a black picture, which Show-o looks at when there is only text."""
+        if self._blank is None:
+            self._blank = self.encode_image(torch.zeros(1, 3, self.image_size, self.image_size))[0].cpu()
+        return self._blank
+
+    # vocabulary
+
+    def read_rows(self, ids: Sequence[int]) -> Rows:
+        index = torch.as_tensor(ids, device=self.device)
+        embed, head = self.showo.model.embed_tokens, self.showo.lm_head
+        return Rows(*(p.detach()[index].clone() for p in (embed.weight, head.weight, head.bias)))
+
+    @torch.no_grad()
+    def write_rows(self, ids: Sequence[int], rows: Rows) -> None:
+        index = torch.as_tensor(ids, device=self.device)
+        embed, head = self.showo.model.embed_tokens, self.showo.lm_head
+        for parameter, values in ((embed.weight, rows.embed), (head.weight, rows.head_weight), (head.bias, rows.head_bias)):
+            parameter[index] = values.to(parameter)
+
+    @torch.no_grad()
+    def insert_concept(self, concept: ConceptTokens, rows: Rows) -> None:
+        """Rows of the codes and the mask move up by the number of new tokens (embedding, head weight and head bias alike)."""
+        at, embed, head = self.config.image_offset, self.showo.model.embed_tokens, self.showo.lm_head
+
+        def widened(old: nn.Parameter, new: Tensor) -> nn.Parameter:
+            return nn.Parameter(torch.cat([old[:at], new.to(old), old[at:]]), requires_grad=old.requires_grad)
+
+        embed.weight, head.weight = widened(embed.weight, rows.embed), widened(head.weight, rows.head_weight)
+        head.bias = widened(head.bias, rows.head_bias)
+        self.tokenizer.add_tokens(concept.all_tokens)
+        self.config = replace(self.config, concepts=[*self.config.concepts, asdict(concept)])
+        embed.num_embeddings = head.out_features = self.config.vocab_size
+        self.showo.vocab_size = self.showo.model.vocab_size = self.showo.config.vocab_size = self.config.vocab_size
+
+    def suppress(self, ids: Sequence[int]) -> None:
+        self.config = replace(self.config, suppress_tokens=sorted({*self.config.suppress_tokens, *ids}))
+
+    # training switches
+
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        return any(layer.gradient_checkpointing for layer in self.showo.model.layers)
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
+        """Recompute layers in the backward pass; only in train mode."""
+        kwargs = {"use_reentrant": False, **(gradient_checkpointing_kwargs or {})}
+        _renamed(self.showo, "checkpointing_enable")(kwargs)
+
+    def gradient_checkpointing_disable(self) -> None:
+        _renamed(self.showo, "checkpointing_disable")()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.showo.get_input_embeddings()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.showo.lm_head
+
+    # storage
+
+    def save_pretrained(self, folder: str | Path, **_: Any) -> None:
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").unlink(missing_ok=True)
+        self.tokenizer.save_pretrained(folder)
+        weights = {f"showo.{name}": value.detach().cpu().contiguous() for name, value in self.showo.state_dict().items()}
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        if self.magvit is not None:
+            self.magvit.save_pretrained(folder / "magvit")
+        (folder / "config.json").write_text(self.config.to_json_string())
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Showo:
+        """Read a folder of `save_pretrained`. Raises ValueError if a file is missing or the sizes disagree."""
+        folder = Path(folder)
+        config = ShowoConfig.from_file(folder / "config.json")
+        for name in ("model.safetensors", "tokenizer.json"):
+            if not (folder / name).is_file():
+                raise ValueError(f"{folder / name} is missing; a Show-o folder has config.json, model.safetensors and tokenizer.json")
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        if len(tokenizer) != config.image_offset:
+            raise ValueError(f"{folder}: the tokenizer has {len(tokenizer)} tokens, config.json says {config.image_offset}")
+        magvit = Magvit.from_pretrained(folder / "magvit") if (folder / "magvit").is_dir() else None
+        with _uninitialised():
+            model = cls(config, tokenizer, magvit)
+        model.load_weights(load_file(folder / "model.safetensors"), str(folder))
+        return model.to(device=device, dtype=dtype).eval()
+
+    def load_weights(self, weights: dict[str, Tensor], source: str = "checkpoint") -> None:
+        """Load `showo.*` tensors. Raises ValueError on another vocabulary size, missing or unknown names."""
+        embed = weights.get("showo.model.embed_tokens.weight")
+        if embed is not None and len(embed) != self.config.vocab_size:
+            raise ValueError(
+                f"{source} has a vocabulary of {len(embed)} rows, the config says {self.config.vocab_size}; "
+                "a checkpoint and its config must have the same concept tokens"
+            )
+        state = {name.removeprefix("showo."): value for name, value in weights.items() if name.startswith("showo.")}
+        try:
+            self.showo.load_state_dict(state)
+        except RuntimeError as error:
+            raise ValueError(f"{source} does not fit the config: {error}") from error
+
+    def _magvit(self) -> Magvit:
+        if self.magvit is None:
+            raise ValueError("this model was built without an image tokenizer; pass magvit=, or put it in <folder>/magvit/")
+        return self.magvit
+
+    @contextmanager
+    def _generating(self) -> Iterator[None]:
+        training = self.showo.training
+        self.showo.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.showo.train(training)
+
+
+def _renamed(backbone: PhiForCausalLM, method: str) -> Callable[..., None]:
+    """transformers 5.2x renamed gradient_checkpointing_* to activation_checkpointing_*."""
+    return getattr(backbone, f"activation_{method}", None) or getattr(backbone, f"gradient_{method}")
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(logits.float(), targets, reduction="sum") / max(1, len(targets))
+
+
+@contextmanager
+def _uninitialised() -> Iterator[None]:
+    """Skip random initialisation of weights that are about to be overwritten."""
+    from transformers.initialization import no_init_weights
+
+    with no_init_weights():
+        yield
+
+
+def _check_magvit(config: ShowoConfig, magvit: Magvit) -> None:
+    sizes = {
+        "codebook_size": (config.codebook_size, magvit.config.codebook_size),
+        "image_size": (config.image_size, magvit.config.resolution),
+        "num_image_tokens": (config.num_image_tokens, magvit.config.num_tokens),
+    }
+    for name, (ours, theirs) in sizes.items():
+        if ours != theirs:
+            raise ValueError(f"{name} is {ours} in the config but {theirs} in the image tokenizer; make them equal")

@@ -1,0 +1,81 @@
+"""Writing and its replay. B rows, D distinct contexts, P prefix tokens, L completion tokens, V text ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from sync_r1.models.sampling import TEXT_STREAM, chosen_logps, draw, log_distribution, uniforms
+from sync_r1.models.showo.prefix import Prefix, distinct
+from sync_r1.models.showo.prompting import Batch, build_mmu, text_ids
+from sync_r1.types import Sampling, TextCompletions, TextContext
+
+if TYPE_CHECKING:
+    from sync_r1.models.showo.model import Showo
+
+
+def context_batch(model: Showo, contexts: Sequence[TextContext]) -> tuple[Batch, Tensor]:
+    """Distinct contexts as one left-padded batch, and the row of each context among them [B]."""
+    keys = [(c.text, None if c.image is None else tuple(c.image.tolist())) for c in contexts]
+    unique, index = distinct(keys)
+    blank = model.blank_codes() if model.config.text_only_image and any(codes is None for _, codes in unique) else None
+    pictures = [blank if codes is None else torch.tensor(codes) for _, codes in unique]
+    texts = [text_ids(model.tokenizer, text) for text, _ in unique]
+    return build_mmu(model.config, pictures, texts).to(model.device), index.to(model.device)
+
+
+def text_logits(model: Showo, hidden: Tensor) -> Tensor:
+    """fp32 logits [..., V] of hidden [..., H]; -inf for ids that are never written."""
+    logits = model.head(hidden, model.config.text_rows).float()
+    return logits.index_fill(-1, torch.tensor(model.config.silent_ids, device=logits.device), -torch.inf)
+
+
+def generate(model: Showo, contexts: Sequence[TextContext], sampling: Sampling, seeds: Sequence[int]) -> TextCompletions:
+    """See UnifiedModel.generate_text. Contexts are read once each; decoding stops when every row has ended."""
+    if len(seeds) != len(contexts) or not contexts:
+        raise ValueError(f"got {len(seeds)} seeds for {len(contexts)} contexts; give at least one context and one seed per context")
+    config = model.config
+    batch, index = context_batch(model, contexts)
+    cache = DynamicCache()
+    hidden = model.hidden(batch.ids, batch.mask, past=cache)[index, -1:]
+    cache.batch_select_indices(index)
+    seen = (batch.ids != config.pad_id)[index][:, None, None, :]
+    noise = uniforms(seeds, TEXT_STREAM, 0, sampling.max_completion_length).to(model.device)
+    running = torch.ones(len(contexts), dtype=torch.bool, device=model.device)
+    ids, logps, masks = [], [], []
+    for step in range(sampling.max_completion_length):
+        distribution = log_distribution(text_logits(model, hidden[:, 0]), sampling)
+        token = draw(distribution, noise[:, step])
+        logps.append(torch.where(running, distribution.gather(-1, token[:, None])[:, 0], 0.0))
+        ids.append(torch.where(running, token, config.pad_id))
+        masks.append(running)
+        running = running & (token != config.eos_id)
+        if step + 1 == sampling.max_completion_length or not running.any():
+            break
+        seen = torch.cat([seen, torch.ones_like(seen[..., :1])], -1)
+        hidden = model.hidden(token[:, None], seen, past=cache)
+    return completions(model, torch.stack(ids, 1), torch.stack(logps, 1), torch.stack(masks, 1))
+
+
+def completions(model: Showo, ids: Tensor, logps: Tensor, mask: Tensor) -> TextCompletions:
+    """Decode ids [B, L]; end token and padding are left out of the texts."""
+    written = mask & (ids != model.config.eos_id)
+    texts = [str(model.tokenizer.decode(row[keep].tolist())).strip() for row, keep in zip(ids, written)]
+    return TextCompletions(ids, logps, mask, texts)
+
+
+def replay(model: Showo, contexts: Sequence[TextContext], ids: Tensor, mask: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    """See UnifiedModel.text_logps. The head runs on real tokens only."""
+    if ids.shape != mask.shape or len(ids) != len(contexts):
+        raise ValueError(f"ids {tuple(ids.shape)}, mask {tuple(mask.shape)} and {len(contexts)} contexts must agree")
+    mask = mask.bool()
+    batch, index = context_batch(model, contexts)
+    own = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()
+    hidden = Prefix.encode(model, batch).select(index).extend(model, ids, own)[:, :-1]
+    logps, entropy = chosen_logps(text_logits(model, hidden[mask]), ids[mask], sampling)
+    zeros = torch.zeros(ids.shape, device=ids.device)
+    return zeros.masked_scatter(mask, logps), zeros.masked_scatter(mask, entropy)

@@ -1,0 +1,140 @@
+"""The machinery under config.py: documented fields, conversion from YAML and text, range checks, helpful errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, Union
+
+
+def option(default: Any, doc: str, *, ge: float | None = None, gt: float | None = None, le: float | None = None) -> Any:
+    """A dataclass field with its documentation and its allowed range."""
+    limits = {"doc": doc, "ge": ge, "gt": gt, "le": le}
+    return dataclasses.field(default=default, metadata=limits)
+
+
+def fail(name: str, value: object, limit: str, fix: str) -> typing.NoReturn:
+    raise ValueError(f"{name} is {value!r}; {limit}; {fix}")
+
+
+def check_ranges(section: Any, where: str) -> None:
+    hints = typing.get_type_hints(type(section))
+    for field in dataclasses.fields(section):
+        value, name = getattr(section, field.name), f"{where}{field.name}"
+        if dataclasses.is_dataclass(value):
+            check_ranges(value, f"{name}.")
+            continue
+        setattr(section, field.name, _convert(value, hints[field.name], name))
+        value = getattr(section, field.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            fail(name, value, "it must be finite", f"set {name} to a number")
+        for key, sign, broken in (("ge", "at least", "__lt__"), ("gt", "above", "__le__"), ("le", "at most", "__gt__")):
+            limit = field.metadata.get(key)
+            if limit is not None and value is not None and getattr(float(value), broken)(float(limit)):
+                fail(name, value, f"it must be {sign} {limit}", f"set {name} to {_nearest(key, limit)}")
+
+
+def _nearest(key: str, limit: float) -> str:
+    return f"{limit}" if key in ("ge", "le") else f"a number above {limit}"
+
+
+def _convert(value: Any, kind: Any, name: str) -> Any:
+    """`value` as `kind`, or a ValueError that names the option."""
+    origin = typing.get_origin(kind)
+    if origin is Literal:
+        allowed = typing.get_args(kind)
+        if value not in allowed:
+            near = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=1)
+            fail(name, value, f"it must be one of {', '.join(map(str, allowed))}", f"use {near[0] if near else allowed[0]}")
+        return value
+    if origin in (Union, types.UnionType):
+        return _convert_union(value, typing.get_args(kind), name)
+    if origin is list:
+        if not isinstance(value, (list, tuple)):
+            fail(name, value, "it must be a list", f"write {name}=[{value}]")
+        return [_convert(item, typing.get_args(kind)[0], f"{name}[{i}]") for i, item in enumerate(value)]
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            fail(name, value, "it must be a mapping", f"write {name}.<key>=<value>")
+        return {str(key): _convert(item, typing.get_args(kind)[1], f"{name}.{key}") for key, item in value.items()}
+    if dataclasses.is_dataclass(kind):
+        if isinstance(value, Mapping):
+            return merge(typing.cast(type, kind)(), value, f"{name}.")
+        return value
+    return _convert_plain(value, kind, name)
+
+
+def _convert_union(value: Any, kinds: tuple[Any, ...], name: str) -> Any:
+    if value is None and type(None) in kinds:
+        return None
+    kinds = tuple(kind for kind in kinds if kind is not type(None))
+    for kind in kinds:
+        if (typing.get_origin(kind) is dict) == isinstance(value, Mapping):
+            return _convert(value, kind, name)
+    return _convert(value, kinds[0], name)
+
+
+def _convert_plain(value: Any, kind: Any, name: str) -> Any:
+    if kind is bool:
+        if not isinstance(value, bool):
+            fail(name, value, "it must be true or false", f"write {name}=true or {name}=false")
+        return value
+    if kind is str:
+        if isinstance(value, (bool, Mapping, list)) or value is None:
+            fail(name, value, "it must be text", f"put {name} in quotes")
+        return str(value)
+    if isinstance(value, bool):
+        fail(name, value, "it must be a number", f"write {name}=1")
+    try:
+        number = float(value)  # YAML reads 1e-5 as text
+    except (TypeError, ValueError):
+        fail(name, value, "it must be a number", f"write {name}=1")
+    if kind is int:
+        if number != int(number):
+            fail(name, value, "it must be a whole number", f"set {name} to {round(number)}")
+        return int(number)
+    return number
+
+
+def merge(section: Any, values: Mapping[str, Any], where: str = "", *, known: Sequence[str] = ()) -> Any:
+    """Set the fields of `section` named in `values`, section by section.
+
+    Args:
+        known: every dotted name there is, so that an option given in the wrong section can be pointed to its own.
+    Raises:
+        ValueError: an unknown option (with near matches) or a value of the wrong kind.
+    """
+    hints = typing.get_type_hints(type(section))
+    for key, value in values.items():
+        name = f"{where}{key}"
+        if key not in hints:
+            near = [n for n in known if n.endswith(f".{key}")] or [where + k for k in difflib.get_close_matches(str(key), hints, n=3)]
+            hint = f"did you mean {' or '.join(near)}?" if near else f"{where or 'the configuration'} has {', '.join(hints)}"
+            raise ValueError(f"unknown option {name!r}; {hint}")
+        current = getattr(section, key)
+        if dataclasses.is_dataclass(current):
+            if not isinstance(value, Mapping):
+                fail(
+                    name,
+                    value,
+                    "it is a section, not a value",
+                    f"set one of its options, e.g. {name}.{dataclasses.fields(current)[0].name}",
+                )
+            merge(current, value, f"{name}.", known=known)
+        else:
+            setattr(section, key, _convert(value, hints[key], name))
+    return section
+
+
+def describe(section: Any, where: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Yield (dotted name, value, documentation) of every option."""
+    for field in dataclasses.fields(section):
+        value, name = getattr(section, field.name), f"{where}{field.name}"
+        if dataclasses.is_dataclass(value):
+            yield from describe(value, f"{name}.")
+        else:
+            yield name, value, field.metadata["doc"]

@@ -1,0 +1,115 @@
+"""Named starting points: plain functions that change a configuration. The baselines differ from `demo` or `showo-*` in one thing each."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+
+from sync_r1.config import Config
+
+Recipe = Callable[[Config], None]
+
+
+def demo(config: Config) -> None:
+    """The embedded world on two CPU cores: minutes, no download."""
+    config.model.path = config.data.root = "world"
+    rl = config.rl
+    rl.max_steps, rl.prompts_per_step, rl.num_generations = 60, 2, 10
+    rl.learning_rate, rl.concept_learning_rate = 5e-5, 1e-2
+    rl.epsilon_high = 0.28
+    rl.generation_timesteps, rl.train_timesteps, rl.dgs_preview_step = 8, 4, 3
+    rl.max_completion_length = 24
+    rl.scale_rewards = "group"
+
+
+def showo_256(config: Config) -> None:
+    """Show-o at 256² (256 image tokens) on one GPU."""
+    rl = config.rl
+    rl.max_steps, rl.prompts_per_step, rl.num_generations = 200, 1, 9
+    rl.learning_rate, rl.concept_learning_rate = 1e-6, 1e-3
+    rl.warmup_steps, rl.lr_scheduler_type = 10, "cosine"
+    rl.weight_decay = 1e-3
+    rl.beta = 0.01
+    rl.top_k, rl.max_completion_length = None, 100
+    rl.generation_timesteps, rl.train_timesteps = 18, 6
+    rl.guidance_scale = 0.0
+    rl.sequences_per_backward = 8
+    rl.dgs_enabled, rl.dgs_preview_step = True, 6
+    config.model.num_tokens = 16
+    config.eval.generation_timesteps, config.eval.guidance_scale = 18, 5.0
+    config.eval.max_completion_length = 100
+    config.run.precision = "bf16"
+
+
+def showo_512(config: Config) -> None:
+    """Show-o at 512² (1024 image tokens) on one large GPU: the published setting, 24 soft tokens and 50 steps."""
+    showo_256(config)
+    config.model.num_tokens = 24
+    rl = config.rl
+    rl.generation_timesteps, rl.train_timesteps = 50, 8
+    rl.guidance_scale = 5.0
+    rl.sequences_per_backward = 2
+    rl.dgs_preview_step = 10
+    config.eval.generation_timesteps = 50
+
+
+def joint(config: Config) -> None:
+    """Sync-R1: both halves are optimised, each with its own credit."""
+    config.rl.optimise, config.rl.credit = "both", "routed"
+
+
+def shared_credit(config: Config) -> None:
+    """Both halves are optimised with one advantage."""
+    config.rl.optimise, config.rl.credit = "both", "shared"
+
+
+def understanding_only(config: Config) -> None:
+    """Text tokens on text rewards; nothing is drawn."""
+    config.rl.optimise, config.rl.credit = "text", "routed"
+    config.rl.dgs_enabled = False
+
+
+def generation_only(config: Config) -> None:
+    """Image tokens on image rewards; text is sampled but neither judged nor optimised."""
+    config.rl.optimise, config.rl.credit = "image", "routed"
+
+
+def image_credit_only(config: Config) -> None:
+    """Image tokens on the whole reward: the text is judged but its tokens get no gradient (the published code's behaviour)."""
+    config.rl.optimise, config.rl.credit = "image", "shared"
+
+
+def dgs(config: Config) -> None:
+    """Dynamic Group Scaling on."""
+    config.rl.dgs_enabled = True
+
+
+def no_dgs(config: Config) -> None:
+    """Dynamic Group Scaling off: plain GRPO."""
+    config.rl.dgs_enabled = False
+
+
+RECIPES: dict[str, Recipe] = {
+    "demo": demo,
+    "showo-256": showo_256,
+    "showo-512": showo_512,
+    "joint": joint,
+    "shared-credit": shared_credit,
+    "understanding-only": understanding_only,
+    "generation-only": generation_only,
+    "image-credit-only": image_credit_only,
+    "dgs": dgs,
+    "no-dgs": no_dgs,
+}
+
+
+def apply_recipes(names: Sequence[str], config: Config | None = None) -> Config:
+    """Apply recipes in order: `["demo", "image-credit-only"]`. Raises ValueError for an unknown name."""
+    config = config if config is not None else Config()
+    for name in names:
+        if name not in RECIPES:
+            near = difflib.get_close_matches(name, RECIPES, n=2)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(RECIPES)}"
+            raise ValueError(f"unknown recipe {name!r}; {hint}")
+        RECIPES[name](config)
+    return config

@@ -1,0 +1,301 @@
+"""The report page of a run: one HTML file with everything inside, for a reader who has never heard of the project."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+from PIL import Image, UnidentifiedImageError
+
+from sync_r1.report import plots
+from sync_r1.report.run_files import Item, Run, read_run, spread
+
+# task → (family, title, what is asked)
+TASKS = {
+    "rec": ("understanding", "Recognise", "Is it in this picture? Yes or no."),
+    "vqa": ("understanding", "Answer about a picture", "A question about what a picture of it shows."),
+    "qa": ("understanding", "Answer from memory", "A question about it, without any picture."),
+    "rea": ("understanding", "Spell out a hint", "The prompt only hints at a private fact; rewrite it with the fact."),
+    "dense_rea": ("understanding", "Spell out several hints", "A long prompt with hints; rewrite it with the facts."),
+    "pure_gen": ("generation", "Draw it somewhere new", "A short prompt with a scene or an outfit."),
+    "dense_gen": ("generation", "Draw it from a long description", "Several details have to be right at once."),
+    "rea_gen": ("generation", "Draw from its own rewrite", "The hint has to be understood before it can be drawn."),
+    "dense_rea_gen": ("generation", "Draw from its own long rewrite", "Several hints, understood and then drawn."),
+}
+TASKS["text_only"] = TASKS["qa"]
+
+MARKS = {"right": "✓", "partly": "≈", "wrong": "✗", "unknown": "–"}
+PIXEL_ART = 96  # pictures up to this many pixels a side are shown enlarged with hard pixels
+THUMBNAIL = 288
+
+
+@dataclass(frozen=True)
+class Change:
+    """A score before and after, with the interval of the difference."""
+
+    name: str
+    title: str
+    about: str
+    family: str
+    metric: str
+    before: float
+    after: float
+    delta: float
+    low: float | None
+    high: float | None
+    n: int | None
+
+    @property
+    def verdict(self) -> str:
+        """Up or down only when the 95 % interval excludes 0."""
+        if self.low is not None and self.low > 0:
+            return "up"
+        if self.high is not None and self.high < 0:
+            return "down"
+        return "same"
+
+
+def write_report(folder: Path | str) -> Path:
+    """Render `<folder>/report.html`. FileNotFoundError when the folder is no run. The old page stays until the new one is complete."""
+    run = read_run(folder)
+    target = run.folder / "report.html"
+    partial = target.with_suffix(".html.tmp")
+    partial.write_text(render_report(run), encoding="utf-8")
+    os.replace(partial, target)
+    return target
+
+
+def render_report(run: Run) -> str:
+    """The whole page as a string."""
+    environment = Environment(loader=PackageLoader("sync_r1.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(percent=percent, points=points, decimal=decimal, picture=picture, duration=duration, mark=mark)
+    environment.globals.update(MARKS=MARKS)
+    halves = {name: change(name, run.summary.get(name)) for name in ("understanding", "generation")}
+    return environment.get_template("report.html.j2").render(
+        run=run,
+        concept=run.concept,
+        subject=f"<{run.concept.name}>" if run.concept.name else "the concept",
+        headline=headline(run, halves),
+        halves=[half for half in halves.values() if half],
+        tiles=tiles(run),
+        drawings=example_tasks(run, "generation", shown=3),
+        texts=example_tasks(run, "understanding", shown=4),
+        changes=(changes := task_changes(run)),
+        scale=interval_scale(changes),
+        curves=curves(run),
+        siblings=sibling_group(run),
+        previews=preview_groups(run),
+        versions=run.summary.get("versions") or {},
+        command=run.summary.get("command") or "",
+    )
+
+
+def change(name: str, value: Any) -> Change | None:
+    """A summary entry {before, after, delta, ci95, n} as a Change; None when it is missing or lacks a number."""
+    if not isinstance(value, dict):
+        return None
+    before, after = finite(value.get("before")), finite(value.get("after"))
+    if before is None or after is None:
+        return None
+    delta = finite(value.get("delta"))
+    interval = value.get("ci95") or [None, None]
+    family, title, about = TASKS.get(name, (name, name.replace("_", " ").capitalize(), ""))
+    return Change(
+        name=name,
+        title=title,
+        about=about,
+        family=family,
+        metric=str(value.get("metric") or ""),
+        before=before,
+        after=after,
+        delta=after - before if delta is None else delta,
+        low=finite(interval[0]),
+        high=finite(interval[1]),
+        n=value.get("n"),
+    )
+
+
+def task_changes(run: Run) -> list[Change]:
+    """One row per task of the summary, understanding first."""
+    found = [change(name, value) for name, value in (run.summary.get("tasks") or {}).items()]
+    order = {"understanding": 0, "generation": 1}
+    return sorted((row for row in found if row), key=lambda row: order.get(row.family, 2))
+
+
+def interval_scale(changes: list[Change]) -> tuple[float, float]:
+    """Common (lowest, highest) value of the interval plot, always with 0 well inside."""
+    values = [value for row in changes for value in (row.low, row.high, row.delta) if value is not None]
+    return min([-0.1, *values]) - 0.03, max([0.1, *values]) + 0.03
+
+
+def headline(run: Run, halves: dict[str, Change | None]) -> str:
+    """The result in one sentence; claims a change only where the interval excludes 0."""
+    steps = run.summary.get("steps") or len(run.metrics)
+    subject = f"<{run.concept.name}>" if run.concept.name else "its concept"
+    understanding, generation = halves["understanding"], halves["generation"]
+    if understanding is None and generation is None:
+        about = f" on {subject}" if run.concept.name else ""
+        return f"{steps} training steps{about}, not evaluated yet." if steps else f"A run{about}, not trained yet."
+    start = f"After {steps} training steps" if steps else "Compared with the start"
+    words = {"up": "better", "down": "worse", "same": "neither clearly better nor worse"}
+    said = [f"{verb} {subject} {words[half.verdict]}" for verb, half in (("understands", understanding), ("draws", generation)) if half]
+    if understanding and generation and understanding.verdict == generation.verdict:
+        said = [f"understands {subject} and draws it {words[generation.verdict]}"]
+        if understanding.verdict == "up":
+            said = [f"understands {subject} better and draws it better"]
+    return f"{start}, the model {' and '.join(said)}."
+
+
+def tiles(run: Run) -> list[tuple[str, str, str]]:
+    """(label, value, explanation) of the run's plain facts, those that are known."""
+    summary = run.summary
+    saved = sum(row.get("dgs/nfe_saved", 0.0) for row in run.metrics)
+    memory = finite(summary.get("peak_memory_mb"))
+    wall = finite(summary.get("wall_time_s"))
+    nfe = finite(summary.get("nfe"))
+    steps = summary.get("steps") or len(run.metrics)
+    facts = [
+        ("training steps", str(steps) if steps else None, "updates of the model"),
+        ("time", duration(wall) if wall is not None else None, "training and both evaluations"),
+        ("peak memory", f"{memory / 1024:.1f} GiB" if memory is not None else None, "of the whole process"),
+        ("forward evaluations", f"{nfe:,.0f}" if nfe is not None else None, "of the backbone, while drawing (NFE)"),
+        ("evaluations saved", f"{saved:,.0f}" if saved else None, "by dropping poor previews early"),
+        ("seed", str(summary["seed"]) if "seed" in summary else None, "same seed, same run"),
+    ]
+    return [(label, value, about) for label, value, about in facts if value is not None]
+
+
+def example_tasks(run: Run, family: str, shown: int) -> list[dict[str, Any]]:
+    """Per task of a family: `pairs` evenly spaced over its items, never chosen by score, and the `rest`."""
+    found = []
+    for name in run.tasks():
+        pairs = run.pairs(name)
+        guess = "understanding" if any(pair.after.truth for pair in pairs) else "generation"
+        known, title, about = TASKS.get(name, (guess, name.replace("_", " ").capitalize(), ""))
+        if known != family or not pairs:
+            continue
+        chosen = list(spread(len(pairs), shown))
+        rest = [pair for number, pair in enumerate(pairs) if number not in chosen]
+        found.append({"title": title, "about": about, "pairs": [pairs[i] for i in chosen], "rest": rest[:40], "n": len(pairs)})
+    return found
+
+
+def curves(run: Run) -> list[dict[str, str]]:
+    """Plots that have data: title, explanation, picture."""
+    finished = [
+        (score, reward)
+        for row in run.trajectories
+        if row.get("kept") and (score := finite(row.get("preview_score"))) is not None and (reward := finite(row.get("reward"))) is not None
+    ]
+    scores, rewards = [score for score, _ in finished], [reward for _, reward in finished]
+    r = plots.correlation(scores, rewards)
+    made = [
+        ("Reward", "What the trainer maximises, mean over all siblings of a step.", plots.reward_figure(run.metrics)),
+        ("Its parts", "Every scorer on its own, before weighting.", plots.parts_figure(run.metrics)),
+        (
+            "Dynamic Group Scaling",
+            "Drawings are looked at early. The threshold rises when too many previews pass and falls when too few do.",
+            plots.dgs_figure(run.metrics),
+        ),
+        (
+            "Do previews tell?",
+            f"Preview score against final reward of {len(scores)} finished drawings"
+            + (f", correlation {r:.2f}." if r is not None else "."),
+            plots.preview_figure(scores, rewards),
+        ),
+    ]
+    return [{"title": title, "about": about, "uri": uri} for title, about, figure in made if (uri := plots.svg_uri(figure))]
+
+
+def grouped(rows: list[dict[str, Any]]) -> dict[tuple[int, str], list[dict[str, Any]]]:
+    """Trajectory rows by (step, prompt): siblings of one group."""
+    groups: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((int(row.get("step") or 0), str(row.get("prompt") or "")), []).append(row)
+    return groups
+
+
+def sibling_group(run: Run, at_most: int = 6) -> dict[str, Any] | None:
+    """The last finished group whose siblings differ in reward: what one step of the loop looks like."""
+    best = None
+    for (step, prompt), rows in grouped(run.trajectories).items():
+        kept = [row for row in rows if row.get("kept", True) and finite(row.get("reward")) is not None]
+        if len({round(row["reward"], 4) for row in kept}) > 1:
+            ordered = sorted(kept, key=lambda row: -row["reward"])
+            best = {"step": step, "prompt": prompt, "rows": [ordered[i] for i in spread(len(ordered), at_most)], "n": len(kept)}
+    return best
+
+
+def preview_groups(run: Run, groups: int = 3, at_most: int = 8) -> list[dict[str, Any]]:
+    """Groups spread over training with both kept and rejected previews."""
+    found = []
+    for (step, prompt), rows in grouped(run.trajectories).items():
+        shown = [
+            {"image": row.get("preview") or row.get("image"), "score": finite(row.get("preview_score")), "kept": row.get("kept")}
+            for row in rows
+        ]
+        shown = [row for row in shown if row["image"] and row["score"] is not None]
+        kept = [row for row in shown if row["kept"]][:at_most]
+        rejected = [row for row in shown if not row["kept"]][:at_most]
+        if kept and rejected:
+            found.append({"step": step, "prompt": prompt, "kept": kept, "rejected": rejected})
+    return [found[index] for index in spread(len(found), groups)]
+
+
+def picture(path: Path | None) -> dict[str, Any] | None:
+    """{uri, pixel} for an <img>: small pictures byte by byte, others as a thumbnail. None when it is missing or unreadable."""
+    if path is None:
+        return None
+    try:
+        with Image.open(path) as opened:
+            small = max(opened.size) <= PIXEL_ART
+            image = opened.convert("RGB")
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+        return None
+    buffer = io.BytesIO()
+    if small:
+        image.save(buffer, "PNG", optimize=True)
+    else:
+        image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+        image.save(buffer, "JPEG", quality=86)
+    kind = "png" if small else "jpeg"
+    return {"uri": f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}", "pixel": small}
+
+
+def finite(value: Any) -> float | None:
+    """A finite float, or None for anything else."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.0f} %"
+
+
+def points(value: float | None) -> str:
+    """A difference in percentage points, with its sign."""
+    return "–" if value is None else f"{100 * value:+.1f}".replace("-", "−")
+
+
+def decimal(value: Any) -> str:
+    number = finite(value)
+    return "–" if number is None else f"{number:.2f}".replace("-", "−")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 42 s, 7.9 min, 3.2 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def mark(item: Item) -> str:
+    """right, partly, wrong or unknown, from the score."""
+    if item.score is None:
+        return "unknown"
+    return "right" if item.score >= 0.999 else "partly" if item.score >= 0.5 else "wrong"

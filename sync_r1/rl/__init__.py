@@ -1,0 +1,1 @@
+"""Sync-GRPO: one reinforcement learning loop over understanding and generation."""

@@ -1,0 +1,92 @@
+"""Group-centred advantages for both halves of a trajectory (design: P prompts, G texts per prompt, M images per text)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Scale = Literal["none", "group", "batch"]
+Credit = Literal["shared", "routed"]
+
+ZERO_STD = 1e-6  # below this, siblings count as identical
+EPSILON = 1e-4  # added to a std before dividing, as in TRL
+
+
+@dataclass(frozen=True)
+class Advantages:
+    """What each half is told. A trajectory that could not be scored has advantage 0 and no part in its group's mean."""
+
+    text: Tensor  # [P, G] fp32
+    image: Tensor  # [P, G, M] fp32
+    metrics: dict[str, float]
+
+
+def centre(values: Tensor, scale: Scale = "none") -> Tensor:
+    """Subtract each row's mean; NaN entries are left out and come back as 0, as do rows with fewer than two numbers.
+
+    Args:
+        values: [rows, siblings] fp32, NaN where unknown.
+        scale: "none" (Dr. GRPO), "group" (divide by the row's std) or "batch" (by the std of all values).
+    Returns:
+        [rows, siblings] fp32 without NaN.
+    """
+    known = ~values.isnan()
+    count = known.sum(dim=1, keepdim=True)
+    centred = torch.where(known & (count > 1), values - values.nanmean(dim=1, keepdim=True), 0.0)
+    if scale == "group":
+        centred = centred / (group_std(values).unsqueeze(1) + EPSILON)
+    elif scale == "batch":
+        centred = centred / (group_std(values.reshape(1, -1)) + EPSILON)
+    return centred
+
+
+def group_std(values: Tensor) -> Tensor:
+    """[rows] unbiased std over the known entries of each row; 0 where fewer than two are known."""
+    known = ~values.isnan()
+    count = known.sum(dim=1)
+    deviation = torch.where(known, values - values.nanmean(dim=1, keepdim=True), 0.0)
+    return (deviation.square().sum(dim=1) / (count - 1).clamp(min=1)).sqrt() * (count > 1)
+
+
+def advantages(text_rewards: Tensor, image_rewards: Tensor, *, credit: Credit = "routed", scale_rewards: Scale = "none") -> Advantages:
+    """Turn the weighted rewards of both parts into advantages (design §5.5).
+
+    A text is always credited with its own reward plus the mean reward of its images. An image is credited with the whole
+    trajectory's reward ("shared") or with the image reward alone ("routed"), centred among images of the same text when M > 1.
+
+    Args:
+        text_rewards: [P, G], NaN where unscored.
+        image_rewards: [P, G, M], NaN where unscored.
+    Raises:
+        ValueError: the shapes do not belong together.
+    """
+    if image_rewards.shape[:2] != text_rewards.shape or image_rewards.dim() != 3:
+        raise ValueError(f"image_rewards is {list(image_rewards.shape)}; it must be [P, G, M] with P, G of {list(text_rewards.shape)}")
+    prompts, group, images = image_rewards.shape
+    total = text_rewards + image_rewards.nanmean(dim=2)
+    if credit == "shared":
+        image_signal = (text_rewards.unsqueeze(2) + image_rewards).reshape(prompts, group * images)
+    elif images > 1:
+        image_signal = image_rewards.reshape(prompts * group, images)
+    else:
+        image_signal = image_rewards.reshape(prompts, group)
+    return Advantages(
+        text=centre(total, scale_rewards),
+        image=centre(image_signal, scale_rewards).reshape(prompts, group, images),
+        metrics=_metrics(total, text_rewards, image_rewards),
+    )
+
+
+def _metrics(total: Tensor, text_rewards: Tensor, image_rewards: Tensor) -> dict[str, float]:
+    std = group_std(total)
+    return {
+        "reward": total.nanmean().item(),
+        "reward_std": std.mean().item(),
+        "frac_reward_zero_std": (std < ZERO_STD).float().mean().item(),
+        "frac_unscored": total.isnan().float().mean().item(),
+        "text/reward": text_rewards.nanmean().item(),
+        "image/reward": image_rewards.nanmean().item(),
+    }

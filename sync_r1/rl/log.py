@@ -1,0 +1,203 @@
+"""What a run leaves to read: metrics.jsonl, trajectories with pictures, a progress bar."""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from sync_r1.rl.advantage import Advantages
+from sync_r1.rl.rewards import Breakdown
+from sync_r1.rl.rollout import Candidate, Rollout
+
+NOT_METRICS = {"epoch", "total_flos", "train_loss", "train_runtime", "train_samples_per_second", "train_steps_per_second"}
+
+
+class MetricsFile(TrainerCallback):
+    """metrics.jsonl: one object per step. A resumed run first drops the lines of steps that it will repeat."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        kept = [line for line in lines if _step_of(line) <= state.global_step]
+        self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        if not state.is_world_process_zero or not logs or "loss" not in logs:
+            return
+        row = {"step": state.global_step, **{key: value for key, value in logs.items() if key not in NOT_METRICS}}
+        row = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return math.inf  # a line cut short by a crash
+
+
+class ProgressBar(TrainerCallback):
+    """One line: reward, its two parts, DGS acceptance, evaluations per step, time left."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True)
+        self.progress: Progress | None = None
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        self.progress = Progress(*columns, TextColumn("{task.fields[figures]}"), console=self.console)
+        self.progress.start()
+        self.task = self.progress.add_task("training", total=state.max_steps, completed=state.global_step, figures="")
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        if self.progress is not None and logs:
+            self.progress.update(self.task, completed=state.global_step, figures=figures(logs))
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End the display, however training ended."""
+        if self.progress is not None:
+            self.progress.stop()
+            self.progress = None
+
+
+def figures(logs: dict[str, Any]) -> str:
+    """The figures beside the bar."""
+    shown = {"reward": "reward", "text/reward": "und", "image/reward": "gen", "dgs/acceptance_rate": "accept"}
+    parts = [f"{label} {logs[name]:.3f}" for name, label in shown.items() if isinstance(logs.get(name), float)]
+    if "dgs/nfe" in logs:
+        parts.append(f"NFE {logs['dgs/nfe']:.0f}")
+    return "  ".join(parts)
+
+
+class Phases:
+    """Seconds per phase of one step, as perf/{phase}_time_s."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def time(self, phase: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            name = f"perf/{phase}_time_s"
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def metrics(self) -> dict[str, float]:
+        """This step's seconds and the peak memory so far; starts the next step."""
+        seconds, self.seconds = self.seconds, {}
+        return {**seconds, "perf/peak_memory_mb": peak_memory_mb()}
+
+
+def peak_memory_mb() -> float:
+    """Of the accelerator if there is one, else of the process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def save_trajectories(folder: Path, step: int, rollout: Rollout, rewards: Breakdown, advantages: Advantages, *, max_images: int) -> Path:
+    """Write step_*.parquet (a row per candidate, dropped ones too) and the pictures it names, which lie in images/ beside it."""
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    images = folder / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for candidate in rollout.candidates:
+        row = _row(step, candidate, rollout, rewards, advantages)
+        stem = f"step_{step:05d}_prompt_{candidate.group}_candidate_{candidate.number:02d}"
+        if candidate.row is not None and rollout.images is not None:
+            row["image"] = _picture(images, f"{stem}.png", rollout.images[candidate.row * rollout.images_per_text], len(rows) < max_images)
+        if candidate.preview is not None:
+            row["preview"] = _picture(images, f"{stem}_preview.png", candidate.preview, len(rows) < max_images)
+        rows.append(row)
+    path = folder / f"step_{step:05d}.parquet"
+    partial = path.with_suffix(".partial")
+    parquet.write_table(arrow.Table.from_pylist(rows), partial)
+    partial.replace(path)
+    return path
+
+
+def _row(step: int, candidate: Candidate, rollout: Rollout, rewards: Breakdown, advantages: Advantages) -> dict[str, Any]:
+    task = rollout.tasks[candidate.group]
+    row: dict[str, Any] = {
+        "step": step,
+        "prompt_index": candidate.group,
+        "candidate": candidate.number,
+        "concept": task.concept.name,
+        "kind": task.kind,
+        "prompt": task.prompt,
+        "answer": task.answer,
+        "completion": candidate.text,
+        "kept": candidate.row is not None,
+        "preview_score": _number(candidate.score),
+        "reward": None,
+        "text_reward": None,
+        "image_reward": None,
+        "text_advantage": None,
+        "image_advantage": None,
+        "drawing_prompt": None,
+        "image": None,
+        "preview": None,
+        **{f"rewards/{name}": None for name in rewards.scores},
+    }
+    if candidate.row is None:
+        return row
+    group, sibling = divmod(candidate.row, rollout.group_size)
+    text, image = rewards.text[group, sibling], rewards.image[group, sibling].nanmean()
+    return row | {
+        "drawing_prompt": rollout.drawing_prompts[candidate.row],
+        "reward": _number(text + image),
+        "text_reward": _number(text),
+        "image_reward": _number(image),
+        "text_advantage": _number(advantages.text[group, sibling]),
+        "image_advantage": _number(advantages.image[group, sibling].mean()),
+        **{f"rewards/{name}": _number(values[group, sibling].nanmean()) for name, values in rewards.scores.items()},
+    }
+
+
+def _number(value: float | Tensor) -> float | None:
+    value = float(value)
+    return value if math.isfinite(value) else None
+
+
+def _picture(folder: Path, name: str, pixels: Tensor, wanted: bool) -> str | None:
+    """Save uint8 [3, H, W]; the name, or None when the step's pictures are used up."""
+    if not wanted:
+        return None
+    Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(folder / name)
+    return name

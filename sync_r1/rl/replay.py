@@ -1,0 +1,123 @@
+"""Replay trajectories with gradients: the loss of both halves, piece by piece with a backward each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from sync_r1.config import RLConfig
+from sync_r1.models.base import UnifiedModel
+from sync_r1.rl.advantage import Advantages
+from sync_r1.rl.loss import merge_metrics, policy_loss, token_weights
+from sync_r1.rl.rollout import Rollout, derive_seed
+from sync_r1.rl.weights import Reference
+
+
+@dataclass
+class Replay:
+    """λ_text·L_text + λ_image·L_image + β·KL of one rollout. Pieces hold at most `sequences_per_backward` sequences."""
+
+    policy: UnifiedModel
+    rl: RLConfig
+    reference: Reference
+    accelerator: Accelerator
+    seed: int
+
+    def backward(self, rollout: Rollout, advantages: Advantages, *, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Add the gradients of both halves. Returns the loss (scalar, detached) and metrics text/… and image/…."""
+        loss = torch.zeros(())
+        metrics: dict[str, float] = {}
+        if self.rl.optimise != "image":
+            value, found = self._text(rollout, advantages.text.flatten())
+            loss += value
+            metrics |= {f"text/{name}": figure for name, figure in found.items()}
+        if self.rl.optimise != "text":
+            value, found = self._image(rollout, advantages.image.flatten(), timesteps(self.rl, self.seed, step))
+            loss += value
+            metrics |= {f"image/{name}": figure for name, figure in found.items()}
+        for name in ("kl", "entropy"):
+            halves = [metrics[key] for key in (f"text/{name}", f"image/{name}") if key in metrics]
+            if halves:
+                metrics[name] = sum(halves) / len(halves)
+        return loss, metrics
+
+    def _text(self, rollout: Rollout, advantages: Tensor) -> tuple[Tensor, dict[str, float]]:
+        rl, device = self.rl, self.policy.device
+        texts = rollout.completions
+        weights = token_weights(texts.mask, rl.loss_type, rl.max_completion_length).to(device)
+        total, pieces = torch.zeros(()), []
+        for rows in self._rows(advantages, rl.sequences_per_backward):
+            contexts = [rollout.contexts[row] for row in rows]
+            ids, mask = texts.ids[rows], texts.mask[rows]
+            sampling = rl.sampling()
+            with self.accelerator.autocast():
+                logps, entropy = self.policy.text_logps(contexts, ids, mask, sampling)
+                with torch.no_grad(), self.reference.policy() as start:
+                    ref_logps = None if start is None else start.text_logps(contexts, ids, mask, sampling)[0]
+            loss, metrics = policy_loss(
+                logps,
+                texts.logps[rows].to(device),
+                weights[rows],
+                advantages[rows].to(device),
+                **self._clipping(),
+                ref_logps=ref_logps,
+                entropy=entropy,
+                entropy_coef=rl.entropy_coef,
+            )
+            self.accelerator.backward(rl.text_loss_weight * loss)
+            total += rl.text_loss_weight * loss.detach().cpu()
+            pieces.append(metrics)
+        return total, merge_metrics(pieces)
+
+    def _image(self, rollout: Rollout, advantages: Tensor, steps: list[int]) -> tuple[Tensor, dict[str, float]]:
+        rl, trace = self.rl, rollout.trace
+        assert trace is not None, "nothing was drawn"
+        prompts = rollout.image_prompts()
+        device = self.policy.device
+        everywhere = torch.ones(trace.tokens.shape, dtype=torch.bool)  # every token is committed at some step
+        share = trace.timesteps / len(steps)
+        weights = token_weights(everywhere, rl.loss_type, trace.tokens.shape[1]).to(device) * share
+        together = max(rl.sequences_per_backward // max(len(advantages), 1), 1)
+        total, pieces = torch.zeros(()), []
+        for chunk in (steps[i : i + together] for i in range(0, len(steps), together)):
+            for rows in self._rows(advantages, max(rl.sequences_per_backward // len(chunk), 1)):
+                chosen, part = [prompts[row] for row in rows], trace.select(rows)
+                sampling = rl.sampling()
+                with self.accelerator.autocast():
+                    logps, committed = self.policy.image_logps(chosen, part, sampling, chunk)
+                    with torch.no_grad(), self.reference.policy() as start:
+                        ref_logps = None if start is None else start.image_logps(chosen, part, sampling, chunk)[0]
+                loss, metrics = policy_loss(
+                    logps,
+                    part.logps.to(device),
+                    weights[rows] * committed,
+                    advantages[rows].to(device),
+                    **self._clipping(),
+                    segments=part.unmask_step.to(device),
+                    ref_logps=ref_logps,
+                )
+                self.accelerator.backward(rl.image_loss_weight * loss)
+                total += rl.image_loss_weight * loss.detach().cpu()
+                pieces.append(metrics)
+        return total, merge_metrics(pieces)
+
+    def _clipping(self) -> dict:
+        rl = self.rl
+        return {"epsilon": rl.epsilon, "epsilon_high": rl.epsilon_high, "level": rl.importance_sampling_level, "beta": rl.beta}
+
+    def _rows(self, advantages: Tensor, at_most: int) -> Iterator[list[int]]:
+        """Rows in pieces. Rows without advantage are left out when nothing else would move them: their gradient is exactly 0."""
+        moved = advantages != 0 if self.rl.beta == 0 and self.rl.entropy_coef == 0 else torch.ones_like(advantages, dtype=torch.bool)
+        rows = moved.nonzero().flatten().tolist()
+        yield from (rows[i : i + at_most] for i in range(0, len(rows), at_most))
+
+
+def timesteps(rl: RLConfig, seed: int, step: int) -> list[int]:
+    """K of the T decoding steps, another subset at every update, the same for all siblings; ascending."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, "timesteps", step))
+    order = torch.randperm(rl.generation_timesteps, generator=generator)
+    return sorted(order[: rl.replayed_timesteps()].tolist())

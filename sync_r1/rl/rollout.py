@@ -1,0 +1,289 @@
+"""Build trajectories: prompt → understanding text → drawing prompt → image tokens, siblings of all prompts batched together."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from sync_r1.data.concepts import Concept, load_image
+from sync_r1.data.prompts import PromptKind, compose, drawing_prompt, rewrite_prompt, understanding_prompt
+from sync_r1.models.base import UnifiedModel
+from sync_r1.rl.group_scaling import Scaling, Selection
+from sync_r1.types import ImageTrace, Sampling, TextCompletions, TextContext
+
+PreviewScore = Callable[..., Sequence[float | None]]  # a reward function, see rewards.py
+
+
+@dataclass(frozen=True)
+class Task:
+    """One prompt of a group: what is asked, and what would have been right."""
+
+    kind: PromptKind
+    concept: Concept
+    prompt: str  # reason: implicit drawing prompt; look: question
+    answer: str  # reason: the prompt with its fact spelled out; look: the true answer
+    soft_tokens: tuple[str, ...] = ()
+    photo: Path | None = None  # look only
+
+
+def tasks_of(concept: Concept, soft_tokens: Sequence[str] = ()) -> list[Task]:
+    """Everything RL may ask about a concept: implicit prompts of the training split, and questions about its train photos."""
+    conditions = concept.conditions
+    pairs = [(conditions.implicit[i], conditions.explicit[i]) for i in concept.rl_indices if i < len(conditions.explicit)]
+    tasks = [Task("reason", concept, prompt, answer, tuple(soft_tokens)) for prompt, answer in pairs]
+    photos = {path.name: path for path in concept.train_images}
+    for name, questions in concept.conversations.items():
+        if name in photos:
+            tasks += [Task("look", concept, qa.question, qa.answer, tuple(soft_tokens), photos[name]) for qa in questions]
+    return tasks
+
+
+def choose_tasks(tasks: Sequence[Task], *, count: int, look_fraction: float, seed: int, first: int) -> list[Task]:
+    """Prompts number `first` … `first + count − 1` of an endless stream: each kind in shuffled passes, mixed evenly by `look_fraction`.
+
+    Raises:
+        ValueError: there are no tasks.
+    """
+    kinds: dict[PromptKind, list[Task]] = {"reason": [], "look": []}
+    for task in tasks:
+        kinds[task.kind].append(task)
+    if not tasks:
+        raise ValueError("there is nothing to ask: give the concept implicit prompts with facts, or questions about its photos")
+    if not (kinds["reason"] and kinds["look"]):
+        look_fraction = 1.0 if kinds["look"] else 0.0
+    chosen = []
+    for number in range(first, first + count):
+        looks = math.floor(number * look_fraction)
+        kind: PromptKind = "look" if math.floor((number + 1) * look_fraction) > looks else "reason"
+        pool, place = kinds[kind], looks if kind == "look" else number - looks
+        order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(derive_seed(seed, kind, place // len(pool))))
+        chosen.append(pool[int(order[place % len(pool)])])
+    return chosen
+
+
+def derive_seed(*parts: object) -> int:
+    """A seed in [0, 2^62) from any values: the same parts give the same seed everywhere, so no generator state needs saving."""
+    digest = hashlib.sha256("::".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 2
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One drawn candidate, for the record. `row` is its place in the rollout, None when it was dropped."""
+
+    group: int
+    number: int
+    text: str
+    score: float  # of the preview; NaN without one
+    row: int | None
+    preview: Tensor | None  # uint8 [3, H, W], first image of the text
+
+
+@dataclass
+class Rollout:
+    """P·G trajectories, siblings next to each other: row = prompt · G + sibling; image row = row · M + image."""
+
+    tasks: list[Task]  # P
+    group_size: int  # G
+    images_per_text: int  # M
+    contexts: list[TextContext]  # P·G
+    completions: TextCompletions  # P·G rows
+    drawing_prompts: list[str]  # P·G
+    trace: ImageTrace | None  # P·G·M rows; None when nothing is drawn
+    images: Tensor | None  # uint8 [P·G·M, 3, H, W]
+    selection: Selection
+    candidates: list[Candidate] = field(default_factory=list)
+    nfe_preview: int = 0  # per candidate, all its images
+    nfe_final: int = 0
+
+    def image_prompts(self) -> list[str]:
+        """Drawing prompt of every image row."""
+        return [prompt for prompt in self.drawing_prompts for _ in range(self.images_per_text)]
+
+    def columns(self, part: Literal["text", "image"]) -> dict[str, Any]:
+        """What reward functions are told (see rewards.py), one entry per text row or per image row."""
+        repeat = self.images_per_text if part == "image" else 1
+        tasks = [task for task in self.tasks for _ in range(self.group_size)]
+        return _columns(tasks, self.completions.texts, self.drawing_prompts, self.images if part == "image" else None, repeat)
+
+
+def _columns(tasks: Sequence[Task], texts: Sequence[str], prompts: Sequence[str], images: Tensor | None, repeat: int) -> dict[str, Any]:
+    rows = [row for row in range(len(tasks)) for _ in range(repeat)]
+    return {
+        "prompts": [tasks[row].prompt for row in rows],
+        "completions": [texts[row] for row in rows],
+        "images": images,
+        "drawing_prompts": [prompts[row] for row in rows],
+        "concept": [tasks[row].concept for row in rows],
+        "kind": [tasks[row].kind for row in rows],
+        "answer": [tasks[row].answer for row in rows],
+    }
+
+
+@dataclass
+class Sampler:
+    """Draws, previews and finishes the candidates of one step."""
+
+    model: UnifiedModel
+    sampling: Sampling
+    scaling: Scaling
+    preview_score: PreviewScore | None = None
+    group_size: int = 8
+    images_per_text: int = 1
+    draw_images: bool = True
+    photo_codes: dict[Path, Tensor] = field(default_factory=dict)  # photos are encoded once
+
+    @torch.no_grad()
+    def roll_out(self, tasks: Sequence[Task], *, seed: int, step: int, first: int = 0) -> Rollout:
+        """All trajectories of one step.
+
+        Every random number is a function of (seed, step, first + prompt, candidate, image): reruns and resumed runs repeat it.
+
+        Args:
+            first: number of the first prompt among those of all processes.
+        """
+        pool = _Pool(self, tasks, seed, step, first)
+        selection = self.scaling.select(pool.draw, groups=len(tasks), size=self.group_size)
+        return pool.finish(selection)
+
+    def context(self, task: Task) -> TextContext:
+        """What the model reads before it writes."""
+        if task.kind == "reason":
+            return TextContext(rewrite_prompt(task.concept, task.prompt))
+        assert task.photo is not None, "a look task has a photo"
+        if task.photo not in self.photo_codes:
+            self.photo_codes[task.photo] = self.model.encode_image([load_image(task.photo)])[0]
+        return TextContext(understanding_prompt(task.concept, task.prompt), self.photo_codes[task.photo])
+
+
+class _Pool:
+    """Candidates of all groups in the order they were drawn."""
+
+    def __init__(self, sampler: Sampler, tasks: Sequence[Task], seed: int, step: int, first: int) -> None:
+        self.sampler, self.tasks, self.key, self.first = sampler, list(tasks), (seed, step), first
+        self.contexts = [sampler.context(task) for task in tasks]
+        self.places: dict[tuple[int, int], int] = {}  # (group, number) → pool row
+        self.completions: list[TextCompletions] = []
+        self.prompts: list[str] = []
+        self.traces: list[ImageTrace] = []
+        self.previews: list[Tensor] = []
+
+    def draw(self, wanted: list[int]) -> list[list[float]]:
+        """Propose `wanted[p]` more candidates for group p, all in one batch, and score their previews."""
+        drawn = [sum(group == p for group, _ in self.places) for p in range(len(wanted))]
+        rows = [(p, drawn[p] + i) for p, count in enumerate(wanted) for i in range(count)]
+        sampler = self.sampler
+        self.places |= {row: len(self.places) + i for i, row in enumerate(rows)}
+        seeds = [derive_seed(*self.key, self.first + p, number, "text") for p, number in rows]
+        completions = sampler.model.generate_text([self.contexts[p] for p, _ in rows], sampler.sampling, seeds)
+        self.completions.append(completions)
+        prompts = [drawing_text(self.tasks[p], text) for (p, _), text in zip(rows, completions.texts)]
+        self.prompts += prompts
+        scores = [math.nan] * len(rows)
+        if sampler.draw_images:
+            self._draw_images(rows, prompts)
+            if sampler.scaling.stop_at is not None:
+                scores = self._preview([self.tasks[p] for p, _ in rows], completions.texts, prompts)
+        return [[score for (p, _), score in zip(rows, scores) if p == group] for group in range(len(wanted))]
+
+    def _draw_images(self, rows: list[tuple[int, int]], prompts: list[str]) -> None:
+        images = range(self.sampler.images_per_text)
+        seeds = [derive_seed(*self.key, self.first + p, number, "image", m) for p, number in rows for m in images]
+        repeated = [prompt for prompt in prompts for _ in images]
+        self.traces.append(self.sampler.model.generate_image(repeated, self.sampler.sampling, seeds, stop_at=self.sampler.scaling.stop_at))
+
+    def _preview(self, tasks: list[Task], texts: list[str], prompts: list[str]) -> list[float]:
+        sampler, repeat = self.sampler, self.sampler.images_per_text
+        assert sampler.preview_score is not None, "previews need a score"
+        pictures = sampler.model.preview(self.traces[-1])
+        self.previews.append(pictures[::repeat].cpu())
+        values = sampler.preview_score(**_columns(tasks, texts, prompts, pictures, repeat))
+        table = torch.tensor([math.nan if value is None else float(value) for value in values]).reshape(-1, repeat)
+        return [float(value) for value in table.nanmean(dim=1)]
+
+    def finish(self, selection: Selection) -> Rollout:
+        """Carry the kept candidates on from their re-masked state; the others end here."""
+        sampler, repeat = self.sampler, self.sampler.images_per_text
+        rows = [self.places[p, number] for p, kept in enumerate(selection.kept) for number in kept]
+        prompts = [self.prompts[row] for row in rows]
+        trace = images = None
+        nfe_preview = 0
+        if sampler.draw_images:
+            trace = ImageTrace.cat(self.traces).select([row * repeat + m for row in rows for m in range(repeat)])
+            nfe_preview = trace.nfe * repeat
+            if not trace.finished:
+                repeated = [prompt for prompt in prompts for _ in range(repeat)]
+                trace = sampler.model.generate_image(repeated, sampler.sampling, None, state=trace)
+            images = sampler.model.decode_image(trace.tokens).cpu()
+        return Rollout(
+            tasks=self.tasks,
+            group_size=sampler.group_size,
+            images_per_text=repeat,
+            contexts=[self.contexts[p] for p, kept in enumerate(selection.kept) for _ in kept],
+            completions=select_completions(self.completions, rows),
+            drawing_prompts=prompts,
+            trace=trace,
+            images=images,
+            selection=selection,
+            candidates=self._record(selection, rows),
+            nfe_preview=nfe_preview,
+            nfe_final=trace.nfe * repeat if trace is not None else 0,
+        )
+
+    def _record(self, selection: Selection, rows: list[int]) -> list[Candidate]:
+        texts = [text for piece in self.completions for text in piece.texts]
+        previews = torch.cat(self.previews) if self.previews else None
+        place = {row: i for i, row in enumerate(rows)}
+        return [
+            Candidate(
+                group=p,
+                number=number,
+                text=texts[row],
+                score=selection.scores[p][number] if selection.scores[p] else math.nan,
+                row=place.get(row),
+                preview=previews[row] if previews is not None else None,
+            )
+            for (p, number), row in sorted(self.places.items())
+        ]
+
+
+def drawing_text(task: Task, completion: str) -> str:
+    """What the image half reads: the composed prompt with the concept's soft tokens in place."""
+    name = task.concept.name
+    return drawing_prompt(name, compose(task.kind, name, task.prompt, completion), task.soft_tokens)
+
+
+def select_completions(pieces: Sequence[TextCompletions], rows: Sequence[int]) -> TextCompletions:
+    """Rows of several batches of texts as one batch, as wide as its longest text. Padding is repeated from each row's last column."""
+    width = max(piece.ids.shape[1] for piece in pieces)
+
+    def widen(values: Tensor, pad: Tensor) -> Tensor:
+        return torch.cat([values, pad.expand(-1, width - values.shape[1])], dim=1)[:, :width]
+
+    ids = torch.cat([widen(piece.ids, piece.ids[:, -1:]) for piece in pieces])[list(rows)]
+    logps = torch.cat([widen(piece.logps, piece.logps.new_zeros(len(piece.texts), 1)) for piece in pieces])[list(rows)]
+    mask = torch.cat([widen(piece.mask, piece.mask.new_zeros(len(piece.texts), 1)) for piece in pieces])[list(rows)]
+    texts = [text for piece in pieces for text in piece.texts]
+    longest = max(int(mask.sum(dim=1).max()), 1)
+    return TextCompletions(ids[:, :longest], logps[:, :longest], mask[:, :longest], [texts[row] for row in rows])
+
+
+def completion_metrics(rollout: Rollout, limit: int) -> dict[str, float]:
+    """Lengths of the texts and how much siblings differ: a group whose texts are all the same has nothing to learn from."""
+    lengths = rollout.completions.mask.sum(dim=1).float()
+    groups = [rollout.completions.texts[i : i + rollout.group_size] for i in range(0, len(lengths), rollout.group_size)]
+    return {
+        "completions/mean_length": lengths.mean().item(),
+        "completions/min_length": lengths.min().item(),
+        "completions/max_length": lengths.max().item(),
+        "completions/clipped_ratio": (lengths >= limit).float().mean().item(),
+        "completions/distinct": sum(len(set(group)) / len(group) for group in groups) / len(groups),
+        "completions/identical_groups": sum(len(set(group)) == 1 for group in groups) / len(groups),
+    }

@@ -1,0 +1,57 @@
+"""From a configuration to the parts of a trainer, checked before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import TrainingArguments
+
+from sync_r1.config import Config, RLConfig
+from sync_r1.rl.group_scaling import GroupScaling, NoScaling, Scaling, Threshold
+from sync_r1.rl.rewards import RewardEnsemble
+from sync_r1.rl.rollout import PreviewScore, Task
+
+
+def scaling(rl: RLConfig) -> Scaling:
+    """DGS as configured, or its null object."""
+    if not rl.dgs_enabled:
+        return NoScaling()
+    threshold = Threshold(rl.dgs_threshold, target=rl.dgs_target_acceptance, rate=rl.dgs_rate)
+    return GroupScaling(threshold, rl.dgs_candidate_factor, rl.dgs_preview_step)
+
+
+def check_setup(rl: RLConfig, tasks: Sequence[Task], rewards: RewardEnsemble, preview_score: PreviewScore | None) -> None:
+    """Refuse combinations that could only waste time. Raises ValueError."""
+    if not tasks:
+        raise ValueError("there are no tasks; give the concept implicit prompts with facts, or questions about its photos")
+    parts = rewards.parts()
+    needed = {"text": {"text"}, "image": {"image"} if rl.credit == "routed" else {"image", "text"}, "both": {"text", "image"}}[rl.optimise]
+    if not parts & needed:
+        raise ValueError(f"rl.optimise is {rl.optimise!r} but no reward judges {' or '.join(sorted(needed))}; add one to rl.reward_weights")
+    if rl.dgs_enabled and preview_score is None:
+        raise ValueError("rl.dgs_enabled needs a preview score; add identity and alignment rewards or set rl.dgs_enabled=false")
+
+
+def training_arguments(config: Config) -> TrainingArguments:
+    """Our configuration in transformers' words."""
+    rl, run = config.rl, config.run
+    return TrainingArguments(
+        output_dir=str(run.folder / "checkpoints"),
+        max_steps=rl.max_steps,
+        per_device_train_batch_size=1,
+        learning_rate=rl.learning_rate or rl.concept_learning_rate,
+        lr_scheduler_type=rl.lr_scheduler_type,
+        warmup_steps=rl.warmup_steps,
+        max_grad_norm=0.0,  # update() clips
+        seed=run.seed,
+        use_cpu=run.device == "cpu",
+        bf16=run.precision == "bf16",
+        save_strategy="steps",
+        save_steps=run.save_steps,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        ignore_data_skip=True,
+    )

@@ -1,0 +1,290 @@
+"""Sync-GRPO on top of transformers.Trainer: roll out, score, advantage, loss, update."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate.utils import DistributedType
+from rich.console import Console
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import Trainer
+from transformers.trainer_callback import PrinterCallback
+
+from sync_r1.config import Config, save_config
+from sync_r1.models.base import UnifiedModel
+from sync_r1.models.concept_tokens import concept_row_ids
+from sync_r1.rl.advantage import Advantages, advantages
+from sync_r1.rl.log import MetricsFile, Phases, ProgressBar, save_trajectories
+from sync_r1.rl.replay import Replay
+from sync_r1.rl.rewards import Breakdown, RewardEnsemble
+from sync_r1.rl.rollout import PreviewScore, Rollout, Sampler, Task, choose_tasks, completion_metrics
+from sync_r1.rl.setup import check_setup, scaling, training_arguments
+from sync_r1.rl.state import Interrupt, SyncState, checkpoint_name, resolve_checkpoint, rotate, writing
+from sync_r1.rl.weights import Trainables
+
+
+class TrainingStopped(RuntimeError):
+    """Too many steps in a row gave nothing to learn from."""
+
+
+@dataclass(frozen=True)
+class Experience:
+    """One rollout with what it was worth; used for `num_iterations` updates."""
+
+    rollout: Rollout
+    advantages: Advantages
+
+
+class Steps(Dataset):
+    """Stands in for data: a step's prompts follow from its number, so that resuming needs no data order."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, int]:
+        return {"step": index}
+
+
+class SyncGRPOTrainer(Trainer):
+    """Trains a unified model on both halves of its trajectories.
+
+    Args:
+        model: with its concepts already added.
+        config: validated; `config.run.folder` receives config.yaml, metrics.jsonl, trajectories/ and checkpoints/.
+        tasks: what may be asked (see `tasks_of`).
+        rewards: the ensemble.
+        preview_score: a reward function for previews; needed when DGS is on.
+        console: where the progress bar and messages go; None is silent.
+    Raises:
+        ValueError: a half is to be optimised that no reward can move, DGS without preview score, an unsupported distribution.
+    """
+
+    def __init__(
+        self,
+        model: UnifiedModel,
+        config: Config,
+        tasks: Sequence[Task],
+        rewards: RewardEnsemble,
+        preview_score: PreviewScore | None = None,
+        console: Console | None = None,
+    ) -> None:
+        check_setup(config.rl, tasks, rewards, preview_score)
+        self.config, self.tasks, self.rewards, self.console = config, list(tasks), rewards, console
+        self.trainables = Trainables(model, config.rl, concept_row_ids(model))
+        super().__init__(model=cast(Any, model), args=training_arguments(config), train_dataset=Steps(config.rl.max_steps))
+        if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+            raise ValueError(
+                f"{self.accelerator.distributed_type.value} is not supported; launch with plain multi-process data parallelism"
+            )
+        # replay does not go through a wrapper's forward, so gradients are averaged in update() and no wrapper is wanted
+        prepare = self.accelerator.prepare_model
+        self.accelerator.prepare_model = lambda model, **kwargs: prepare(model, **{**kwargs, "evaluation_mode": True})
+        self.remove_callback(PrinterCallback)
+        self.policy = model
+        self.reference = self.trainables.reference(model)
+        self.sampler = Sampler(
+            model=model,
+            sampling=config.rl.sampling(),
+            scaling=scaling(config.rl),
+            preview_score=preview_score,
+            group_size=config.rl.num_generations,
+            images_per_text=config.rl.images_per_text,
+            draw_images=config.rl.optimise != "text",
+        )
+        self.sync_state = SyncState(seed=config.run.seed)
+        self.phases, self.interrupt = Phases(), Interrupt(config, console)
+        self.add_callback(MetricsFile(config.run.folder / "metrics.jsonl"))
+        self.add_callback(self.interrupt)
+        self.progress = ProgressBar(console) if console is not None else None
+        if self.progress is not None:
+            self.add_callback(self.progress)
+        self.experience: Experience | None = None
+        self._metrics: dict[str, float] = {}
+        self._grad_norm = 0.0
+
+    # the step
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None) -> Tensor:
+        """One update: roll out, score and credit every `num_iterations`-th time, then loss and update. Returns the loss, detached."""
+        model.train()
+        self._forget_gradients()
+        if self.experience is None or self.state.global_step % self.config.rl.num_iterations == 0:
+            rollout = self.roll_out()
+            scores = self.score(rollout)
+            self.experience = Experience(rollout, self.advantage(rollout, scores))
+        loss = self.loss(self.experience)
+        return self.update(loss)
+
+    def roll_out(self) -> Rollout:
+        """Draw this step's trajectories; every process draws its own prompts."""
+        rl, step = self.config.rl, self.state.global_step
+        per_step = rl.prompts_per_step * self.accelerator.num_processes
+        first = step // rl.num_iterations * per_step + self.accelerator.process_index * rl.prompts_per_step
+        seed = self.config.run.seed
+        tasks = choose_tasks(self.tasks, count=rl.prompts_per_step, look_fraction=rl.look_fraction, seed=seed, first=first)
+        with self.phases.time("rollout"), self.accelerator.autocast():
+            rollout = self.sampler.roll_out(tasks, seed=seed, step=step, first=first)
+        self._metrics |= completion_metrics(rollout, rl.max_completion_length)
+        return rollout
+
+    def score(self, rollout: Rollout) -> Breakdown:
+        """Ask every scorer."""
+        with self.phases.time("reward"):
+            scores = self.rewards.score(rollout)
+        total = scores.text + scores.image.nanmean(dim=2)
+        final = {"nfe_preview": rollout.nfe_preview, "nfe_final": rollout.nfe_final}
+        self._metrics |= {**scores.metrics, **self.sampler.scaling.metrics(rollout.selection, total, **final)}
+        spent = torch.tensor(self._metrics["dgs/nfe"], device=self.args.device)
+        self.sync_state.nfe += int(self.accelerator.reduce(spent, "sum"))
+        self._metrics["nfe_total"] = float(self.sync_state.nfe)
+        return scores
+
+    def advantage(self, rollout: Rollout, scores: Breakdown) -> Advantages:
+        """Credit both halves. Rewards of all processes are centred and scaled together, then each keeps its own."""
+        rl, device = self.config.rl, self.args.device
+        text, image = (self.accelerator.gather(values.to(device)).cpu() for values in (scores.text, scores.image))
+        everyone = advantages(text, image, credit=rl.credit, scale_rewards=rl.scale_rewards)
+        mine = slice(self.accelerator.process_index * len(rollout.tasks), (self.accelerator.process_index + 1) * len(rollout.tasks))
+        result = Advantages(everyone.text[mine], everyone.image[mine], everyone.metrics)
+        self._metrics |= result.metrics
+        self._save_trajectories(rollout, scores, result)
+        return result
+
+    def loss(self, experience: Experience) -> Tensor:
+        """Replay both halves piece by piece, with a backward each, so that memory does not grow with steps or siblings."""
+        replay = Replay(self.policy, self.config.rl, self.reference, self.accelerator, seed=self.config.run.seed)
+        with self.phases.time("loss"):
+            loss, metrics = replay.backward(experience.rollout, experience.advantages, step=self.state.global_step)
+        self._metrics |= metrics
+        return loss
+
+    def update(self, loss: Tensor) -> Tensor:
+        """Average gradients over processes, clip, and let the optimizer step, or skip when there is nothing sound to learn from."""
+        with self.phases.time("update"):
+            parameters = self.trainables.parameters()
+            self._average_gradients(parameters)
+            limit = self.config.rl.max_grad_norm or math.inf
+            self._grad_norm = float(nn.utils.clip_grad_norm_(parameters, limit))
+            loss = self.accelerator.reduce(loss.to(self.args.device), "mean")
+            reason = self._why_skip(float(loss))
+            if reason:
+                self._forget_gradients()
+                loss = torch.zeros_like(loss)
+        self._count_skip(reason)
+        return loss
+
+    def _why_skip(self, loss: float) -> str:
+        if self._metrics.get("frac_unscored", 0.0) == 1.0:
+            return "no trajectory could be scored"
+        if not math.isfinite(loss):
+            return f"the loss is {loss}"
+        return "" if math.isfinite(self._grad_norm) else f"the gradient norm is {self._grad_norm}"
+
+    def _count_skip(self, reason: str) -> None:
+        state, limit = self.sync_state, self.config.rl.max_skipped_steps
+        state.skipped_in_a_row = state.skipped_in_a_row + 1 if reason else 0
+        state.skipped_steps += bool(reason)
+        self._metrics["skipped_steps"] = float(state.skipped_steps)
+        if not reason:
+            return
+        step = self.state.global_step + 1
+        self._say(f"[yellow]step {step} changed nothing: {reason}[/yellow]")
+        if state.skipped_in_a_row > limit:
+            raise TrainingStopped(
+                f"step {step}: {reason}, {state.skipped_in_a_row} times in a row (rl.max_skipped_steps={limit}); "
+                "look at rewards/*/missing and abs_dlogp in metrics.jsonl, lower the learning rate, resume from the last checkpoint"
+            )
+
+    def _forget_gradients(self) -> None:
+        for parameter in self.trainables.parameters():
+            parameter.grad = None
+
+    def _average_gradients(self, parameters: list[nn.Parameter]) -> None:
+        if self.accelerator.num_processes == 1:
+            return
+        for parameter in parameters:
+            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            torch.distributed.all_reduce(parameter.grad)
+            parameter.grad /= self.accelerator.num_processes
+
+    # what transformers asks for
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            self.optimizer = self.trainables.optimizer()
+        return self.optimizer
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> float:
+        return self._grad_norm  # update() has clipped already
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        metrics, self._metrics = self._metrics, {}
+        super().log({**logs, **metrics, **self.phases.metrics()} if "loss" in logs else logs, start_time)
+
+    def train(self, resume_from_checkpoint: str | Path | None = None, **_: Any) -> Any:  # type: ignore[override]
+        """Train to `rl.max_steps`. `resume_from_checkpoint` is a checkpoint folder or "latest".
+
+        The first Ctrl-C ends the run after the current step with a checkpoint, the second at once.
+        """
+        folder = self.config.run.folder
+        checkpoint = resolve_checkpoint(resume_from_checkpoint, folder / "checkpoints") if resume_from_checkpoint else None
+        if self.is_world_process_zero():
+            folder.mkdir(parents=True, exist_ok=True)
+            save_config(self.config, folder / "config.yaml")
+        try:
+            with self.interrupt.listening():
+                return super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        finally:
+            if self.progress is not None:
+                self.progress.stop()
+
+    # checkpoints
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any = None) -> None:
+        """Everything a resumed run needs, in a folder that appears only when complete."""
+        step = self.state.global_step
+        target = self.config.run.folder / "checkpoints" / checkpoint_name(step)
+        self.store_flos()
+        self.sync_state.step, self.sync_state.scaling = step, self.sampler.scaling.state_dict()
+        if self.args.should_save:
+            with self.phases.time("save"), writing(target, step=step, config=str(self.config.run.name)) as folder:
+                self.policy.save_pretrained(folder)
+                self._save_optimizer_and_scheduler(str(folder))
+                self.state.save_to_json(str(folder / "trainer_state.json"))
+                save_config(self.config, folder / "config.yaml")
+                self.sync_state.save(folder)
+            rotate(target.parent, self.config.run.save_total_limit)
+        self.accelerator.wait_for_everyone()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        folder = Path(resume_from_checkpoint)
+        state = SyncState.load(folder)
+        if state.seed != self.config.run.seed:
+            raise ValueError(f"run.seed is {self.config.run.seed}; {folder} was trained with {state.seed}; set run.seed={state.seed}")
+        cast(Any, self.policy).load_weights(load_file(folder / "model.safetensors"), str(folder))
+        self.trainables.rows.read()
+        self.sync_state = state
+        self.sampler.scaling.load_state_dict(state.scaling)
+
+    # small things
+
+    def _save_trajectories(self, rollout: Rollout, scores: Breakdown, credit: Advantages) -> None:
+        run, step = self.config.run, self.state.global_step + 1
+        due = step == 1 or step % run.completions_steps == 0 or step == self.config.rl.max_steps
+        if run.log_completions and due and self.is_world_process_zero():
+            with self.phases.time("log"):
+                save_trajectories(run.folder / "trajectories", step, rollout, scores, credit, max_images=run.completions_images)
+
+    def _say(self, message: str) -> None:
+        if self.console is not None and self.is_world_process_zero():
+            self.console.print(message)

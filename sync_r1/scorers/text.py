@@ -1,0 +1,83 @@
+"""Scores of written answers (UnifyBench++ metric formulas)."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
+
+Protocol = Literal["unifybench++", "legacy"]
+
+BLEU_WEIGHTS = (0.7, 0.3)  # of character unigrams and bigrams
+_SMOOTHING = SmoothingFunction().method1
+
+
+def normalise(text: str) -> str:
+    """Lower case, single spaces, no trailing periods."""
+    return " ".join(text.casefold().split()).rstrip(". ")
+
+
+def exact(prediction: str, truth: str) -> float:
+    """1 if both texts are the same but for letter case, spacing and trailing periods, else 0."""
+    return float(normalise(prediction) == normalise(truth))
+
+
+def token_f1(prediction: str, truth: str) -> float:
+    """Harmonic mean of word precision and recall, with repeats counted; a placeholder such as `<bo>` is one word. Two empty texts agree."""
+    said, meant = (Counter(re.findall(r"<[^<>\s]+>|[^\W_]+(?:['’_-][^\W_]+)*", text.casefold())) for text in (prediction, truth))
+    if not said or not meant:
+        return float(said == meant)
+    shared = (said & meant).total()
+    return 2 * shared / (said.total() + meant.total())
+
+
+def char_bleu(prediction: str, truth: str) -> float:
+    """BLEU over characters: unigrams 0.7, bigrams 0.3, smoothing method 1, brevity penalty, one reference. An empty text scores 0."""
+    if not prediction or not truth:
+        return 0.0
+    return float(sentence_bleu([list(truth)], list(prediction), weights=BLEU_WEIGHTS, smoothing_function=_SMOOTHING))
+
+
+def is_negative(truth: str, protocol: Protocol = "unifybench++") -> bool:
+    """Whether the right answer of a recognition item is no. Legacy: the truth is literally `No.`"""
+    if protocol == "legacy":
+        return truth == "No."
+    return truth.strip().lower().startswith("no")
+
+
+def recognition(prediction: str, truth: str, protocol: Protocol = "unifybench++") -> float:
+    """1 if the wanted word, yes or no, occurs in the answer (an answer with both is right on either side).
+
+    unifybench++: whole words in any letter case. legacy: substrings, so that "not" and "know" count as no.
+    """
+    wanted = "no" if is_negative(truth, protocol) else "yes"
+    if protocol == "legacy":
+        return float(wanted in prediction.lower())
+    return float(re.search(rf"\b{wanted}\b", prediction, re.IGNORECASE) is not None)
+
+
+@dataclass(frozen=True)
+class RecognitionScores:
+    """Recognition of one concept; an empty side counts 0."""
+
+    weight: float  # (recall + no_recall) / 2, the number UnifyBench++ reports
+    recall: float  # of pictures that show the concept
+    no_recall: float  # of pictures that do not
+    accuracy: float
+
+
+def recognition_weight(answers: Iterable[tuple[str, str]], protocol: Protocol = "unifybench++") -> RecognitionScores:
+    """Scores of (prediction, truth) pairs of one concept."""
+    hits: dict[bool, list[float]] = {True: [], False: []}
+    for prediction, truth in answers:
+        hits[is_negative(truth, protocol)].append(recognition(prediction, truth, protocol))
+    recall, no_recall, accuracy = (_mean(side) for side in (hits[False], hits[True], hits[False] + hits[True]))
+    return RecognitionScores(weight=(recall + no_recall) / 2, recall=recall, no_recall=no_recall, accuracy=accuracy)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else 0.0

@@ -1,0 +1,327 @@
+"""One inference path: open a model with a concept, then ask, recognise, rewrite and draw. The benchmark uses the same methods, batched."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from sync_r1 import __version__
+from sync_r1.config import Config, EvalConfig, load_config
+from sync_r1.data import Concept, list_concepts, load_concept, load_image
+from sync_r1.data.prompts import compose, drawing_prompt, placeholder, rewrite_prompt, understanding_prompt
+from sync_r1.manifest import MANIFEST, read_manifest
+from sync_r1.models.base import ConceptTokens, UnifiedModel
+from sync_r1.models.concept_tokens import add_concept
+from sync_r1.models.showo.model import Showo
+from sync_r1.scorers.text import recognition
+from sync_r1.types import Sampling, TextContext
+
+WORLD = "world"  # as a model or a data root: what ships with the package
+RECOGNITION_QUESTION = "Is {name} in this picture?"
+NUM_TOKENS = 4
+METADATA = ("prompt", "seed", "run", "concept", "software")  # text chunks of a saved picture
+
+Picture = Image.Image | Path | str
+
+
+@dataclass(kw_only=True)
+class Session:
+    """A model, one concept, and how answers and pictures are drawn. A model that lacks the concept gets its tokens on construction."""
+
+    model: UnifiedModel
+    concept: Concept
+    root: Path | None = None  # data root of the concept, for prompt templates
+    run: str = ""  # where the weights come from, for the record
+    options: EvalConfig = field(default_factory=EvalConfig)
+    num_tokens: int = NUM_TOKENS  # soft tokens, if the concept is new to the model
+    tokens: ConceptTokens = field(init=False)
+
+    def __post_init__(self) -> None:
+        known = {tokens.name: tokens for tokens in self.model.concepts}
+        self.tokens = known.get(self.concept.name) or add_concept(
+            self.model, self.concept.name, self.concept.class_noun, num_tokens=self.num_tokens
+        )
+
+    @classmethod
+    def open(
+        cls,
+        model: str | Path = WORLD,
+        data: str | Path | None = None,
+        concept: str | None = None,
+        checkpoint: str | Path | None = None,
+        device: str = "auto",
+        options: EvalConfig | None = None,
+    ) -> Session:
+        """Load weights and concept.
+
+        Args:
+            model: a model folder, or "world" for the one shipped with the package. Not used when `checkpoint` is given.
+            data: data root, or "world"; by default the one the run was trained on, else "world".
+            concept: its name; not needed when the run was trained on one, or the data holds one.
+            checkpoint: a run folder (its newest complete checkpoint counts) or one checkpoint folder.
+            device: "auto", "cpu", "cuda".
+            options: how to decode; by default as the run's configuration says.
+        Raises:
+            ValueError: a folder that is no model, run or data root, or an unknown concept.
+        """
+        step = newest_checkpoint(checkpoint) if checkpoint is not None else None
+        config = run_config(step) if step is not None else Config()
+        source = str(data or (config.data.root if step is not None else WORLD))
+        name = concept or _only_concept(source, config.data.concepts)
+        root = data_folder(source, [name])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about training prompts; nothing is trained here
+            known = load_concept(root, name, allow_empty_facts=True, verify=False)
+        return cls(
+            model=load_model(model if step is None else _weights_of(step), device),
+            concept=known,
+            root=root,
+            run=str(model) if step is None else _run_name(step),
+            options=options or config.eval,
+            num_tokens=config.model.num_tokens,
+        )
+
+    # batched: what the benchmark calls
+
+    @property
+    def text_sampling(self) -> Sampling:
+        """Greedy, as UnifyBench++ answers."""
+        return Sampling(top_k=1, max_completion_length=self.options.max_completion_length)
+
+    @property
+    def image_sampling(self) -> Sampling:
+        options = self.options
+        return Sampling(
+            temperature=options.temperature, guidance_scale=options.guidance_scale, generation_timesteps=options.generation_timesteps
+        )
+
+    def encode(self, images: Sequence[Picture]) -> Tensor:
+        """Pictures or their paths → codes [B, N] long. ValueError names a file that is no usable picture."""
+        size = self.options.batch_size
+        parts = [[_as_image(image) for image in images[start : start + size]] for start in range(0, len(images), size)]
+        return torch.cat([self.model.encode_image(part) for part in parts])
+
+    def question_context(self, question: str, codes: Tensor | None = None) -> TextContext:
+        """A question, with a picture (codes [N]) or without."""
+        return TextContext(understanding_prompt(self.concept, question), codes)
+
+    def rewrite_context(self, prompt: str) -> TextContext:
+        """A drawing prompt to be spelled out from the facts. ValueError when there are none."""
+        if not self.concept.facts:
+            raise ValueError(f"concept {self.concept.name!r} has no facts to rewrite with; add some to extra_info of its info.json")
+        return TextContext(rewrite_prompt(self.concept, prompt))
+
+    def answers(self, contexts: Sequence[TextContext]) -> list[str]:
+        """The model's greedy texts, one per context."""
+        size, sampling = self.options.batch_size, self.text_sampling
+        texts: list[str] = []
+        for start in range(0, len(contexts), size):
+            part = contexts[start : start + size]
+            texts += self.model.generate_text(part, sampling, [0] * len(part)).texts
+        return texts
+
+    def rewrites(self, prompts: Sequence[str]) -> list[str]:
+        """Every prompt spelled out by the model from the concept's facts."""
+        return self.answers([self.rewrite_context(prompt) for prompt in prompts])
+
+    def pictures(self, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling | None = None) -> Tensor:
+        """Draw: uint8 [B, 3, H, W]. The soft tokens go before every placeholder; a prompt without it gets none.
+
+        Picture b depends on prompts[b] and seeds[b] only. A UserWarning names the words of a prompt that were cut.
+        """
+        if len(prompts) != len(seeds):
+            raise ValueError(f"got {len(seeds)} seeds for {len(prompts)} prompts; give one seed per prompt")
+        size, sampling = self.options.batch_size, sampling or self.image_sampling
+        texts = [drawing_prompt(self.concept.name, prompt, self.tokens.tokens) for prompt in prompts]
+        drawn = [torch.empty(0, 3, self.model.image_size, self.model.image_size, dtype=torch.uint8)]
+        for start in range(0, len(texts), size):
+            trace = self.model.generate_image(texts[start : start + size], sampling, seeds[start : start + size])
+            drawn.append(self.model.decode_image(trace.tokens).cpu())
+        return torch.cat(drawn)
+
+    def drawn_text(self, prompt: str, rewrite: str) -> str:
+        """What is drawn after the model rewrote `prompt`: the same rule as in training."""
+        return compose("reason", self.concept.name, prompt, rewrite)
+
+    # one at a time: what people call
+
+    def mention(self, text: str) -> str:
+        """The text with the bare name written as placeholder, unless it holds the placeholder already."""
+        mark = placeholder(self.concept.name)
+        if mark in text:
+            return text
+        name = re.escape(self.concept.name)
+        return re.sub(rf"<{name}>|(?<![\w<-]){name}(?![\w>-])", mark, text, flags=re.IGNORECASE)
+
+    def ask(self, question: str, image: Picture | None = None) -> str:
+        """Answer a question about the concept, or about a picture."""
+        question = _said(question, "question")
+        codes = None if image is None else self.encode([image])[0]
+        return self.answers([self.question_context(self.mention(question), codes)])[0]
+
+    def recognize(self, image: Picture) -> tuple[bool, str]:
+        """Whether the concept is in the picture, and the answer in the model's words. Neither yes nor no counts as no."""
+        answer = self.ask(RECOGNITION_QUESTION.format(name=placeholder(self.concept.name)), image)
+        return bool(recognition(answer, "Yes.")) and not recognition(answer, "No."), answer
+
+    def rewrite(self, prompt: str) -> str:
+        """Spell out a drawing prompt from the concept's private facts."""
+        return self.rewrites([self.mention(_said(prompt, "prompt"))])[0]
+
+    def draw(self, prompt: str, n: int = 1, seed: int = 0, sampling: Sampling | None = None) -> list[Image.Image]:
+        """Draw `n` pictures with the seeds seed, seed+1, …; each carries what made it in its `info` (see `save_pictures`).
+
+        Warns when the prompt does not mention the concept, and about words that the text slot has no room for.
+        """
+        if n < 1:
+            raise ValueError(f"n is {n}; it must be at least 1 picture")
+        if seed < 0:
+            raise ValueError(f"seed is {seed}; it must be at least 0")
+        text = self.mention(_said(prompt, "prompt"))
+        mark = placeholder(self.concept.name)
+        if mark not in text:
+            warnings.warn(f"the prompt does not mention {mark}, so it is drawn without it", stacklevel=2)
+        seeds = list(range(seed, seed + n))
+        images = to_images(self.pictures([text] * n, seeds, sampling))
+        for image, number in zip(images, seeds, strict=True):
+            image.info = {
+                "prompt": text,
+                "seed": number,
+                "run": self.run,
+                "concept": self.concept.name,
+                "software": f"sync-r1 {__version__}",
+            }
+        return images
+
+
+def to_images(pictures: Tensor) -> list[Image.Image]:
+    """uint8 [B, 3, H, W] → PIL."""
+    return [Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()) for picture in pictures.cpu()]
+
+
+def save_picture(image: Image.Image, path: Path) -> Path:
+    """Write a PNG with the picture's `info` (prompt, seed, run, concept, version) as text in it."""
+    info = PngInfo()
+    for key in METADATA:
+        if key in image.info:
+            info.add_itxt(key, str(image.info[key]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, format="PNG", pnginfo=info)
+    return path
+
+
+def save_pictures(images: Sequence[Image.Image], folder: Path | str) -> list[Path]:
+    """Write drawn pictures as `<concept>_<words of the prompt>_<hash>_<seed>.png`; another prompt or run never overwrites them."""
+    return [save_picture(image, Path(folder) / _file_name(image.info)) for image in images]
+
+
+def _file_name(info: dict[Any, Any]) -> str:
+    words = re.sub(r"[^a-z0-9]+", "-", str(info["prompt"]).replace(placeholder(info["concept"]), "").lower()).strip("-")[:40].strip("-")
+    made = hashlib.sha256(f"{info['prompt']}\n{info['run']}".encode()).hexdigest()[:6]
+    return "_".join([info["concept"], *([words] if words else []), made, str(info["seed"])]) + ".png"
+
+
+def _said(text: str, what: str) -> str:
+    if not text.strip():
+        raise ValueError(f"the {what} is empty; write a few words")
+    return text.strip()
+
+
+def _as_image(image: Picture) -> Image.Image:
+    return image if isinstance(image, Image.Image) else load_image(image)
+
+
+def load_model(folder: str | Path, device: str = "auto") -> UnifiedModel:
+    """Read a model folder (or "world") onto a device. ValueError when it is none, or of a family we do not have."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"device is {device!r}, but PyTorch sees no GPU; use cpu or auto")
+    if str(folder) == WORLD:
+        from sync_r1.world.assets import load_world_model
+
+        return load_world_model().to(device).eval()
+    config = Path(folder) / "config.json"
+    if not config.is_file():
+        raise ValueError(f"{config} is missing; a model is a folder with config.json, model.safetensors and tokenizer.json, or 'world'")
+    family = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+    if family != "showo":
+        raise ValueError(f"{config} has model_type {family!r}; 'showo' can be loaded")
+    return Showo.from_pretrained(folder, device=device).eval()
+
+
+def newest_checkpoint(folder: str | Path) -> Path:
+    """The newest complete checkpoint of a run, or `folder` itself if it is one. ValueError when there is none or files are missing."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such run; runs are folders like runs/demo, written by training")
+    found = [folder] if (folder / MANIFEST).is_file() else _complete(folder / "checkpoints")
+    if not found:
+        raise ValueError(f"{folder} holds no complete checkpoint (checkpoints/step_*/ with {MANIFEST}); let the training save one first")
+    newest = found[-1]
+    for name, entry in read_manifest(newest)["files"].items():
+        path = newest / name
+        if not path.is_file() or path.stat().st_size != entry["bytes"]:
+            raise ValueError(f"{path} is missing or has another size than when it was saved; use another checkpoint of the run")
+    return newest
+
+
+def _complete(folder: Path) -> list[Path]:
+    numbered = [(int(path.name[5:]), path) for path in folder.glob("step_*") if path.name[5:].isdigit()]
+    return [path for _, path in sorted(numbered) if (path / MANIFEST).is_file()]
+
+
+def _weights_of(checkpoint: Path) -> Path:
+    inner = checkpoint / "model"
+    return inner if (inner / "config.json").is_file() else checkpoint
+
+
+def run_config(checkpoint: Path) -> Config:
+    """The configuration a checkpoint was trained with; defaults when it keeps none."""
+    path = checkpoint / "config.yaml"
+    return load_config(path) if path.is_file() else Config()
+
+
+def _run_name(checkpoint: Path) -> str:
+    run = checkpoint.resolve().parent.parent if checkpoint.resolve().parent.name == "checkpoints" else checkpoint.resolve().parent
+    return f"{run.name}/{checkpoint.name}"
+
+
+def _only_concept(source: str, trained: Sequence[str]) -> str:
+    """The concept that needs no naming."""
+    names = list(trained) or (_world_names() if source == WORLD else list_concepts(source))
+    if len(names) == 1:
+        return names[0]
+    raise ValueError(f"which concept? name one of {', '.join(names) or 'none yet: add one with `sync-r1 concept add`'} with --concept")
+
+
+def _world_names() -> list[str]:
+    from sync_r1.world.concepts import personas
+
+    return list(personas())
+
+
+def data_folder(root: str | Path, names: Sequence[str] | None = None) -> Path:
+    """The data root as a folder. "world" writes the embedded world's concepts (`names`, or all) to a temporary folder, removed at exit."""
+    if str(root) != WORLD:
+        return Path(root)
+    from sync_r1.world.export import export_world
+
+    folder = Path(tempfile.mkdtemp(prefix="sync-r1-world-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    export_world(folder, names)
+    return folder

@@ -1,0 +1,132 @@
+"""Write the world's concepts in the UniCTokens / UnifyBench++ layout; the demo reads them back like anybody's data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sync_r1.data.concepts import QA, Concept, Conditions, Layout, TestItem
+from sync_r1.data.write import Picture, write_concept, write_root
+from sync_r1.world import grammar
+from sync_r1.world.concepts import Persona, personas
+from sync_r1.world.render import ATTRIBUTES, CONTEXT, IDENTITY, Thing, random_thing, render_image
+from sync_r1.world.tasks import impostor, implicit_pair
+
+TRAIN_PICTURES, TEST_PICTURES, NEGATIVES = 10, 5, 10
+TRAIN_PROMPTS, TEST_PROMPTS, DENSE_PROMPTS, PLAIN_PROMPTS = 24, 24, 20, 25
+
+
+def export_world(root: Path | str, names: Sequence[str] | None = None, seed: int = 7, overwrite: bool = False) -> list[str]:
+    """Write `names` (default: all twenty) below `root` and return them. ValueError for an unknown name."""
+    everyone = personas(seed)
+    names = list(names) if names else list(everyone)
+    for name in names:
+        if name not in everyone:
+            raise ValueError(f"the world has no concept {name!r}; it has {', '.join(everyone)}")
+    rng = np.random.default_rng([seed, 1000])
+    root = Path(root)
+    write_root(root, [render_image(random_thing(rng)) for _ in range(20)])
+    (root / "template.json").write_text(json.dumps({"pure_gen": plain_prompts(np.random.default_rng([seed, 1001]))}, indent=2) + "\n")
+    for name in names:
+        concept, pictures = build_concept(root, everyone[name], np.random.default_rng([seed, list(everyone).index(name)]))
+        write_concept(root, concept, pictures, overwrite=overwrite)
+    return names
+
+
+def plain_prompts(rng: np.random.Generator) -> list[str]:
+    """Templates with `{name}` for pure_gen, the world's stand-in for the DreamBooth list: one or two explicit parts each."""
+    prompts: list[str] = []
+    while len(prompts) < PLAIN_PROMPTS:
+        context = _context(rng, int(rng.integers(1, 3)))
+        prompt = grammar.scene_prompt(grammar.choose(rng, grammar.OPENINGS), "{name}", context)
+        if prompt not in prompts:
+            prompts.append(prompt)
+    return prompts
+
+
+def build_concept(root: Path, persona: Persona, rng: np.random.Generator) -> tuple[Concept, dict[Path, Picture]]:
+    """The concept and its pixels by path: photos in random places, questions about them, drawing prompts, negatives."""
+    train, test = Layout(root).train(persona.name), Layout(root).test(persona.name)
+    shots = {train / f"{i}.png": persona.thing(rng) for i in range(TRAIN_PICTURES)}
+    held = {test / f"{i}.png": persona.thing(rng) for i in range(TEST_PICTURES)}
+    others = {
+        train / "negative_example" / f"{i}.png": impostor(rng, persona.thing(rng)) if i % 2 else random_thing(rng) for i in range(NEGATIVES)
+    }
+    concept = Concept(
+        name=persona.name,
+        class_noun=persona.identity["kind"],
+        category=persona.category,  # type: ignore[arg-type]
+        info=persona.info,
+        facts=persona.sentences,
+        conversation_type="human" if persona.category == "person" else persona.category,
+        generation_type="object" if persona.category == "object" else "live_subject",
+        num_testing_info=TEST_PROMPTS,
+        train_images=list(shots),
+        test_images=list(held),
+        conversations={path.name: _questions(persona.placeholder, thing) for path, thing in shots.items()},
+        items=_items(persona, held, others),
+        conditions=_conditions(persona, rng),
+    )
+    return concept, {path: render_image(thing) for path, thing in {**shots, **held, **others}.items()}
+
+
+
+def _questions(mark: str, thing: Thing) -> list[QA]:
+    asked = [QA(grammar.QUESTIONS[name].format(name=mark), grammar.answer(name, getattr(thing, name))) for name in grammar.QUESTIONS]
+    return [QA(grammar.DESCRIBE_QUESTION.format(name=mark), grammar.describe(grammar.identity_of(thing))), *asked]
+
+
+def _items(persona: Persona, held: dict[Path, Thing], others: dict[Path, Thing]) -> list[TestItem]:
+    question = grammar.RECOGNITION_QUESTION.format(name=persona.placeholder)
+    items = [TestItem("rec", path, question, "Yes.") for path in held]
+    items += [TestItem("rec", path, question, "No.") for path in others]
+    items += [TestItem("vqa", path, qa.question, qa.answer) for path, thing in held.items() for qa in _questions(persona.placeholder, thing)[1:]]
+    items += [
+        TestItem("text_only", None, grammar.QUESTIONS[name].format(name=persona.placeholder), grammar.answer(name, persona.identity[name]))
+        for name in IDENTITY
+    ]
+    return items
+
+
+def _context(rng: np.random.Generator, count: int, without: Sequence[str] = ()) -> dict[str, str]:
+    free = [name for name in CONTEXT if name not in without]
+    chosen = [str(name) for name in rng.permutation(free)[:count]]
+    return {name: grammar.choose(rng, [value for value in ATTRIBUTES[name] if value != "none"]) for name in CONTEXT if name in chosen}
+
+
+def _pairs(persona: Persona, rng: np.random.Generator, count: int, dense: bool, taken: set[str]) -> list[tuple[str, str]]:
+    """Distinct (implicit, explicit) prompts that go through the private words in turn; dense ones use two words, spelled-out parts vary."""
+    words, pairs = list(persona.meanings), []
+    while len(pairs) < count:
+        number = len(pairs)
+        private = [words[number % len(words)], *([words[(number + 1 + number // 3 % 2) % len(words)]] if dense else [])]
+        references = [(persona.meanings[word], grammar.private_reference(word)) for word in private]
+        meant = [attribute for attribute, _ in references]
+        extra = _context(rng, int(rng.integers(0, 3 - len(meant) + 1)), without=meant)
+        opening = grammar.choose(rng, grammar.OPENINGS)
+        pair = implicit_pair(opening, persona.placeholder, persona.facts, references, extra, dense)
+        if pair[0] not in taken:
+            taken.add(pair[0])
+            pairs.append(pair)
+    return pairs
+
+
+def _conditions(persona: Persona, rng: np.random.Generator) -> Conditions:
+    taken: set[str] = set()
+    single = _pairs(persona, rng, TRAIN_PROMPTS + TEST_PROMPTS, False, taken)
+    both = _pairs(persona, rng, DENSE_PROMPTS, True, taken)
+    dense = [
+        grammar.scene_prompt(grammar.choose(rng, grammar.OPENINGS), persona.placeholder, _context(rng, 2 + i % 2), dense=True)
+        for i in range(DENSE_PROMPTS)
+    ]
+    return Conditions(
+        dense=dense,
+        implicit=[implicit for implicit, _ in single],
+        explicit=[explicit for _, explicit in single],
+        dense_implicit=[implicit for implicit, _ in both],
+        dense_explicit=[explicit for _, explicit in both],
+    )

@@ -1,0 +1,115 @@
+"""Train the world's Show-o on drawing, captions and questions, recognition by description, and rewriting from facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from sync_r1.models.showo.config import ShowoConfig
+from sync_r1.models.showo.magvit import Magvit
+from sync_r1.models.showo.model import Showo
+from sync_r1.models.showo.prompting import END_OF_TEXT, build_mmu, build_t2i, drawing_ids, prepare_tokenizer, text_ids
+from sync_r1.world import grammar, tasks
+from sync_r1.world.pretrain.readers import render_batch
+from sync_r1.world.pretrain.stage import Schedule, run_stage
+from sync_r1.world.readers import to_pixels
+
+IGNORE = -100
+DROP_PROMPT = 0.1  # of drawing prompts are emptied, which teaches the unconditional half of guidance
+
+
+def world_tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level BPE like Phi's, small: every word of the world is one token, any other text falls into bytes."""
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    core.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    trainer = trainers.BpeTrainer(
+        vocab_size=2000, min_frequency=2, special_tokens=[END_OF_TEXT], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    core.train_from_iterator([line for line in grammar.vocabulary() for _ in range(2)], trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token=AddedToken(END_OF_TEXT, special=True), bos_token=END_OF_TEXT)
+
+
+def world_config(tokenizer: PreTrainedTokenizerFast, magvit: Magvit) -> ShowoConfig:
+    """The tiny Show-o: 192 wide, 6 layers."""
+    text_vocab = prepare_tokenizer(tokenizer, tasks.NAME_POOL)
+    end = int(tokenizer.convert_tokens_to_ids(END_OF_TEXT))
+    return ShowoConfig(
+        text_vocab=text_vocab,
+        bos_id=end,
+        eos_id=end,
+        codebook_size=magvit.config.codebook_size,
+        num_image_tokens=magvit.config.num_tokens,
+        image_size=magvit.config.resolution,
+        max_text_tokens=56,
+        text_only_image=False,
+        name_pool=list(tasks.NAME_POOL),
+        hidden_size=192,
+        intermediate_size=768,
+        num_hidden_layers=6,
+        num_attention_heads=6,
+        max_position_embeddings=512,
+    )
+
+
+def drawing_loss(model: Showo, drawings: Sequence[tasks.Drawing], codes: Tensor, rng: np.random.Generator) -> Tensor:
+    """Cross-entropy at masked codes; the mask ratio is cos(u·π/2), u uniform (MaskGIT)."""
+    texts = ["" if rng.random() < DROP_PROMPT else item.text for item in drawings]
+    ratio = np.cos(rng.random((len(drawings), 1)) * np.pi / 2)
+    masked = torch.from_numpy(rng.random(tuple(codes.shape)) < np.maximum(ratio, 1 / codes.shape[1]))
+    ids = [drawing_ids(model.tokenizer, model.config, text) for text in texts]
+    batch = build_t2i(model.config, ids, torch.where(masked, model.config.codebook_size, codes))
+    hidden = model.hidden(batch.ids, batch.mask)[:, -codes.shape[1] - 1 : -1]
+    return F.cross_entropy(model.head(hidden[masked], model.config.image_rows).float(), codes[masked])
+
+
+def reading_loss(model: Showo, readings: Sequence[tasks.Reading], codes: Sequence[Tensor | None]) -> Tensor:
+    """Next-token cross-entropy on the answers only."""
+    end = model.config.eos_id
+    prompts = [text_ids(model.tokenizer, item.context) for item in readings]
+    answers = [[*text_ids(model.tokenizer, " " + item.answer), end] for item in readings]
+    batch = build_mmu(model.config, codes, [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)])
+    targets = torch.full_like(batch.ids, IGNORE)
+    for row, answer in enumerate(answers):
+        targets[row, -len(answer) - 1 : -1] = torch.tensor(answer)
+    hidden = model.hidden(batch.ids, batch.mask)
+    wanted = targets != IGNORE
+    return F.cross_entropy(model.head(hidden[wanted], model.config.text_rows).float(), targets[wanted])
+
+
+def train_unified(
+    magvit: Magvit, schedule: Schedule, folder: Path, batch_size: int = 64, initial: Showo | None = None
+) -> tuple[Showo, dict[str, float]]:
+    """Three streams a step: drawing, reading with a picture, reading text alone. Sizes are parts of `batch_size`."""
+    torch.manual_seed(schedule.seed)
+    tokenizer = world_tokenizer()
+    model = initial or Showo.from_config(world_config(tokenizer, magvit), tokenizer, magvit)
+    for parameter in model.magvit.parameters():
+        parameter.requires_grad_(False)
+    draws, looks = round(0.45 * batch_size), round(0.275 * batch_size)
+
+    def sample(rng: np.random.Generator, kinds: Sequence[tuple[Callable[[np.random.Generator], tasks.Reading], float]], count: int) -> list[tasks.Reading]:
+        chosen = rng.choice(len(kinds), size=count, p=[share for _, share in kinds])
+        return [kinds[int(index)][0](rng) for index in chosen]
+
+    def loss(rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        drawings = [tasks.drawing(rng) for _ in range(draws)]
+        seen = sample(rng, [(tasks.visual_question, 0.65), (tasks.recognition, 0.35)], looks)
+        read = sample(rng, [(tasks.rewriting, 0.85), (tasks.text_question, 0.15)], batch_size - draws - looks)
+        things = [item.thing for item in [*drawings, *seen] if item.thing is not None]
+        codes = magvit.encode(to_pixels(render_batch(things)))
+        parts = {
+            "draw": drawing_loss(model, drawings, codes[:draws], rng),
+            "look": reading_loss(model, seen, list(codes[draws:])),
+            "read": reading_loss(model, read, [None] * len(read)),
+        }
+        return parts["draw"] + parts["look"] + parts["read"], {name: part.item() for name, part in parts.items()}
+
+    return model, run_stage("unified", model, loss, schedule, folder)

@@ -1,0 +1,106 @@
+"""Two networks that read a picture's attributes: one rewards, the other evaluates. They share no weights, seed or architecture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from sync_r1.world.render import ATTRIBUTES
+
+ReaderKind = Literal["convolution", "patches"]
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """uint8 [B, 3, 32, 32] → float in [−1, 1]."""
+    return images.float() / 127.5 - 1
+
+
+class ConvolutionTrunk(nn.Sequential):
+    """Strided convolutions over pixels; the reward's reader."""
+
+    width = 192
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(3, 32, 4, stride=2, padding=1),
+            nn.GELU(),
+            nn.Conv2d(32, 64, 4, stride=2, padding=1),
+            nn.GELU(),
+            nn.Conv2d(64, 64, 3, padding=1),
+            nn.GELU(),
+            nn.Flatten(),
+            nn.Linear(64 * 64, self.width),
+            nn.GELU(),
+        )
+
+
+class PatchTrunk(nn.Module):
+    """Self-attention over 4×4-pixel patches; the evaluator's reader."""
+
+    width = 96
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Sequential(nn.PixelUnshuffle(4), nn.Conv2d(48, self.width, 1), nn.Flatten(2))
+        self.positions = nn.Parameter(0.02 * torch.randn(64, self.width))
+        layer = nn.TransformerEncoderLayer(self.width, 4, 2 * self.width, dropout=0.0, batch_first=True, norm_first=True, activation="gelu")
+        self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.summary = nn.Parameter(0.02 * torch.randn(1, 1, self.width))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        patches = self.patches(pixels).transpose(1, 2) + self.positions
+        summary = self.summary.expand(len(pixels), -1, -1)
+        out: Tensor = self.layers(torch.cat([summary, patches], 1))[:, 0]
+        return out
+
+
+class AttributeReader(nn.Module):
+    """Picture → a distribution over the values of every world attribute."""
+
+    def __init__(self, kind: ReaderKind) -> None:
+        super().__init__()
+        if kind not in ("convolution", "patches"):
+            raise ValueError(f"reader kind is {kind!r}; it must be 'convolution' or 'patches'")
+        self.kind = kind
+        self.trunk = ConvolutionTrunk() if kind == "convolution" else PatchTrunk()
+        self.heads = nn.ModuleDict({name: nn.Linear(self.trunk.width, len(values)) for name, values in ATTRIBUTES.items()})
+
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Float pixels [B, 3, 32, 32] in [−1, 1] → logits [B, values] per attribute."""
+        features = self.trunk(pixels)
+        return {name: head(features) for name, head in self.heads.items()}
+
+    @torch.no_grad()
+    def read(self, images: Tensor) -> list[dict[str, str]]:
+        """uint8 [B, 3, 32, 32] → the likeliest value of every attribute."""
+        best = {name: logits.argmax(-1).tolist() for name, logits in self(to_pixels(images)).items()}
+        return [{name: ATTRIBUTES[name][rows[i]] for name, rows in best.items()} for i in range(len(images))]
+
+    @torch.no_grad()
+    def probabilities(self, images: Tensor, wanted: Sequence[Mapping[str, str]]) -> list[dict[str, float]]:
+        """Probability of each wanted value, per picture."""
+        found = {name: logits.float().softmax(-1) for name, logits in self(to_pixels(images)).items()}
+        return [{name: float(found[name][i, ATTRIBUTES[name].index(value)]) for name, value in row.items()} for i, row in enumerate(wanted)]
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: value.half().contiguous() for name, value in self.state_dict().items()}, folder / "model.safetensors")
+        (folder / "config.json").write_text(json.dumps({"kind": self.kind, "attributes": ATTRIBUTES}, indent=2) + "\n")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> AttributeReader:
+        """Read what `save_pretrained` wrote. ValueError if its attributes are not this world's."""
+        folder = Path(folder)
+        config = json.loads((folder / "config.json").read_text())
+        if {name: tuple(values) for name, values in config["attributes"].items()} != ATTRIBUTES:
+            raise ValueError(f"{folder} reads other attributes than this world has; train it again with `sync-r1 world pretrain`")
+        reader = cls(config["kind"])
+        reader.load_state_dict({name: value.float() for name, value in load_file(folder / "model.safetensors").items()})
+        return reader.eval()

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from concept_samples import picture, sample_concept
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from sync_r1.data.concepts import load_concept
+from sync_r1.data.layout import Layout
+from sync_r1.data.pictures import list_pictures, load_image, natural_key, verify_images
+
+
+def test_natural_order(tmp_path: Path) -> None:
+    for name in ("10.png", "2.png", "b1.jpg", "1.PNG", ".hidden.png", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in list_pictures(tmp_path)] == ["1.PNG", "2.png", "10.png", "b1.jpg"]
+    assert list_pictures(tmp_path / "absent") == []
+
+
+@given(st.lists(st.text(max_size=6)))
+def test_natural_order_is_total(names: list[str]) -> None:
+    assert sorted(names, key=natural_key) == sorted(reversed(names), key=natural_key)
+
+
+def noise(path: Path, size: tuple[int, int] = (64, 48)) -> Path:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".jpeg", ".webp"])
+def test_truncated_pictures_are_refused(tmp_path: Path, suffix: str) -> None:
+    path = noise(tmp_path / f"cut{suffix}")
+    verify_images([path])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match=rf"cut\{suffix}: (unreadable or truncated picture|not a PNG, JPEG or WebP)"):
+        verify_images([path])
+
+
+def test_limits_are_named(tmp_path: Path) -> None:
+    picture(size=(15, 90)).save(tmp_path / "small.png")
+    Image.new("1", (8000, 6251)).save(tmp_path / "large.png")
+    Image.new("1", (20000, 20000)).save(tmp_path / "bomb.png")
+    picture().save(tmp_path / "real.bmp")
+    picture().save(tmp_path / "fake.png", format="GIF")
+    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "empty.png").touch()
+    for name, message in {
+        "small.png": "15x90 px is too small; the shorter side must be at least 16 px",
+        "large.png": "8000x6251 px is 50 megapixels; the limit is 50 megapixels",
+        "bomb.png": "the limit of 50 megapixels",
+        "real.bmp": "file type '.bmp' is not supported; allowed are .png, .jpg, .jpeg, .webp",
+        "fake.png": "not a PNG, JPEG or WebP picture",
+        "text.jpg": "not a PNG, JPEG or WebP picture",
+        "empty.png": "not a PNG, JPEG or WebP picture",
+        "absent.png": "no such picture",
+    }.items():
+        with pytest.raises(ValueError, match=f"{name}: .*{message}"):
+            verify_images([tmp_path / name])
+
+
+def test_a_damaged_picture_of_a_concept_is_found_when_it_loads(root: Path) -> None:
+    path = Layout(root).test("zed") / "0.png"
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(ValueError, match=r"test/zed/0\.png: unreadable or truncated picture"):
+        load_concept(root, "zed")
+    assert load_concept(root, "zed", verify=False) == sample_concept(root)
+
+
+def test_pictures_load_as_upright_rgb_over_white(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its side
+    for name in ("turned.jpg", "turned.png", "turned.webp"):
+        picture(size=(40, 20)).save(tmp_path / name, exif=exif)
+        assert load_image(tmp_path / name).size == (20, 40)
+    Image.new("RGBA", (20, 20), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert load_image(tmp_path / "clear.png").getpixel((0, 0)) == (255, 255, 255)
+    paletted = Image.new("P", (20, 20))
+    paletted.putpalette([0, 0, 255])
+    paletted.save(tmp_path / "palette.png", transparency=0)
+    assert load_image(tmp_path / "palette.png").getpixel((3, 3)) == (255, 255, 255)
+    Image.fromarray(np.full((20, 20), 0x8000, dtype=np.uint16)).save(tmp_path / "deep.png")
+    assert load_image(tmp_path / "deep.png").getpixel((3, 3)) == (128, 128, 128)
+    Image.new("CMYK", (20, 20)).save(tmp_path / "print.jpg")
+    assert load_image(tmp_path / "print.jpg").mode == "RGB"

@@ -1,0 +1,149 @@
+"""The command line as a user meets it: help, results, one-line errors."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import save_file
+from typer.testing import CliRunner
+
+from sync_r1 import __version__, cli, doctor
+from sync_r1.manifest import write_manifest
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    noise = np.random.default_rng(0)
+    for number in range(5):
+        Image.fromarray(noise.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    folder = tmp_path / "assets"
+    (folder / "model").mkdir(parents=True)
+    save_file({"a": np.zeros((2, 3), dtype=np.float32)}, folder / "model/model.safetensors")
+    write_manifest(folder)
+    return folder
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Run the entry point as the shell does; returns the exit code."""
+    monkeypatch.setattr(sys, "argv", ["sync-r1", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return int(stop.value.code or 0)
+
+
+@pytest.mark.parametrize("path", [[], ["report"], ["doctor"], ["concept"], ["concept", "add"], ["models", "check"]])
+def test_help_everywhere(path: list[str]) -> None:
+    result = CliRunner().invoke(cli.app, [*path, "--help"])
+    assert result.exit_code == 0 and "Usage:" in result.output
+    if path and path not in (["concept"],):
+        assert "Example: sync-r1" in result.output
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    """Also those that are added later."""
+    import typer.main
+
+    def leaves(command: object, name: str) -> list[tuple[str, str]]:
+        children = getattr(command, "commands", None)
+        if children:
+            return [leaf for key, child in children.items() for leaf in leaves(child, f"{name} {key}")]
+        return [(name, getattr(command, "help", None) or "")]
+
+    for name, text in leaves(typer.main.get_command(cli.app), "sync-r1"):
+        assert "Example:" in text, f"`{name} --help` has no example"
+
+
+def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out.strip() == f"sync-r1 {__version__}"
+
+
+def test_concept_add_list_show(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, photos: Path) -> None:
+    data = str(tmp_path / "data")
+    given = ["--pictures", str(photos), "--class", "dog", "--info", "a small grey terrier", "--fact", "zed has a green raincoat."]
+    assert call(monkeypatch, "concept", "add", "zed", *given, "--data", data) == 0
+    assert "added <zed> (dog, animal)" in capsys.readouterr().out
+    assert call(monkeypatch, "concept", "list", "--data", data, "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["name"] == "zed"
+    assert call(monkeypatch, "concept", "list", "--data", data) == 0
+    assert "zed" in capsys.readouterr().out
+    assert call(monkeypatch, "concept", "show", "zed", "--data", data) == 0
+    shown = capsys.readouterr().out
+    assert "info: <zed> is a small grey terrier" in shown and "- <zed> has a green raincoat." in shown
+    assert call(monkeypatch, "concept", "add", "zed", *given, "--data", data) == 2
+    assert "concept name 'zed' is taken" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["report", "nowhere"], "no run directory at nowhere"),
+        (["concept", "list", "--data", "nowhere"], "nowhere"),
+        (["concept", "show", "../bo", "--data", "nowhere"], "concept name '../bo' is not allowed"),
+    ],
+)
+def test_errors_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -> None:
+    monkeypatch.delenv("SYNC_R1_DEBUG", raising=False)
+    assert call(monkeypatch, *arguments) == 2
+    output = capsys.readouterr()
+    assert output.out == "" and output.err.startswith("error: ") and output.err.count("\n") == 1
+    assert words in output.err
+
+
+def test_debug_shows_where_an_error_comes_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SYNC_R1_DEBUG", "1")
+    monkeypatch.setattr(sys, "argv", ["sync-r1", "report", "nowhere"])
+    with pytest.raises(FileNotFoundError):
+        cli.main()
+
+
+def test_report_of_a_small_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "reward": 0.5}\n')
+    assert call(monkeypatch, "report", str(tmp_path)) == 0
+    assert "report.html" in capsys.readouterr().out and (tmp_path / "report.html").stat().st_size > 1000
+
+
+def test_doctor_with_and_without_weights(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, weights: Path
+) -> None:
+    examine = doctor.examine
+    monkeypatch.setattr(doctor, "examine", lambda: examine(weights, tmp_path))
+    assert call(monkeypatch, "doctor", "--json") == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["weights"]["state"] == "ok" and "1 tensors" in rows["weights"]["detail"]
+    assert {"python", "torch", "transformers", "accelerate", "device", "threads", "memory", "disk", "gradio", "onnxruntime", "peft"} <= set(
+        rows
+    )
+    shutil.rmtree(weights)
+    assert call(monkeypatch, "doctor") == 1
+    assert "Something needed is missing" in capsys.readouterr().out
+
+
+def test_doctor_finds_damaged_weights(weights: Path) -> None:
+    path = weights / "model/model.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:-4] + b"\x01\x02\x03\x04")
+    assert "SHA-256 differs" in doctor.check_weights(weights).detail
+    path.write_bytes(b"\xff" * 40)
+    write_manifest(weights)  # the right hash of the wrong content
+    assert doctor.check_weights(weights).state == "missing"
+
+
+def test_doctor_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "installed", lambda name: None)
+    assert doctor.check_package("torch").state == "missing" and "pip install torch" in doctor.check_package("torch").hint
+    assert doctor.check_optional("gradio").state == "note" and "sync-r1[app]" in doctor.check_optional("gradio").hint
+    assert doctor.healthy([doctor.check_optional("gradio")]) and not doctor.healthy([doctor.check_package("torch")])

@@ -1,0 +1,128 @@
+"""Precedence, round trip, and errors that name the value, the limit and the fix."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from sync_r1.config import Config, describe, load_config, save_config
+from sync_r1.recipes import RECIPES, apply_recipes
+
+
+def test_precedence_defaults_recipe_file_overrides(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("rl: {num_generations: 6, learning_rate: 2e-5}\nrun: {name: mine}\n")
+    config = load_config(file, ["rl.num_generations=12", "run.seed=7"], base=apply_recipes(["demo"]))
+    assert (config.rl.num_generations, config.rl.learning_rate, config.run.name, config.run.seed) == (12, 2e-5, "mine", 7)
+    assert config.rl.scale_rewards == "group"  # the recipe's, which neither file nor override touched
+    assert Config().rl.scale_rewards == "none"
+
+
+def test_a_saved_configuration_loads_back_equal(tmp_path: Path) -> None:
+    overrides = ["rl.custom_rewards.sharp.function=my.sharp", "rl.reward_weights.sharp={person: 0.5}", "rl.top_k=5", "data.concepts=[bo]"]
+    config = load_config(None, overrides, base=apply_recipes(["showo-512"]))
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == config
+
+
+def test_an_override_changes_one_entry_of_a_mapping() -> None:
+    weights = load_config(None, ["rl.reward_weights.identity=0.9", "rl.reward_weights.alignment.person=0.1"]).rl.reward_weights
+    assert weights == {"rewrite": 0.5, "answer": 0.5, "identity": 0.9, "alignment": {"person": 0.1}}
+
+
+def test_scientific_notation_is_a_number() -> None:
+    assert load_config(None, ["rl.learning_rate=1e-5"]).rl.learning_rate == 1e-5
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("rl.num_generation=3", ["rl.num_generation", "did you mean rl.num_generations"]),
+        ("run.beta=0.1", ["run.beta", "rl.beta"]),
+        ("trainer.beta=0.1", ["trainer"]),
+        ("rl.num_generations=1", ["rl.num_generations is 1", "at least 2", "set rl.num_generations to 2"]),
+        ("rl.num_generations=2.5", ["2.5", "whole number"]),
+        ("rl.temperature=0", ["rl.temperature is 0", "above 0"]),
+        ("rl.look_fraction=1.5", ["1.5", "at most 1"]),
+        ("rl.beta=nan", ["finite"]),
+        ("rl.credit=rooted", ["rooted", "use routed"]),
+        ("rl.epsilon_high=0.1", ["rl.epsilon_high is 0.1", "rl.epsilon = 0.2"]),
+        ("rl.train_timesteps=9", ["rl.train_timesteps is 9", "rl.generation_timesteps = 8"]),
+        ("rl.dgs_preview_step=8", ["rl.dgs_preview_step is 8", "below rl.generation_timesteps = 8", "set it to 2"]),
+        ("rl.optimise=text", ["previews need images", "rl.dgs_enabled=false"]),
+        ("rl.num_iterations=7", ["run.save_steps is 20", "multiple of rl.num_iterations = 7", "set run.save_steps to 21"]),
+        ("rl.warmup_steps=90", ["rl.warmup_steps is 90", "rl.max_steps = 60"]),
+        ("rl.reward_weights={}", ["at least one reward"]),
+        ("rl.reward_weights.identity={robot: 1}", ["'robot' is no category", "person, animal, object"]),
+        ("rl.reward_weights.identity=-1", ["rl.reward_weights.identity is -1", "at least 0"]),
+        ("rl.custom_rewards.sharp.function=sharp", ["dotted path"]),
+        ("rl.log=true", ["rl.log"]),
+        ("run.log_completions=1", ["true or false"]),
+        ("data.concepts=bo", ["must be a list", "data.concepts=[bo]"]),
+        ("rl=3", ["section.option=value"]),
+        ("rl.num_generations", ["section.option=value"]),
+        ("rl.beta={", ["quote it"]),
+    ],
+)
+def test_errors_say_value_limit_and_fix(override: str, said: list[str]) -> None:
+    with pytest.raises(ValueError) as error:
+        load_config(None, [override], base=apply_recipes(["dgs"]))
+    for part in said:
+        assert part in str(error.value)
+
+
+def test_nothing_trainable_is_refused() -> None:
+    with pytest.raises(ValueError, match="nothing would train"):
+        load_config(None, ["rl.learning_rate=0", "rl.concept_learning_rate=0"])
+
+
+def test_a_section_cannot_be_a_value_and_a_file_must_be_a_mapping(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("rl: 3\n")
+    with pytest.raises(ValueError, match="it is a section"):
+        load_config(file)
+    file.write_text("- rl\n")
+    with pytest.raises(ValueError, match="it must be a mapping of model, data, rl, eval, run"):
+        load_config(file)
+
+
+def test_a_recipe_cannot_invent_an_option() -> None:
+    with pytest.raises(AttributeError):
+        Config().rl.num_generation = 3  # type: ignore[attr-defined]
+
+
+def test_a_mutated_configuration_is_checked_again() -> None:
+    config = Config()
+    config.rl.num_generations = 1
+    with pytest.raises(ValueError, match="at least 2"):
+        config.validate()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("base", ["demo", "showo-256", "showo-512"])
+def test_every_recipe_gives_a_valid_configuration(base: str, name: str) -> None:
+    apply_recipes([base, name]).validate()
+
+
+def test_baselines_differ_in_what_they_optimise() -> None:
+    rl = {name: apply_recipes(["demo", name]).rl for name in ("joint", "understanding-only", "generation-only", "image-credit-only")}
+    assert {name: (value.optimise, value.credit) for name, value in rl.items()} == {
+        "joint": ("both", "routed"),
+        "understanding-only": ("text", "routed"),
+        "generation-only": ("image", "routed"),
+        "image-credit-only": ("image", "shared"),
+    }
+
+
+def test_unknown_recipe_names_its_neighbours() -> None:
+    with pytest.raises(ValueError, match="did you mean showo-"):
+        apply_recipes(["showo-1024"])
+
+
+def test_every_option_is_documented() -> None:
+    documented = list(describe(Config()))
+    assert len(documented) > 60
+    assert all(doc and len(doc) < 140 for _, _, doc in documented)
+    assert all(field.default_factory is not dataclasses.MISSING for field in dataclasses.fields(Config))

@@ -1,0 +1,85 @@
+"""Imports point one way, and the report needs no PyTorch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "sync_r1"
+# A module may import from its own group and from the groups before it.
+ORDER = [
+    "types",
+    "manifest",
+    "options",
+    "config",
+    "recipes",
+    "data",
+    "models",
+    "scorers",
+    "world",
+    "session",
+    "rl",
+    "sft",
+    "bench",
+    "report",
+    "doctor",
+    "app",
+    "commands",
+    "cli",
+]
+NEVER = {("bench", "rl"), ("bench", "sft")}
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def group(module: str) -> str:
+    """`sync_r1.models.showo.model` → `models`."""
+    return module.split(".")[1]
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_groups(path: Path) -> Iterator[tuple[str, int]]:
+    """Groups of the package that a module imports anywhere in its text, lazily or not, with the line."""
+    name = module_name(path)
+    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            source = ".".join(part for part in (base, node.module or "") if part)
+            targets = [f"{source}.{alias.name}" for alias in node.names] if source == "sync_r1" else [source]
+        else:
+            continue
+        yield from ((group(target), node.lineno) for target in targets if target.startswith("sync_r1.") and "__version__" not in target)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: module_name(path))
+def test_imports_point_one_way(path: Path) -> None:
+    own = group(module_name(path))
+    assert own in ORDER, f"{own} has no place in the import order; add it to ORDER in {Path(__file__).name}"
+    for other, line in imported_groups(path):
+        assert ORDER.index(other) <= ORDER.index(own), f"{path.name}:{line}: {own} must not import {other}"
+        assert (own, other) not in NEVER, f"{path.name}:{line}: {own} must never import {other}"
+
+
+@pytest.mark.parametrize("statement", ["import sync_r1.report", "import sync_r1.cli", "import sync_r1.cli, sync_r1.report.sheet"])
+def test_light_entry_points_load_no_torch(statement: str) -> None:
+    code = f"{statement}; import sys; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, check=False).returncode == 0
+
+
+def test_a_wrong_import_would_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = tmp_path / "sync_r1" / "bench" / "score.py"
+    wrong.parent.mkdir(parents=True)
+    wrong.write_text("def f():\n    from ..rl import loss\n    from sync_r1 import cli, __version__\n    import sync_r1.data.prompts\n")
+    monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path / "sync_r1")
+    assert sorted(imported_groups(wrong)) == [("cli", 3), ("data", 4), ("rl", 2)]
