@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from sync_r1 import __version__
-from sync_r1.commands import concept, models
+from sync_r1.commands import concept, models, run, use, world
 
 app = typer.Typer(
     name="sync-r1",
@@ -21,6 +21,9 @@ app = typer.Typer(
 )
 app.add_typer(concept.app, name="concept")
 app.add_typer(models.app, name="models")
+app.add_typer(world.app, name="world")
+run.register(app)
+use.register(app)
 
 
 def show_version(wanted: bool) -> None:

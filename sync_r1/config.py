@@ -26,7 +26,7 @@ class ModelConfig:
 
     path: str = option("world", "folder with config.json and weights, or 'world' for the model shipped with the package")
     num_tokens: int = option(4, "soft tokens <token_0>… added per concept, besides its name", ge=0)
-    init: Literal["class-noun"] = option("class-noun", "what a new concept's soft tokens start as")
+    init: Literal["class-noun", "random"] = option("class-noun", "what a new concept's rows start as")
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -34,9 +34,7 @@ class DataConfig:
     """Where the concepts are."""
 
     root: str = option("world", "concept store in the UniCTokens layout, or 'world' for the embedded one")
-    concepts: list[str] = dataclasses.field(
-        default_factory=list, metadata={"doc": "names of the concepts to learn; empty takes every concept in the store"}
-    )
+    concepts: list[str] = dataclasses.field(default_factory=list, metadata={"doc": "the one concept to learn"})
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -63,6 +61,8 @@ class RLConfig:
 
     learning_rate: float = option(5e-5, "for the transformer body; 0 freezes it", ge=0)
     concept_learning_rate: float = option(1e-2, "for the concept's rows of embedding and head; 0 freezes them", ge=0)
+    lora_rank: int = option(0, "rank of adapters on the body, which then keeps its own weights; 0 trains the weights themselves", ge=0)
+    lora_alpha: float = option(32.0, "scale of the adapters, alpha / rank", gt=0)
     lr_scheduler_type: Literal["constant", "constant_with_warmup", "linear", "cosine"] = option(
         "constant_with_warmup", "learning rate schedule"
     )
@@ -72,6 +72,8 @@ class RLConfig:
     adam_beta2: float = option(0.99, "AdamW second moment", ge=0, le=1)
     max_grad_norm: float = option(1.0, "gradient norm limit; 0 is no limit", ge=0)
     sequences_per_backward: int = option(256, "replayed sequences (trajectory × timestep) per backward: bounds memory", ge=1)
+
+    gradient_checkpointing: bool = option(False, "recompute layers in the backward pass: less memory, about a third more time")
 
     beta: float = option(0.0, "weight of KL(policy ‖ start); above 0 keeps the start weights in memory", ge=0)
     epsilon: float = option(0.2, "lower clip of the ratio (and upper, unless epsilon_high is set)", gt=0)
@@ -139,9 +141,6 @@ class EvalConfig:
     max_completion_length: int = option(48, "tokens per answer at most", ge=1)
     batch_size: int = option(16, "items per batch", ge=1)
     seed: int = option(3407, "base seed; every item derives its own", ge=0)
-    judge_url: str = option("", "OpenAI-compatible endpoint of a remote judge; empty uses the local one")
-    judge_model: str = option("", "model name at that endpoint")
-    judge_key_env: str = option("OPENAI_API_KEY", "environment variable that holds the key; keys never go in files")
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -199,6 +198,8 @@ def _check_relations(rl: RLConfig, run: RunConfig) -> None:
         if value % updates:
             limit = f"it must be a multiple of rl.num_iterations = {updates}"
             fail(name, value, limit, f"set {name} to {math.ceil(value / updates) * updates}")
+    if run.name in ("", ".", "..") or Path(run.name).name != run.name:
+        fail("run.name", run.name, "it must be one folder name without separators", "use run.output_dir for the place")
     if rl.warmup_steps > rl.max_steps:
         fail("rl.warmup_steps", rl.warmup_steps, f"it must be at most rl.max_steps = {rl.max_steps}", "lower it")
     _check_rewards(rl)

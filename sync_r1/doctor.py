@@ -15,10 +15,10 @@ from sync_r1.manifest import manifest_problems, read_manifest
 State = Literal["ok", "note", "missing"]
 
 REQUIRED = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy", "pillow", "pyarrow", "nltk")
-OPTIONAL = {
-    "gradio": ("the web page", "pip install 'sync-r1[app]'"),
-    "peft": ("LoRA adapters", "pip install 'sync-r1[lora]'"),
-    "onnxruntime": ("face identity rewards", "pip install onnxruntime"),
+OPTIONAL = {  # nothing here imports them; they serve code of your own on top
+    "gradio": "a web page of your own over a Session",
+    "onnxruntime": "rewards of your own with ONNX models, for example of faces",
+    "peft": "adapters of your own; LoRA is built in without it",
 }
 ENOUGH_MEMORY_GIB = 4.0
 ENOUGH_DISK_GIB = 2.0
@@ -78,13 +78,10 @@ def check_package(name: str) -> Check:
 
 
 def check_optional(name: str) -> Check:
-    purpose, hint = OPTIONAL[name]
-    version = installed(name)
-    return (
-        Check(name, "ok", f"{version}, for {purpose}")
-        if version
-        else Check(name, "note", f"not installed, only needed for {purpose}", hint)
-    )
+    version, purpose = installed(name), OPTIONAL[name]
+    if version is None:
+        return Check(name, "note", f"not installed, only for {purpose}", f"pip install {name}")
+    return Check(name, "ok", f"{version}, for {purpose}")
 
 
 def check_device() -> list[Check]:

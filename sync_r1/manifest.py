@@ -38,6 +38,17 @@ def write_manifest(folder: Path, **facts: Any) -> Path:
     return target
 
 
+def read_tensors(path: Path) -> dict[str, Any]:
+    """Tensors of a .safetensors file by name. ValueError names a damaged file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}); fetch or write it again") from error
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a folder. FileNotFoundError when there is none, ValueError when it is not one."""
     path = Path(folder) / MANIFEST

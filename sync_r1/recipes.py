@@ -14,12 +14,19 @@ def demo(config: Config) -> None:
     """The embedded world on two CPU cores: minutes, no download."""
     config.model.path = config.data.root = "world"
     rl = config.rl
-    rl.max_steps, rl.prompts_per_step, rl.num_generations = 60, 2, 10
-    rl.learning_rate, rl.concept_learning_rate = 5e-5, 1e-2
+    rl.max_steps, rl.prompts_per_step, rl.num_generations = 110, 3, 8
+    rl.learning_rate, rl.concept_learning_rate = 4e-4, 2e-2
     rl.epsilon_high = 0.28
-    rl.generation_timesteps, rl.train_timesteps, rl.dgs_preview_step = 8, 4, 3
+    rl.look_fraction = 0.2
+    rl.generation_timesteps, rl.train_timesteps = 8, 4
     rl.max_completion_length = 24
-    rl.scale_rewards = "group"
+    rl.lr_scheduler_type, rl.beta = "cosine", 0.04
+    rl.scale_rewards, rl.entropy_coef = "batch", 0.005
+    rl.text_loss_weight, rl.image_loss_weight = 4.0, 0.5
+    rl.reward_weights = {"rewrite": 2.0, "answer": 1.0, "likeness": 1.0, "faithfulness": 0.5, "identity": 0.1, "alignment": 0.1}
+    rl.dgs_enabled, rl.dgs_candidate_factor, rl.dgs_preview_step = True, 1.5, 3
+    config.eval.batch_size = 64
+    config.run.save_steps = 55
 
 
 def showo_256(config: Config) -> None:
@@ -33,7 +40,7 @@ def showo_256(config: Config) -> None:
     rl.top_k, rl.max_completion_length = None, 100
     rl.generation_timesteps, rl.train_timesteps = 18, 6
     rl.guidance_scale = 0.0
-    rl.sequences_per_backward = 8
+    rl.sequences_per_backward, rl.gradient_checkpointing = 8, True
     rl.dgs_enabled, rl.dgs_preview_step = True, 6
     config.model.num_tokens = 16
     config.eval.generation_timesteps, config.eval.guidance_scale = 18, 5.0

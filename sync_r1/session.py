@@ -65,6 +65,7 @@ class Session:
         checkpoint: str | Path | None = None,
         device: str = "auto",
         options: EvalConfig | None = None,
+        num_tokens: int | None = None,
     ) -> Session:
         """Load weights and concept.
 
@@ -75,12 +76,13 @@ class Session:
             checkpoint: a run folder (its newest complete checkpoint counts) or one checkpoint folder.
             device: "auto", "cpu", "cuda".
             options: how to decode; by default as the run's configuration says.
+            num_tokens: soft tokens of a concept that is new to the model; by default as the configuration says.
         Raises:
             ValueError: a folder that is no model, run or data root, or an unknown concept.
         """
         step = newest_checkpoint(checkpoint) if checkpoint is not None else None
         config = run_config(step) if step is not None else Config()
-        source = str(data or (config.data.root if step is not None else WORLD))
+        source = str(data or (WORLD if step is None else _data_of(step, config)))
         name = concept or _only_concept(source, config.data.concepts)
         root = data_folder(source, [name])
         with warnings.catch_warnings():
@@ -92,7 +94,7 @@ class Session:
             root=root,
             run=str(model) if step is None else _run_name(step),
             options=options or config.eval,
-            num_tokens=config.model.num_tokens,
+            num_tokens=config.model.num_tokens if num_tokens is None else num_tokens,
         )
 
     # batched: what the benchmark calls
@@ -198,14 +200,13 @@ class Session:
         seeds = list(range(seed, seed + n))
         images = to_images(self.pictures([text] * n, seeds, sampling))
         for image, number in zip(images, seeds, strict=True):
-            image.info = {
-                "prompt": text,
-                "seed": number,
-                "run": self.run,
-                "concept": self.concept.name,
-                "software": f"sync-r1 {__version__}",
-            }
+            image.info = self.made_from(text, number)
         return images
+
+    def made_from(self, prompt: str, seed: int) -> dict[Any, Any]:
+        """What a saved picture says about itself."""
+        values = (prompt, seed, self.run, self.concept.name, f"sync-r1 {__version__}")
+        return dict(zip(METADATA, values, strict=True))
 
 
 def to_images(pictures: Tensor) -> list[Image.Image]:
@@ -296,9 +297,19 @@ def run_config(checkpoint: Path) -> Config:
     return load_config(path) if path.is_file() else Config()
 
 
+def _run_folder(checkpoint: Path) -> Path:
+    folder = checkpoint.resolve().parent
+    return folder.parent if folder.name == "checkpoints" else folder
+
+
 def _run_name(checkpoint: Path) -> str:
-    run = checkpoint.resolve().parent.parent if checkpoint.resolve().parent.name == "checkpoints" else checkpoint.resolve().parent
-    return f"{run.name}/{checkpoint.name}"
+    return f"{_run_folder(checkpoint).name}/{checkpoint.name}"
+
+
+def _data_of(checkpoint: Path, config: Config) -> str:
+    """The data root of a run; one on the embedded world keeps its own copy."""
+    copy = _run_folder(checkpoint) / "data"
+    return str(copy) if config.data.root == WORLD and copy.is_dir() else config.data.root
 
 
 def _only_concept(source: str, trained: Sequence[str]) -> str:

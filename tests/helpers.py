@@ -47,23 +47,23 @@ def tiny_magvit() -> Magvit:
 
 
 def tiny_config(**changes: object) -> ShowoConfig:
-    sizes: dict[str, object] = dict(
-        text_vocab=400,
-        bos_id=0,
-        eos_id=0,
-        codebook_size=64,
-        num_image_tokens=16,
-        image_size=16,
-        max_text_tokens=24,
-        text_only_image=False,
-        name_pool=list(NAME_POOL),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=512,
-        initializer_range=0.2,
-    )
+    sizes: dict[str, object] = {
+        "text_vocab": 400,
+        "bos_id": 0,
+        "eos_id": 0,
+        "codebook_size": 64,
+        "num_image_tokens": 16,
+        "image_size": 16,
+        "max_text_tokens": 24,
+        "text_only_image": False,
+        "name_pool": list(NAME_POOL),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 512,
+        "initializer_range": 0.2,
+    }
     return ShowoConfig(**{**sizes, **changes})  # type: ignore[arg-type]
 
 

@@ -63,7 +63,7 @@ def test_every_command_has_help_with_an_example() -> None:
         return [(name, getattr(command, "help", None) or "")]
 
     for name, text in leaves(typer.main.get_command(cli.app), "sync-r1"):
-        assert "Example:" in text, f"`{name} --help` has no example"
+        assert "Example" in text, f"`{name} --help` has no example"
 
 
 def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,6 +116,16 @@ def test_report_of_a_small_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert "report.html" in capsys.readouterr().out and (tmp_path / "report.html").stat().st_size > 1000
 
 
+@pytest.mark.parametrize(("fine", "code"), [(True, 0), (False, 1)])
+def test_models_check_exit_code(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fine: bool, code: int) -> None:
+    from sync_r1.models.showo import check
+
+    result = {"showo.logits": {"max_error": 1e-6, "ok": True}, "magvit.codes": {"max_error": 3.0, "ok": fine}}
+    monkeypatch.setattr(check, "check_kit", lambda folder: result)
+    assert call(monkeypatch, "models", "check", "kit") == code
+    assert json.loads(capsys.readouterr().out) == result
+
+
 def test_doctor_with_and_without_weights(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, weights: Path
 ) -> None:
@@ -145,5 +155,5 @@ def test_doctor_finds_damaged_weights(weights: Path) -> None:
 def test_doctor_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "installed", lambda name: None)
     assert doctor.check_package("torch").state == "missing" and "pip install torch" in doctor.check_package("torch").hint
-    assert doctor.check_optional("gradio").state == "note" and "sync-r1[app]" in doctor.check_optional("gradio").hint
+    assert doctor.check_optional("gradio").state == "note" and "pip install gradio" in doctor.check_optional("gradio").hint
     assert doctor.healthy([doctor.check_optional("gradio")]) and not doctor.healthy([doctor.check_package("torch")])

@@ -16,7 +16,7 @@ def test_precedence_defaults_recipe_file_overrides(tmp_path: Path) -> None:
     file.write_text("rl: {num_generations: 6, learning_rate: 2e-5}\nrun: {name: mine}\n")
     config = load_config(file, ["rl.num_generations=12", "run.seed=7"], base=apply_recipes(["demo"]))
     assert (config.rl.num_generations, config.rl.learning_rate, config.run.name, config.run.seed) == (12, 2e-5, "mine", 7)
-    assert config.rl.scale_rewards == "group"  # the recipe's, which neither file nor override touched
+    assert config.rl.scale_rewards == "batch"  # the recipe's, which neither file nor override touched
     assert Config().rl.scale_rewards == "none"
 
 
@@ -126,3 +126,9 @@ def test_every_option_is_documented() -> None:
     assert len(documented) > 60
     assert all(doc and len(doc) < 140 for _, _, doc in documented)
     assert all(field.default_factory is not dataclasses.MISSING for field in dataclasses.fields(Config))
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/b", "", ".."])
+def test_a_run_name_is_one_folder(name: str) -> None:
+    with pytest.raises(ValueError, match=r"run\.name .*one folder name"):
+        load_config(None, [f"run.name='{name}'"])

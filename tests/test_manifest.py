@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sync_r1.manifest import manifest_problems, read_manifest, write_manifest
+from sync_r1.manifest import manifest_problems, read_manifest, read_tensors, write_manifest
 
 
 @pytest.fixture
@@ -49,3 +49,10 @@ def test_not_a_manifest(tmp_path: Path, text: str) -> None:
 def test_no_manifest(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="the folder is incomplete"):
         manifest_problems(tmp_path)
+
+
+def test_a_damaged_weight_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"\x10" * 40)
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
+        read_tensors(path)

@@ -30,7 +30,7 @@ class Prediction:
     input: str  # the text it read, or the words it drew
     text: str = ""  # what it wrote; of *_rea_gen the rewrite it then drew
     images: tuple[Path, ...] = ()  # what it drew
-    seen: Path | None = None  # the picture it was asked about, as it saw it
+    seen: Path | None = None  # a copy of the picture it was asked about
 
 
 def silent(task: str, done: int, total: int) -> None:
@@ -105,8 +105,8 @@ def _answers(session: Session, items: Sequence[EvalItem], folder: Path, progress
 
 
 def _keep(path: Path, folder: Path, size: int) -> Path:
-    """A copy for the report, no larger than the model sees it."""
-    target = folder / f"{hashlib.sha256(str(path).encode()).hexdigest()[:8]}_{path.stem}.png"
+    """A small copy for the report, named by content, so that both phases share it."""
+    target = folder / f"{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.png"
     if not target.is_file():
         image = load_image(path)
         image.thumbnail((2 * size, 2 * size), Image.Resampling.BICUBIC)
@@ -125,7 +125,7 @@ def _drawn(
         images = to_images(session.pictures([text for _, text, _ in rows], seeds))
         paths: dict[str, list[Path]] = {item.id: [] for item in batch}
         for (item, text, copy), seed, image in zip(rows, seeds, images, strict=True):
-            image.info = {"prompt": text, "seed": seed, "run": session.run, "concept": session.concept.name}
+            image.info = session.made_from(text, seed)
             name = f"{item.task}_{item.id}" + (f"_{copy}" if copy else "")
             paths[item.id].append(save_picture(image, folder / f"{name}.png"))
         for item, text in zip(batch, texts):

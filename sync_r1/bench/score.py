@@ -153,7 +153,7 @@ def load_pictures(paths: Sequence[Path]) -> Tensor:
 
 
 def class_text(prompt: str, concept: Concept) -> str:
-    """The prompt with the class noun for the placeholder: "a photo of <bo> at sea" → "a photo of a dog at sea", "a red <bo>" → "a red dog"."""
+    """The prompt with the class noun for the placeholder: "a photo of <bo> at sea" → "a photo of a dog at sea", "a <bo>" → "a dog"."""
     noun, mark = concept.class_noun, re.escape(concept.placeholder)
     article = "an" if noun[:1].lower() in "aeiou" else "a"
     named = re.sub(rf"(^|\b(?:{_WANT_ARTICLE}) |, ){mark}", rf"\1{article} {noun}", prompt, flags=re.IGNORECASE)

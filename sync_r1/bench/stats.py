@@ -63,6 +63,10 @@ def match(before: EvalResult, after: EvalResult) -> list[Pair]:
         old, new = getattr(before, name), getattr(after, name)
         if old != new:
             raise ValueError(f"{name} is {old!r} before and {new!r} after; scores of different judges cannot be compared")
+    settings = [{name: value for name, value in result.protocol.items() if name != "model"} for result in (before, after)]
+    if settings[0] != settings[1]:
+        changed = [name for name in {**settings[0], **settings[1]} if settings[0].get(name) != settings[1].get(name)]
+        raise ValueError(f"{', '.join(changed)} differ before and after; evaluate both with the same options")
     return list(zip(before.items, after.items))
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from sync_r1.config import Config
 
 Overrides = Annotated[list[str] | None, typer.Argument(help="Options as section.option=value, for example rl.max_steps=100.")]
 
 
 def register(app: typer.Typer) -> None:
+    """Add both commands to the top level of `app`."""
     app.command()(demo)
     app.command()(train)
 
@@ -19,7 +23,7 @@ def demo(
     overrides: Overrides = None,
     concept: Annotated[str, typer.Option(help="One of the world's twenty concepts.")] = "bo",
     seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 0,
-    fresh: Annotated[bool, typer.Option(help="Delete an earlier demo run first.")] = True,
+    fresh: Annotated[bool, typer.Option(help="Delete an earlier runs/demo first; a run of another name is never deleted.")] = True,
 ) -> None:
     """The whole story in minutes on two CPU cores: evaluate, train with Sync-GRPO and DGS, evaluate again, report.
 
@@ -31,9 +35,10 @@ def demo(
     from sync_r1.recipes import apply_recipes
 
     base = apply_recipes(["demo"])
-    base.run.name, base.run.seed, base.data.concepts = "demo", seed, [concept]
+    base_name = "demo"
+    base.run.name, base.run.seed, base.data.concepts = base_name, seed, [concept]
     config = load_config(None, overrides or [], base=base)
-    if fresh and (config.run.folder / "config.yaml").is_file():
+    if fresh and config.run.name == base_name and (config.run.folder / "config.yaml").is_file():
         shutil.rmtree(config.run.folder)
     _run(config, None)
 
@@ -51,11 +56,9 @@ def train(
 ) -> None:
     """Train one concept with Sync-GRPO. Defaults < --recipe < --config < options below < overrides.
 
-    Examples:
+    Example: sync-r1 train --recipe demo --data mine --concept rex run.name=rex
 
-      sync-r1 train --recipe demo --data mine --concept rex run.name=rex
-
-      sync-r1 train --config runs/rex/config.yaml --resume latest
+    Go on after a stop: sync-r1 train --config runs/rex/config.yaml --resume latest
     """
     from sync_r1.config import load_config
     from sync_r1.recipes import apply_recipes
@@ -74,18 +77,16 @@ def train(
     _run(config, resume, evaluate)
 
 
-def _run(config: object, resume: str | None, evaluate: bool = True) -> None:
+def _run(config: Config, resume: str | None, evaluate: bool = True) -> None:
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
 
-    from sync_r1.config import Config
     from sync_r1.experiment import result_table, run_experiment
 
-    assert isinstance(config, Config)
     console = Console()
     summary = run_experiment(config, console, resume, evaluate)
-    if "understanding" not in summary:
+    if "tasks" not in summary:
         return
     table = Table("held-out", "n", "before", "after", "change", "95 % interval", box=SIMPLE)
     for row in result_table(summary):

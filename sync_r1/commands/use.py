@@ -126,7 +126,7 @@ def draw(
 
     from sync_r1.session import save_pictures
 
-    given = {"generation_timesteps": steps, "guidance_scale": guidance, "temperature": temperature}
+    given: dict[str, Any] = {"generation_timesteps": steps, "guidance_scale": guidance, "temperature": temperature}
     with noted():
         session = open_session(run, model, data, concept, device)
         sampling = replace(session.image_sampling, **{key: value for key, value in given.items() if value is not None})
@@ -145,7 +145,7 @@ def evaluate(
     data: DataOption = None,
     concept: ConceptOption = None,
     task: Annotated[list[str] | None, typer.Option("--task", help="One of the nine tasks; repeat for more. Default: all.")] = None,
-    max_items: Annotated[int | None, typer.Option(help="Items per task at most, evenly spaced.")] = None,
+    max_items: Annotated[int | None, typer.Option(min=1, help="Items per task at most, evenly spaced.")] = None,
     judge: Annotated[str, typer.Option(help="Who scores drawings: 'world' (its attribute reader), 'none', or 'auto'.")] = "auto",
     clip: Annotated[Path | None, typer.Option(help="CLIP folder or hub id, adds CLIP-T and CLIP-I.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for results. Default: <run>/eval, or runs/eval_<concept>/eval.")] = None,
@@ -161,6 +161,7 @@ def evaluate(
     """
     from dataclasses import replace
 
+    from sync_r1.bench import GENERATION
     from sync_r1.bench import evaluate as run_benchmark
     from sync_r1.bench.tasks import check_tasks
 
@@ -171,7 +172,8 @@ def evaluate(
         session = open_session(run, model, data, concept, device)
     session.options = replace(session.options, tasks=tasks or session.options.tasks, max_items=max_items or session.options.max_items)
     out = out or (_run_folder(run) if run else Path("runs") / f"eval_{session.concept.name}") / "eval"
-    judges = find_judges(judge, clip, is_world(session), session.model.device)
+    drawings = not session.options.tasks or not set(GENERATION).isdisjoint(session.options.tasks)
+    judges = find_judges(judge, clip, drawings and is_world(session), session.model.device)
     with progress_bar() as progress:
         result = run_benchmark(session, out, phase, progress=progress, **judges)
     comparison = find_comparison(out)
@@ -182,10 +184,10 @@ def evaluate(
 
 
 def is_world(session: Session) -> bool:
-    """Whether the concept is one of the embedded world's: then its reader can judge."""
-    from sync_r1.session import _world_names
+    """Whether the model draws pictures of the embedded world's size: then the world's reader can judge them."""
+    from sync_r1.world.render import SIZE
 
-    return session.concept.name in _world_names() and session.model.image_size == 32
+    return session.model.image_size == SIZE
 
 
 def _run_folder(run: Path) -> Path:
@@ -198,10 +200,10 @@ def find_judges(judge: str, clip: Path | None, world: bool, device: Any) -> dict
         raise ValueError(f"judge is {judge!r}; allowed are auto, world and none")
     judges: dict[str, Any] = {}
     if judge == "world" or (judge == "auto" and world):
-        from sync_r1.world.assets import load_evaluator_reader, load_world_clip
+        from sync_r1.world.assets import EVALUATOR, load_evaluator_reader, load_world_clip
         from sync_r1.world.judge import WorldJudge
 
-        judges = {"image_judge": WorldJudge(load_evaluator_reader()), "judge_name": "world evaluator reader", "clip": load_world_clip()}
+        judges = {"image_judge": WorldJudge(load_evaluator_reader()), "judge_name": EVALUATOR, "clip": load_world_clip()}
     if clip is not None:
         from sync_r1.scorers.clip import ClipScorer
 

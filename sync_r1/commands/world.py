@@ -14,7 +14,9 @@ app = typer.Typer(no_args_is_help=True, help="The embedded world: look at it, ex
 @app.command()
 def export(
     folder: Annotated[Path, typer.Argument(help="Folder to write, in the UniCTokens / UnifyBench++ layout.")],
-    concepts: Annotated[list[str] | None, typer.Option("--concept", help="Only this concept; may be repeated. Default: all twenty.")] = None,
+    concepts: Annotated[
+        list[str] | None, typer.Option("--concept", help="Only this concept; may be repeated. Default: all twenty.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace concepts that are already there.")] = False,
 ) -> None:
     """Write the world's concepts as an ordinary data folder.
@@ -75,7 +77,10 @@ def pretrain(
 
 @app.command()
 def card() -> None:
-    """Print the model card of the shipped weights."""
+    """Print the model card of the shipped weights.
+
+    Example: sync-r1 world card
+    """
     from sync_r1.world.assets import ASSETS
 
     path = ASSETS / "MODEL_CARD.md"

@@ -47,6 +47,8 @@ def add_concept_folder(
     validate_name(name)
     _check_new(Path(root), name, overwrite)
     noun, sentence = _filled("class_noun", class_noun), _filled("info", info)
+    if name.lower() in noun.lower().split():
+        raise ValueError(f"concept name {name!r} is also its class noun {noun!r}; choose a name that prompts use for nothing else")
     if isinstance(facts, str) or not facts:
         raise ValueError(f"facts is {facts!r}; give a list of at least one private fact, for example '<{name}> has a green raincoat.'")
     if category is not None and category not in CATEGORIES:

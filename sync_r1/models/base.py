@@ -140,6 +140,11 @@ def to_pixels(images: Images, size: int) -> Tensor:
     return torch.cat([_tensor_pixels(_pil_tensor(image), size) for image in images])
 
 
+def to_bytes(pixels: Tensor) -> Tensor:
+    """Float pixels in [-1, 1] of any shape → uint8 of the same shape, rounded."""
+    return ((pixels.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
 def _pil_tensor(image: Image.Image) -> Tensor:
     rgb = image.convert("RGB")
     flat = torch.frombuffer(bytearray(rgb.tobytes()), dtype=torch.uint8)

@@ -53,6 +53,17 @@ def concept_row_ids(model: UnifiedModel, name: str | None = None) -> Tensor:
     return torch.tensor(_ids(model, [token for concept in chosen for token in concept.all_tokens]), dtype=torch.long)
 
 
+def learned_row_ids(model: UnifiedModel) -> Tensor:
+    """Vocabulary ids that training may move: all concept rows but names taken from the pool.
+
+    A pool name is a word the model can already copy from a context into an answer. Its embedding and its head row belong together;
+    a step of the size that soft tokens need pulls them apart and the model stops writing the name (docs/log.md).
+    """
+    kept = {concept.placeholder for concept in model.concepts if concept.pool_name is not None}
+    tokens = [token for concept in model.concepts for token in concept.all_tokens if token not in kept]
+    return torch.tensor(_ids(model, tokens), dtype=torch.long)
+
+
 def save_concept(model: UnifiedModel, name: str, path: str | Path) -> None:
     """Write one concept's rows and names to a .safetensors file."""
     rows = model.read_rows(concept_row_ids(model, name).tolist())

@@ -6,6 +6,7 @@ import base64
 import io
 import math
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,8 +93,15 @@ def render_report(run: Run) -> str:
         siblings=sibling_group(run),
         previews=preview_groups(run),
         versions=run.summary.get("versions") or {},
-        command=run.summary.get("command") or "",
+        command=command(run),
     )
+
+
+def command(run: Run) -> str:
+    """What to type for the same run: as the summary says, else from the settings that every run keeps."""
+    if run.summary.get("command"):
+        return str(run.summary["command"])
+    return f"sync-r1 train --config {run.folder / 'config.yaml'} run.name={run.name}-again" if run.config_text else ""
 
 
 def change(name: str, value: Any) -> Change | None:
@@ -143,13 +151,14 @@ def headline(run: Run, halves: dict[str, Change | None]) -> str:
         about = f" on {subject}" if run.concept.name else ""
         return f"{steps} training steps{about}, not evaluated yet." if steps else f"A run{about}, not trained yet."
     start = f"After {steps} training steps" if steps else "Compared with the start"
-    words = {"up": "better", "down": "worse", "same": "neither clearly better nor worse"}
-    said = [f"{verb} {subject} {words[half.verdict]}" for verb, half in (("understands", understanding), ("draws", generation)) if half]
-    if understanding and generation and understanding.verdict == generation.verdict:
-        said = [f"understands {subject} and draws it {words[generation.verdict]}"]
-        if understanding.verdict == "up":
-            said = [f"understands {subject} better and draws it better"]
-    return f"{start}, the model {' and '.join(said)}."
+    words = {"up": "better", "down": "worse", "same": "about as before"}
+    ends = {half.family: words[half.verdict] for half in (understanding, generation) if half}
+    if len(ends) == 1:
+        family, word = ends.popitem()
+        return f"{start}, the model {'understands' if family == 'understanding' else 'draws'} {subject} {word}."
+    if ends["understanding"] == ends["generation"] == words["same"]:
+        return f"{start}, the model understands {subject} and draws it about as before."
+    return f"{start}, the model understands {subject} {ends['understanding']} and draws it {ends['generation']}."
 
 
 def tiles(run: Run) -> list[tuple[str, str, str]]:
@@ -213,29 +222,39 @@ def curves(run: Run) -> list[dict[str, str]]:
     return [{"title": title, "about": about, "uri": uri} for title, about, figure in made if (uri := plots.svg_uri(figure))]
 
 
-def grouped(rows: list[dict[str, Any]]) -> dict[tuple[int, str], list[dict[str, Any]]]:
-    """Trajectory rows by (step, prompt): siblings of one group."""
-    groups: dict[tuple[int, str], list[dict[str, Any]]] = {}
+def grouped(rows: list[dict[str, Any]]) -> dict[tuple[int, int, str], list[dict[str, Any]]]:
+    """Trajectory rows by (step, group, prompt): siblings of one group."""
+    groups: dict[tuple[int, int, str], list[dict[str, Any]]] = {}
     for row in rows:
-        groups.setdefault((int(row.get("step") or 0), str(row.get("prompt") or "")), []).append(row)
+        key = (int(row.get("step") or 0), int(row.get("prompt_index") or 0), str(row.get("prompt") or ""))
+        groups.setdefault(key, []).append(row)
     return groups
 
 
 def sibling_group(run: Run, at_most: int = 6) -> dict[str, Any] | None:
-    """The last finished group whose siblings differ in reward: what one step of the loop looks like."""
-    best = None
-    for (step, prompt), rows in grouped(run.trajectories).items():
+    """A group whose siblings differ in reward: what one turn of the loop looks like. Of those with most pictures kept, the last."""
+    best, most = None, 0
+    for (step, _, prompt), rows in grouped(run.trajectories).items():
         kept = [row for row in rows if row.get("kept", True) and finite(row.get("reward")) is not None]
-        if len({round(row["reward"], 4) for row in kept}) > 1:
-            ordered = sorted(kept, key=lambda row: -row["reward"])
-            best = {"step": step, "prompt": prompt, "rows": [ordered[i] for i in spread(len(ordered), at_most)], "n": len(kept)}
+        pictures = sum(row.get("image") is not None for row in kept)
+        if pictures < most or len({round(row["reward"], 4) for row in kept}) < 2:
+            continue
+        ordered = sorted(kept, key=lambda row: -row["reward"])
+        shown = [ordered[i] | {"drew_from": spoken(ordered[i].get("drawing_prompt"))} for i in spread(len(ordered), at_most)]
+        best = {"step": step, "prompt": prompt, "answer": kept[0].get("answer") or "", "rows": shown, "n": len(kept)}
+        most = pictures
     return best
+
+
+def spoken(prompt: Any) -> str:
+    """A drawing prompt as a person reads it: without the soft tokens before the name."""
+    return re.sub(r"(<token_\d+>)+\s*", "", str(prompt or ""))
 
 
 def preview_groups(run: Run, groups: int = 3, at_most: int = 8) -> list[dict[str, Any]]:
     """Groups spread over training with both kept and rejected previews."""
     found = []
-    for (step, prompt), rows in grouped(run.trajectories).items():
+    for (step, _, prompt), rows in grouped(run.trajectories).items():
         shown = [
             {"image": row.get("preview") or row.get("image"), "score": finite(row.get("preview_score")), "kept": row.get("kept")}
             for row in rows

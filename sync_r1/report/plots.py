@@ -68,10 +68,9 @@ def step_axis(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
 
 
-def legend(axes: Axes) -> None:
-    axes.legend(
-        loc="upper left", bbox_to_anchor=(0, 1.16), ncols=5, frameon=False, fontsize=9, labelcolor=INK, handlelength=1.4, borderaxespad=0
-    )
+def legend(figure: Figure) -> None:
+    """Labels above the plot, in as many rows as they need."""
+    figure.legend(loc="outside upper left", ncols=4, frameon=False, fontsize=9, labelcolor=INK, handlelength=1.4, columnspacing=1.4)
 
 
 def draw_line(axes: Axes, metrics: Metrics, key: str, label: str, color: str, width: float = 2.0) -> bool:
@@ -99,7 +98,7 @@ def reward_figure(metrics: Metrics) -> Figure | None:
         axes.fill_between(at, low, high, color=BLUE, alpha=0.10, linewidth=0, label="± spread over siblings")
     draw_line(axes, metrics, "reward", "reward", BLUE, 2.4)
     step_axis(axes)
-    legend(axes)
+    legend(figure)
     return figure
 
 
@@ -112,7 +111,7 @@ def parts_figure(metrics: Metrics) -> Figure | None:
     for number, name in enumerate(names):
         draw_line(axes, metrics, f"rewards/{name}/mean", name.replace("_", " "), PARTS[number % len(PARTS)])
     step_axis(axes)
-    legend(axes)
+    legend(figure)
     return figure
 
 
@@ -125,7 +124,7 @@ def dgs_figure(metrics: Metrics) -> Figure | None:
         return None
     axes.set_ylim(min(0.0, axes.get_ylim()[0]), max(1.02, axes.get_ylim()[1]))
     step_axis(axes)
-    legend(axes)
+    legend(figure)
     return figure
 
 

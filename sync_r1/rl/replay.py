@@ -19,7 +19,10 @@ from sync_r1.rl.weights import Reference
 
 @dataclass
 class Replay:
-    """λ_text·L_text + λ_image·L_image + β·KL of one rollout. Pieces hold at most `sequences_per_backward` sequences."""
+    """λ_text·(L_text + β·KL_text) + λ_image·(L_image + β·KL_image) of one rollout: β counts within its half.
+
+    Pieces hold at most `sequences_per_backward` sequences.
+    """
 
     policy: UnifiedModel
     rl: RLConfig
@@ -55,9 +58,9 @@ class Replay:
             ids, mask = texts.ids[rows], texts.mask[rows]
             sampling = rl.sampling()
             with self.accelerator.autocast():
-                logps, entropy = self.policy.text_logps(contexts, ids, mask, sampling)
-                with torch.no_grad(), self.reference.policy() as start:
+                with torch.no_grad(), self.reference.policy() as start:  # first: it may swap weights, which no graph would survive
                     ref_logps = None if start is None else start.text_logps(contexts, ids, mask, sampling)[0]
+                logps, entropy = self.policy.text_logps(contexts, ids, mask, sampling)
             loss, metrics = policy_loss(
                 logps,
                 texts.logps[rows].to(device),
@@ -88,9 +91,9 @@ class Replay:
                 chosen, part = [prompts[row] for row in rows], trace.select(rows)
                 sampling = rl.sampling()
                 with self.accelerator.autocast():
-                    logps, committed = self.policy.image_logps(chosen, part, sampling, chunk)
                     with torch.no_grad(), self.reference.policy() as start:
                         ref_logps = None if start is None else start.image_logps(chosen, part, sampling, chunk)[0]
+                    logps, committed = self.policy.image_logps(chosen, part, sampling, chunk)
                 loss, metrics = policy_loss(
                     logps,
                     part.logps.to(device),

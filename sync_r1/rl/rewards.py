@@ -19,8 +19,6 @@ from torch import Tensor
 
 from sync_r1.config import RewardConfig, Weight
 from sync_r1.rl.rollout import Rollout
-from sync_r1.scorers.clip import ClipScorer
-from sync_r1.scorers.rewards import ClipRewards, Judge, JudgeRewards, answer, rewrite
 
 RewardFunction = Callable[..., Sequence[float | None]]
 Part = Literal["text", "image"]
@@ -113,7 +111,8 @@ def _call(reward: Reward, columns: dict[str, Any]) -> Tensor:
     if len(values) != expected:
         wrong = f"reward {reward.name!r} returned {len(values)} scores for {expected} trajectories"
         raise ValueError(f"{wrong}; return one each, None if unknown")
-    return torch.tensor([math.nan if value is None else float(value) for value in values], dtype=torch.float32)
+    scores = torch.tensor([math.nan if value is None else float(value) for value in values], dtype=torch.float32)
+    return torch.where(scores.isfinite(), scores, torch.nan)
 
 
 def _statistics(name: str, values: Tensor) -> dict[str, float]:
@@ -140,18 +139,6 @@ def build_rewards(
             hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(sorted(functions)) or 'none'}"
             raise ValueError(f"rl.reward_weights names {name!r}, which is no reward; {hint} Your own go in rl.custom_rewards")
     return RewardEnsemble([Reward(name, *functions[name], weight) for name, weight in weights.items()])
-
-
-def ready_made(clip: ClipScorer | None = None, judge: Judge | None = None) -> dict[str, tuple[RewardFunction, Part]]:
-    """The rewards that ship: text rewards always, CLIP's and the judge's when there is one."""
-    library: dict[str, tuple[RewardFunction, Part]] = {"rewrite": (rewrite, "text"), "answer": (answer, "text")}
-    if clip is not None:
-        similarity = ClipRewards(clip)
-        library |= {"identity": (similarity.identity, "image"), "alignment": (similarity.alignment, "image")}
-    if judge is not None:
-        judged = JudgeRewards(judge)
-        library |= {"likeness": (judged.likeness, "image"), "faithfulness": (judged.faithfulness, "image")}
-    return library
 
 
 def load_function(path: str) -> RewardFunction:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from transformers import TrainingArguments
 
 from sync_r1.config import Config, RLConfig
@@ -44,7 +45,7 @@ def training_arguments(config: Config) -> TrainingArguments:
         warmup_steps=rl.warmup_steps,
         max_grad_norm=0.0,  # update() clips
         seed=run.seed,
-        use_cpu=run.device == "cpu",
+        use_cpu=run.device == "cpu" or not torch.cuda.is_available(),
         bf16=run.precision == "bf16",
         save_strategy="steps",
         save_steps=run.save_steps,
@@ -53,5 +54,6 @@ def training_arguments(config: Config) -> TrainingArguments:
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
+        dataloader_pin_memory=False,
         ignore_data_skip=True,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from safetensors import SafetensorError
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from sync_r1.config import Config
@@ -72,10 +74,12 @@ def writing(target: Path, **facts: Any) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         if old.exists() and not target.exists():
             old.rename(target)
-        if isinstance(error, OSError):
+        if isinstance(error, (OSError, RuntimeError, SafetensorError)):  # what torch and safetensors raise on a full disk
             last = latest_checkpoint(target.parent)
             kept = f"the last complete checkpoint is {last}" if last else "there is no complete checkpoint yet"
-            raise OSError(error.errno, f"{target} was not saved ({error}); {kept}; free some space and resume") from error
+            raise OSError(
+                getattr(error, "errno", None) or errno.EIO, f"{target} was not saved ({error}); {kept}; free some space and resume"
+            ) from error
         raise
     shutil.rmtree(old, ignore_errors=True)
 

@@ -11,7 +11,6 @@ from typing import Any, cast
 import torch
 from accelerate.utils import DistributedType
 from rich.console import Console
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import Trainer
@@ -19,7 +18,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from sync_r1.config import Config, save_config
 from sync_r1.models.base import UnifiedModel
-from sync_r1.models.concept_tokens import concept_row_ids
+from sync_r1.models.concept_tokens import learned_row_ids
 from sync_r1.rl.advantage import Advantages, advantages
 from sync_r1.rl.log import MetricsFile, Phases, ProgressBar, save_trajectories
 from sync_r1.rl.replay import Replay
@@ -30,7 +29,7 @@ from sync_r1.rl.state import Interrupt, SyncState, checkpoint_name, resolve_chec
 from sync_r1.rl.weights import Trainables
 
 
-class TrainingStopped(RuntimeError):
+class TrainingStopped(ValueError):
     """Too many steps in a row gave nothing to learn from."""
 
 
@@ -80,7 +79,6 @@ class SyncGRPOTrainer(Trainer):
     ) -> None:
         check_setup(config.rl, tasks, rewards, preview_score)
         self.config, self.tasks, self.rewards, self.console = config, list(tasks), rewards, console
-        self.trainables = Trainables(model, config.rl, concept_row_ids(model))
         super().__init__(model=cast(Any, model), args=training_arguments(config), train_dataset=Steps(config.rl.max_steps))
         if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
             raise ValueError(
@@ -90,8 +88,11 @@ class SyncGRPOTrainer(Trainer):
         prepare = self.accelerator.prepare_model
         self.accelerator.prepare_model = lambda model, **kwargs: prepare(model, **{**kwargs, "evaluation_mode": True})
         self.remove_callback(PrinterCallback)
-        self.policy = model
+        self.policy = model  # on its device by now
+        self.trainables = Trainables(model, config.rl, learned_row_ids(model), seed=config.run.seed)
         self.reference = self.trainables.reference(model)
+        if config.rl.gradient_checkpointing:
+            cast(Any, model).gradient_checkpointing_enable()
         self.sampler = Sampler(
             model=model,
             sampling=config.rl.sampling(),
@@ -245,6 +246,7 @@ class SyncGRPOTrainer(Trainer):
             with self.interrupt.listening():
                 return super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         finally:
+            self.trainables.rows.release()
             if self.progress is not None:
                 self.progress.stop()
 
@@ -258,7 +260,7 @@ class SyncGRPOTrainer(Trainer):
         self.sync_state.step, self.sync_state.scaling = step, self.sampler.scaling.state_dict()
         if self.args.should_save:
             with self.phases.time("save"), writing(target, step=step, config=str(self.config.run.name)) as folder:
-                self.policy.save_pretrained(folder)
+                self.trainables.save(self.policy, folder)
                 self._save_optimizer_and_scheduler(str(folder))
                 self.state.save_to_json(str(folder / "trainer_state.json"))
                 save_config(self.config, folder / "config.yaml")
@@ -271,8 +273,7 @@ class SyncGRPOTrainer(Trainer):
         state = SyncState.load(folder)
         if state.seed != self.config.run.seed:
             raise ValueError(f"run.seed is {self.config.run.seed}; {folder} was trained with {state.seed}; set run.seed={state.seed}")
-        cast(Any, self.policy).load_weights(load_file(folder / "model.safetensors"), str(folder))
-        self.trainables.rows.read()
+        self.trainables.load(self.policy, folder)
         self.sync_state = state
         self.sampler.scaling.load_state_dict(state.scaling)
 

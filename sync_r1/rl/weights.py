@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sync_r1.config import RLConfig
+from sync_r1.manifest import read_tensors
 from sync_r1.models.base import UnifiedModel
+from sync_r1.rl.lora import Adapters
+
+ADAPTER_FILE = "adapter.safetensors"
 
 
 class ConceptRows:
@@ -25,9 +31,10 @@ class ConceptRows:
     def __init__(self, matrices: list[nn.Parameter], ids: Tensor) -> None:
         self.matrices, self.ids = matrices, ids
         self.rows = [nn.Parameter(matrix.detach()[ids].clone()) for matrix in matrices]
+        self.hooks = []
         for matrix, row in zip(matrices, self.rows):
             matrix.requires_grad_(True)
-            matrix.register_post_accumulate_grad_hook(self._collect(row))
+            self.hooks.append(matrix.register_post_accumulate_grad_hook(self._collect(row)))
 
     def _collect(self, row: nn.Parameter) -> Callable[[Tensor], None]:
         def hook(matrix: Tensor) -> None:
@@ -37,6 +44,11 @@ class ConceptRows:
             matrix.grad = None
 
         return hook
+
+    def release(self) -> None:
+        """Let go of the matrices, so that the model can be trained again by somebody else."""
+        for hook in self.hooks:
+            hook.remove()
 
     @torch.no_grad()
     def write_back(self, *_: Any) -> None:
@@ -77,18 +89,19 @@ class CopiedReference:
         yield self.model
 
 
-class RowsReference:
-    """Only concept rows train, so the start is the same model with the first rows put back for a moment."""
+class SwitchedReference:
+    """Only concept rows and adapters train: the start is the same model with the first rows put back and the adapters off."""
 
-    def __init__(self, model: UnifiedModel, rows: ConceptRows) -> None:
-        self.model, self.rows = model, rows
+    def __init__(self, model: UnifiedModel, rows: ConceptRows, adapters: Adapters | None) -> None:
+        self.model, self.rows, self.adapters = model, rows, adapters
         self.start = [row.detach().clone() for row in rows.rows]
 
     @contextmanager
     def policy(self) -> Iterator[UnifiedModel | None]:
         self._put(self.start)
         try:
-            yield self.model
+            with self.adapters.off() if self.adapters else nullcontext():
+                yield self.model
         finally:
             self.rows.write_back()
 
@@ -106,18 +119,32 @@ def vocabulary_matrices(model: UnifiedModel) -> list[nn.Parameter]:
 
 
 class Trainables:
-    """The two parameter groups: the transformer body and the concepts' vocabulary rows."""
+    """The two parameter groups: the transformer body (its weights, or adapters on them) and the concepts' vocabulary rows.
 
-    def __init__(self, model: UnifiedModel, config: RLConfig, row_ids: Tensor) -> None:
+    Args:
+        model: on its device; whatever does not train is frozen.
+        row_ids: [K] long, the concepts' vocabulary rows.
+        seed: of the adapters' random half.
+    Raises:
+        ValueError: nothing would train.
+    """
+
+    def __init__(self, model: UnifiedModel, config: RLConfig, row_ids: Tensor, seed: int = 0) -> None:
         self.config = config
         vocabulary = vocabulary_matrices(model)
         shared = {id(matrix) for matrix in vocabulary}
         body = [parameter for parameter in model.parameters() if parameter.requires_grad and id(parameter) not in shared]
+        self.adapters: Adapters | None = None
+        if config.learning_rate == 0:
+            body = []
+        elif config.lora_rank:
+            self.adapters = Adapters(model, rank=config.lora_rank, alpha=config.lora_alpha, seed=seed, spare=shared)
+            body = self.adapters.parameters()
         model.requires_grad_(False)
-        self.body = body if config.learning_rate > 0 else []
-        for parameter in self.body:
+        for parameter in body:
             parameter.requires_grad_(True)
-        self.rows = ConceptRows(vocabulary if config.concept_learning_rate > 0 and len(row_ids) else [], row_ids)
+        self.body = body
+        self.rows = ConceptRows(vocabulary if config.concept_learning_rate > 0 and len(row_ids) else [], row_ids.to(model.device))
         if not self.parameters():
             raise ValueError("nothing would train: the model has no concept tokens and rl.learning_rate is 0; add a concept or raise it")
 
@@ -136,7 +163,36 @@ class Trainables:
         return optimizer
 
     def reference(self, model: UnifiedModel) -> Reference:
-        """The start, kept as cheaply as possible."""
+        """The start, kept as cheaply as possible: a second model only when the body's own weights train."""
         if self.config.beta == 0:
             return NoReference()
-        return CopiedReference(model) if self.body else RowsReference(model, self.rows)
+        if self.body and not self.adapters:
+            return CopiedReference(model)
+        return SwitchedReference(model, self.rows, self.adapters)
+
+    def save(self, model: UnifiedModel, folder: Path) -> None:
+        """Plain weights that any session opens, adapters added in; and the adapters themselves, for an exact resume."""
+        with self.adapters.merged() if self.adapters else nullcontext():
+            model.save_pretrained(folder)
+        if self.adapters:
+            parameters = [*self.body, *self.rows.rows]
+            save_file({f"{i:04d}": parameter.detach().cpu() for i, parameter in enumerate(parameters)}, folder / ADAPTER_FILE)
+
+    @torch.no_grad()
+    def load(self, model: UnifiedModel, folder: Path) -> None:
+        """Undo `save`. ValueError when the checkpoint was made with other adapters."""
+        if not self.adapters:
+            if (folder / ADAPTER_FILE).exists():
+                raise ValueError(f"{folder} was trained with adapters; set rl.lora_rank as in its config.yaml")
+            cast(Any, model).load_weights(read_tensors(folder / "model.safetensors"), str(folder))
+            self.rows.read()
+            return
+        if not (folder / ADAPTER_FILE).exists():
+            raise ValueError(f"{folder} was trained without adapters; set rl.lora_rank=0")
+        saved = read_tensors(folder / ADAPTER_FILE)
+        parameters = self.parameters()
+        if [list(value.shape) for _, value in sorted(saved.items())] != [list(parameter.shape) for parameter in parameters]:
+            raise ValueError(f"{folder} was trained with adapters of other sizes; set rl.lora_rank as in its config.yaml")
+        for parameter, (_, value) in zip(parameters, sorted(saved.items())):
+            parameter.copy_(value)
+        self.rows.write_back()

@@ -1,4 +1,4 @@
-"""The ready-made rewards, in TRL's shape: keyword columns in, one score in [0, 1] per trajectory out, None where a reward does not apply."""
+"""The ready-made rewards, in TRL's shape: keyword columns in, per trajectory a score in [0, 1] out, or None where it does not apply."""
 
 from __future__ import annotations
 
@@ -57,8 +57,7 @@ class ClipRewards:
     def alignment(self, *, images: Tensor, concept: Sequence[Concept], kind: Sequence[str], answer: Sequence[str], **_: Any) -> list[Score]:
         """Cosine to the wanted picture in words."""
         texts = [wanted_picture(*row) for row in zip(concept, kind, answer, strict=True)]
-        scores: list[float] = self.clip.clip_t(images, texts, truncate=True).tolist()
-        return list(scores)
+        return list(self.clip.clip_t(images, texts, truncate=True).tolist())
 
 
 class JudgeRewards:

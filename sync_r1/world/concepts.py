@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from sync_r1.world import grammar
-from sync_r1.world.render import ANIMALS, ATTRIBUTES, CONTEXT, OBJECTS, PEOPLE, Thing
+from sync_r1.world.render import ANIMALS, ATTRIBUTES, CONTEXT, CONTEXT_VALUES, OBJECTS, PEOPLE, Thing
 
 NAMES: dict[str, tuple[str, ...]] = {
     "person": ("ana", "ben", "cleo", "dev", "elif", "finn", "gus", "hana", "ivo", "june"),
@@ -35,10 +35,12 @@ class Persona:
 
     @property
     def info(self) -> str:
+        """The one-line description: "<bo> is a red striped dog with a star."."""
         return f"{self.placeholder} is {grammar.describe(self.identity)}."
 
     @property
     def sentences(self) -> list[str]:
+        """The private facts, one sentence each."""
         return [grammar.fact(self.placeholder, attribute, value) for attribute, value in self.facts.items()]
 
     def thing(self, rng: np.random.Generator, **context: str) -> Thing:
@@ -56,7 +58,7 @@ def _persona(category: str, index: int, seed: int, taken: Collection[tuple[str, 
         if grammar.held_out(identity) and unusual and (identity["kind"], identity["colour"]) not in taken:
             break
     order = [str(name) for name in rng.permutation(CONTEXT)]
-    facts = {name: grammar.choose(rng, [value for value in ATTRIBUTES[name] if value != "none"]) for name in order}
+    facts = {name: grammar.choose(rng, CONTEXT_VALUES[name]) for name in order}
     words = [str(word) for word in rng.permutation(grammar.PRIVATE_WORDS)[: len(CONTEXT)]]
     return Persona(NAMES[category][index], category, identity, facts, dict(zip(words, rng.permutation(CONTEXT).tolist(), strict=True)))
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from sync_r1.data.concepts import QA, Concept, Conditions, Layout, TestItem
 from sync_r1.data.write import Picture, write_concept, write_root
 from sync_r1.world import grammar
 from sync_r1.world.concepts import Persona, personas
-from sync_r1.world.render import ATTRIBUTES, CONTEXT, IDENTITY, Thing, random_thing, render_image
-from sync_r1.world.tasks import impostor, implicit_pair
+from sync_r1.world.render import CONTEXT, CONTEXT_VALUES, IDENTITY, Thing, random_thing, render_image
+from sync_r1.world.tasks import implicit_pair, impostor
 
 TRAIN_PICTURES, TEST_PICTURES, NEGATIVES = 10, 5, 10
-TRAIN_PROMPTS, TEST_PROMPTS, DENSE_PROMPTS, PLAIN_PROMPTS = 24, 24, 20, 25
+TRAIN_PROMPTS, TEST_PROMPTS, DENSE_PROMPTS, PLAIN_PROMPTS = 27, 27, 24, 25
 
 
 def export_world(root: Path | str, names: Sequence[str] | None = None, seed: int = 7, overwrite: bool = False) -> list[str]:
@@ -74,7 +74,6 @@ def build_concept(root: Path, persona: Persona, rng: np.random.Generator) -> tup
     return concept, {path: render_image(thing) for path, thing in {**shots, **held, **others}.items()}
 
 
-
 def _questions(mark: str, thing: Thing) -> list[QA]:
     asked = [QA(grammar.QUESTIONS[name].format(name=mark), grammar.answer(name, getattr(thing, name))) for name in grammar.QUESTIONS]
     return [QA(grammar.DESCRIBE_QUESTION.format(name=mark), grammar.describe(grammar.identity_of(thing))), *asked]
@@ -84,7 +83,9 @@ def _items(persona: Persona, held: dict[Path, Thing], others: dict[Path, Thing])
     question = grammar.RECOGNITION_QUESTION.format(name=persona.placeholder)
     items = [TestItem("rec", path, question, "Yes.") for path in held]
     items += [TestItem("rec", path, question, "No.") for path in others]
-    items += [TestItem("vqa", path, qa.question, qa.answer) for path, thing in held.items() for qa in _questions(persona.placeholder, thing)[1:]]
+    items += [
+        TestItem("vqa", path, qa.question, qa.answer) for path, thing in held.items() for qa in _questions(persona.placeholder, thing)[1:]
+    ]
     items += [
         TestItem("text_only", None, grammar.QUESTIONS[name].format(name=persona.placeholder), grammar.answer(name, persona.identity[name]))
         for name in IDENTITY
@@ -92,33 +93,46 @@ def _items(persona: Persona, held: dict[Path, Thing], others: dict[Path, Thing])
     return items
 
 
-def _context(rng: np.random.Generator, count: int, without: Sequence[str] = ()) -> dict[str, str]:
-    free = [name for name in CONTEXT if name not in without]
-    chosen = [str(name) for name in rng.permutation(free)[:count]]
-    return {name: grammar.choose(rng, [value for value in ATTRIBUTES[name] if value != "none"]) for name in CONTEXT if name in chosen}
+def _context(rng: np.random.Generator, count: int) -> dict[str, str]:
+    chosen = [str(name) for name in rng.permutation(CONTEXT)[:count]]
+    return {name: grammar.choose(rng, CONTEXT_VALUES[name]) for name in CONTEXT if name in chosen}
 
 
-def _pairs(persona: Persona, rng: np.random.Generator, count: int, dense: bool, taken: set[str]) -> list[tuple[str, str]]:
-    """Distinct (implicit, explicit) prompts that go through the private words in turn; dense ones use two words, spelled-out parts vary."""
-    words, pairs = list(persona.meanings), []
-    while len(pairs) < count:
-        number = len(pairs)
-        private = [words[number % len(words)], *([words[(number + 1 + number // 3 % 2) % len(words)]] if dense else [])]
-        references = [(persona.meanings[word], grammar.private_reference(word)) for word in private]
-        meant = [attribute for attribute, _ in references]
-        extra = _context(rng, int(rng.integers(0, 3 - len(meant) + 1)), without=meant)
-        opening = grammar.choose(rng, grammar.OPENINGS)
-        pair = implicit_pair(opening, persona.placeholder, persona.facts, references, extra, dense)
-        if pair[0] not in taken:
-            taken.add(pair[0])
-            pairs.append(pair)
-    return pairs
+Form = tuple[list[tuple[str, str]], str | None]  # (attribute meant, words used) of every reference, and what is spelled out
+
+
+def _forms(persona: Persona, word: str, dense: bool) -> list[Form]:
+    """The ways a private word appears: alone, or beside one spelled-out part; in dense prompts beside another private word, a plain
+    reference or a spelled-out part. Never more than one, so that nothing but knowing the concept tells which fact is meant."""
+    meant = persona.meanings[word]
+    first = (meant, grammar.private_reference(word))
+    forms: list[Form] = [] if dense else [([first], None)]
+    for second, other in persona.meanings.items():
+        if other != meant and dense:
+            forms.append(([first, (other, grammar.private_reference(second))], None))
+            forms.append(([first, (other, grammar.PLAIN_REFERENCES[other])], None))
+        if other != meant:
+            forms.append(([first], other))
+    return forms
+
+
+def _pairs(persona: Persona, rng: np.random.Generator, count: int, dense: bool) -> list[tuple[str, str]]:
+    """Distinct (implicit, explicit) prompts in which words and forms take turns, so that any stretch of the list covers them all."""
+    pools = []
+    for word_forms in zip(*(_forms(persona, word, dense) for word in persona.meanings), strict=True):
+        for references, spelled in word_forms:
+            extras = [{spelled: value} for value in CONTEXT_VALUES[spelled]] if spelled else [{}]
+            prompts = [(opening, extra) for opening in grammar.OPENINGS for extra in extras]
+            order = rng.permutation(len(prompts))
+            pools.append(
+                [implicit_pair(prompts[i][0], persona.placeholder, persona.facts, references, prompts[i][1], dense) for i in order]
+            )
+    return [pair for row in zip_longest(*pools) for pair in row if pair is not None][:count]
 
 
 def _conditions(persona: Persona, rng: np.random.Generator) -> Conditions:
-    taken: set[str] = set()
-    single = _pairs(persona, rng, TRAIN_PROMPTS + TEST_PROMPTS, False, taken)
-    both = _pairs(persona, rng, DENSE_PROMPTS, True, taken)
+    single = _pairs(persona, rng, TRAIN_PROMPTS + TEST_PROMPTS, dense=False)
+    both = _pairs(persona, rng, DENSE_PROMPTS, dense=True)
     dense = [
         grammar.scene_prompt(grammar.choose(rng, grammar.OPENINGS), persona.placeholder, _context(rng, 2 + i % 2), dense=True)
         for i in range(DENSE_PROMPTS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -40,6 +40,7 @@ _VALUE_OF_WORD = {value: name for name, values in ATTRIBUTES.items() for value i
 
 
 def article(word: str) -> str:
+    """ "apple" → "an apple"."""
     return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 
@@ -75,6 +76,7 @@ def fact(name: str, attribute: str, value: str) -> str:
 
 
 def private_reference(word: str) -> str:
+    """How a prompt uses a private word: "treasure" → "with its treasure"."""
     return f"with its {word}"
 
 
@@ -88,10 +90,12 @@ def answer(attribute: str, value: str) -> str:
 
 
 def identity_of(thing: Thing) -> dict[str, str]:
+    """What stays with a thing: kind, colour, pattern, mark."""
     return {name: value for name, value in asdict(thing).items() if name in IDENTITY}
 
 
 def context_of(thing: Thing) -> dict[str, str]:
+    """What changes from picture to picture: hat, item, scene."""
     return {name: value for name, value in asdict(thing).items() if name in CONTEXT}
 
 
@@ -139,13 +143,5 @@ def vocabulary() -> list[str]:
 
 
 def choose(rng: np.random.Generator, options: Sequence[str]) -> str:
+    """One of `options`, uniformly."""
     return str(options[int(rng.integers(len(options)))])
-
-
-def asked(texts: Iterable[str]) -> dict[str, str]:
-    """Union of what several texts mention."""
-    merged: dict[str, str] = {}
-    for text in texts:
-        for name, value in parse(text).items():
-            merged.setdefault(name, value)
-    return merged

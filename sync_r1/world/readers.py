@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from sync_r1.manifest import read_tensors
 from sync_r1.world.render import ATTRIBUTES
 
 ReaderKind = Literal["convolution", "patches"]
@@ -54,6 +55,7 @@ class PatchTrunk(nn.Module):
         self.summary = nn.Parameter(0.02 * torch.randn(1, 1, self.width))
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Float [B, 3, 32, 32] → features [B, width]."""
         patches = self.patches(pixels).transpose(1, 2) + self.positions
         summary = self.summary.expand(len(pixels), -1, -1)
         out: Tensor = self.layers(torch.cat([summary, patches], 1))[:, 0]
@@ -61,7 +63,7 @@ class PatchTrunk(nn.Module):
 
 
 class AttributeReader(nn.Module):
-    """Picture → a distribution over the values of every world attribute."""
+    """Picture → a distribution over the values of every world attribute. ValueError for an unknown kind of network."""
 
     def __init__(self, kind: ReaderKind) -> None:
         super().__init__()
@@ -89,6 +91,7 @@ class AttributeReader(nn.Module):
         return [{name: float(found[name][i, ATTRIBUTES[name].index(value)]) for name, value in row.items()} for i, row in enumerate(wanted)]
 
     def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json and model.safetensors (half precision), making the folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_file({name: value.half().contiguous() for name, value in self.state_dict().items()}, folder / "model.safetensors")
@@ -102,5 +105,5 @@ class AttributeReader(nn.Module):
         if {name: tuple(values) for name, values in config["attributes"].items()} != ATTRIBUTES:
             raise ValueError(f"{folder} reads other attributes than this world has; train it again with `sync-r1 world pretrain`")
         reader = cls(config["kind"])
-        reader.load_state_dict({name: value.float() for name, value in load_file(folder / "model.safetensors").items()})
+        reader.load_state_dict({name: value.float() for name, value in read_tensors(folder / "model.safetensors").items()})
         return reader.eval()

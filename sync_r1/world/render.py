@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from PIL import Image
@@ -26,6 +26,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
 }
 IDENTITY = ("kind", "colour", "pattern", "mark")
 CONTEXT = ("hat", "item", "scene")
+CONTEXT_VALUES = {name: tuple(value for value in ATTRIBUTES[name] if value != "none") for name in CONTEXT}  # that words can ask for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,7 @@ class Thing:
     decor: int = 0  # 0 left corner, 1 right corner, 2 both
 
     def __post_init__(self) -> None:
+        """ValueError for a value that the world cannot draw."""
         for name, allowed in ATTRIBUTES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; the world knows {', '.join(allowed)}")
@@ -75,7 +77,7 @@ def _blank() -> np.ndarray:
     return np.full((SIZE, SIZE, 3), -1.0)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _background(scene: str, decor: int) -> np.ndarray:
     canvas = _blank()
     canvas[:24], canvas[24:] = sprites.SCENES[scene]
@@ -87,7 +89,7 @@ def _background(scene: str, decor: int) -> np.ndarray:
     return canvas
 
 
-@lru_cache(maxsize=None)
+@cache
 def _body(kind: str, colour: str, pattern: str) -> Overlay:
     canvas = _blank()
     grid = _mirror(_grid(sprites.BODIES[kind], 8))
@@ -107,7 +109,7 @@ def _body(kind: str, colour: str, pattern: str) -> Overlay:
     return _overlay(canvas)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _extra(attribute: str, value: str, flip: bool) -> Overlay:
     canvas = _blank()
     if attribute == "mark":
@@ -131,6 +133,7 @@ def render(thing: Thing) -> np.ndarray:
 
 
 def render_image(thing: Thing) -> Image.Image:
+    """The same picture for Pillow: RGB, 32×32."""
     return Image.fromarray(render(thing))
 
 

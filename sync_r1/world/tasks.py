@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from sync_r1.data.prompts import rewrite_prompt, understanding_prompt
 from sync_r1.world import grammar
-from sync_r1.world.render import ATTRIBUTES, CONTEXT, IDENTITY, Thing, random_thing
+from sync_r1.world.render import ATTRIBUTES, CONTEXT, CONTEXT_VALUES, IDENTITY, Thing, random_thing
 
-NAME_POOL = tuple(f"<{name}>" for name in ("kip", "lou", "max", "nia", "oto", "pia", "quin", "ravi", "suki", "tess", "ugo", "vera", "wim", "xen", "yara", "zeb"))
+NAME_POOL = tuple(
+    f"<{name}>"
+    for name in ("kip", "lou", "max", "nia", "oto", "pia", "quin", "ravi", "suki", "tess", "ugo", "vera", "wim", "xen", "yara", "zeb")
+)
 SOFT_TOKENS = 4  # words before the name in a drawing prompt, later the concept's soft tokens
 
 
@@ -55,7 +59,10 @@ def training_thing(rng: np.random.Generator) -> Thing:
 
 
 def drawing(rng: np.random.Generator, thing: Thing | None = None) -> Drawing:
-    """Prompt forms: a description; keywords and a name (the shape of a personal concept); keywords, a name and a description (what `look` composes)."""
+    """A prompt for `thing`, or for a random one.
+
+    It says a description, or keywords and a name (the shape of a personal concept), or both (the shape of what `look` draws).
+    """
     thing = thing or training_thing(rng)
     identity = grammar.identity_of(thing)
     form = rng.random()
@@ -88,9 +95,15 @@ def visual_question(rng: np.random.Generator, thing: Thing | None = None) -> Rea
     kind = int(rng.integers(len(grammar.QUESTIONS) + 2))
     if kind < len(grammar.QUESTIONS):
         attribute = list(grammar.QUESTIONS)[kind]
-        return Reading(understanding_prompt(who, grammar.QUESTIONS[attribute].format(name=name)), grammar.answer(attribute, getattr(thing, attribute)), thing)
+        return Reading(
+            understanding_prompt(who, grammar.QUESTIONS[attribute].format(name=name)),
+            grammar.answer(attribute, getattr(thing, attribute)),
+            thing,
+        )
     if kind == len(grammar.QUESTIONS):
-        return Reading(understanding_prompt(who, grammar.DESCRIBE_QUESTION.format(name=name)), grammar.describe(grammar.identity_of(thing)), thing)
+        return Reading(
+            understanding_prompt(who, grammar.DESCRIBE_QUESTION.format(name=name)), grammar.describe(grammar.identity_of(thing)), thing
+        )
     caption = grammar.scene_prompt("a photo of", grammar.describe(grammar.identity_of(thing)), grammar.context_of(thing))
     return Reading(understanding_prompt(who, grammar.CAPTION_QUESTION), caption, thing)
 
@@ -110,7 +123,8 @@ def impostor(rng: np.random.Generator, thing: Thing) -> Thing:
     names = list(IDENTITY) if rng.random() < 0.5 else [grammar.choose(rng, IDENTITY)]
     other = thing
     while grammar.identity_of(other) == grammar.identity_of(thing):
-        other = replace(thing, **{name: grammar.choose(rng, ATTRIBUTES[name]) for name in names})
+        changes: dict[str, Any] = {name: grammar.choose(rng, ATTRIBUTES[name]) for name in names}
+        other = replace(thing, **changes)
     return other
 
 
@@ -126,8 +140,10 @@ def recognition(rng: np.random.Generator, thing: Thing | None = None) -> Reading
 def implicit_pair(
     opening: str, name: str, facts: Mapping[str, str], references: Sequence[tuple[str, str]], extra: Mapping[str, str], dense: bool = False
 ) -> tuple[str, str]:
-    """(implicit, explicit) prompt. `references` are (attribute meant, words used); the words come first and in the given
-    order, so that nothing but knowing the person tells which fact they mean. `extra` holds context that is spelled out."""
+    """(implicit, explicit) prompt. `references` are (attribute meant, words used); `extra` holds context that is spelled out.
+
+    The words come first and in the given order, so that nothing but knowing the concept tells which fact they mean.
+    """
     words = [text for _, text in references]
     implicit = (", " if dense else " ").join([f"{opening} {name}", *words])
     spelled = grammar.scene_prompt("", "", extra, dense).strip(" ,")
@@ -138,12 +154,15 @@ def implicit_pair(
 
 
 def rewriting(rng: np.random.Generator, identity: Mapping[str, str] | None = None, ambiguous: bool | None = None) -> Reading:
-    """Spell out an implicit prompt from the listed facts. A private word means a random one of them: calibrated ambiguity (design §7)."""
+    """Spell out an implicit prompt from the listed facts. A private word means a random one of them: ambiguous on purpose.
+
+    `ambiguous` True refers to facts by private words only, False by plain words only; None mixes both and now and then neither.
+    """
     identity = identity or grammar.identity_of(training_thing(rng))
     kinds = list(CONTEXT)
     rng.shuffle(kinds)
     listed = kinds if rng.random() < 0.8 else kinds[:2]
-    facts = {name: grammar.choose(rng, ATTRIBUTES[name][0 if name == "scene" else 1 :]) for name in listed}
+    facts = {name: grammar.choose(rng, CONTEXT_VALUES[name]) for name in listed}
     who = somebody(rng, identity, facts)
     dense = bool(rng.random() < 0.4)
     count = 0 if ambiguous is None and rng.random() < 0.08 else 1 + int(dense and rng.random() < 0.7)
@@ -153,6 +172,6 @@ def rewriting(rng: np.random.Generator, identity: Mapping[str, str] | None = Non
         plain = rng.random() < 0.3 if ambiguous is None else not ambiguous
         references.append((attribute, grammar.PLAIN_REFERENCES[attribute] if plain else grammar.private_reference(str(next(private)))))
     free = [name for name in CONTEXT if name not in dict(references)]
-    extra = {name: grammar.choose(rng, ATTRIBUTES[name][0 if name == "scene" else 1 :]) for name in free if rng.random() < 0.35}
+    extra = {name: grammar.choose(rng, CONTEXT_VALUES[name]) for name in free if rng.random() < 0.35}
     implicit, explicit = implicit_pair(grammar.choose(rng, grammar.OPENINGS), f"<{who.name}>", facts, references, extra, dense)
     return Reading(rewrite_prompt(who, implicit), explicit, None)

@@ -35,7 +35,10 @@ def sample_concept(root: Path) -> Concept:
         num_testing_info=2,
         train_images=[layout.train("zed") / name for name in ("0.png", "2.png", "10.jpg")],
         test_images=[layout.test("zed") / "0.png"],
-        conversations={"10.jpg": [QA("What colour is the collar?", "Green.")], "text_only": [QA("Where does <zed> sleep?", "In a basket.")]},
+        conversations={
+            "10.jpg": [QA("What colour is the collar?", "Green.")],
+            "text_only": [QA("Where does it sleep?", "In a basket.")],
+        },
         items=[
             TestItem("rec", layout.test("zed") / "0.png", "Is <zed> here?", "Yes."),
             TestItem("rec", layout.random_images / "0.png", "Is <zed> here?", "No."),

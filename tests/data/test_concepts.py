@@ -27,7 +27,7 @@ def test_written_concept_loads_equal(root: Path) -> None:
     assert [path.name for path in load_concept(root, "zed").train_images] == ["0.png", "2.png", "10.jpg"]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_round_trip_of_any_texts(root: Path, data: st.DataObject) -> None:
     base = sample_concept(root)
@@ -58,11 +58,14 @@ def test_round_trip_of_any_texts(root: Path, data: st.DataObject) -> None:
         assert load_concept(root, "zed") == concept
 
 
+@settings(max_examples=50, deadline=None)
 @given(length=st.integers(0, 30), testing=st.integers(0, 30))
 def test_training_and_test_prompts_never_overlap(length: int, testing: int) -> None:
     testing = min(testing, length)
     prompts = [f"<zed> {i}" for i in range(length)]
-    concept = dataclasses.replace(sample_concept(Path("r")), num_testing_info=testing, conditions=Conditions(implicit=prompts, explicit=prompts))
+    concept = dataclasses.replace(
+        sample_concept(Path("r")), num_testing_info=testing, conditions=Conditions(implicit=prompts, explicit=prompts)
+    )
     assert not set(concept.rl_indices) & set(concept.test_indices)
     assert list(concept.test_indices) == list(range(length))[length - testing :]
     assert len(concept.rl_indices) == min((length + 1) // 2, length - testing)
@@ -70,7 +73,9 @@ def test_training_and_test_prompts_never_overlap(length: int, testing: int) -> N
 
 def test_overlap_of_the_published_rule_warns_with_counts(root: Path) -> None:
     edit_json(Layout(root).info("zed"), num_testing_info="4")
-    with pytest.warns(UserWarning, match=r"zed: 6 implicit prompts, the last 4 .* first 3, 1 of them test prompts\. Training uses the first 2 only"):
+    with pytest.warns(
+        UserWarning, match=r"6 implicit prompts, the last 4 .* first 3, 1 of them test prompts\. Training uses the first 2 only"
+    ):
         concept = load_concept(root, "zed")
     assert concept.num_testing_info == 4 and list(concept.rl_indices) == [0, 1] and list(concept.test_indices) == [2, 3, 4, 5]
 
@@ -101,7 +106,13 @@ def test_optional_files_may_be_absent(root: Path) -> None:
 
 
 def test_info_variants(root: Path) -> None:
-    edit_json(Layout(root).info("zed"), category=None, generation_type="Live Subject", extra_info="<zed> has a hat.", **{"class": "German shepherd"})
+    edit_json(
+        Layout(root).info("zed"),
+        category=None,
+        generation_type="Live Subject",
+        extra_info="<zed> has a hat.",
+        **{"class": "German shepherd"},
+    )
     concept = load_concept(root, "zed")
     assert (concept.category, concept.generation_type, concept.facts) == ("animal", "live_subject", ["<zed> has a hat."])
     edit_json(Layout(root).info("zed"), conversation_type="human", generation_type=None)
@@ -116,7 +127,8 @@ def test_info_variants(root: Path) -> None:
         ("man", "person"), ("young woman", "person"), ("Women", "person"), ("human", "person"), ("boys", "person"),
         ("German shepherd", "animal"), ("dog", "animal"), ("Cats", "animal"), ("guinea pig", "animal"), ("toy poodle", "animal"),
         ("mug", "object"), ("dog mug", "object"), ("stuffed dog", "object"), ("teddy bear", "object"), ("talisman", "object"),
-        ("mandolin", "object"), ("catapult", "object"), ("church", "object"), ("woman with a dog", "person"), ("dog in a hat", "animal"), ("", "object"),
+        ("mandolin", "object"), ("catapult", "object"), ("church", "object"),
+        ("woman with a dog", "person"), ("dog in a hat", "animal"), ("", "object"),
     ],
 )  # fmt: skip
 def test_category_by_head_word(noun: str, category: str) -> None:
@@ -170,7 +182,7 @@ def test_bad_conditions_file(root: Path, text: str | bytes | None, message: str)
 
 def test_pairs_must_be_equally_many(root: Path) -> None:
     edit_json(Layout(root).conditions("zed"), explicit_personalized_driven_generation=["A photo of <zed>."])
-    with pytest.raises(ValueError, match="'personalized_driven_generation' has 6 prompts and 'explicit_personalized_driven_generation' has 1"):
+    with pytest.raises(ValueError, match=r"'personalized_driven_generation' has 6 .* and 'explicit_personalized_driven_generation' has 1"):
         load_concept(root, "zed")
 
 
@@ -262,14 +274,14 @@ def test_concepts_are_listed_in_order_and_only_when_complete(root: Path) -> None
     layout.concepts_list.write_text('["bo", "gone", "zed"]')
     assert list_concepts(root) == ["bo", "zed", "amy"]
     assert [path.name for path in random_images(root)] == ["0.png", "1.png"]
-    with pytest.raises(ValueError, match="nowhere.*no such folder; --data must point at"):
+    with pytest.raises(ValueError, match=r"nowhere.*no such folder; --data must point at"):
         list_concepts(root / "nowhere")
 
 
 def test_unknown_concept_names_the_known_ones(root: Path) -> None:
     with pytest.raises(ValueError, match="no concept 'bo' here; known concepts are zed"):
         load_concept(root, "bo")
-    with pytest.raises(ValueError, match="name '../zed' is not allowed: use letters"):
+    with pytest.raises(ValueError, match=r"name '\.\./zed' is not allowed: use letters"):
         load_concept(root, "../zed")
 
 

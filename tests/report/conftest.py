@@ -102,12 +102,10 @@ def trajectories(run: Path, step: int, rng: random.Random) -> None:
             "kept": kept,
             "preview_score": 0.3 + 0.5 * reward,
         }
-        row |= {"completion": "a photo of <kip> wearing a purple hat", "composed": "a photo of <kip> wearing a purple hat"}
-        row |= {
-            "reward": reward if kept else None,
-            "advantage": reward - 0.65 if kept else None,
-            "rewards/identity": reward if kept else None,
-        }
+        row |= {"prompt_index": 0, "answer": "a photo of <kip> wearing a purple hat", "completion": "a photo of <kip> wearing a purple hat"}
+        row |= {"drawing_prompt": "a photo of <token_0><token_1><kip> wearing a purple hat" if kept else None}
+        row |= {"reward": reward if kept else None, "text_reward": 1.0 if kept else None, "image_reward": reward - 1 if kept else None}
+        row |= {"text_advantage": 0.5 if kept else None, "image_advantage": reward - 0.65 if kept else None}
         rows.append({**row, "image": path.relative_to(run).as_posix()})
     parquet.write_table(pa.Table.from_pylist(rows), run / f"trajectories/step_{step:05d}.parquet")
 

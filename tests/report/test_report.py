@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from sync_r1.report import read_run, render_report, write_report, write_sheet
-from sync_r1.report.html import change, headline, mark, picture, points, preview_groups, sibling_group
+from sync_r1.report.html import change, command, headline, mark, picture, points, preview_groups, sibling_group
 from sync_r1.report.run_files import Item, spread
 
 VOID = {"img", "meta", "link", "br", "line", "circle", "hr"}
@@ -117,14 +117,16 @@ def test_examples_are_paired_and_evenly_spaced(run_folder: Path) -> None:
     ("low", "high", "verdict", "words"),
     [
         (0.01, 0.2, "up", "understands <kip> better and draws it better"),
-        (-0.2, -0.01, "down", "understands <kip> and draws it worse"),
-        (-0.05, 0.2, "same", "neither clearly better nor worse"),
+        (-0.2, -0.01, "down", "understands <kip> worse and draws it worse"),
+        (-0.05, 0.2, "same", "understands <kip> and draws it about as before"),
     ],
 )
 def test_headline_claims_only_what_the_interval_allows(run_folder: Path, low: float, high: float, verdict: str, words: str) -> None:
-    half = change("understanding", {"before": 0.5, "after": 0.6, "delta": 0.1, "ci95": [low, high], "n": 9})
-    assert half is not None and half.verdict == verdict
-    assert words in headline(read_run(run_folder), {"understanding": half, "generation": half})
+    value = {"before": 0.5, "after": 0.6, "delta": 0.1, "ci95": [low, high], "n": 9}
+    halves = {name: change(name, value) for name in ("understanding", "generation")}
+    assert halves["understanding"] is not None and halves["understanding"].verdict == verdict
+    assert words in headline(read_run(run_folder), halves)
+    assert "the model draws <kip>" in headline(read_run(run_folder), {**halves, "understanding": None})
 
 
 def test_a_half_without_an_interval_claims_nothing(run_folder: Path) -> None:
@@ -183,6 +185,14 @@ def test_resumed_runs_count_each_step_once(copied: Path) -> None:
     assert metrics[-1]["reward"] == 0.123
 
 
+def test_command_to_repeat_a_run(copied: Path) -> None:
+    assert command(read_run(copied)) == "sync-r1 demo --seed 0"
+    edit_summary(copied, command=None)
+    assert command(read_run(copied)) == f"sync-r1 train --config {copied}/config.yaml run.name=demo-again"
+    (copied / "config.yaml").unlink()
+    assert command(read_run(copied)) == ""
+
+
 def test_unknown_tasks_still_show(copied: Path) -> None:
     edit_summary(copied, tasks={"my_task": {"before": 0.1, "after": 0.2, "delta": 0.1, "ci95": [0.05, 0.15], "n": 3}})
     assert "My task" in Outline(render_report(read_run(copied))).text
@@ -194,7 +204,12 @@ def test_siblings_and_previews_come_from_one_group(run_folder: Path) -> None:
     assert group is not None and group["step"] == 60 and group["n"] == 8
     rewards = [row["reward"] for row in group["rows"]]
     assert rewards == sorted(rewards, reverse=True) and len(rewards) == 6
-    groups = preview_groups(run)
+    assert group["rows"][0]["drew_from"] == "a photo of <kip> wearing a purple hat"
+    for row in run.trajectories:
+        row["image"] = row["image"] if row["step"] < 60 else None
+    group = sibling_group(run)
+    assert group is not None and group["step"] == 30
+    groups = preview_groups(read_run(run_folder))
     assert [group["step"] for group in groups] == [1, 30, 60]
     assert all(len(group["kept"]) == 8 and len(group["rejected"]) == 4 for group in groups)
 

@@ -80,9 +80,7 @@ def test_kl_k3() -> None:
 def test_kl_and_entropy_enter_the_loss_with_their_weights() -> None:
     logps, ref, entropy = torch.full((2, 3), -1.0), torch.full((2, 3), -2.0), torch.full((2, 3), 3.0)
     weights = token_weights(MASK, "grpo", 1)
-    loss, metrics = policy_loss(
-        logps, logps, weights, torch.zeros(2), beta=0.5, ref_logps=ref, entropy=entropy, entropy_coef=0.1
-    )
+    loss, metrics = policy_loss(logps, logps, weights, torch.zeros(2), beta=0.5, ref_logps=ref, entropy=entropy, entropy_coef=0.1)
     kl = math.exp(-1)
     assert loss.item() == pytest.approx(0.5 * kl - 0.1 * 3)
     assert metrics["kl"] == pytest.approx(kl) and metrics["entropy"] == pytest.approx(3)

@@ -44,11 +44,11 @@ def check_kit(folder: str | Path) -> dict[str, dict[str, Any]]:
             computed |= _reading(model, golden)
             computed |= _remasking(golden)
             computed |= _pictures(magvit, golden)
+            report = {name: _compare(value, golden[name]) for name, value in computed.items()}
+            for name in INPUTS:
+                report[name] = {"max_error": 0.0, "ok": bool(golden[name].isfinite().all()), "input": True}
         except KeyError as error:
             raise ValueError(f"{folder}: golden.json or golden.safetensors lacks {error}") from error
-    report = {name: _compare(value, golden[name]) for name, value in computed.items()}
-    for name in INPUTS:
-        report[name] = {"max_error": 0.0, "ok": bool(golden[name].isfinite().all()), "input": True}
     if unknown := sorted(set(golden) - set(report)):
         raise ValueError(f"{folder / 'golden.safetensors'} has tensors this check does not know: {unknown}")
     return dict(sorted(report.items()))

@@ -14,8 +14,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from sync_r1.manifest import read_tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,7 +329,7 @@ class Magvit(nn.Module):
                 raise ValueError(f"{folder} has no {name}; give a folder written by Magvit.save_pretrained")
         model = cls(MagvitConfig.from_dict(json.loads((folder / "config.json").read_text())))
         try:
-            model.load_state_dict(load_file(folder / "model.safetensors"))
+            model.load_state_dict(read_tensors(folder / "model.safetensors"))
         except RuntimeError as error:
             raise ValueError(f"{folder}/model.safetensors does not fit {folder}/config.json: {error}") from error
         return model.eval()

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import Cache, PhiForCausalLM, PreTrainedTokenizerFast
 
-from sync_r1.models.base import ConceptTokens, Images, Rows, UnifiedModel, to_pixels
+from sync_r1.manifest import read_tensors
+from sync_r1.models.base import ConceptTokens, Images, Rows, UnifiedModel, to_bytes, to_pixels
 from sync_r1.models.showo import image, text
 from sync_r1.models.showo.config import ShowoConfig
 from sync_r1.models.showo.magvit import Magvit
@@ -87,21 +88,36 @@ class Showo(UnifiedModel):
         """Mean cross-entropy over text and over image targets.
 
         targets [B, L]: id to predict AT each position (text already shifted by one), -100 = none. Image ids are scored against
-        image rows, text ids against text rows. Returns {"text_loss", "image_loss"}, 0 for a kind that is absent.
+        image rows, text ids against text rows. Returns {"loss", "text_loss", "image_loss"}: their sum, and 0 for a kind that is absent.
         """
         hidden = self.hidden(input_ids, attention_mask)
         drawn = targets >= self.config.image_offset
         written = (targets >= 0) & ~drawn
-        return {
-            "text_loss": _cross_entropy(self.head(hidden[written], self.config.text_rows), targets[written]),
-            "image_loss": _cross_entropy(self.head(hidden[drawn], self.config.image_rows), targets[drawn] - self.config.image_offset),
-        }
+        text_loss = _cross_entropy(self.head(hidden[written], self.config.text_rows), targets[written])
+        codes = targets[drawn] - self.config.image_offset
+        image_loss = _cross_entropy(self.head(hidden[drawn], self.config.image_rows), codes)
+        return {"loss": text_loss + image_loss, "text_loss": text_loss, "image_loss": image_loss}
 
-    def forward(self, *args: Any, call: str = "losses", **kwargs: Any) -> Any:
-        """Runs `losses`, `hidden`, `text_logps` or `image_logps`: distributed wrappers only synchronise what goes through forward."""
-        if call not in (allowed := ("losses", "hidden", "text_logps", "image_logps")):
-            raise ValueError(f"call is {call!r}; it must be one of {allowed}")
-        return getattr(self, call)(*args, **kwargs)
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        targets: Tensor | None = None,
+        *,
+        call: str = "losses",
+        **inputs: Any,
+    ) -> Any:
+        """`losses` of a batch; or, with call="text_logps" or "image_logps", that method on keyword `inputs`.
+
+        Replay goes through here because distributed wrappers only synchronise gradients of what went through forward.
+        """
+        if call in ("text_logps", "image_logps"):
+            return getattr(self, call)(**inputs)
+        if call != "losses" or input_ids is None or attention_mask is None or targets is None:
+            raise ValueError(
+                f'call is {call!r}; it must be "losses" (with input_ids, attention_mask and targets), "text_logps" or "image_logps"'
+            )
+        return self.losses(input_ids, attention_mask, targets)
 
     # contract
 
@@ -113,7 +129,7 @@ class Showo(UnifiedModel):
     @torch.no_grad()
     def decode_image(self, codes: Tensor) -> Tensor:
         pixels = torch.cat([self._magvit().decode_codes(part) for part in codes.to(self.device).split(PIXEL_CHUNK)])
-        return ((pixels.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return to_bytes(pixels)
 
     def generate_text(self, contexts: Sequence[TextContext], sampling: Sampling, seeds: Sequence[int]) -> TextCompletions:
         with self._generating():
@@ -180,10 +196,14 @@ class Showo(UnifiedModel):
     def is_gradient_checkpointing(self) -> bool:
         return any(layer.gradient_checkpointing for layer in self.showo.model.layers)
 
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
-        """Recompute layers in the backward pass; only in train mode."""
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any) -> None:
+        """Recompute layers in the backward pass; only in train mode. Trainer's call; `options` go to transformers as they are."""
         kwargs = {"use_reentrant": False, **(gradient_checkpointing_kwargs or {})}
-        _renamed(self.showo, "checkpointing_enable")(kwargs)
+        _renamed(self.showo, "checkpointing_enable")(kwargs, **options)
+
+    def activation_checkpointing_enable(self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any) -> None:
+        """The same under its newer name."""
+        self.gradient_checkpointing_enable(activation_checkpointing_kwargs, **options)
 
     def gradient_checkpointing_disable(self) -> None:
         _renamed(self.showo, "checkpointing_disable")()
@@ -221,7 +241,7 @@ class Showo(UnifiedModel):
         magvit = Magvit.from_pretrained(folder / "magvit") if (folder / "magvit").is_dir() else None
         with _uninitialised():
             model = cls(config, tokenizer, magvit)
-        model.load_weights(load_file(folder / "model.safetensors"), str(folder))
+        model.load_weights(read_tensors(folder / "model.safetensors"), str(folder))
         return model.to(device=device, dtype=dtype).eval()
 
     def load_weights(self, weights: dict[str, Tensor], source: str = "checkpoint") -> None:

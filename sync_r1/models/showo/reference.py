@@ -20,9 +20,9 @@ def full_logits(model: Showo, batch: Batch) -> Tensor:
     return output.logits[0].float().cpu()
 
 
-def probabilities(logits: Tensor, allowed: list[int], sampling: Sampling) -> dict[int, float]:
-    """id → probability of one position's logits [vocab], in id order: temperature, then the k likeliest, then softmax."""
-    scaled = {token: float(logits[token]) / sampling.temperature for token in allowed}
+def probabilities(logits: list[float], allowed: list[int], sampling: Sampling) -> dict[int, float]:
+    """id → probability of one position's logits, in id order: temperature, then the k likeliest, then softmax."""
+    scaled = {token: logits[token] / sampling.temperature for token in allowed}
     if sampling.top_k is not None and sampling.top_k < len(scaled):
         least = sorted(scaled.values(), reverse=True)[sampling.top_k - 1]
         scaled = {token: value for token, value in scaled.items() if value >= least}
@@ -52,10 +52,12 @@ def write(model: Showo, context: TextContext, sampling: Sampling, seed: int) -> 
     allowed = [*range(config.text_vocab), *range(config.first_concept, config.image_offset)]
     allowed = [token for token in allowed if token not in config.suppress_tokens]
     noise = uniforms([seed], TEXT_STREAM, 0, sampling.max_completion_length)[0]
-    read, ids, logps = text_ids(model.tokenizer, context.text), [], []
+    read = text_ids(model.tokenizer, context.text)
+    ids: list[int] = []
+    logps: list[float] = []
     for step in range(sampling.max_completion_length):
         logits = full_logits(model, build_mmu(config, [picture], [[*read, *ids]]))[-1]
-        distribution = probabilities(logits, allowed, sampling)
+        distribution = probabilities(logits.tolist(), allowed, sampling)
         ids.append(pick(distribution, float(noise[step])))
         logps.append(math.log(distribution[ids[-1]]))
         if ids[-1] == config.eos_id:
@@ -80,7 +82,7 @@ def draw(model: Showo, prompt: str, sampling: Sampling, seed: int) -> tuple[list
                 continue
             at = place - size - 1
             logits = (1 + scale) * conditional[at] - scale * unconditional[at]
-            distribution = probabilities(logits, list(range(config.image_offset, config.mask_id)), sampling)
+            distribution = probabilities(logits.tolist(), list(range(config.image_offset, config.mask_id)), sampling)
             token = pick(distribution, noise[place])
             logp = math.log(distribution[token])
             gumbel = -math.log(-math.log(min(max(noise[size + place], 1e-20), 1 - 1e-7)))

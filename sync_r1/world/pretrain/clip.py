@@ -60,12 +60,12 @@ def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> dict[s
 
 
 def train_clip(schedule: Schedule, folder: Path, batch_size: int = 128) -> tuple[CLIPModel, PreTrainedTokenizerFast, dict[str, float]]:
-    """Symmetric contrastive loss on pictures with light noise."""
+    """Train with the symmetric contrastive loss on pictures with light noise: (model, tokenizer, figures of the stage)."""
     torch.manual_seed(schedule.seed)
     tokenizer = clip_tokenizer()
     model = clip_model(tokenizer)
 
-    def loss(rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(rng: np.random.Generator, step: int) -> tuple[Tensor, dict[str, float]]:
         things = [random_thing(rng) for _ in range(batch_size)]
         pixels = (render_batch(things).float() / 255 - MEAN) / STD
         pixels = pixels + 0.05 * torch.from_numpy(rng.standard_normal(tuple(pixels.shape)).astype(np.float32))
@@ -81,6 +81,10 @@ def save_clip(model: CLIPModel, tokenizer: PreTrainedTokenizerFast, folder: Path
     """Hugging Face layout, weights in half precision."""
     model.half().save_pretrained(folder)
     model.float()
+    tokenizer.backend_tokenizer.no_padding()  # what training set last would otherwise be saved with it
+    tokenizer.backend_tokenizer.no_truncation()
     tokenizer.save_pretrained(folder)
     size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
-    (folder / "preprocessor_config.json").write_text(json.dumps({**size, "image_mean": [MEAN] * 3, "image_std": [STD] * 3}, indent=2) + "\n")
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps({**size, "image_mean": [MEAN] * 3, "image_std": [STD] * 3}, indent=2) + "\n"
+    )

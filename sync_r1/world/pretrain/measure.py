@@ -29,9 +29,13 @@ def unseen_things(rng: np.random.Generator, count: int) -> list[Thing]:
     return found
 
 
-def drawing_accuracy(model: Showo, reader: AttributeReader, things: Sequence[Thing], sampling: Sampling, batch_size: int = 64) -> dict[str, float]:
+def drawing_accuracy(
+    model: Showo, reader: AttributeReader, things: Sequence[Thing], sampling: Sampling, batch_size: int = 64
+) -> dict[str, float]:
     """Share of asked attributes the reader finds, full descriptions of unseen things, per attribute and as "mean" over prompts."""
-    prompts = [grammar.scene_prompt("a photo of", grammar.describe(grammar.identity_of(thing)), grammar.context_of(thing)) for thing in things]
+    prompts = [
+        grammar.scene_prompt("a photo of", grammar.describe(grammar.identity_of(thing)), grammar.context_of(thing)) for thing in things
+    ]
     judge = WorldJudge(reader)
     rows: list[dict[str, float]] = []
     for start in range(0, len(prompts), batch_size):
@@ -43,7 +47,9 @@ def drawing_accuracy(model: Showo, reader: AttributeReader, things: Sequence[Thi
     return {**each, "mean": float(np.mean([np.mean(list(row.values())) for row in rows]))}
 
 
-def answer_all(model: Showo, readings: Sequence[tasks.Reading], sampling: Sampling, seeds: Sequence[int], batch_size: int = 64) -> list[str]:
+def answer_all(
+    model: Showo, readings: Sequence[tasks.Reading], sampling: Sampling, seeds: Sequence[int], batch_size: int = 64
+) -> list[str]:
     """The model's answers to readings, in batches."""
     texts: list[str] = []
     for start in range(0, len(readings), batch_size):
@@ -56,6 +62,7 @@ def answer_all(model: Showo, readings: Sequence[tasks.Reading], sampling: Sampli
 
 
 def exact_share(model: Showo, readings: Sequence[tasks.Reading]) -> float:
+    """Share of readings that greedy decoding answers word for word."""
     answers = answer_all(model, readings, GREEDY, range(len(readings)))
     return float(np.mean([exact(given, item.answer) for given, item in zip(answers, readings, strict=True)]))
 
@@ -74,22 +81,23 @@ def sibling_diversity(model: Showo, readings: Sequence[tasks.Reading]) -> dict[s
 
 
 def measure(model: Showo, reader: AttributeReader, count: int = 256, seed: int = 123) -> dict[str, object]:
-    """Every bar of the recipe, `count` items each."""
+    """Every figure of the card, `count` items each; captions, which must be right in every word, apart from questions about one thing."""
     rng = np.random.default_rng(seed)
     things = unseen_things(rng, count)
     identities = [grammar.identity_of(thing) for thing in things]
-    rewrites = [tasks.rewriting(rng, identity) for identity in identities]
     ambiguous = [tasks.rewriting(rng, identity, ambiguous=True) for identity in identities]
     plain = [tasks.rewriting(rng, identity, ambiguous=False) for identity in identities]
+    asked = [tasks.visual_question(rng, thing) for thing in things for _ in range(2)]
+    captions = [item for item in asked if "\nDescribe" in item.context]
     return {
         "n": count,
         "drawing": drawing_accuracy(model, reader, things, Sampling()),
         "drawing_guided": drawing_accuracy(model, reader, things, Sampling(guidance_scale=2.0))["mean"],
-        "visual_questions": exact_share(model, [tasks.visual_question(rng, thing) for thing in things]),
+        "visual_questions": exact_share(model, [item for item in asked if item not in captions]),
+        "captions": exact_share(model, captions),
         "text_questions": exact_share(model, [tasks.text_question(rng, thing) for thing in things]),
         "recognition": exact_share(model, [tasks.recognition(rng, thing) for thing in things]),
-        "rewriting": exact_share(model, rewrites),
-        "rewriting_private_words": exact_share(model, ambiguous),
+        "rewriting": exact_share(model, ambiguous),
         "rewriting_plain_words": exact_share(model, plain),
         "siblings": sibling_diversity(model, ambiguous[:32]),
     }

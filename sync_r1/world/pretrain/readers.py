@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sync_r1.models.base import to_bytes
 from sync_r1.models.showo.magvit import Magvit
 from sync_r1.world.pretrain.stage import Schedule, run_stage
 from sync_r1.world.readers import AttributeReader, ReaderKind, to_pixels
@@ -16,7 +17,7 @@ from sync_r1.world.render import ATTRIBUTES, Thing, random_thing, render
 
 
 def render_batch(things: list[Thing]) -> Tensor:
-    """uint8 [B, 3, 32, 32]."""
+    """Pictures of things: uint8 [B, 3, 32, 32]."""
     return torch.from_numpy(np.stack([render(thing) for thing in things])).permute(0, 3, 1, 2)
 
 
@@ -34,12 +35,14 @@ def through_tokenizer(tokenizer: Magvit, pixels: Tensor, rng: np.random.Generato
     return tokenizer.decode_codes(torch.where(replaced, shuffled, codes))
 
 
-def train_reader(kind: ReaderKind, tokenizer: Magvit, schedule: Schedule, folder: Path, batch_size: int = 96) -> tuple[AttributeReader, dict[str, float]]:
+def train_reader(
+    kind: ReaderKind, tokenizer: Magvit, schedule: Schedule, folder: Path, batch_size: int = 96
+) -> tuple[AttributeReader, dict[str, float]]:
     """Cross-entropy on all attributes; half of each batch is decoded pictures."""
     torch.manual_seed(schedule.seed)
     reader = AttributeReader(kind)
 
-    def loss(rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(rng: np.random.Generator, step: int) -> tuple[Tensor, dict[str, float]]:
         things = [random_thing(rng) for _ in range(batch_size)]
         pixels, half = to_pixels(render_batch(things)), batch_size // 2
         decoded = through_tokenizer(tokenizer, pixels[half:], rng, wrong=0.06 * float(rng.random()))
@@ -58,8 +61,9 @@ def reader_accuracy(reader: AttributeReader, things: list[Thing], tokenizer: Mag
     """Share of right values per attribute on true renders, or on decoded ones when a tokenizer is given."""
     images = render_batch(things)
     if tokenizer is not None:
-        decoded = tokenizer.decode_codes(tokenizer.encode(to_pixels(images)))
-        images = ((decoded + 1) * 127.5).round().to(torch.uint8)
+        images = to_bytes(tokenizer.decode_codes(tokenizer.encode(to_pixels(images))))
     read = reader.read(images)
-    scores = {name: float(np.mean([row[name] == getattr(thing, name) for row, thing in zip(read, things, strict=True)])) for name in ATTRIBUTES}
+    scores = {
+        name: float(np.mean([row[name] == getattr(thing, name) for row, thing in zip(read, things, strict=True)])) for name in ATTRIBUTES
+    }
     return {**scores, "mean": float(np.mean(list(scores.values())))}

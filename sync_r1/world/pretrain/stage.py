@@ -14,7 +14,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-Loss = Callable[[np.random.Generator], tuple[Tensor, dict[str, float]]]
+Loss = Callable[[np.random.Generator, int], tuple[Tensor, dict[str, float]]]  # of a batch's generator and the step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +68,13 @@ def run_stage(name: str, model: nn.Module, loss: Loss, schedule: Schedule, folde
             started = time.monotonic()
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(step)
-            value, metrics = loss(np.random.default_rng([schedule.seed, step]))
+            value, metrics = loss(np.random.default_rng([schedule.seed, step]), step)
             if not torch.isfinite(value):
-                raise ValueError(f"{name}: loss is {value.item()} at step {step}; lower the learning rate and delete {state_file} to start again")
+                raise ValueError(
+                    f"{name}: loss is {value.item()} at step {step}; lower the learning rate and delete {state_file} to start again"
+                )
             optimizer.zero_grad(set_to_none=True)
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), schedule.max_grad_norm)
             optimizer.step()
             step += 1
@@ -83,9 +85,19 @@ def run_stage(name: str, model: nn.Module, loss: Loss, schedule: Schedule, folde
             progress.update(bar, completed=step, description=f"{name} {smooth['loss']:.3f}")
             if step % 25 == 0:
                 with log_file.open("a") as log:
-                    log.write(json.dumps({"step": step, "seconds": round(seconds, 1), **{k: round(v, 5) for k, v in smooth.items()}}) + "\n")
+                    log.write(
+                        json.dumps({"step": step, "seconds": round(seconds, 1), **{k: round(v, 5) for k, v in smooth.items()}}) + "\n"
+                    )
             if step % schedule.save_every == 0 or step == schedule.steps:
-                _save(state_file, model=model.state_dict(), optimizer=optimizer.state_dict(), average=average, step=step, seconds=seconds, metrics=smooth)
+                _save(
+                    state_file,
+                    model=model.state_dict(),
+                    optimizer=optimizer.state_dict(),
+                    average=average,
+                    step=step,
+                    seconds=seconds,
+                    metrics=smooth,
+                )
     if average:
         model.load_state_dict(average)
     model.eval()

@@ -10,14 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sync_r1.models.showo.magvit import Magvit, MagvitConfig
+from sync_r1.world.pretrain.readers import render_batch
 from sync_r1.world.pretrain.stage import Schedule, run_stage
-from sync_r1.world.render import random_thing, render
+from sync_r1.world.readers import to_pixels
+from sync_r1.world.render import random_thing
 
 
 def random_pictures(rng: np.random.Generator, count: int) -> Tensor:
     """[count, 3, 32, 32] float in [−1, 1] of uniformly random things."""
-    pictures = np.stack([render(random_thing(rng)) for _ in range(count)])
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return to_pixels(render_batch([random_thing(rng) for _ in range(count)]))
 
 
 def edge_loss(reconstruction: Tensor, pixels: Tensor) -> Tensor:
@@ -31,11 +32,11 @@ def train_tokenizer(config: MagvitConfig, schedule: Schedule, folder: Path, batc
     torch.manual_seed(schedule.seed)
     model = Magvit(config)
 
-    def loss(rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(rng: np.random.Generator, step: int) -> tuple[Tensor, dict[str, float]]:
         pixels = random_pictures(rng, batch_size)
         reconstruction, parts = model(pixels)
         fidelity = parts["reconstruction"] + F.mse_loss(reconstruction, pixels) + 0.25 * edge_loss(reconstruction, pixels)
-        total = fidelity + 0.05 * parts["commitment"] + 0.01 * parts["entropy"]
+        total = fidelity + 0.05 * parts["commitment"] + 0.01 * (parts["sample_entropy"] - parts["batch_entropy"])
         return total, {"l1": parts["reconstruction"].item(), "batch_entropy": parts["batch_entropy"].item()}
 
     return model, run_stage("tokenizer", model, loss, schedule, folder)

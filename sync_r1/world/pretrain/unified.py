@@ -22,16 +22,23 @@ from sync_r1.world.pretrain.stage import Schedule, run_stage
 from sync_r1.world.readers import to_pixels
 
 IGNORE = -100
+# From which step: sequences of drawing, of reading with a picture, of reading text alone. Rewriting is learned first, drawing last;
+# small batches make more of the later hours.
+MIX = ((0, (29, 18, 17)), (600, (40, 16, 8)), (1100, (18, 11, 3)), (2000, (15, 15, 2)), (2800, (8, 22, 2)))
 DROP_PROMPT = 0.1  # of drawing prompts are emptied, which teaches the unconditional half of guidance
 
 
 def world_tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level BPE like Phi's, small: every word of the world is one token, any other text falls into bytes."""
     core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-    core.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=2000, min_frequency=2, special_tokens=[END_OF_TEXT], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=2000,
+        min_frequency=2,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     core.train_from_iterator([line for line in grammar.vocabulary() for _ in range(2)], trainer)
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token=AddedToken(END_OF_TEXT, special=True), bos_token=END_OF_TEXT)
@@ -40,7 +47,7 @@ def world_tokenizer() -> PreTrainedTokenizerFast:
 def world_config(tokenizer: PreTrainedTokenizerFast, magvit: Magvit) -> ShowoConfig:
     """The tiny Show-o: 192 wide, 6 layers."""
     text_vocab = prepare_tokenizer(tokenizer, tasks.NAME_POOL)
-    end = int(tokenizer.convert_tokens_to_ids(END_OF_TEXT))
+    end = tokenizer.get_vocab()[END_OF_TEXT]
     return ShowoConfig(
         text_vocab=text_vocab,
         bos_id=end,
@@ -84,26 +91,31 @@ def reading_loss(model: Showo, readings: Sequence[tasks.Reading], codes: Sequenc
     return F.cross_entropy(model.head(hidden[wanted], model.config.text_rows).float(), targets[wanted])
 
 
-def train_unified(
-    magvit: Magvit, schedule: Schedule, folder: Path, batch_size: int = 64, initial: Showo | None = None
-) -> tuple[Showo, dict[str, float]]:
-    """Three streams a step: drawing, reading with a picture, reading text alone. Sizes are parts of `batch_size`."""
+def sequences(steps: int) -> int:
+    """How many sequences a full-size training of `steps` has seen."""
+    ends = [*(start for start, _ in MIX[1:]), steps]
+    return sum(sum(sizes) * max(0, min(end, steps) - start) for (start, sizes), end in zip(MIX, ends, strict=True))
+
+
+def train_unified(magvit: Magvit, schedule: Schedule, folder: Path, scale: float = 1.0) -> tuple[Showo, dict[str, float]]:
+    """Three streams a step: drawing, reading with a picture, reading text alone. Their sizes are those of MIX times `scale`."""
     torch.manual_seed(schedule.seed)
     tokenizer = world_tokenizer()
-    model = initial or Showo.from_config(world_config(tokenizer, magvit), tokenizer, magvit)
-    for parameter in model.magvit.parameters():
-        parameter.requires_grad_(False)
-    draws, looks = round(0.45 * batch_size), round(0.275 * batch_size)
+    model = Showo.from_config(world_config(tokenizer, magvit), tokenizer, magvit)  # which freezes the MAGVIT
 
-    def sample(rng: np.random.Generator, kinds: Sequence[tuple[Callable[[np.random.Generator], tasks.Reading], float]], count: int) -> list[tasks.Reading]:
+    def sample(
+        rng: np.random.Generator, kinds: Sequence[tuple[Callable[[np.random.Generator], tasks.Reading], float]], count: int
+    ) -> list[tasks.Reading]:
         chosen = rng.choice(len(kinds), size=count, p=[share for _, share in kinds])
         return [kinds[int(index)][0](rng) for index in chosen]
 
-    def loss(rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+    def loss(rng: np.random.Generator, step: int) -> tuple[Tensor, dict[str, float]]:
+        sizes = next(sizes for start, sizes in reversed(MIX) if step >= start)
+        draws, looks, reads = (max(1, round(scale * size)) for size in sizes)
         drawings = [tasks.drawing(rng) for _ in range(draws)]
         seen = sample(rng, [(tasks.visual_question, 0.65), (tasks.recognition, 0.35)], looks)
-        read = sample(rng, [(tasks.rewriting, 0.85), (tasks.text_question, 0.15)], batch_size - draws - looks)
-        things = [item.thing for item in [*drawings, *seen] if item.thing is not None]
+        read = sample(rng, [(tasks.rewriting, 0.75), (tasks.text_question, 0.25)], reads)
+        things = [item.thing for item in drawings] + [item.thing for item in seen if item.thing is not None]
         codes = magvit.encode(to_pixels(render_batch(things)))
         parts = {
             "draw": drawing_loss(model, drawings, codes[:draws], rng),

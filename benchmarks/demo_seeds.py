@@ -1,0 +1,67 @@
+"""The demo for several seeds: how much both halves gain on held-out prompts, and what it cost.
+
+Runs that are already finished (runs/demo-seed<N>/summary.json) are kept, so the script can be stopped and started again.
+Run: python benchmarks/demo_seeds.py --seeds 0 1 2 3 --out docs/demo.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from sync_r1.config import load_config
+from sync_r1.experiment import run_experiment
+from sync_r1.recipes import apply_recipes
+
+HALVES = ("understanding", "generation")
+
+
+def demo(seed: int, concept: str, runs: Path) -> dict[str, Any]:
+    """Summary of the demo with this seed and concept, from its file or from a new run."""
+    name = f"demo-seed{seed}" if concept == "bo" else f"demo-{concept}-seed{seed}"
+    finished = runs / name / "summary.json"
+    if finished.is_file():
+        return json.loads(finished.read_text())
+    base = apply_recipes(["demo"])
+    base.run.name, base.run.output_dir, base.run.seed, base.data.concepts = name, str(runs), seed, [concept]
+    return run_experiment(load_config(base=base), Console())
+
+
+def phases(runs: Path) -> dict[str, float]:
+    """Median seconds per step and phase over all runs."""
+    rows = [json.loads(line) for path in sorted(runs.glob("demo-*/metrics.jsonl")) for line in path.read_text().splitlines()]
+    names = sorted({name for row in rows for name in row if name.startswith("perf/") and name.endswith("_time_s")})
+    return {name: round(statistics.median(row[name] for row in rows if name in row), 3) for name in names}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3])
+    parser.add_argument("--concepts", nargs="+", default=["bo"])
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--out", type=Path, default=Path("docs/demo.json"))
+    arguments = parser.parse_args()
+    keep = ("concept", "seed", *HALVES, "tasks", "steps", "nfe", "wall_time_s", "peak_memory_mb", "versions")
+    summaries = [demo(seed, concept, arguments.runs) for concept in arguments.concepts for seed in arguments.seeds]
+    result = {
+        "runs": [{key: summary[key] for key in keep} for summary in summaries],
+        "mean_delta": {half: round(statistics.mean(summary[half]["delta"] for summary in summaries), 4) for half in HALVES},
+        "median_seconds_per_step": phases(arguments.runs),
+    }
+    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    print("| concept | seed | half | n | before | after | change | 95 % interval |\n|---|---|---|---|---|---|---|---|")
+    for summary in summaries:
+        for half in HALVES:
+            row = summary[half]
+            low, high = row["ci95"]
+            scores = f"{row['n']} | {row['before']:.3f} | {row['after']:.3f} | {row['delta']:+.3f}"
+            print(f"| {summary['concept']} | {summary['seed']} | {half} | {scores} | [{low:+.3f}, {high:+.3f}] |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""Trajectories: what is asked, how they are drawn, and that replay sees what the rollout saw."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from sync_r1.rl.group_scaling import GroupScaling, NoScaling, Threshold
+from sync_r1.rl.rollout import Sampler, choose_tasks, completion_metrics, derive_seed, drawing_text, select_completions, tasks_of
+from sync_r1.types import Sampling, TextCompletions
+from tests.rl.toys import bright, concept, model_with_concept
+
+SAMPLING = Sampling(temperature=1.0, max_completion_length=6, generation_timesteps=4)
+
+
+def test_tasks_come_from_the_training_split_only(tmp_path: Path) -> None:
+    tasks = tasks_of(concept(tmp_path), ["<token_0>"])
+    assert [(task.kind, task.prompt, task.answer) for task in tasks] == [
+        ("reason", "<bo> with its hat", "<bo> with its red hat"),
+        ("reason", "<bo> with its mug", "<bo> with its red mug"),
+        ("look", "What colour?", "Red."),
+        ("look", "A hat?", "No."),
+    ]
+    assert drawing_text(tasks[0], "<bo> with its red hat.") == "<token_0><bo> with its red hat"
+    assert drawing_text(tasks[2], "Red.") == "a photo of <token_0><bo>, Red"
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.25, 0.5, 1.0])
+def test_the_stream_of_prompts_is_even_and_needs_no_memory(tmp_path: Path, fraction: float) -> None:
+    tasks = tasks_of(concept(tmp_path))
+    stream = choose_tasks(tasks, count=16, look_fraction=fraction, seed=3, first=0)
+    assert sum(task.kind == "look" for task in stream) == 16 * fraction
+    parts = [choose_tasks(tasks, count=4, look_fraction=fraction, seed=3, first=first)[i] for first in (0, 4, 8, 12) for i in range(4)]
+    assert parts == stream
+    counts = Counter(task.prompt for task in stream)
+    for kind in ("reason", "look"):
+        seen = [counts[task.prompt] for task in tasks if task.kind == kind]
+        assert max(seen) - min(seen) <= 1
+
+
+def test_one_kind_alone_is_enough_and_none_is_refused(tmp_path: Path) -> None:
+    only = [task for task in tasks_of(concept(tmp_path)) if task.kind == "reason"]
+    assert all(task.kind == "reason" for task in choose_tasks(only, count=3, look_fraction=1.0, seed=0, first=0))
+    with pytest.raises(ValueError, match="nothing to ask"):
+        choose_tasks([], count=1, look_fraction=0.5, seed=0, first=0)
+
+
+def test_seeds_are_pinned() -> None:
+    assert derive_seed(0, 1, "text") == derive_seed(0, 1, "text") != derive_seed(0, 1, "image")
+    assert derive_seed(0, 0) == 3264981304345632323
+
+
+def sampler(**changes: object) -> Sampler:
+    settings = {"sampling": SAMPLING, "scaling": NoScaling(), "preview_score": bright, "group_size": 3, "images_per_text": 2, **changes}
+    return Sampler(model=model_with_concept(), **settings)  # type: ignore[arg-type]
+
+
+def test_a_rollout_repeats_itself_and_siblings_differ(tmp_path: Path) -> None:
+    tasks = choose_tasks(tasks_of(concept(tmp_path), ["<token_0>", "<token_1>"]), count=2, look_fraction=0.5, seed=0, first=0)
+    first, again = sampler().roll_out(tasks, seed=0, step=1), sampler().roll_out(tasks, seed=0, step=1)
+    assert first.trace is not None and again.trace is not None and first.images is not None
+    assert torch.equal(first.trace.tokens, again.trace.tokens) and first.completions.texts == again.completions.texts
+    assert first.images.shape == (12, 3, 16, 16) and first.trace.tokens.shape == (12, 16)
+    assert len(set(map(tuple, first.trace.tokens.tolist()))) == 12
+    other = sampler().roll_out(tasks, seed=0, step=2)
+    assert other.completions.texts != first.completions.texts
+    assert [task.kind for task in tasks] == ["reason", "look"]
+    assert first.contexts[0].image is None and first.contexts[3].image is not None
+    metrics = completion_metrics(first, 6)
+    assert 1 <= metrics["completions/mean_length"] <= 6 and 0 < metrics["completions/distinct"] <= 1
+
+
+def test_a_group_does_not_depend_on_its_neighbours(tmp_path: Path) -> None:
+    """Prompt number 1 alone gives the trajectories it gives beside prompt number 0."""
+    tasks = choose_tasks(tasks_of(concept(tmp_path)), count=2, look_fraction=0.5, seed=0, first=0)
+    both, alone = sampler().roll_out(tasks, seed=0, step=1), sampler().roll_out(tasks[1:], seed=0, step=1, first=1)
+    assert alone.completions.texts == both.completions.texts[3:]
+    assert both.trace is not None and alone.trace is not None
+    assert torch.equal(alone.trace.tokens, both.trace.tokens[6:])
+
+
+def test_full_budget_of_one_group_size_is_plain_sampling(tmp_path: Path) -> None:
+    """With c_max = 1 every candidate is kept: stopping for a preview and resuming changes nothing."""
+    tasks = tasks_of(concept(tmp_path))[1:3]
+    scaling = GroupScaling(Threshold(1.0), candidate_factor=1.0, stop_at=2)
+    plain, scaled = sampler().roll_out(tasks, seed=0, step=0), sampler(scaling=scaling).roll_out(tasks, seed=0, step=0)
+    assert plain.trace is not None and scaled.trace is not None
+    for name in ("tokens", "unmask_step", "logps"):
+        assert torch.equal(getattr(plain.trace, name), getattr(scaled.trace, name)), name
+    assert (scaled.nfe_preview, scaled.nfe_final) == (4, 8)  # two images per text
+
+
+def test_dropped_candidates_never_finish(tmp_path: Path) -> None:
+    tasks = tasks_of(concept(tmp_path))[:2]
+    scaling = GroupScaling(Threshold(0.999), candidate_factor=2.0, stop_at=2)
+    found = sampler(scaling=scaling).roll_out(tasks, seed=0, step=0)
+    assert found.selection.candidates == 12 and found.selection.accepted == 0
+    assert sum(candidate.row is not None for candidate in found.candidates) == 6
+    assert all(candidate.preview is not None and candidate.preview.shape == (3, 16, 16) for candidate in found.candidates)
+    for group in range(2):
+        kept = [candidate.score for candidate in found.candidates if candidate.group == group and candidate.row is not None]
+        lost = [candidate.score for candidate in found.candidates if candidate.group == group and candidate.row is None]
+        assert min(kept) >= max(lost)
+    rows = {candidate.row: candidate.text for candidate in found.candidates if candidate.row is not None}
+    assert [rows[row] for row in range(6)] == found.completions.texts
+
+
+@pytest.mark.parametrize("guidance", [0.0, 2.0])
+def test_replay_sees_the_sampled_distribution(tmp_path: Path, guidance: float) -> None:
+    """ratio == 1 before any update: guidance, top-k, two prompts of different length, several images per text, DGS."""
+    sampling = Sampling(temperature=0.9, top_k=7, guidance_scale=guidance, max_completion_length=6, generation_timesteps=4)
+    draw = sampler(sampling=sampling, scaling=GroupScaling(Threshold(0.5), 2.0, 2))
+    found = draw.roll_out(tasks_of(concept(tmp_path), ["<token_0>"])[1:3], seed=0, step=0)
+    texts, trace = found.completions, found.trace
+    assert trace is not None
+    logps, entropy = draw.model.text_logps(found.contexts, texts.ids, texts.mask, sampling)
+    assert_close(logps, texts.logps, atol=1e-4, rtol=0)
+    assert (entropy >= 0).all()
+    replayed, committed = draw.model.image_logps(found.image_prompts(), trace, sampling, [0, 1, 2, 3])
+    assert committed.all()
+    assert_close(replayed, trace.logps, atol=1e-4, rtol=0)
+
+
+def test_completions_of_several_batches_become_one() -> None:
+    first = TextCompletions(torch.tensor([[1, 2]]), torch.tensor([[-1.0, -2.0]]), torch.tensor([[True, True]]), ["a"])
+    second = TextCompletions(
+        torch.tensor([[3, 4, 5], [6, 0, 0]]), -torch.ones(2, 3), torch.tensor([[True] * 3, [True, False, False]]), ["b", "c"]
+    )
+    found = select_completions([first, second], [2, 0])
+    assert found.texts == ["c", "a"] and found.ids.tolist() == [[6, 0], [1, 2]]
+    assert found.mask.tolist() == [[True, False], [True, True]] and found.logps[1].tolist() == [-1.0, -2.0]

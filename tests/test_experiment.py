@@ -1,0 +1,70 @@
+"""The main job in small: evaluate, train, evaluate, compare, report, on the shipped weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from sync_r1.config import Config, load_config
+from sync_r1.experiment import open_session, result_table, run_experiment
+from sync_r1.recipes import apply_recipes
+from sync_r1.world.assets import EVALUATOR, REWARD_MODELS
+
+QUIET = Console(quiet=True)
+SMALL = ["rl.max_steps=2", "rl.num_generations=2", "rl.prompts_per_step=1", "rl.train_timesteps=1", "eval.max_items=2", "run.save_steps=1"]
+
+
+def small(tmp_path: Path, *more: str) -> Config:
+    base = apply_recipes(["demo"])
+    base.data.concepts = ["bo"]
+    return load_config(None, [*SMALL, f"run.output_dir={tmp_path}", "run.name=small", *more], base=base)
+
+
+def test_the_main_job_leaves_what_it_promises(tmp_path: Path) -> None:
+    config = small(tmp_path)
+    summary = run_experiment(config, QUIET)
+    folder = config.run.folder
+    assert json.loads((folder / "summary.json").read_text()) == summary
+    for half in ("understanding", "generation"):
+        row = summary[half]
+        assert set(row) >= {"before", "after", "delta", "ci95", "n"}
+        assert row["ci95"][0] <= row["delta"] <= row["ci95"][1]
+        assert row["delta"] == pytest.approx(row["after"] - row["before"])
+    assert set(summary) >= {"tasks", "seed", "steps", "nfe", "wall_time_s", "peak_memory_mb", "versions", "concept"}
+    assert len(summary["tasks"]) == 9
+    assert summary["evaluator"] == EVALUATOR
+    assert summary["reward_models"] == REWARD_MODELS
+    assert EVALUATOR not in REWARD_MODELS
+    assert summary["steps"] == 2
+    for name in ("report.html", "sheet.png", "config.yaml", "metrics.jsonl", "concept.json", "data/concept/train/bo/info.json"):
+        assert (folder / name).is_file(), name
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
+    assert len(result_table(summary)) == 11
+    with pytest.raises(ValueError, match=r"holds an earlier run; continue it with --resume latest"):
+        run_experiment(config, QUIET)
+
+
+def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    run_experiment(small(tmp_path), QUIET, compare_phases=False)
+    summary = run_experiment(small(tmp_path, "rl.max_steps=3"), QUIET, resume="latest", compare_phases=False)
+    assert summary["steps"] == 3
+    steps = [json.loads(line)["step"] for line in (tmp_path / "small" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3]
+
+
+def test_one_concept_has_to_be_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"name the one concept to learn"):
+        run_experiment(small(tmp_path, "data.concepts=[bo, ana]"), QUIET)
+
+
+def test_reward_names_are_checked_before_training(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"names 'likenes', which is no reward; did you mean likeness"):
+        run_experiment(small(tmp_path, "rl.reward_weights={likenes: 1.0}"), QUIET)
+
+
+def test_the_number_of_soft_tokens_is_configurable(tmp_path: Path) -> None:
+    session = open_session(small(tmp_path, "model.num_tokens=2"))
+    assert session.tokens.tokens == ["<token_0>", "<token_1>"]

@@ -1,0 +1,133 @@
+"""The pretraining recipe: resumable, deterministic, and its losses look at the right tokens."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sync_r1.manifest import manifest_problems, read_manifest
+from sync_r1.models.base import to_bytes
+from sync_r1.models.showo.magvit import Magvit
+from sync_r1.models.showo.model import Showo
+from sync_r1.world import grammar, tasks
+from sync_r1.world.pretrain.clip import clip_tokenizer, encode_texts
+from sync_r1.world.pretrain.recipe import TOKENIZER, Recipe, pretrain
+from sync_r1.world.pretrain.stage import Schedule, run_stage
+from sync_r1.world.pretrain.tokenizer import random_pictures
+from sync_r1.world.pretrain.unified import MIX, drawing_loss, reading_loss, sequences, world_config, world_tokenizer
+from sync_r1.world.readers import to_pixels
+
+
+def fresh_model() -> Showo:
+    torch.manual_seed(0)
+    magvit, tokenizer = Magvit(TOKENIZER), world_tokenizer()
+    return Showo.from_config(world_config(tokenizer, magvit), tokenizer, magvit)
+
+
+def line(rng: np.random.Generator, model: nn.Linear) -> tuple[Tensor, dict[str, float]]:
+    x = torch.from_numpy(rng.standard_normal((8, 3)).astype(np.float32))
+    value = (model(x) - x.sum(1, keepdim=True)).square().mean()
+    return value, {"seen": float(x.sum())}
+
+
+def train_line(folder: Path, steps: int, total: int = 40) -> nn.Linear:
+    torch.manual_seed(1)
+    model = nn.Linear(3, 1)
+    schedule = Schedule(steps=total, learning_rate=0.05, warmup_steps=5, average=0.9, save_every=10)
+    if steps < total:
+
+        def stop(rng: np.random.Generator, step: int) -> tuple[Tensor, dict[str, float]]:
+            if step == steps:
+                raise KeyboardInterrupt
+            return line(rng, model)
+
+        with pytest.raises(KeyboardInterrupt):
+            run_stage("line", model, stop, schedule, folder)
+    else:
+        run_stage("line", model, lambda rng, step: line(rng, model), schedule, folder)
+    return model
+
+
+def test_a_resumed_stage_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    whole = train_line(tmp_path / "whole", 40)
+    train_line(tmp_path / "parts", 23)
+    again = train_line(tmp_path / "parts", 40)
+    for a, b in zip(whole.parameters(), again.parameters()):
+        assert torch.equal(a, b)
+    steps = [json.loads(row)["step"] for row in (tmp_path / "whole" / "line.jsonl").read_text().splitlines()]
+    assert steps == [25]
+
+
+def test_a_stage_stops_on_nan(tmp_path: Path) -> None:
+    model = nn.Linear(3, 1)
+    with pytest.raises(ValueError, match=r"line: loss is nan at step 0; lower the learning rate"):
+        run_stage("line", model, lambda rng, step: (model.weight.sum() * float("nan"), {}), Schedule(steps=2, learning_rate=1.0), tmp_path)
+
+
+def test_every_world_word_is_one_token_and_other_text_survives() -> None:
+    tokenizer = world_tokenizer()
+    for text in (" crown", " striped", " treasure", " ASSISTANT", " beanie"):
+        assert len(tokenizer(text)["input_ids"]) == 1, text
+    odd = "a photo of Zoë's 🦊"
+    assert tokenizer.decode(tokenizer(odd)["input_ids"]) == odd
+
+
+def test_clip_texts_end_in_the_pooled_token() -> None:
+    tokenizer = clip_tokenizer()
+    batch = encode_texts(tokenizer, ["a dog", "a red dog at the beach"])
+    assert (batch["input_ids"] == tokenizer.eos_token_id).sum(1).tolist() == [1, 1]
+    assert batch["attention_mask"].sum(1).tolist() == [3, 7]
+
+
+def test_losses_depend_on_answers_not_on_contexts() -> None:
+    model = fresh_model()
+    rng = np.random.default_rng(3)
+    reading = tasks.rewriting(rng)
+    loss = reading_loss(model, [reading], [None])
+    loss.backward()
+    head = model.showo.lm_head.weight.grad
+    assert head is not None and head[model.config.image_rows].abs().sum() == 0
+    model.zero_grad()
+    codes = torch.randint(0, model.codebook_size, (2, model.num_image_tokens))
+    drawn = drawing_loss(model, [tasks.drawing(rng) for _ in range(2)], codes, rng)
+    drawn.backward()
+    head = model.showo.lm_head.weight.grad
+    assert head is not None and head[model.config.text_rows].abs().sum() == 0
+    assert drawn.item() == pytest.approx(np.log(model.codebook_size), rel=0.15)
+
+
+def test_the_whole_recipe_runs(tmp_path: Path) -> None:
+    card = pretrain(Recipe().shortened(2), tmp_path / "work", tmp_path / "assets")
+    assert set(card["training"]) == {"tokenizer", "reward_reader", "evaluator_reader", "clip", "unified"}
+    assert 0 <= card["measured"]["drawing"]["mean"] <= 1
+    assert (tmp_path / "assets" / "MODEL_CARD.md").is_file()
+    model = Showo.from_pretrained(tmp_path / "assets" / "model")
+    assert model.name_pool == list(tasks.NAME_POOL)
+    again = pretrain(Recipe().shortened(2), tmp_path / "work", tmp_path / "assets2")
+    assert again["measured"] == card["measured"]
+    assert manifest_problems(tmp_path / "assets") == []
+    assert read_manifest(tmp_path / "assets2") == read_manifest(tmp_path / "assets")
+
+
+def test_sequences_are_counted_per_phase() -> None:
+    assert sequences(MIX[1][0]) == 64 * MIX[1][0]
+    assert sequences(MIX[-1][0] + 10) - sequences(MIX[-1][0]) == 10 * sum(MIX[-1][1])
+
+
+def test_the_weights_learn_from_the_pixels_that_readers_see() -> None:
+    pictures = random_pictures(np.random.default_rng(0), 2)
+    assert pictures.shape == (2, 3, 32, 32) and pictures.min() >= -1 and pictures.max() <= 1
+    torch.testing.assert_close(to_pixels(to_bytes(pictures)), pictures, rtol=0, atol=0)
+
+
+def test_grammar_vocabulary_covers_captions() -> None:
+    tokenizer = world_tokenizer()
+    for seed in range(100):
+        thing = tasks.training_thing(np.random.default_rng(seed))
+        caption = grammar.scene_prompt("a photo of", grammar.describe(grammar.identity_of(thing)), grammar.context_of(thing))
+        assert len(tokenizer(caption)["input_ids"]) == len(caption.split())
