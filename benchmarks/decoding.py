@@ -19,9 +19,9 @@ from pathlib import Path
 
 import torch
 
-from sync_r1.models.sampling import draw, log_distribution
+from sync_r1.models.sampling import draw, guide, log_distribution
 from sync_r1.models.showo import reference
-from sync_r1.models.showo.maskgit import guide, masked_counts, remask
+from sync_r1.models.showo.maskgit import masked_counts, remask
 from sync_r1.models.showo.model import Showo
 from sync_r1.models.showo.prompting import build_mmu, build_t2i, drawing_ids, text_ids
 from sync_r1.types import Sampling, TextContext

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from sync_r1 import __version__
-from sync_r1.commands import concept, models, run, use, world
+from sync_r1.commands import bench, concept, data, judge, models, run, sft, study, use, world
 
 app = typer.Typer(
     name="sync-r1",
@@ -19,11 +19,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Errors are one line; SYNC_R1_DEBUG=1 shows where they come from.",
 )
-app.add_typer(concept.app, name="concept")
-app.add_typer(models.app, name="models")
-app.add_typer(world.app, name="world")
 run.register(app)
+sft.register(app)
 use.register(app)
+app.command()(study.study)
+for family in (bench, concept, data, judge, models, world):
+    app.add_typer(family.app, name=family.__name__.rpartition(".")[2])
 
 
 def show_version(wanted: bool) -> None:

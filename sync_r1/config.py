@@ -18,15 +18,23 @@ from sync_r1.types import Sampling
 
 Weight = float | dict[str, float]
 CATEGORIES = ("person", "animal", "object")
+SFT_STAGES = ("1", "2", "3", "baseline")
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class ModelConfig:
     """Which model, and how a concept's tokens are added to it."""
 
-    path: str = option("world", "folder with config.json and weights, or 'world' for the model shipped with the package")
+    path: str = option("world", "a folder, a hub id such as showlab/show-o-512x512, or 'world' for the model shipped with the package")
+    image_tokenizer: str = option("showlab/magvitv2", "folder or hub id of MAGVIT-v2; only read with weights in Show-o's published layout")
+    text_tokenizer: str = option("microsoft/phi-1_5", "folder or hub id of the tokenizer; only read with Show-o's published layout")
+    dtype: Literal["fp32", "bf16"] = option("fp32", "of frozen weights; what trains stays fp32, and so does log-probability maths")
     num_tokens: int = option(4, "soft tokens <token_0>… added per concept, besides its name", ge=0)
-    init: Literal["class-noun", "random"] = option("class-noun", "what a new concept's rows start as")
+    reading_tokens: int = option(0, "how many of the first soft tokens introduce the concept in understanding prompts", ge=0)
+    drawing_tokens: int | None = option(None, "how many of the first soft tokens go into drawing prompts; empty is all", ge=0)
+    init: Literal["class-noun", "images", "none"] = option(
+        "class-noun", "what a new concept's rows start as: its class noun, its photos (k-means of code rows, a face), or noise"
+    )
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -46,12 +54,77 @@ class RewardConfig:
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
+class JudgeConfig:
+    """A judge of pictures and texts behind an OpenAI-compatible endpoint. Its key comes from the environment only."""
+
+    url: str = option("world", "base URL such as http://localhost:8000/v1; 'world' reads attributes of the embedded world; empty is none")
+    model: str = option("", "model name the endpoint expects")
+    key_env: str = option("SYNC_R1_JUDGE_KEY", "environment variable that holds the key; unset sends none")
+    timeout_s: float = option(60.0, "seconds until a request counts as failed", gt=0)
+    max_retries: int = option(4, "attempts after the first, with exponential backoff", ge=0)
+    concurrency: int = option(8, "requests in flight at most", ge=1)
+    images_per_call: int = option(9, "pictures judged in one request at most", ge=1)
+    references_per_call: int = option(2, "reference photos sent with a request at most", ge=1)
+    max_side: int = option(512, "longer side of a picture as it is sent, in pixels; larger ones are scaled down", ge=16)
+    identity_weight: float = option(
+        0.6, "identity's share of a score where reference photos are sent; the rest is faithfulness", ge=0, le=1
+    )
+    temperature: float | None = option(0.0, "of the judge's replies; empty leaves it to the endpoint", ge=0)
+    instructions: str = option("", "YAML file with instructions of your own; empty takes those of the package")
+    cache: str = option("", "folder of replies keyed by content; empty keeps them in memory")
+    price_in: float = option(0.0, "price of a million prompt tokens, for the cost counter", ge=0)
+    price_out: float = option(0.0, "price of a million completion tokens, for the cost counter", ge=0)
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class ScorersConfig:
+    """The networks behind the rewards. Those of the evaluation are set in `eval`, so that reward and evaluator can differ."""
+
+    clip: str = option("world", "folder or hub id of a CLIP, such as openai/clip-vit-base-patch32, or 'world'; behind identity, alignment")
+    dino: str = option("", "folder or hub id of a DINOv2, such as facebook/dinov2-base; behind the reward 'dino'")
+    face: str = option("", "folder of an insightface pack (detector and ArcFace .onnx files); behind the reward 'face'")
+    judge: JudgeConfig = dataclasses.field(default_factory=JudgeConfig, metadata={"doc": "behind likeness and faithfulness"})
+    fallback: dict[str, str] = dataclasses.field(
+        default_factory=dict,
+        metadata={"doc": "reward → reward that stands in where it could not score, e.g. face: identity; counted"},
+    )
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
+class SFTConfig:
+    """Warm-up of a concept's tokens by next-token and masked-token losses (docs/warm_up.md). Off unless stages are named."""
+
+    stages: list[str] = dataclasses.field(
+        default_factory=list, metadata={"doc": "to run in order, of 1, 2, 3 (UniCTokens) and baseline (what RL asks, with true answers)"}
+    )
+    epochs: int | None = option(None, "passes per stage; empty is the published 15, 20, 20, and 20 for the baseline", ge=1)
+    learning_rate: float = option(1e-3, "for the concept's rows, constant", gt=0)
+    body_learning_rate: float = option(0.0, "for the transformer body; 0 trains the rows only, as UniCTokens does", ge=0)
+    understanding_weight: float = option(0.2, "weight of the answer loss when both streams are on", ge=0)
+    drawing_weight: float = option(0.8, "weight of the masked-token loss when both streams are on", ge=0)
+    understanding_batch: int | None = option(None, "dialogues per step; empty is the stage's own: 1, in stage 1 and the baseline 4", ge=1)
+    drawing_batch: int | None = option(None, "pictures per step; empty is the stage's own: 4 in the baseline, else 1", ge=1)
+    fresh_epochs: bool = option(False, "draw crops, flips and order anew in every epoch; the published stages freeze them before the first")
+    crop_scale: float = option(1.1, "stage 2 cuts random squares out of pictures enlarged this much; 1 keeps them whole", ge=1)
+    condition_dropout: float = option(0.1, "share of drawing prompts left empty: keeps guidance alive when the body trains", ge=0, le=1)
+    photo_prompt: str = option("A photo of {name}.", "drawing prompt of a photo; {name} becomes soft tokens and placeholder")
+    described: bool = option(False, "begin questions of stages 1 to 3 with the name and info lines, as the benchmark does")
+    save_epochs: int = option(5, "epochs between checkpoints; the last is always saved", ge=1)
+    pull: float = option(0.0, "weight of the L2 pull of the placeholder's rows to their start", ge=0)
+
+
+@dataclasses.dataclass(kw_only=True, slots=True)
 class RLConfig:
     """Sync-GRPO and Dynamic Group Scaling."""
 
     optimise: Literal["both", "text", "image"] = option("both", "halves that receive gradients; 'text' draws no images at all")
     credit: Literal["shared", "routed"] = option("routed", "shared: one advantage for both halves; routed: each half its own")
-    look_fraction: float = option(0.5, "share of 'look' prompts (photo and question); the rest are 'reason' prompts", ge=0, le=1)
+    look_fraction: float = option(0.5, "share of 'look' prompts (a question about a photo)", ge=0, le=1)
+    recognize_fraction: float = option(
+        0.0, "share of 'recognize' prompts (is it there?); the rest are 'reason' prompts", ge=0, le=1
+    )
+    validation_prompts: int = option(0, "reason prompts held out of training to watch for reward hacking; 0 is off", ge=0)
+    validation_steps: int = option(10, "updates between looks at the validation prompts", ge=1)
 
     max_steps: int = option(60, "optimizer updates", ge=1)
     prompts_per_step: int = option(2, "groups per step on each process", ge=1)
@@ -63,6 +136,9 @@ class RLConfig:
     concept_learning_rate: float = option(1e-2, "for the concept's rows of embedding and head; 0 freezes them", ge=0)
     lora_rank: int = option(0, "rank of adapters on the body, which then keeps its own weights; 0 trains the weights themselves", ge=0)
     lora_alpha: float = option(32.0, "scale of the adapters, alpha / rank", gt=0)
+    lora_target_modules: list[str] = dataclasses.field(
+        default_factory=list, metadata={"doc": "linear layers that get adapters, by the last part of their names; empty is all of the body"}
+    )
     lr_scheduler_type: Literal["constant", "constant_with_warmup", "linear", "cosine"] = option(
         "constant_with_warmup", "learning rate schedule"
     )
@@ -81,6 +157,9 @@ class RLConfig:
     loss_type: Literal["grpo", "bnpo", "dr_grpo"] = option("dr_grpo", "mean per trajectory, per token, or over a constant length")
     importance_sampling_level: Literal["token", "sequence"] = option(
         "token", "ratio per token, or per text and per set of image tokens committed at one step"
+    )
+    multi_objective_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] = option(
+        "sum_then_normalize", "whether rewards are standardised in their group one by one (GDPO) before they are added"
     )
     scale_rewards: Literal["none", "group", "batch"] = option("none", "divide advantages by the std of the group or batch")
     text_loss_weight: float = option(1.0, "λ of the understanding half", ge=0)
@@ -123,6 +202,11 @@ class RLConfig:
             choice_temperature=self.choice_temperature,
         )
 
+    def shares(self) -> dict[str, float]:
+        """Of each kind of prompt."""
+        asked = self.look_fraction + self.recognize_fraction
+        return {"reason": max(1 - asked, 0.0), "look": self.look_fraction, "recognize": self.recognize_fraction}
+
     def replayed_timesteps(self) -> int:
         """K, with "all" resolved."""
         return self.train_timesteps or self.generation_timesteps
@@ -132,6 +216,8 @@ class RLConfig:
 class EvalConfig:
     """UnifyBench++."""
 
+    clip: str = option("world", "folder or hub id of the CLIP that scores pictures, or 'world'")
+    judge: JudgeConfig = dataclasses.field(default_factory=JudgeConfig, metadata={"doc": "scores texts and pictures"})
     tasks: list[str] = dataclasses.field(default_factory=list, metadata={"doc": "tasks to run; empty is all nine"})
     max_items: int | None = option(None, "items per task and concept at most; empty is all", ge=1)
     images_per_prompt: int = option(1, "images drawn per prompt", ge=1)
@@ -169,6 +255,8 @@ class Config:
 
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    scorers: ScorersConfig = dataclasses.field(default_factory=ScorersConfig)
+    sft: SFTConfig = dataclasses.field(default_factory=SFTConfig)
     rl: RLConfig = dataclasses.field(default_factory=RLConfig)
     eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
     run: RunConfig = dataclasses.field(default_factory=RunConfig)
@@ -177,6 +265,10 @@ class Config:
         """Check every range, then what fields demand of each other. Raises ValueError: value seen, limit, fix."""
         check_ranges(self, "")
         _check_relations(self.rl, self.run)
+        _check_warm_up(self.sft)
+        if self.model.dtype == "bf16" and self.rl.learning_rate > 0 and not self.rl.lora_rank:
+            limit = "a body that trains must be fp32: bf16 has 8 significant bits and loses updates below 0.4 % of a weight"
+            fail("model.dtype", "bf16", limit, "set rl.lora_rank=16 (fp32 adapters on frozen bf16), model.dtype=fp32 or rl.learning_rate=0")
         return self
 
 
@@ -190,6 +282,9 @@ def _check_relations(rl: RLConfig, run: RunConfig) -> None:
         fail("rl.dgs_preview_step", rl.dgs_preview_step, limit, f"set it to {max(steps // 3, 1)}")
     if rl.dgs_enabled and rl.optimise == "text":
         fail("rl.dgs_enabled", True, "previews need images, but rl.optimise=text draws none", "set rl.dgs_enabled=false")
+    if rl.look_fraction + rl.recognize_fraction > 1:
+        limit = f"with rl.look_fraction = {rl.look_fraction} it must be at most {1 - rl.look_fraction:.2g}"
+        fail("rl.recognize_fraction", rl.recognize_fraction, limit, "lower one of the two")
     if rl.epsilon_high is not None and rl.epsilon_high < rl.epsilon:
         fail("rl.epsilon_high", rl.epsilon_high, f"it must be at least rl.epsilon = {rl.epsilon}", "raise it or leave it empty")
     if rl.learning_rate == 0 and rl.concept_learning_rate == 0:
@@ -203,6 +298,16 @@ def _check_relations(rl: RLConfig, run: RunConfig) -> None:
     if rl.warmup_steps > rl.max_steps:
         fail("rl.warmup_steps", rl.warmup_steps, f"it must be at most rl.max_steps = {rl.max_steps}", "lower it")
     _check_rewards(rl)
+
+
+def _check_warm_up(sft: SFTConfig) -> None:
+    for stage in sft.stages:
+        if stage not in SFT_STAGES:
+            fail("sft.stages", stage, f"it must be one of {', '.join(SFT_STAGES)}", "for example sft.stages=[1,2,3]")
+    if "{name}" not in sft.photo_prompt:
+        fail("sft.photo_prompt", sft.photo_prompt, "it must hold {name}", "for example 'A photo of {name}.'")
+    if sft.stages and sft.understanding_weight == 0 and sft.drawing_weight == 0:
+        fail("sft.drawing_weight", 0.0, "with sft.understanding_weight = 0 nothing would be learned", "raise one of the two")
 
 
 def _check_rewards(rl: RLConfig) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,16 +26,21 @@ from sync_r1.bench.result import EvalResult
 from sync_r1.bench.stats import compare
 from sync_r1.bench.tasks import build_items
 from sync_r1.config import Config
+from sync_r1.data import load_concept
+from sync_r1.data.sft_data import negative_images
 from sync_r1.report import save_concept_card, write_report, write_sheet
-from sync_r1.rl.rewards import RewardEnsemble, blend, build_rewards
-from sync_r1.rl.rollout import PreviewScore, tasks_of
-from sync_r1.rl.state import resolve_checkpoint
+from sync_r1.rl.alarm import HackingAlarm, split_validation
+from sync_r1.rl.group_scaling import NoScaling
+from sync_r1.rl.rewards import RewardEnsemble, build_rewards
+from sync_r1.rl.rollout import Task, tasks_of
+from sync_r1.rl.state import latest_checkpoint, resolve_checkpoint
 from sync_r1.rl.trainer import SyncGRPOTrainer
-from sync_r1.scorers import rewards as ready_made
+from sync_r1.scorers.face_start import concept_face
+from sync_r1.scorers.rewards import JudgeRewards
+from sync_r1.scoring import Evaluator, build_evaluator, build_scorers, evaluator_notes
 from sync_r1.session import WORLD, Session
-from sync_r1.world.assets import EVALUATOR, REWARD_MODELS, load_evaluator_reader, load_reward_reader, load_world_clip
+from sync_r1.sft.trainer import check_folder, run_sft
 from sync_r1.world.export import export_world
-from sync_r1.world.judge import WorldJudge
 
 LIBRARIES = ("torch", "transformers", "accelerate", "numpy")
 
@@ -54,37 +60,112 @@ def run_experiment(config: Config, console: Console, resume: str | None = None, 
     if resume:
         resolve_checkpoint(resume, folder / "checkpoints")
     disable_progress_bar()  # of transformers' weight loading, which takes no time here
-    rewards, preview = build_scorers(config)
-    folder.mkdir(parents=True, exist_ok=True)
-    session = open_session(config)
-    concept = session.concept
-    save_concept_card(
-        folder, name=concept.name, class_noun=concept.class_noun, info=concept.info, facts=concept.facts, pictures=concept.train_images[:6]
+    scorers, evaluator = build_scorers(config), build_evaluator(config) if compare_phases else None
+    rewards = replace(
+        build_rewards(scorers.weights, scorers.library, scorers.fallback),
+        normalize_then_sum=config.rl.multi_objective_aggregation == "normalize_then_sum",
     )
-    console.print(f"[bold]{concept.info}[/bold] {' '.join(concept.facts)}")
-    before = evaluate_phase(session, config, "before", console, keep=bool(resume)) if compare_phases else None
-    tasks = tasks_of(concept, session.tokens.tokens)
-    trainer = SyncGRPOTrainer(session.model, config, tasks, rewards, preview, console)
+    session = start(config, console)
+    scorers.prepare(session.concept)
+    before = evaluate_phase(session, config, "before", evaluator, console, keep=bool(resume)) if evaluator is not None else None
+    tasks, held = split_validation(questions(session), config.rl.validation_prompts)
+    if config.sft.stages and not resume and not warm_up(session, config, console, tasks):
+        return {}  # stopped by Ctrl-C; the same command goes on
+    trainer = SyncGRPOTrainer(session.model, config, tasks, rewards, scorers.preview, console)
+    if held:
+        watch(trainer, held, rewards)
     trainer.train(resume_from_checkpoint=resume)
     finished = trainer.state.global_step >= config.rl.max_steps
-    summary: dict[str, Any] = {"concept": concept.name, "seed": config.run.seed, "steps": trainer.state.global_step}
     session.run = f"{config.run.name}/step_{trainer.state.global_step}"
-    if before is not None and finished:
-        after = evaluate_phase(session, config, "after", console)
-        summary |= {**compare(before, after), "evaluator": EVALUATOR}
-    summary |= {
-        "reward_models": REWARD_MODELS,
-        "nfe": trainer.sync_state.nfe,
-        "wall_time_s": round(time.monotonic() - started, 1),
-        "peak_memory_mb": peak_memory_mb(),
-        "versions": {"sync-r1": __version__, "python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
-    }
+    summary: dict[str, Any] = {"concept": session.concept.name, "seed": config.run.seed, "steps": trainer.state.global_step}
+    if evaluator is not None and before is not None and finished:
+        after = evaluate_phase(session, config, "after", evaluator, console)
+        summary |= {**compare(before, after), "evaluator": evaluator.name, "evaluator_notes": evaluator_notes(config)}
+    summary |= {"reward_models": scorers.models, "nfe": trainer.sync_state.nfe, **spent(started)}
     write_json(folder / "summary.json", summary)
     if finished:
         console.print(f"report  {write_report(folder)}")
         if sheet := write_sheet(folder):
             console.print(f"sheet   {sheet}")
     return summary
+
+
+def run_warm_up(config: Config, console: Console, resume: str | None = None, compare_phases: bool = True) -> dict[str, Any]:
+    """The warm-up (or the supervised baseline) alone; summary as `run_experiment`, with `checkpoint` and `finished`. Same errors."""
+    started = time.monotonic()
+    check_folder(config.run.folder, config, resume)
+    disable_progress_bar()
+    evaluator = build_evaluator(config) if compare_phases else None
+    session = start(config, console)
+    before = evaluate_phase(session, config, "before", evaluator, console, keep=bool(resume)) if evaluator is not None else None
+    tasks, _ = split_validation(questions(session), config.rl.validation_prompts)
+    done = run_sft(session, config, console=console, resume=resume, tasks=tasks)
+    session.run = f"{config.run.name}/{done.checkpoint.name}"
+    summary: dict[str, Any] = {"concept": session.concept.name, "seed": config.run.seed, "stages": config.sft.stages, "steps": done.steps}
+    if evaluator is not None and before is not None and done.finished:
+        after = evaluate_phase(session, config, "after", evaluator, console)
+        summary |= {**compare(before, after), "evaluator": evaluator.name}
+    summary |= {"finished": done.finished, "checkpoint": str(done.checkpoint), "nfe": 0, **spent(started)}
+    write_json(config.run.folder / "summary.json", summary)
+    return summary
+
+
+def start(config: Config, console: Console) -> Session:
+    """Open the model with its concept and introduce it, on the console and in `<run>/concept.json`."""
+    config.run.folder.mkdir(parents=True, exist_ok=True)
+    session = open_session(config)
+    concept = session.concept
+    save_concept_card(
+        config.run.folder,
+        name=concept.name,
+        class_noun=concept.class_noun,
+        info=concept.info,
+        facts=concept.facts,
+        pictures=concept.train_images[:6],
+    )
+    console.print(f"[bold]{concept.info}[/bold] {' '.join(concept.facts)}")
+    return session
+
+
+def questions(session: Session) -> list[Task]:
+    """Everything training may ask about the session's concept."""
+    assert session.root is not None, "a session opened from data has a root"
+    return tasks_of(session.concept, session.tokens, negative_images(session.root, session.concept))
+
+
+def warm_up(session: Session, config: Config, console: Console, tasks: list[Task]) -> bool:
+    """Run `sft.stages` in `<run>/sft`, going on where an earlier attempt stopped. False when Ctrl-C ended it early."""
+    folder = config.run.folder / "sft"
+    earlier = "latest" if latest_checkpoint(folder / "checkpoints") else None
+    return run_sft(session, config, folder, console, earlier, tasks).finished
+
+
+def watch(trainer: SyncGRPOTrainer, held: list[Task], rewards: RewardEnsemble) -> None:
+    """Log rewards and evaluator on the validation prompts, and warn when they part."""
+    config = trainer.config
+    judge, _, _ = build_evaluator(config)
+    if judge is None or config.rl.optimise == "text":
+        return
+    evaluators = JudgeRewards(judge, photos=config.eval.judge.url != WORLD)
+    trainer.add_callback(
+        HackingAlarm(
+            replace(trainer.sampler, scaling=NoScaling()),
+            held,
+            replace(rewards, normalize_then_sum=False),  # standardised rewards have no level to watch
+            [evaluators.likeness, evaluators.faithfulness],
+            every=config.rl.validation_steps,
+            seed=config.run.seed,
+            metrics=config.run.folder / "metrics.jsonl",
+            note=trainer.note,
+            warn=lambda message: trainer.say(f"[yellow]{message}[/yellow]"),
+        )
+    )
+
+
+def spent(started: float) -> dict[str, Any]:
+    """Seconds since `started`, peak memory, versions."""
+    versions = {"sync-r1": __version__, "python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+    return {"wall_time_s": round(time.monotonic() - started, 1), "peak_memory_mb": peak_memory_mb(), "versions": versions}
 
 
 def open_session(config: Config) -> Session:
@@ -103,35 +184,20 @@ def open_session(config: Config) -> Session:
         concept=names[0],
         device=config.run.device,
         options=config.eval,
-        num_tokens=config.model.num_tokens,
+        settings=config.model,
+        face=concept_face(load_concept(root, names[0]), config.scorers.face) if config.model.init == "images" else None,
     )
 
 
-def build_scorers(config: Config) -> tuple[RewardEnsemble, PreviewScore]:
-    """The reward ensemble by name, and the score of previews: a·CLIP-I + (1 − a)·CLIP-T."""
-    clip = ready_made.ClipRewards(load_world_clip())
-    judge = ready_made.JudgeRewards(WorldJudge(load_reward_reader(), soft=True))
-    library: dict[str, Any] = {
-        "rewrite": (ready_made.rewrite, "text"),
-        "answer": (ready_made.answer, "text"),
-        "identity": (clip.identity, "image"),
-        "alignment": (clip.alignment, "image"),
-        "likeness": (judge.likeness, "image"),
-        "faithfulness": (judge.faithfulness, "image"),
-    }
-    ensemble = build_rewards(config.rl.reward_weights, library, config.rl.custom_rewards)
-    return ensemble, blend(clip.identity, clip.alignment, config.rl.dgs_image_weight)
-
-
-def evaluate_phase(session: Session, config: Config, phase: str, console: Console, keep: bool = False) -> EvalResult:
-    """Predict and score the held-out items with the evaluator that no reward uses; written to `<run>/eval/<phase>.json`."""
+def evaluate_phase(session: Session, config: Config, phase: str, evaluator: Evaluator, console: Console, keep: bool = False) -> EvalResult:
+    """Predict and score the held-out items with the evaluator; written to `<run>/eval/<phase>.json`."""
     out = config.run.folder / "eval"
     if keep and (out / f"{phase}.json").is_file():
         return EvalResult.read(out / f"{phase}.json")
     total = len(build_items(session.concept, root=session.root, tasks=config.eval.tasks, max_items=config.eval.max_items))
     with progress_bar(console, f"evaluate {phase}", total) as progress:
-        judge = WorldJudge(load_evaluator_reader())
-        return evaluate(session, out, phase, image_judge=judge, clip=load_world_clip(), judge_name=EVALUATOR, progress=progress)
+        judge, clip, name = evaluator
+        return evaluate(session, out, phase, image_judge=judge, clip=clip, judge_name=name, progress=progress)
 
 
 @contextmanager

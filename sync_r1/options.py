@@ -84,9 +84,9 @@ def _convert_plain(value: Any, kind: Any, name: str) -> Any:
             fail(name, value, "it must be true or false", f"write {name}=true or {name}=false")
         return value
     if kind is str:
-        if isinstance(value, (bool, Mapping, list)) or value is None:
+        if isinstance(value, (bool, Mapping, list)):
             fail(name, value, "it must be text", f"put {name} in quotes")
-        return str(value)
+        return "" if value is None else str(value)  # `option=` on the command line and `option:` in YAML are empty
     if isinstance(value, bool):
         fail(name, value, "it must be a number", f"write {name}=1")
     try:

@@ -17,7 +17,7 @@ def demo(config: Config) -> None:
     rl.max_steps, rl.prompts_per_step, rl.num_generations = 110, 3, 8
     rl.learning_rate, rl.concept_learning_rate = 4e-4, 2e-2
     rl.epsilon_high = 0.28
-    rl.look_fraction = 0.2
+    rl.look_fraction, rl.recognize_fraction = 0.2, 0.1
     rl.generation_timesteps, rl.train_timesteps = 8, 4
     rl.max_completion_length = 24
     rl.lr_scheduler_type, rl.beta = "cosine", 0.04
@@ -25,6 +25,8 @@ def demo(config: Config) -> None:
     rl.text_loss_weight, rl.image_loss_weight = 4.0, 0.5
     rl.reward_weights = {"rewrite": 2.0, "answer": 1.0, "likeness": 1.0, "faithfulness": 0.5, "identity": 0.1, "alignment": 0.1}
     rl.dgs_enabled, rl.dgs_candidate_factor, rl.dgs_preview_step = True, 1.5, 3
+    sft = config.sft  # how the world's model was pretrained
+    sft.photo_prompt, sft.crop_scale, sft.described = "a photo of {name}", 1.0, True
     config.eval.batch_size = 64
     config.run.save_steps = 55
 
@@ -42,7 +44,12 @@ def showo_256(config: Config) -> None:
     rl.guidance_scale = 0.0
     rl.sequences_per_backward, rl.gradient_checkpointing = 8, True
     rl.dgs_enabled, rl.dgs_preview_step = True, 6
-    config.model.num_tokens = 16
+    rl.look_fraction, rl.recognize_fraction = 0.4, 0.1
+    rl.reward_weights = {"rewrite": 0.35, "answer": 0.35, "identity": 0.4, "alignment": 0.25}
+    scorers = config.scorers
+    scorers.clip, scorers.judge.url = "openai/clip-vit-large-patch14", ""
+    config.eval.clip, config.eval.judge.url = "openai/clip-vit-base-patch32", ""
+    config.model.num_tokens = config.model.reading_tokens = 16
     config.eval.generation_timesteps, config.eval.guidance_scale = 18, 5.0
     config.eval.max_completion_length = 100
     config.run.precision = "bf16"
@@ -51,7 +58,7 @@ def showo_256(config: Config) -> None:
 def showo_512(config: Config) -> None:
     """Show-o at 512² (1024 image tokens) on one large GPU: the published setting, 24 soft tokens and 50 steps."""
     showo_256(config)
-    config.model.num_tokens = 24
+    config.model.num_tokens = 24  # 16 of them also for reading
     rl = config.rl
     rl.generation_timesteps, rl.train_timesteps = 50, 8
     rl.guidance_scale = 5.0
@@ -86,6 +93,20 @@ def image_credit_only(config: Config) -> None:
     config.rl.optimise, config.rl.credit = "image", "shared"
 
 
+def sft_baseline(config: Config) -> None:
+    """Token-level training on the prompts RL would ask, with the true answers: for `sync-r1 sft`. Rates and mix are RL's."""
+    sft, rl = config.sft, config.rl
+    sft.stages, sft.epochs = ["baseline"], 10
+    sft.learning_rate, sft.body_learning_rate = rl.concept_learning_rate, rl.learning_rate
+    sft.understanding_weight, sft.drawing_weight = 0.8, 0.2
+
+
+def warm_start(config: Config) -> None:
+    """RL after a short supervised start, instead of from the concept's initial rows."""
+    sft_baseline(config)
+    config.sft.epochs = 3
+
+
 def dgs(config: Config) -> None:
     """Dynamic Group Scaling on."""
     config.rl.dgs_enabled = True
@@ -105,6 +126,8 @@ RECIPES: dict[str, Recipe] = {
     "understanding-only": understanding_only,
     "generation-only": generation_only,
     "image-credit-only": image_credit_only,
+    "sft-baseline": sft_baseline,
+    "warm-start": warm_start,
     "dgs": dgs,
     "no-dgs": no_dgs,
 }

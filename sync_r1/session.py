@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import hashlib
-import json
 import re
-import shutil
-import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,19 +16,18 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from sync_r1 import __version__
-from sync_r1.config import Config, EvalConfig, load_config
+from sync_r1.config import Config, EvalConfig, ModelConfig, load_config
 from sync_r1.data import Concept, list_concepts, load_concept, load_image
-from sync_r1.data.prompts import compose, drawing_prompt, placeholder, rewrite_prompt, understanding_prompt
+from sync_r1.data.prompts import RECOGNITION_QUESTION, compose, drawing_prompt, placeholder, rewrite_prompt, understanding_prompt
 from sync_r1.manifest import MANIFEST, read_manifest
+from sync_r1.models import loading
 from sync_r1.models.base import ConceptTokens, UnifiedModel
 from sync_r1.models.concept_tokens import add_concept
-from sync_r1.models.showo.model import Showo
+from sync_r1.models.loading import pick_device
 from sync_r1.scorers.text import recognition
 from sync_r1.types import Sampling, TextContext
+from sync_r1.world.export import WORLD, data_folder
 
-WORLD = "world"  # as a model or a data root: what ships with the package
-RECOGNITION_QUESTION = "Is {name} in this picture?"
-NUM_TOKENS = 4
 METADATA = ("prompt", "seed", "run", "concept", "software")  # text chunks of a saved picture
 
 Picture = Image.Image | Path | str
@@ -47,13 +42,26 @@ class Session:
     root: Path | None = None  # data root of the concept, for prompt templates
     run: str = ""  # where the weights come from, for the record
     options: EvalConfig = field(default_factory=EvalConfig)
-    num_tokens: int = NUM_TOKENS  # soft tokens, if the concept is new to the model
+    settings: ModelConfig = field(default_factory=ModelConfig)  # soft tokens and their start, if the concept is new to the model
+    face: Tensor | None = None  # mean face embedding [512], for settings.init = "images" of a person
     tokens: ConceptTokens = field(init=False)
 
     def __post_init__(self) -> None:
         known = {tokens.name: tokens for tokens in self.model.concepts}
-        self.tokens = known.get(self.concept.name) or add_concept(
-            self.model, self.concept.name, self.concept.class_noun, num_tokens=self.num_tokens
+        self.tokens = known.get(self.concept.name) or self._new_tokens()
+
+    def _new_tokens(self) -> ConceptTokens:
+        settings = self.settings
+        return add_concept(
+            self.model,
+            self.concept.name,
+            self.concept.class_noun,
+            settings.num_tokens,
+            settings.init,
+            reading_tokens=settings.reading_tokens,
+            drawing_tokens=settings.drawing_tokens,
+            photos=self.concept.train_images,
+            face=self.face,
         )
 
     @classmethod
@@ -65,18 +73,20 @@ class Session:
         checkpoint: str | Path | None = None,
         device: str = "auto",
         options: EvalConfig | None = None,
-        num_tokens: int | None = None,
+        settings: ModelConfig | None = None,
+        face: Tensor | None = None,
     ) -> Session:
         """Load weights and concept.
 
         Args:
-            model: a model folder, or "world" for the one shipped with the package. Not used when `checkpoint` is given.
+            model: a folder or hub id, or "world" for the model shipped with the package. Not used when `checkpoint` is given.
             data: data root, or "world"; by default the one the run was trained on, else "world".
             concept: its name; not needed when the run was trained on one, or the data holds one.
             checkpoint: a run folder (its newest complete checkpoint counts) or one checkpoint folder.
             device: "auto", "cpu", "cuda".
             options: how to decode; by default as the run's configuration says.
-            num_tokens: soft tokens of a concept that is new to the model; by default as the configuration says.
+            settings: dtype, tokenizers, and the soft tokens of a concept that is new to the model; by default as the run says.
+            face: mean face embedding [512] of a person, with settings.init = "images".
         Raises:
             ValueError: a folder that is no model, run or data root, or an unknown concept.
         """
@@ -88,13 +98,15 @@ class Session:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about training prompts; nothing is trained here
             known = load_concept(root, name, allow_empty_facts=True, verify=False)
+        settings = settings or config.model
         return cls(
-            model=load_model(model if step is None else _weights_of(step), device),
+            model=load_model(model if step is None else _weights_of(step), device, settings),
             concept=known,
             root=root,
             run=str(model) if step is None else _run_name(step),
             options=options or config.eval,
-            num_tokens=config.model.num_tokens if num_tokens is None else num_tokens,
+            settings=settings,
+            face=face,
         )
 
     # batched: what the benchmark calls
@@ -112,14 +124,14 @@ class Session:
         )
 
     def encode(self, images: Sequence[Picture]) -> Tensor:
-        """Pictures or their paths → codes [B, N] long. ValueError names a file that is no usable picture."""
+        """Pictures or their paths → what the model reads of them, row by row. ValueError names a file that is no usable picture."""
         size = self.options.batch_size
         parts = [[_as_image(image) for image in images[start : start + size]] for start in range(0, len(images), size)]
-        return torch.cat([self.model.encode_image(part) for part in parts])
+        return torch.cat([self.model.look(part) for part in parts])
 
     def question_context(self, question: str, codes: Tensor | None = None) -> TextContext:
         """A question, with a picture (codes [N]) or without."""
-        return TextContext(understanding_prompt(self.concept, question), codes)
+        return TextContext(understanding_prompt(self.concept, question, self.tokens.reading_tokens), codes)
 
     def rewrite_context(self, prompt: str) -> TextContext:
         """A drawing prompt to be spelled out from the facts. ValueError when there are none."""
@@ -148,7 +160,7 @@ class Session:
         if len(prompts) != len(seeds):
             raise ValueError(f"got {len(seeds)} seeds for {len(prompts)} prompts; give one seed per prompt")
         size, sampling = self.options.batch_size, sampling or self.image_sampling
-        texts = [drawing_prompt(self.concept.name, prompt, self.tokens.tokens) for prompt in prompts]
+        texts = [drawing_prompt(self.concept.name, prompt, self.tokens.drawing_tokens) for prompt in prompts]
         drawn = [torch.empty(0, 3, self.model.image_size, self.model.image_size, dtype=torch.uint8)]
         for start in range(0, len(texts), size):
             trace = self.model.generate_image(texts[start : start + size], sampling, seeds[start : start + size])
@@ -246,23 +258,20 @@ def _as_image(image: Picture) -> Image.Image:
     return image if isinstance(image, Image.Image) else load_image(image)
 
 
-def load_model(folder: str | Path, device: str = "auto") -> UnifiedModel:
-    """Read a model folder (or "world") onto a device. ValueError when it is none, or of a family we do not have."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device is {device!r}, but PyTorch sees no GPU; use cpu or auto")
-    if str(folder) == WORLD:
+def load_model(path: str | Path, device: str = "auto", settings: ModelConfig | None = None) -> UnifiedModel:
+    """Read a model onto a device: "world", or whatever `models.loading.load_model` reads. ValueError when it is none."""
+    settings = settings or ModelConfig()
+    if str(path) == WORLD:
         from sync_r1.world.assets import load_world_model
 
-        return load_world_model().to(device).eval()
-    config = Path(folder) / "config.json"
-    if not config.is_file():
-        raise ValueError(f"{config} is missing; a model is a folder with config.json, model.safetensors and tokenizer.json, or 'world'")
-    family = json.loads(config.read_text(encoding="utf-8")).get("model_type")
-    if family != "showo":
-        raise ValueError(f"{config} has model_type {family!r}; 'showo' can be loaded")
-    return Showo.from_pretrained(folder, device=device).eval()
+        return load_world_model().to(pick_device(device)).eval()
+    return loading.load_model(
+        path,
+        device=device,
+        dtype=loading.DTYPES[settings.dtype],
+        image_tokenizer=settings.image_tokenizer,
+        text_tokenizer=settings.text_tokenizer,
+    )
 
 
 def newest_checkpoint(folder: str | Path) -> Path:
@@ -324,15 +333,3 @@ def _world_names() -> list[str]:
     from sync_r1.world.concepts import personas
 
     return list(personas())
-
-
-def data_folder(root: str | Path, names: Sequence[str] | None = None) -> Path:
-    """The data root as a folder. "world" writes the embedded world's concepts (`names`, or all) to a temporary folder, removed at exit."""
-    if str(root) != WORLD:
-        return Path(root)
-    from sync_r1.world.export import export_world
-
-    folder = Path(tempfile.mkdtemp(prefix="sync-r1-world-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    export_world(folder, names)
-    return folder

@@ -39,7 +39,7 @@ class TextContext:
     """What the model reads before it writes: an optional picture, then text that ends in "ASSISTANT:"."""
 
     text: str
-    image: Tensor | None = None  # codes [N] long, or None for text only
+    image: Tensor | None = None  # a row of UnifiedModel.look (Show-o: codes [N] long), or None for text only
 
 
 @dataclass
@@ -54,7 +54,7 @@ class TextCompletions:
 
 @dataclass
 class ImageTrace:
-    """A MaskGIT trajectory. Committed tokens never change, so `tokens` and `unmask_step` hold every intermediate state."""
+    """How an image was drawn, step by step. Committed tokens never change, so `tokens` and `unmask_step` hold every intermediate state."""
 
     tokens: Tensor  # [B, N] long in [0, codes): committed tokens, elsewhere the latest proposal (for previews only)
     unmask_step: Tensor  # [B, N] long: step that committed the token; equals `timesteps` while still masked

@@ -84,7 +84,7 @@ def test_a_section_cannot_be_a_value_and_a_file_must_be_a_mapping(tmp_path: Path
     with pytest.raises(ValueError, match="it is a section"):
         load_config(file)
     file.write_text("- rl\n")
-    with pytest.raises(ValueError, match="it must be a mapping of model, data, rl, eval, run"):
+    with pytest.raises(ValueError, match="it must be a mapping of model, data, scorers, sft, rl, eval, run"):
         load_config(file)
 
 

@@ -49,7 +49,7 @@ def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config.model.num_tokens, config.eval.generation_timesteps, config.eval.max_completion_length = 2, 3, 4
     for step in (5, 10):
         checkpoint = folder / "checkpoints" / f"step_{step:05d}"
-        made = Session(model=tiny_model(seed=step, max_text_tokens=60), concept=load_concept(root, "bo"), num_tokens=2)
+        made = Session(model=tiny_model(seed=step, max_text_tokens=60), concept=load_concept(root, "bo"), settings=config.model)
         made.model.save_pretrained(checkpoint)
         save_config(config, checkpoint / "config.yaml")
         write_manifest(checkpoint)

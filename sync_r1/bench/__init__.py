@@ -1,4 +1,7 @@
-"""UnifyBench++: nine tasks in four steps: build items, predict, score, compare. Knows nothing of training."""
+"""UnifyBench++: nine tasks, predicted, then scored, then compared. Knows nothing of training.
+
+`evaluate` is one phase of one run in memory; `run` is the whole benchmark on disk, for any model (docs/benchmark.md).
+"""
 
 from sync_r1.bench.evaluate import evaluate
 from sync_r1.bench.predict import Prediction, predict

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from sync_r1.bench.predict import Progress, predict, silent
+from sync_r1.bench.protocol import Protocol
 from sync_r1.bench.result import GENERATION, EvalResult
 from sync_r1.bench.score import ImageJudge, check_judges, score
 from sync_r1.bench.tasks import build_items
@@ -51,17 +53,8 @@ def evaluate(
         seed=options.seed,
     )
     result.notes = _notes([str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)])
-    result.protocol = {
-        "model": session.run,
-        "text": "greedy",
-        "max_completion_length": options.max_completion_length,
-        "generation_timesteps": options.generation_timesteps,
-        "guidance_scale": options.guidance_scale,
-        "temperature": options.temperature,
-        "images_per_prompt": options.images_per_prompt,
-        "rea_gen": "drawn from the model's own rewrite",
-        "clip_i_references": clip_references,
-    }
+    protocol = replace(Protocol().with_decoding(options), clip_reference_count=clip_references)
+    result.protocol = {"model": session.run, **asdict(protocol)}
     result.write(out / f"{phase}.json")
     return result
 

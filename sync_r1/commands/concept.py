@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from sync_r1.commands.data import WORLD, data_root
+
 app = typer.Typer(no_args_is_help=True, help="List, show and add personal concepts.")
 
-DataRoot = Annotated[Path, typer.Option("--data", envvar="SYNC_R1_DATA", help="Folder that holds concept/train/<name>/.")]
+DataRoot = Annotated[Path, typer.Option("--data", envvar="SYNC_R1_DATA", help="Folder that holds concept/train/<name>/, or 'world'.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -22,7 +25,12 @@ def list_all(data: DataRoot = Path("data"), as_json: AsJson = False) -> None:
     """
     from sync_r1.data import list_concepts, load_concept
 
-    rows = [summary(load_concept(data, name, allow_empty_facts=True, verify=False)) for name in list_concepts(data)]
+    root = data_root(data)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        rows = [summary(load_concept(root, name, allow_empty_facts=True, verify=False)) for name in list_concepts(root)]
+    if caught:
+        typer.echo(f"{len(caught)} doubtful places; see them with: sync-r1 data check {data}", err=True)
     if as_json:
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
@@ -52,7 +60,11 @@ def show(
     """
     from sync_r1.data import load_concept
 
-    concept = load_concept(data, name)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        concept = load_concept(data_root(data, [name]), name, allow_empty_facts=True)
+    for warning in caught:
+        typer.echo(f"note: {warning.message}", err=True)
     details = {
         **summary(concept),
         "info": concept.info,
@@ -94,6 +106,8 @@ def add(
     """
     from sync_r1.data import add_concept_folder
 
+    if str(data) == WORLD:
+        raise ValueError("--data is 'world', which ships with the package and stays as it is; name a folder of your own")
     added = add_concept_folder(data, name, pictures, class_noun, info, fact, category=category, overwrite=overwrite)  # type: ignore[arg-type]
     for note in added.notes:
         typer.echo(f"note: {note}")

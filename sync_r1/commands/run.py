@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from sync_r1.config import Config
 
 Overrides = Annotated[list[str] | None, typer.Argument(help="Options as section.option=value, for example rl.max_steps=100.")]
@@ -53,12 +55,16 @@ def train(
     resume: Annotated[str | None, typer.Option(help="Checkpoint folder, or 'latest'.")] = None,
     evaluate: Annotated[bool, typer.Option(help="Evaluate before and after, and compare.")] = True,
     show: Annotated[bool, typer.Option("--show-config", help="Print the resolved configuration and stop.")] = False,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Estimate memory and time without loading weights, and stop.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the estimate of --dry-run as JSON.")] = False,
 ) -> None:
     """Train one concept with Sync-GRPO. Defaults < --recipe < --config < options below < overrides.
 
     Example: sync-r1 train --recipe demo --data mine --concept rex run.name=rex
 
     Go on after a stop: sync-r1 train --config runs/rex/config.yaml --resume latest
+
+    What it will cost: sync-r1 train --recipe showo-512 --model showlab/show-o-512x512 --dry-run
     """
     from sync_r1.config import load_config
     from sync_r1.recipes import apply_recipes
@@ -74,22 +80,36 @@ def train(
 
         typer.echo(yaml.safe_dump(asdict(config), sort_keys=False))
         return
+    if dry:
+        from sync_r1.commands.dry_run import dry_run
+
+        dry_run(config, as_json)
+        return
     _run(config, resume, evaluate)
 
 
 def _run(config: Config, resume: str | None, evaluate: bool = True) -> None:
-    from rich.box import SIMPLE
     from rich.console import Console
-    from rich.table import Table
 
-    from sync_r1.experiment import result_table, run_experiment
+    from sync_r1.experiment import run_experiment
 
     console = Console()
-    summary = run_experiment(config, console, resume, evaluate)
+    print_comparison(run_experiment(config, console, resume, evaluate), console)
+
+
+def print_comparison(summary: dict[str, Any], console: Console) -> None:
+    """What changed, what it cost, and what the evaluation shares with the reward; nothing when there was no comparison."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    from sync_r1.experiment import result_table
+
     if "tasks" not in summary:
         return
     table = Table("held-out", "n", "before", "after", "change", "95 % interval", box=SIMPLE)
     for row in result_table(summary):
         table.add_row(*row, style="bold" if row[0] in ("understanding", "generation") else "")
     console.print(table)
+    for note in summary.get("evaluator_notes", []):
+        console.print(f"[yellow]note: {note}[/yellow]")
     console.print(f"{summary['wall_time_s'] / 60:.1f} min, peak memory {summary['peak_memory_mb']} MB, {summary['nfe']} image evaluations")

@@ -2,17 +2,12 @@
 
 from sync_r1.data.add import AddedConcept, add_concept_folder
 from sync_r1.data.category import Category, category_of
-from sync_r1.data.concepts import (
-    QA,
-    Concept,
-    Conditions,
-    TestItem,
-    list_concepts,
-    load_concept,
-    random_images,
-)
+from sync_r1.data.check import ConceptReport, RootReport, check_root
+from sync_r1.data.concepts import list_concepts, load_concept, random_images
 from sync_r1.data.layout import Layout, validate_name
 from sync_r1.data.pictures import load_image, verify_images
+from sync_r1.data.records import QA, Concept, Conditions, TestItem
+from sync_r1.data.sft_data import TrainingItem, cropped_images, load_training_items, negative_images
 from sync_r1.data.write import write_concept, write_root
 
 __all__ = [
@@ -20,14 +15,21 @@ __all__ = [
     "AddedConcept",
     "Category",
     "Concept",
+    "ConceptReport",
     "Conditions",
     "Layout",
+    "RootReport",
     "TestItem",
+    "TrainingItem",
     "add_concept_folder",
     "category_of",
+    "check_root",
+    "cropped_images",
     "list_concepts",
     "load_concept",
     "load_image",
+    "load_training_items",
+    "negative_images",
     "random_images",
     "validate_name",
     "verify_images",

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sync_r1.data.category import CATEGORIES, Category, category_of
-from sync_r1.data.concepts import QA, Concept, Conditions, TestItem, load_concept, random_images
+from sync_r1.data.concepts import load_concept, random_images
 from sync_r1.data.layout import Layout, validate_name
-from sync_r1.data.phrases import drawing_pairs, info_sentence, with_placeholder
-from sync_r1.data.pictures import PICTURE_TYPES, is_picture_name, natural_key, verify_images
+from sync_r1.data.phrases import article, drawing_pairs, info_sentence, with_placeholder
+from sync_r1.data.pictures import PICTURE_TYPES, is_picture_name, list_folder, natural_key, verify_images
+from sync_r1.data.records import QA, Concept, Conditions, TestItem
 from sync_r1.data.write import write_concept
 
 _OTHER_PICTURES = (".heic", ".heif", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".svg", ".raw", ".dng", ".jfif")
@@ -47,7 +48,7 @@ def add_concept_folder(
     validate_name(name)
     _check_new(Path(root), name, overwrite)
     noun, sentence = _filled("class_noun", class_noun), _filled("info", info)
-    if name.lower() in noun.lower().split():
+    if is_class_noun(name, noun):
         raise ValueError(f"concept name {name!r} is also its class noun {noun!r}; choose a name that prompts use for nothing else")
     if isinstance(facts, str) or not facts:
         raise ValueError(f"facts is {facts!r}; give a list of at least one private fact, for example '<{name}> has a green raincoat.'")
@@ -84,10 +85,21 @@ def add_concept_folder(
     return AddedConcept(load_concept(root, name), notes)
 
 
+def is_class_noun(name: str, class_noun: str) -> bool:
+    """Whether `name` is a word of the class noun, singular or plural, so that texts could not tell the concept from its kind."""
+    said = _letters(name)
+    words = [_letters(word) for word in class_noun.split()]
+    return any(said in (word, f"{word}s", f"{word}es") or word in (f"{said}s", f"{said}es") for word in words)
+
+
+def _letters(text: str) -> str:
+    return "".join(letter for letter in text.casefold() if letter.isalnum())
+
+
 def _check_new(root: Path, name: str, overwrite: bool) -> None:
     """No other concept may carry the name, not even in other letter case: some file systems hold only one of the two."""
     folder = Layout(root).train(name).parent
-    present = [p.name for p in folder.iterdir() if p.is_dir()] if folder.is_dir() else []
+    present = [p.name for p in list_folder(folder) if p.is_dir()] if folder.is_dir() else []
     clash = next((other for other in present if other.casefold() == name.casefold() and other != name), None)
     if clash or (name in present and not overwrite):
         raise ValueError(f"concept name {name!r} is taken by {clash or name!r} in {folder}; choose another name or overwrite it")
@@ -111,7 +123,7 @@ def _usable_pictures(folder: Path, notes: list[str]) -> list[Path]:
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; pictures must be a folder of {', '.join(PICTURE_TYPES)} files")
     kept: dict[str, Path] = {}
-    for path in sorted((p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")), key=natural_key):
+    for path in sorted((p for p in list_folder(folder) if p.is_file() and not p.name.startswith(".")), key=natural_key):
         if path.suffix.lower() in _OTHER_PICTURES:
             raise ValueError(f"{path}: file type {path.suffix!r} is not supported; convert it to {', '.join(PICTURE_TYPES)}, or remove it")
         if not is_picture_name(path):
@@ -137,11 +149,10 @@ def _split(paths: Sequence[Path], test_fraction: float) -> tuple[list[Path], lis
 
 def _conditions(pairs: Sequence[tuple[str, str]], name: str, noun: str) -> Conditions:
     """Scene by scene all facts, so the last scene (the test prompts) covers every fact in a setting that training has not seen."""
-    article = "an" if noun[0].lower() in "aeiou" else "a"
     scenes = [(implicit + scene, explicit + scene) for scene in _SCENES for implicit, explicit in pairs]
     dense = [(f"{implicit}, {scene}", f"{explicit}, {scene}") for implicit, explicit in pairs for scene in _DENSE_SCENES]
     return Conditions(
-        dense=[f"A photo of <{name}>, {article} {noun}, {scene}." for scene in _DENSE_SCENES],
+        dense=[f"A photo of <{name}>, {article(noun)} {noun}, {scene}." for scene in _DENSE_SCENES],
         implicit=[f"{implicit}." for implicit, _ in scenes],
         explicit=[f"{explicit}." for _, explicit in scenes],
         dense_implicit=[f"{implicit}." for implicit, _ in dense],

@@ -37,7 +37,7 @@ def category_of(class_noun: str, conversation_type: str = "") -> Category:
 
     `conversation_type` "human" forces person. "woman with a dog" → person, "dog mug" → object, "stuffed dog" → object.
     """
-    if conversation_type == "human":
+    if conversation_type.lower() == "human":
         return "person"
     words = re.findall(r"[a-z]+", class_noun.lower())
     end = next((i for i, word in enumerate(words) if i > 0 and word in _CLAUSE), len(words))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,23 @@ _MISSING = object()
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file. Raises ValueError naming file, and line and column of a mistake."""
+    """The content of a JSON file, with or without a byte order mark. Raises ValueError naming file, and line and column of a mistake."""
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such file") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}") from error
-    except (UnicodeDecodeError, OSError) as error:
-        raise ValueError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: cannot be read as UTF-8 text (byte {error.start} is {error.object[error.start]:#x}); save it as UTF-8"
+        ) from error
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    except RecursionError as error:
+        raise ValueError(f"{path}: not valid JSON: lists or objects are nested too deeply") from error
+    except ValueError as error:  # whole numbers of thousands of digits
+        raise ValueError(f"{path}: not valid JSON: {error}") from error
 
 
 class Fields:
@@ -44,7 +53,7 @@ class Fields:
         value = self.data.get(key, _MISSING)
         if default is not None and (value is _MISSING or value is None):
             return default
-        if not isinstance(value, str) or (not value.strip() and default is None):
+        if not isinstance(value, str) or (not value.strip() and default is None) or not _writable(value):
             raise self._wrong(key, value, "non-empty text")
         return value.strip()
 
@@ -58,7 +67,7 @@ class Fields:
     def count(self, key: str) -> int:
         """A whole number from 0 on, as a number or as digits."""
         value = self.data.get(key, _MISSING)
-        if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
+        if isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,18}\s*", value):
             return int(value.strip())
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise self._wrong(key, value, "a whole number from 0 on, or its digits as text")
@@ -69,12 +78,12 @@ class Fields:
         value = self.data.get(key, _MISSING)
         if allow_empty and (value is _MISSING or value is None) and allow_bare:
             return []
-        if allow_bare and isinstance(value, str) and value.strip():
+        if allow_bare and isinstance(value, str) and value.strip() and _writable(value):
             return [value.strip()]
         if not isinstance(value, list):
             raise self._wrong(key, value, "a list of texts")
         for number, entry in enumerate(value):
-            if not isinstance(entry, str) or not entry.strip():
+            if not isinstance(entry, str) or not entry.strip() or not _writable(entry):
                 raise self._wrong(f"{key}[{number}]", entry, "non-empty text")
         if not value and not allow_empty:
             raise self._wrong(key, value, "a list of at least one text")
@@ -86,6 +95,11 @@ class Fields:
         if not isinstance(value, list):
             raise self._wrong(key, value, "a list of objects")
         return [Fields(self.path, entry, f"{self.where + ', ' if self.where else ''}{key}[{i}]") for i, entry in enumerate(value)]
+
+
+def _writable(text: str) -> bool:
+    """JSON can hold half characters (lone surrogates), which no file, terminal or tokenizer takes."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _kind(value: Any) -> str:

@@ -29,6 +29,10 @@ class Layout:
     def concepts_list(self) -> Path:
         return self.root / "concepts_list.json"
 
+    @property
+    def template(self) -> Path:
+        return self.root / "template.json"
+
     def train(self, name: str) -> Path:
         return self.root / "concept" / "train" / name
 
@@ -46,6 +50,19 @@ class Layout:
 
     def items(self, name: str) -> Path:
         return self.root / "test_data" / f"{name}.json"
+
+    def stage(self, number: int, name: str) -> Path:
+        return self.root / f"showo_training_data_stage_{number}" / f"{name}.json"
+
+    def cropped(self, name: str) -> Path:
+        return self.train(name) / "cropped"
+
+    def is_black(self, stored: str) -> bool:
+        """Whether a stored path names the black image, which stands for "no picture"."""
+        return stored.replace("\\", "/").rsplit("/", 1)[-1] == self.black_image.name
+
+    def negatives(self, name: str) -> Path:
+        return self.train(name) / "negative_example"
 
 
 def validate_name(name: str) -> str:
@@ -68,7 +85,7 @@ def resolve_image(root: Path, stored: str, where: str, second_root: Path | None 
     parts = [part for part in stored.replace("\\", "/").split("/") if part]
     after = [parts[i + 1 :] for i, part in enumerate(parts) if part == "unictokens_data"]
     after += [parts[i:] for i, part in enumerate(parts) if part in ("concept", "random_images")]
-    if parts and parts[-1] == Layout(root).black_image.name:
+    if Layout(root).is_black(stored):
         after.append(parts[-1:])
     roots = [root] if second_root is None else [root, second_root]
     candidates = [base.joinpath(*rest) for base in roots for rest in after if rest and ".." not in rest]

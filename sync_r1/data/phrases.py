@@ -33,6 +33,11 @@ def info_sentence(info: str, name: str) -> str:
     return f"{mark} {sentence}" if sentence.lower().startswith("is ") else f"{mark} is {sentence}"
 
 
+def article(noun: str) -> str:
+    """ "a" or "an", by the first letter."""
+    return "an" if noun[0].lower() in "aeiou" else "a"
+
+
 def drawing_pairs(facts: Sequence[str], name: str, category: Category) -> list[tuple[str, str]]:
     """One (implicit, explicit) prompt per fact, without the final period; the implicit one names the topic, the explicit one the fact.
 

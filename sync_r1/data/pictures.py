@@ -31,7 +31,20 @@ def list_pictures(folder: Path) -> list[Path]:
     """Pictures directly in `folder`, naturally sorted; an absent folder has none."""
     if not folder.is_dir():
         return []
-    return sorted((p for p in folder.iterdir() if p.is_file() and is_picture_name(p)), key=natural_key)
+    return sorted((p for p in list_folder(folder) if p.is_file() and is_picture_name(p)), key=natural_key)
+
+
+def list_folder(folder: Path) -> list[Path]:
+    """What lies directly in `folder`. ValueError when it may not be read."""
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise ValueError(f"{folder}: cannot be read ({error.strerror})") from error
+
+
+def without_masks(paths: Iterable[Path]) -> list[Path]:
+    """Leave out segmentation masks, which archives keep beside the pictures: `0_mask.png`."""
+    return [path for path in paths if "mask" not in path.stem.lower()]
 
 
 def load_image(path: Path | str) -> Image.Image:

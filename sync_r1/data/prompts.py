@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-PromptKind = Literal["reason", "look"]
+PromptKind = Literal["reason", "look", "recognize"]
+
+RECOGNITION_QUESTION = "Is {name} in this picture?"
 
 
 class Described(Protocol):
@@ -32,9 +34,10 @@ def text_prefix(concept: Described) -> str:
     return f"name: {concept.name}\ninfo: {concept.info}"
 
 
-def understanding_prompt(concept: Described, question: str) -> str:
-    """Context of a question about a photo or about the concept."""
-    return f"USER: {text_prefix(concept)}\n{question} ASSISTANT:"
+def understanding_prompt(concept: Described, question: str, tokens: Sequence[str] = ()) -> str:
+    """Context of a question about a photo or about the concept. Soft tokens, if any, introduce it: `<c> is TOKS.`"""
+    introduction = f"{placeholder(concept.name)} is {''.join(tokens)}.\n" if tokens else ""
+    return f"USER: {text_prefix(concept)}\n{introduction}{question} ASSISTANT:"
 
 
 def rewrite_prompt(concept: Described, prompt: str) -> str:
@@ -51,10 +54,11 @@ def drawing_prompt(name: str, text: str, tokens: Sequence[str]) -> str:
 def compose(kind: PromptKind, name: str, prompt: str, completion: str) -> str:
     """What to draw after reading `prompt` and writing `completion` (design §5.2): a fixed rule, no other model involved.
 
-    reason: the rewrite itself. look: a photo of the concept with the answer appended. An empty text falls back to the plain photo.
+    reason: the rewrite itself. look: a photo of the concept with the answer appended. recognize: a photo of the concept, as yes and no
+    describe nothing. An empty text falls back to the plain photo.
     """
     written = " ".join(completion.split()).rstrip(".")
     if kind == "reason":
         return written or prompt
     photo = f"a photo of {placeholder(name)}"
-    return f"{photo}, {written}" if written else photo
+    return f"{photo}, {written}" if written and kind == "look" else photo

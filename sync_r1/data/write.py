@@ -18,10 +18,12 @@ from typing import Any
 
 from PIL import Image
 
-from sync_r1.data.concepts import CONDITION_KEYS, Concept, Conditions, TestItem, read_layout, soft_problems
+from sync_r1.data.concepts import soft_problems
 from sync_r1.data.json_fields import Fields, read_json
 from sync_r1.data.layout import Layout, validate_name
 from sync_r1.data.pictures import PICTURE_TYPES, is_picture_name, verify_images
+from sync_r1.data.reading import read_layout
+from sync_r1.data.records import CONDITION_KEYS, Concept, Conditions, TestItem
 
 Picture = Image.Image | Path  # pixels in memory, or a file to copy
 ARCHIVE_NAME = "unictokens_data"  # what other readers of the layout look for in stored paths
@@ -35,7 +37,7 @@ def write_root(root: Path | str, random_images: Sequence[Picture] = ()) -> None:
     layout = Layout(Path(root))
     layout.random_images.mkdir(parents=True, exist_ok=True)
     layout.train_images.parent.mkdir(parents=True, exist_ok=True)
-    for path, empty in ((layout.concepts_list, []), (layout.train_images, {}), (layout.root / "template.json", {})):
+    for path, empty in ((layout.concepts_list, []), (layout.train_images, {}), (layout.template, {})):
         if not path.exists():
             _write_json(path, empty)
     if not layout.black_image.exists():
@@ -44,11 +46,21 @@ def write_root(root: Path | str, random_images: Sequence[Picture] = ()) -> None:
         _write_picture(layout.random_images / f"{number}.png", picture)
 
 
-def write_concept(root: Path | str, concept: Concept, pictures: Mapping[Path, Picture] | None = None, *, overwrite: bool = False) -> None:
+def write_concept(
+    root: Path | str,
+    concept: Concept,
+    pictures: Mapping[Path, Picture] | None = None,
+    *,
+    overwrite: bool = False,
+    keep: bool = False,
+    leave_out: Sequence[Path] = (),
+) -> None:
     """Write one concept so that `load_concept(root, concept.name)` gives an equal value.
 
     The paths in `concept` say where its pictures will lie (`Layout(root).train(name)/"0.png"`, …); `pictures` maps such a path to pixels or
-    to a file to copy, and paths it lacks must exist. Pictures of test items may lie anywhere below `root`.
+    to a file to copy, and paths it lacks must exist. Pictures of test items may lie anywhere below `root`; pictures for cropped/ and
+    negative_example/ of the concept need no field that names them. With `keep`, files of a replaced concept that no field names stay, but
+    for those to `leave_out`.
     Raises ValueError, with nothing changed, when the concept is there and `overwrite` is False, or when it would not read back equal.
     """
     root = Path(root)
@@ -59,6 +71,8 @@ def write_concept(root: Path | str, concept: Concept, pictures: Mapping[Path, Pi
     write_root(root)
     stage = Path(tempfile.mkdtemp(prefix=f".{concept.name}-", dir=root))
     try:
+        if keep:
+            _carry_over(concept.name, layout, Layout(stage), leave_out)
         _stage(concept, layout, Layout(stage), pictures or {})
         _check(concept, layout, stage)
         _move_in(concept, layout, stage)
@@ -66,11 +80,22 @@ def write_concept(root: Path | str, concept: Concept, pictures: Mapping[Path, Pi
         shutil.rmtree(stage, ignore_errors=True)
 
 
+def _carry_over(name: str, layout: Layout, staged: Layout, leave_out: Sequence[Path]) -> None:
+    gone = set(leave_out)
+    for part in (Layout.train, Layout.test):
+        if part(layout, name).is_dir():
+            shutil.copytree(
+                part(layout, name), part(staged, name), ignore=lambda folder, names: {n for n in names if Path(folder) / n in gone}
+            )
+
+
 def _stage(concept: Concept, layout: Layout, staged: Layout, pictures: Mapping[Path, Picture]) -> None:
     name, own = concept.name, (layout.train(concept.name), layout.test(concept.name))
-    staged.train(name).mkdir(parents=True)
-    staged.test(name).mkdir(parents=True)
+    staged.train(name).mkdir(parents=True, exist_ok=True)
+    staged.test(name).mkdir(parents=True, exist_ok=True)
     used = dict.fromkeys([*concept.train_images, *concept.test_images, *(item.image for item in concept.items if item.image)])
+    beside = (layout.negatives(name), layout.cropped(name))  # read as folders, so no field names what lies there
+    used |= dict.fromkeys(path for path in pictures if path.parent in beside)
     for path in pictures:
         if path not in used:
             raise ValueError(f"{path}: a picture was given for this path, but no field of concept {name!r} uses it")
@@ -116,7 +141,8 @@ def _check(concept: Concept, layout: Layout, stage: Path) -> None:
 
     try:
         seen = read_layout(Layout(stage), concept.name, pictures_root=layout.root)
-        verify_images([*seen.train_images, *seen.test_images, *(item.image for item in seen.items if item.image)])
+        staged = [path for path in sorted(stage.rglob("*")) if path.is_file() and is_picture_name(path)]
+        verify_images(dict.fromkeys([*staged, *(item.image for item in seen.items if item.image)]))
     except ValueError as error:
         raise ValueError(str(error).replace(str(stage), str(layout.root))) from error
     seen = replace(

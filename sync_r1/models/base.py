@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
+from sync_r1.models.sampling import mix
 from sync_r1.types import ImageTrace, Sampling, TextCompletions, TextContext
 
 Images = Sequence[Image.Image] | Tensor
@@ -26,6 +28,8 @@ class ConceptTokens:
     tokens: list[str] = field(default_factory=list)  # soft tokens, only ever read
     class_noun: str = ""
     pool_name: str | None = None  # pretraining's name whose rows "<name>" started from
+    read: int = 0  # how many of the first soft tokens introduce the concept in understanding prompts
+    draw: int | None = None  # how many of the first soft tokens go into drawing prompts; None is all
 
     @property
     def placeholder(self) -> str:
@@ -35,6 +39,16 @@ class ConceptTokens:
     def all_tokens(self) -> list[str]:
         """Row order: the placeholder first."""
         return [self.placeholder, *self.tokens]
+
+    @property
+    def drawing_tokens(self) -> list[str]:
+        """Soft tokens of drawing prompts (UniCTokens: the 16 shared ones and the 8 for generation)."""
+        return self.tokens[: self.draw]
+
+    @property
+    def reading_tokens(self) -> list[str]:
+        """Soft tokens of understanding prompts (UniCTokens: the 16 shared ones, and those after the drawing ones)."""
+        return [*self.tokens[: self.read], *self.tokens[len(self.drawing_tokens) :]]
 
 
 @dataclass
@@ -80,6 +94,10 @@ class UnifiedModel(nn.Module, ABC):
     def decode_image(self, codes: Tensor) -> Tensor:
         """Codes [B, N] → pictures uint8 [B, 3, image_size, image_size]."""
 
+    def look(self, images: Images) -> Tensor:
+        """What understanding reads of pictures, row b for TextContext.image: codes [B, N] unless a family sees something else."""
+        return self.encode_image(images)
+
     @abstractmethod
     def generate_text(self, contexts: Sequence[TextContext], sampling: Sampling, seeds: Sequence[int]) -> TextCompletions:
         """Write one text per context. Row b depends on context b and seeds[b] only."""
@@ -103,6 +121,22 @@ class UnifiedModel(nn.Module, ABC):
     def image_logps(self, prompts: Sequence[str], trace: ImageTrace, sampling: Sampling, steps: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Replay of the tokens committed at `steps`: (logps fp32 [B, N], differentiable; committed bool [B, N])."""
 
+    def training_trace(self, codes: Tensor, seeds: Sequence[int]) -> tuple[ImageTrace, list[int]]:
+        """A random state between nothing and the finished picture, and the steps whose tokens are to be learned from it.
+
+        `-image_logps(prompts, trace, Sampling(), steps)` on committed positions is the masked-token loss. A share cos(u·π/2) of the
+        codes [B, N], u uniform per row, is hidden (MaskGIT, arXiv 2202.04200, §3.1), at least one; row b depends on seeds[b] only.
+        """
+        hidden = torch.zeros_like(codes)
+        for row, seed in enumerate(seeds):
+            generator = torch.Generator().manual_seed(mix(seed))
+            share = math.cos(float(torch.rand((), generator=generator)) * math.pi / 2)
+            order = torch.randperm(codes.shape[1], generator=generator)
+            hidden[row, order[: max(1, round(share * codes.shape[1]))].to(codes.device)] = 1
+        nothing = torch.zeros(codes.shape, device=codes.device)
+        numbers = torch.as_tensor(list(seeds), dtype=torch.long)
+        return ImageTrace(codes, hidden, nothing, numbers, step=2, timesteps=2, nfe=0), [1]
+
     @abstractmethod
     def read_rows(self, ids: Sequence[int]) -> Rows:
         """A copy of vocabulary rows."""
@@ -111,6 +145,10 @@ class UnifiedModel(nn.Module, ABC):
     def write_rows(self, ids: Sequence[int], rows: Rows) -> None:
         """Overwrite vocabulary rows in place."""
 
+    def code_embeddings(self, codes: Tensor) -> Tensor:
+        """What image codes [...] look like to the model: fp32 [..., hidden]. ValueError where a family has no such rows."""
+        raise ValueError(f"{type(self).__name__} has no embedding rows of image codes; set model.init to class-noun or none")
+
     @abstractmethod
     def insert_concept(self, concept: ConceptTokens, rows: Rows) -> None:
         """Add `concept.all_tokens` to tokenizer and vocabulary; all other rows keep their values, codes and mask move up."""
@@ -118,6 +156,22 @@ class UnifiedModel(nn.Module, ABC):
     @abstractmethod
     def suppress(self, ids: Sequence[int]) -> None:
         """Never write these ids as text from now on, in generation and replay alike."""
+
+    @abstractmethod
+    def get_input_embeddings(self) -> nn.Module:
+        """The layer whose weight holds a row per vocabulary id."""
+
+    @abstractmethod
+    def get_output_embeddings(self) -> nn.Module:
+        """The layer whose weight (and bias) holds a row per id that can be written."""
+
+    @abstractmethod
+    def gradient_checkpointing_enable(self) -> None:
+        """Recompute layers in the backward pass: less memory, more time."""
+
+    @abstractmethod
+    def load_weights(self, weights: dict[str, Tensor], source: str = "checkpoint") -> None:
+        """Overwrite weights with those of `save_pretrained`'s model.safetensors. ValueError names what does not fit."""
 
     @abstractmethod
     def save_pretrained(self, folder: str | Path) -> None:

@@ -7,7 +7,6 @@ import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,34 +14,45 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sync_r1.models.base import ConceptTokens, Rows, UnifiedModel
+from sync_r1.models.concept_init import Init, start_rows
 
-Init = Literal["class-noun", "random"]
 
-
-def add_concept(model: UnifiedModel, name: str, class_noun: str, num_tokens: int = 4, init: Init = "class-noun") -> ConceptTokens:
+def add_concept(
+    model: UnifiedModel,
+    name: str,
+    class_noun: str,
+    num_tokens: int = 4,
+    init: Init = "class-noun",
+    *,
+    reading_tokens: int = 0,
+    drawing_tokens: int | None = None,
+    photos: Sequence[Path] = (),
+    face: Tensor | None = None,
+    seed: int = 0,
+) -> ConceptTokens:
     """Teach the vocabulary "<name>" and `num_tokens` soft tokens; codes and mask move up, their rows unchanged.
 
-    init "class-noun": every row starts at the mean of the class noun's rows; "<name>" itself starts as a copy of a pool name the
-    model met in pretraining, if it has any left, so that it can already be copied in text. "random": small noise.
+    Args:
+        init: what the rows start as: "class-noun" (the mean of the noun's rows), "images" (soft tokens from `photos`) or "none" (noise).
+            Unless it is "none", "<name>" starts as a copy of a pool name the model met in pretraining, if it has any left, so that it
+            can already be copied in text.
+        reading_tokens: how many of the first soft tokens introduce the concept in understanding prompts.
+        drawing_tokens: how many of the first soft tokens go into drawing prompts; None is all. Those behind them only introduce.
+        face: mean ArcFace embedding [512] of a person, for the tokens of "images" that are for drawing alone.
     Soft tokens and pool names are never written as text afterwards: they are only read. Soft tokens of later concepts
-    continue the numbering. Raises ValueError for an unusable name, a token that exists already or an empty class noun.
+    continue the numbering. Raises ValueError for an unusable name, a token that exists already, an empty class noun or impossible numbers.
     """
-    if init not in ("class-noun", "random"):
-        raise ValueError(f'init is {init!r}; it must be "class-noun" or "random"')
-    if num_tokens < 0:
-        raise ValueError(f"num_tokens is {num_tokens}; it must be at least 0")
+    drawing = num_tokens if drawing_tokens is None else drawing_tokens
+    if not 0 <= reading_tokens <= drawing <= num_tokens:
+        raise ValueError(
+            f"num_tokens is {num_tokens}, drawing_tokens {drawing_tokens}, reading_tokens {reading_tokens}; they must satisfy "
+            "0 <= reading_tokens <= drawing_tokens <= num_tokens: the tokens for reading are the first of those for drawing"
+        )
     first = sum(len(concept.tokens) for concept in model.concepts)
-    concept = ConceptTokens(name, [f"<token_{first + i}>" for i in range(num_tokens)], class_noun)
-    noun = _class_rows(model, class_noun)
-    if init == "random":
-        size, spread = 1 + num_tokens, model.read_rows(range(len(model.tokenizer))).embed.std()
-        noise = [torch.randn(size, noun.embed.shape[1], device=model.device) * spread for _ in range(2)]
-        return _insert(model, concept, Rows(noise[0], noise[1], noun.head_bias.repeat(size)))
-    pool_name = _unused_pool_name(model)
-    if pool_name is not None:
-        concept = ConceptTokens(name, concept.tokens, class_noun, pool_name)
-    own = noun if pool_name is None else model.read_rows([model.tokenizer.get_vocab()[pool_name]])
-    return _insert(model, concept, _stack(own, *[noun] * num_tokens))
+    tokens = [f"<token_{first + i}>" for i in range(num_tokens)]
+    pool_name = None if init == "none" else _unused_pool_name(model)
+    concept = ConceptTokens(name, tokens, class_noun, pool_name, reading_tokens, drawing_tokens)
+    return _insert(model, concept, start_rows(model, concept, init, photos, face, seed))
 
 
 def concept_row_ids(model: UnifiedModel, name: str | None = None) -> Tensor:
@@ -71,6 +81,9 @@ def save_concept(model: UnifiedModel, name: str, path: str | Path) -> None:
     details = {"name": concept.name, "class_noun": concept.class_noun, "tokens": json.dumps(concept.tokens)}
     if concept.pool_name is not None:
         details["pool_name"] = concept.pool_name
+    details["read"] = str(concept.read)
+    if concept.draw is not None:
+        details["draw"] = str(concept.draw)
     values = {"embed": rows.embed, "head_weight": rows.head_weight, "head_bias": rows.head_bias}
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +102,14 @@ def load_concept(model: UnifiedModel, path: str | Path) -> ConceptTokens:
         raise ValueError(f"{path} is not a concept file written by save_concept: {error}") from error
     if not {"name", "tokens"} <= details.keys():
         raise ValueError(f"{path} does not name its concept; write it with save_concept")
-    concept = ConceptTokens(details["name"], json.loads(details["tokens"]), details.get("class_noun", ""), details.get("pool_name"))
+    concept = ConceptTokens(
+        details["name"],
+        json.loads(details["tokens"]),
+        details.get("class_noun", ""),
+        details.get("pool_name"),
+        int(details.get("read", 0)),
+        int(details["draw"]) if "draw" in details else None,
+    )
     return install_concept(model, concept, rows)
 
 
@@ -122,14 +142,6 @@ def _insert(model: UnifiedModel, concept: ConceptTokens, rows: Rows) -> ConceptT
     return concept
 
 
-def _class_rows(model: UnifiedModel, class_noun: str) -> Rows:
-    """Mean rows [1, hidden] of the noun as it stands inside a sentence, leading space included."""
-    if not class_noun.strip():
-        raise ValueError('class_noun is empty; say what the concept is, such as "dog"')
-    rows = model.read_rows(model.tokenizer(f" {class_noun.strip()}", add_special_tokens=False)["input_ids"])
-    return Rows(rows.embed.mean(0, keepdim=True), rows.head_weight.mean(0, keepdim=True), rows.head_bias.mean(0, keepdim=True))
-
-
 def _unused_pool_name(model: UnifiedModel) -> str | None:
     used = {concept.pool_name for concept in model.concepts}
     unused = [name for name in model.name_pool if name not in used]
@@ -139,14 +151,6 @@ def _unused_pool_name(model: UnifiedModel) -> str | None:
             stacklevel=3,
         )
     return unused[0] if unused else None
-
-
-def _stack(*parts: Rows) -> Rows:
-    return Rows(
-        torch.cat([part.embed for part in parts]),
-        torch.cat([part.head_weight for part in parts]),
-        torch.cat([part.head_bias for part in parts]),
-    )
 
 
 def _ids(model: UnifiedModel, tokens: Sequence[str]) -> list[int]:

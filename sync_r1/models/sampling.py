@@ -10,15 +10,27 @@ from torch import Tensor
 from sync_r1.types import Sampling
 
 TEXT_STREAM, IMAGE_STREAM = 1, 2  # so that one seed gives a text and an image unrelated noise
-GOLDEN = 0x9E3779B97F4A7C15
+
+
+def mix(*parts: int) -> int:
+    """A seed in [0, 2^32) in which every bit of every part counts: torch's CPU generator reads no more bits than these.
+
+    SplitMix64's finaliser (Steele, Lea, Flood 2014), folded over the parts.
+    """
+    state = 0
+    for part in parts:
+        state = (state ^ int(part)) + 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
+        state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+        state = (state ^ state >> 27) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+        state ^= state >> 31
+    return state >> 32
 
 
 def uniforms(seeds: Sequence[int], stream: int, step: int, count: int) -> Tensor:
     """[B, count] fp32 in (0, 1]. Row b is a function of (seeds[b], stream, step) only, and is drawn on the CPU: equal on every device."""
     rows = []
     for seed in seeds:
-        mixed = ((int(seed) * 64 + stream) * GOLDEN + step * 0xBF58476D1CE4E5B9) % (1 << 63)
-        rows.append(1 - torch.rand(count, generator=torch.Generator().manual_seed(mixed)))
+        rows.append(1 - torch.rand(count, generator=torch.Generator().manual_seed(mix(seed, stream, step))))
     return torch.stack(rows)
 
 
@@ -37,7 +49,7 @@ def log_distribution(logits: Tensor, sampling: Sampling) -> Tensor:
 
 def draw(logps: Tensor, uniform: Tensor) -> Tensor:
     """Inverse-CDF sampling: one uniform [...] in (0, 1] per distribution [..., V] → token [...] long."""
-    cdf = logps.exp().cumsum(-1)
+    cdf = logps.exp().cumsum(-1, dtype=torch.float64)  # in fp32, rounding at each of V steps would make batch mates matter
     tokens = (cdf < uniform[..., None] * cdf[..., -1:]).sum(-1).clamp(max=logps.shape[-1] - 1)
     # a parallel scan may round the CDF out of order by one bit, which could name a token of probability 0
     possible = logps.gather(-1, tokens[..., None])[..., 0] > -torch.inf
@@ -54,3 +66,8 @@ def chosen_logps(logits: Tensor, tokens: Tensor, sampling: Sampling) -> tuple[Te
     logps = scaled.masked_fill(~keep, -torch.inf).log_softmax(-1)
     finite = logps.masked_fill(logps == -torch.inf, 0.0)
     return logps.gather(-1, tokens[..., None])[..., 0], -(logps.exp() * finite).sum(-1)
+
+
+def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
+    """Classifier-free guidance on logits: (1 + w)·cond − w·uncond."""
+    return (1 + scale) * conditional - scale * unconditional

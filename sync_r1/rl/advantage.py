@@ -29,7 +29,8 @@ def centre(values: Tensor, scale: Scale = "none") -> Tensor:
 
     Args:
         values: [rows, siblings] fp32, NaN where unknown.
-        scale: "none" (Dr. GRPO), "group" (divide by the row's std) or "batch" (by the std of all values).
+        scale: "none" (Dr. GRPO), "group" (divide by the row's std) or "batch" (by the std within groups, pooled over the batch:
+            groups of different kinds have different means, which must not count as spread).
     Returns:
         [rows, siblings] fp32 without NaN.
     """
@@ -39,8 +40,14 @@ def centre(values: Tensor, scale: Scale = "none") -> Tensor:
     if scale == "group":
         centred = centred / (group_std(values).unsqueeze(1) + EPSILON)
     elif scale == "batch":
-        centred = centred / (group_std(values.reshape(1, -1)) + EPSILON)
+        centred = centred / (pooled_std(centred, known & (count > 1)) + EPSILON)
     return centred
+
+
+def pooled_std(centred: Tensor, known: Tensor) -> Tensor:
+    """Scalar std of row-centred values [rows, siblings] where `known`, each row costing one degree of freedom; 0 without any."""
+    freedom = (known.sum(dim=1) - 1).clamp(min=0).sum()
+    return (centred.square().sum() / freedom.clamp(min=1)).sqrt()
 
 
 def group_std(values: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ class Replay:
         texts = rollout.completions
         weights = token_weights(texts.mask, rl.loss_type, rl.max_completion_length).to(device)
         total, pieces = torch.zeros(()), []
-        for rows in self._rows(advantages, rl.sequences_per_backward):
+        for rows in self._rows(advantages, rl.sequences_per_backward, always=rl.entropy_coef > 0):
             contexts = [rollout.contexts[row] for row in rows]
             ids, mask = texts.ids[rows], texts.mask[rows]
             sampling = rl.sampling()
@@ -112,9 +112,9 @@ class Replay:
         rl = self.rl
         return {"epsilon": rl.epsilon, "epsilon_high": rl.epsilon_high, "level": rl.importance_sampling_level, "beta": rl.beta}
 
-    def _rows(self, advantages: Tensor, at_most: int) -> Iterator[list[int]]:
-        """Rows in pieces. Rows without advantage are left out when nothing else would move them: their gradient is exactly 0."""
-        moved = advantages != 0 if self.rl.beta == 0 and self.rl.entropy_coef == 0 else torch.ones_like(advantages, dtype=torch.bool)
+    def _rows(self, advantages: Tensor, at_most: int, always: bool = False) -> Iterator[list[int]]:
+        """Rows in pieces. Rows without advantage are left out unless KL or something else (`always`) moves them: their gradient is 0."""
+        moved = torch.ones_like(advantages, dtype=torch.bool) if always or self.rl.beta > 0 else advantages != 0
         rows = moved.nonzero().flatten().tolist()
         yield from (rows[i : i + at_most] for i in range(0, len(rows), at_most))
 

@@ -1,32 +1,27 @@
 """The reward: a weighted ensemble of scorers whose breakdown is kept and whose failures are explicit.
 
 A reward function has TRL's shape: it is called with keyword arguments only, one value per trajectory in each, and returns one
-score per trajectory. None or NaN means "could not score". Columns: prompts, completions, images (uint8 [B, 3, H, W], or None for
-text rewards), drawing_prompts, concept, kind, answer (the true rewrite or answer).
+score per trajectory. None or NaN means "could not score". Columns: see scorers/custom.py.
 """
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from sync_r1.config import RewardConfig, Weight
+from sync_r1.config import CATEGORIES, Weight
+from sync_r1.rl.advantage import EPSILON, group_std
+from sync_r1.rl.reward_calls import call_rewards
 from sync_r1.rl.rollout import Rollout
-
-RewardFunction = Callable[..., Sequence[float | None]]
-Part = Literal["text", "image"]
+from sync_r1.scorers.base import Part, RewardFunction, check_fallback, check_name
 
 
 @dataclass(frozen=True)
 class Reward:
-    """One member of the ensemble. Weight 0 is logged but not learned from."""
+    """One member of the ensemble. Weight 0 is logged but not learned from; where a category has no weight, it is not even asked."""
 
     name: str
     function: RewardFunction
@@ -35,6 +30,9 @@ class Reward:
 
     def weight_for(self, category: str) -> float:
         return self.weight.get(category, 0.0) if isinstance(self.weight, dict) else self.weight
+
+    def concerns(self, categories: Collection[str]) -> bool:
+        return not isinstance(self.weight, dict) or any(self.weight_for(category) for category in categories)
 
 
 @dataclass(frozen=True)
@@ -66,34 +64,86 @@ def combine(scores: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(judged & ~known.any(dim=0), torch.nan, total), judged.squeeze(1)
 
 
+def stand_in(scores: Tensor, other: Tensor) -> Tensor:
+    """`scores` [P, S] with their gaps filled by the stand-in's scores `other` [P, S]; NaN is a gap.
+
+    Two scorers have two scales: CLIP-I of a picture without a face is higher than ArcFace's cosine of a right one, so a plain swap would
+    reward pictures without faces. The stand-in is moved by the mean difference of the two among the siblings that both could score.
+    Where no sibling was scored by the first, the stand-in's own scores stand for the whole group.
+    """
+    gaps = scores.isnan()
+    shift = (scores - other).nanmean(dim=1, keepdim=True)
+    return torch.where(gaps, other + torch.where(gaps.all(dim=1, keepdim=True), 0.0, shift), scores)
+
+
+def standardise(scores: Tensor) -> Tensor:
+    """[P, S] in units of each group's own std, around its mean; NaN stays NaN. Rewards that differ in spread then count by weight alone."""
+    deviation = scores - scores.nanmean(dim=1, keepdim=True)
+    return deviation / (group_std(scores).unsqueeze(1) + EPSILON)
+
+
 @dataclass(frozen=True)
 class RewardEnsemble:
-    """Scores a rollout with every member."""
+    """Scores a rollout with every member. `fallback`: member → member that stands in where it could not score.
+
+    `normalize_then_sum`: standardise each reward in its group before adding them (GDPO, TRL's `multi_objective_aggregation`).
+    """
 
     rewards: list[Reward]
+    fallback: Mapping[str, str] = field(default_factory=dict)
+    normalize_then_sum: bool = False
 
-    def parts(self) -> set[Part]:
-        """Parts with a weight above 0 somewhere."""
-        return {reward.part for reward in self.rewards if reward.weight != 0}
+    def parts(self, categories: Collection[str] = CATEGORIES) -> set[Part]:
+        """Parts with a weight above 0 for one of these categories."""
+        return {reward.part for reward in self.rewards if any(reward.weight_for(category) for category in categories)}
+
+    def scale(self, part: Part, category: str) -> float:
+        """Largest weighted sum a part can reach when every score is at most 1."""
+        return sum(reward.weight_for(category) for reward in self.rewards if reward.part == part)
 
     def score(self, rollout: Rollout) -> Breakdown:
-        """Call every reward function on the trajectories of its part and add the scores up, weights by the concept's category."""
+        """Call the reward functions on the trajectories of their part and add the scores up, weights by the concept's category."""
         prompts, size, images = len(rollout.tasks), rollout.group_size, rollout.images_per_text
-        scores: dict[str, Tensor] = {}
-        metrics: dict[str, float] = {}
-        for reward in self.rewards:
-            if reward.part == "image" and rollout.images is None:
-                continue
-            values = _call(reward, rollout.columns(reward.part))
-            shape = (prompts, size) if reward.part == "text" else (prompts, size, images)
-            scores[reward.name] = values.reshape(shape)
-            metrics |= _statistics(reward.name, values)
-        text, text_judged = self._total("text", scores, rollout)
-        image, image_judged = self._total("image", scores, rollout)
+        columns = {"text": rollout.columns("text"), "image": rollout.columns("image") if rollout.images is not None else None}
+        asked = self._asked({task.concept.category for task in rollout.tasks})
+        calls = {reward.name: (reward.function, given) for reward in asked if (given := columns[reward.part]) is not None}
+        values = call_rewards(calls)
+        shapes = {"text": (prompts, size), "image": (prompts, size, images)}
+        scores = {reward.name: values[reward.name].reshape(shapes[reward.part]) for reward in asked if reward.name in values}
+        metrics = {key: number for name in values for key, number in _statistics(name, values[name]).items()}
+        filled = {name: self._fill(name, scores) for name in scores}
+        metrics |= self._replaced(scores, filled, rollout)
+        if self.normalize_then_sum:
+            filled = {name: standardise(values) for name, values in filled.items()}
+        text, text_judged = self._total("text", filled, rollout)
+        image, image_judged = self._total("image", filled, rollout)
         text[~(text_judged | image_judged)] = torch.nan  # nobody could say anything about this group
         return Breakdown(scores, text.reshape(prompts, size), image.reshape(prompts, size, -1), metrics)
 
-    def _total(self, part: Part, scores: dict[str, Tensor], rollout: Rollout) -> tuple[Tensor, Tensor]:
+    def _asked(self, categories: Collection[str]) -> list[Reward]:
+        """Members that concern these categories, and their stand-ins."""
+        names = [reward.name for reward in self.rewards if reward.concerns(categories)]
+        for name in names:
+            if name in self.fallback and self.fallback[name] not in names:
+                names.append(self.fallback[name])
+        return [reward for reward in self.rewards if reward.name in names]
+
+    def _fill(self, name: str, scores: Mapping[str, Tensor]) -> Tensor:
+        """[P, S] scores of a member, gaps filled by its stand-in, whose own gaps may be filled by another."""
+        own = scores[name].flatten(1)
+        return stand_in(own, self._fill(self.fallback[name], scores)) if name in self.fallback else own
+
+    def _replaced(self, scores: Mapping[str, Tensor], filled: Mapping[str, Tensor], rollout: Rollout) -> dict[str, float]:
+        """How often each member that has a weight was stood in for."""
+        counts = {}
+        for reward in self.rewards:
+            if reward.name in scores and reward.name in self.fallback:
+                replaced = scores[reward.name].flatten(1).isnan() & ~filled[reward.name].isnan()
+                weighed = torch.tensor([reward.weight_for(task.concept.category) != 0 for task in rollout.tasks])
+                counts[f"rewards/{reward.name}/fallback"] = float((replaced & weighed.unsqueeze(1)).sum())
+        return counts
+
+    def _total(self, part: Part, scores: Mapping[str, Tensor], rollout: Rollout) -> tuple[Tensor, Tensor]:
         """[P, S] weighted sum and [P] whether the part was judged; zeros when the ensemble has no reward of this part."""
         members = [reward for reward in self.rewards if reward.part == part and reward.name in scores]
         prompts = len(rollout.tasks)
@@ -102,17 +152,7 @@ class RewardEnsemble:
             return torch.zeros(prompts, siblings), torch.zeros(prompts, dtype=torch.bool)
         categories = [task.concept.category for task in rollout.tasks]
         weights = torch.tensor([[reward.weight_for(category) for category in categories] for reward in members])
-        return combine(torch.stack([scores[reward.name].reshape(prompts, -1) for reward in members]), weights)
-
-
-def _call(reward: Reward, columns: dict[str, Any]) -> Tensor:
-    values = list(reward.function(**columns))
-    expected = len(columns["prompts"])
-    if len(values) != expected:
-        wrong = f"reward {reward.name!r} returned {len(values)} scores for {expected} trajectories"
-        raise ValueError(f"{wrong}; return one each, None if unknown")
-    scores = torch.tensor([math.nan if value is None else float(value) for value in values], dtype=torch.float32)
-    return torch.where(scores.isfinite(), scores, torch.nan)
+        return combine(torch.stack([scores[reward.name] for reward in members]), weights)
 
 
 def _statistics(name: str, values: Tensor) -> dict[str, float]:
@@ -124,49 +164,23 @@ def _statistics(name: str, values: Tensor) -> dict[str, float]:
 
 
 def build_rewards(
-    weights: Mapping[str, Weight], library: Mapping[str, tuple[RewardFunction, Part]], custom: Mapping[str, RewardConfig] | None = None
+    weights: Mapping[str, Weight], library: Mapping[str, tuple[RewardFunction, Part]], fallback: Mapping[str, str] | None = None
 ) -> RewardEnsemble:
-    """The ensemble that `rl.reward_weights` names, from the ready-made `library` and your own functions.
+    """The ensemble that `weights` name, from a library of functions (see `scoring.build_scorers`), with the stand-ins it needs.
 
     Raises:
-        ValueError: a name that neither knows, or a dotted path that leads nowhere.
+        ValueError: a name that the library lacks, or stand-ins that go in a circle or judge the other half.
     """
-    custom = custom or {}
-    functions = {**library, **{name: (load_function(entry.function), entry.part) for name, entry in custom.items()}}
     for name in weights:
-        if name not in functions:
-            near = difflib.get_close_matches(name, functions, n=2)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(sorted(functions)) or 'none'}"
-            raise ValueError(f"rl.reward_weights names {name!r}, which is no reward; {hint} Your own go in rl.custom_rewards")
-    return RewardEnsemble([Reward(name, *functions[name], weight) for name, weight in weights.items()])
-
-
-def load_function(path: str) -> RewardFunction:
-    """The function at a dotted path like `my_rewards.sharpness`. ValueError when there is none."""
-    module, _, name = path.rpartition(".")
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        fix = "it must be module.function on the Python path"
-        raise ValueError(f"reward function {path!r} cannot be imported ({error}); {fix}") from error
-    if not callable(function):
-        raise ValueError(f"{path!r} is a {type(function).__name__}; a reward must be callable")
-    return cast(RewardFunction, function)
-
-
-def blend(identity: RewardFunction, alignment: RewardFunction, weight: float) -> RewardFunction:
-    """The preview score of DGS: weight·identity + (1 − weight)·alignment; one alone where the other could not score."""
-
-    def score(**columns: Any) -> list[float | None]:
-        pairs = zip(identity(**columns), alignment(**columns))
-        return [_mix(first, second, weight) for first, second in pairs]
-
-    return score
-
-
-def _mix(first: float | None, second: float | None, weight: float) -> float | None:
-    if first is None or math.isnan(first):
-        return second
-    if second is None or math.isnan(second):
-        return first
-    return weight * first + (1 - weight) * second
+        check_name(name, library, "rl.reward_weights")
+    check_fallback(fallback or {}, {name: part for name, (_, part) in library.items()})
+    members = {name: Reward(name, *library[name], weight) for name, weight in weights.items()}
+    used: dict[str, str] = {}
+    pending = list(members)
+    for name in pending:
+        if fallback and name in fallback:
+            used[name] = other = fallback[name]
+            if other not in members:
+                members[other] = Reward(other, *library[other], {})
+                pending.append(other)
+    return RewardEnsemble(list(members.values()), used)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from sync_r1.data.concepts import Concept, load_image
-from sync_r1.data.prompts import PromptKind, compose, drawing_prompt, rewrite_prompt, understanding_prompt
-from sync_r1.models.base import UnifiedModel
+from sync_r1.data.prompts import RECOGNITION_QUESTION, PromptKind, compose, drawing_prompt, rewrite_prompt, understanding_prompt
+from sync_r1.models.base import ConceptTokens, UnifiedModel
 from sync_r1.rl.group_scaling import Scaling, Selection
 from sync_r1.types import ImageTrace, Sampling, TextCompletions, TextContext
 
@@ -27,44 +27,57 @@ class Task:
 
     kind: PromptKind
     concept: Concept
-    prompt: str  # reason: implicit drawing prompt; look: question
-    answer: str  # reason: the prompt with its fact spelled out; look: the true answer
-    soft_tokens: tuple[str, ...] = ()
-    photo: Path | None = None  # look only
+    prompt: str  # reason: implicit drawing prompt; else a question
+    answer: str  # reason: the prompt with its fact spelled out; else the true answer
+    tokens: ConceptTokens
+    photo: Path | None = None  # what the question is about
 
 
-def tasks_of(concept: Concept, soft_tokens: Sequence[str] = ()) -> list[Task]:
-    """Everything RL may ask about a concept: implicit prompts of the training split, and questions about its train photos."""
-    conditions = concept.conditions
+def tasks_of(concept: Concept, tokens: ConceptTokens | None = None, others: Sequence[Path] = ()) -> list[Task]:
+    """Everything RL may ask about a concept: implicit prompts of the training split, questions about its train photos, and whether it
+    is in them or in as many of the pictures of `others`.
+
+    Args:
+        tokens: the concept's vocabulary in the model; without it, prompts hold the placeholder alone.
+        others: pictures of something else, none of them in a test; without any, recognition is not asked: the answer were always yes.
+    """
+    conditions, tokens = concept.conditions, tokens or ConceptTokens(concept.name)
     pairs = [(conditions.implicit[i], conditions.explicit[i]) for i in concept.rl_indices if i < len(conditions.explicit)]
-    tasks = [Task("reason", concept, prompt, answer, tuple(soft_tokens)) for prompt, answer in pairs]
+    tasks = [Task("reason", concept, prompt, answer, tokens) for prompt, answer in pairs]
     photos = {path.name: path for path in concept.train_images}
     for name, questions in concept.conversations.items():
         if name in photos:
-            tasks += [Task("look", concept, qa.question, qa.answer, tuple(soft_tokens), photos[name]) for qa in questions]
-    return tasks
+            tasks += [Task("look", concept, qa.question, qa.answer, tokens, photos[name]) for qa in questions]
+    question, count = RECOGNITION_QUESTION.format(name=concept.placeholder), min(len(concept.train_images), len(others))
+    seen = [(path, "yes") for path in concept.train_images[:count]] + [(path, "no") for path in others[:count]]
+    return tasks + [Task("recognize", concept, question, answer, tokens, path) for path, answer in seen]
 
 
-def choose_tasks(tasks: Sequence[Task], *, count: int, look_fraction: float, seed: int, first: int) -> list[Task]:
-    """Prompts number `first` … `first + count − 1` of an endless stream: each kind in shuffled passes, mixed evenly by `look_fraction`.
+def choose_tasks(tasks: Sequence[Task], *, count: int, shares: Mapping[str, float], seed: int, first: int) -> list[Task]:
+    """Prompts number `first` … `first + count − 1` of an endless stream: each kind in shuffled passes, mixed evenly by `shares`.
 
+    Args:
+        shares: of each kind; those of kinds without tasks go to the others in proportion.
     Raises:
         ValueError: there are no tasks.
     """
-    kinds: dict[PromptKind, list[Task]] = {"reason": [], "look": []}
+    pools: dict[PromptKind, list[Task]] = {}
     for task in tasks:
-        kinds[task.kind].append(task)
-    if not tasks:
+        if shares.get(task.kind, 0.0) > 0:
+            pools.setdefault(task.kind, []).append(task)
+    if not pools:
         raise ValueError("there is nothing to ask: give the concept implicit prompts with facts, or questions about its photos")
-    if not (kinds["reason"] and kinds["look"]):
-        look_fraction = 1.0 if kinds["look"] else 0.0
+    total = sum(shares[kind] for kind in pools)
+    places = dict.fromkeys(pools, 0)
     chosen = []
-    for number in range(first, first + count):
-        looks = math.floor(number * look_fraction)
-        kind: PromptKind = "look" if math.floor((number + 1) * look_fraction) > looks else "reason"
-        pool, place = kinds[kind], looks if kind == "look" else number - looks
-        order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(derive_seed(seed, kind, place // len(pool))))
-        chosen.append(pool[int(order[place % len(pool)])])
+    for number in range(first + count):
+        # the kind that is furthest behind its share; ties go to the first
+        kind = max(pools, key=lambda kind: shares[kind] / total * (number + 1) - places[kind])
+        place, pool = places[kind], pools[kind]
+        places[kind] += 1
+        if number >= first:
+            order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(derive_seed(seed, kind, place // len(pool))))
+            chosen.append(pool[int(order[place % len(pool)])])
     return chosen
 
 
@@ -157,10 +170,10 @@ class Sampler:
         """What the model reads before it writes."""
         if task.kind == "reason":
             return TextContext(rewrite_prompt(task.concept, task.prompt))
-        assert task.photo is not None, "a look task has a photo"
+        assert task.photo is not None, "a question is about a photo"
         if task.photo not in self.photo_codes:
-            self.photo_codes[task.photo] = self.model.encode_image([load_image(task.photo)])[0]
-        return TextContext(understanding_prompt(task.concept, task.prompt), self.photo_codes[task.photo])
+            self.photo_codes[task.photo] = self.model.look([load_image(task.photo)])[0]
+        return TextContext(understanding_prompt(task.concept, task.prompt, task.tokens.reading_tokens), self.photo_codes[task.photo])
 
 
 class _Pool:
@@ -257,7 +270,7 @@ class _Pool:
 def drawing_text(task: Task, completion: str) -> str:
     """What the image half reads: the composed prompt with the concept's soft tokens in place."""
     name = task.concept.name
-    return drawing_prompt(name, compose(task.kind, name, task.prompt, completion), task.soft_tokens)
+    return drawing_prompt(name, compose(task.kind, name, task.prompt, completion), task.tokens.drawing_tokens)
 
 
 def select_completions(pieces: Sequence[TextCompletions], rows: Sequence[int]) -> TextCompletions:

@@ -25,10 +25,15 @@ def check_setup(rl: RLConfig, tasks: Sequence[Task], rewards: RewardEnsemble, pr
     """Refuse combinations that could only waste time. Raises ValueError."""
     if not tasks:
         raise ValueError("there are no tasks; give the concept implicit prompts with facts, or questions about its photos")
-    parts = rewards.parts()
-    needed = {"text": {"text"}, "image": {"image"} if rl.credit == "routed" else {"image", "text"}, "both": {"text", "image"}}[rl.optimise]
-    if not parts & needed:
-        raise ValueError(f"rl.optimise is {rl.optimise!r} but no reward judges {' or '.join(sorted(needed))}; add one to rl.reward_weights")
+    parts = rewards.parts({task.concept.category for task in tasks})
+    both = {"text", "image"}
+    movers = {"text": both if rl.optimise == "both" else {"text"}, "image": {"image"} if rl.credit == "routed" else both}
+    for half in ("text", "image") if rl.optimise == "both" else (rl.optimise,):
+        if not parts & movers[half]:
+            raise ValueError(
+                f"rl.optimise is {rl.optimise!r} and rl.credit {rl.credit!r}, but no reward judges {' or '.join(sorted(movers[half]))}, "
+                f"so the {half} half cannot learn; add one with a weight for this concept to rl.reward_weights, or optimise the other half"
+            )
     if rl.dgs_enabled and preview_score is None:
         raise ValueError("rl.dgs_enabled needs a preview score; add identity and alignment rewards or set rl.dgs_enabled=false")
 

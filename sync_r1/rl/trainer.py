@@ -92,7 +92,7 @@ class SyncGRPOTrainer(Trainer):
         self.trainables = Trainables(model, config.rl, learned_row_ids(model), seed=config.run.seed)
         self.reference = self.trainables.reference(model)
         if config.rl.gradient_checkpointing:
-            cast(Any, model).gradient_checkpointing_enable()
+            model.gradient_checkpointing_enable()
         self.sampler = Sampler(
             model=model,
             sampling=config.rl.sampling(),
@@ -132,7 +132,7 @@ class SyncGRPOTrainer(Trainer):
         per_step = rl.prompts_per_step * self.accelerator.num_processes
         first = step // rl.num_iterations * per_step + self.accelerator.process_index * rl.prompts_per_step
         seed = self.config.run.seed
-        tasks = choose_tasks(self.tasks, count=rl.prompts_per_step, look_fraction=rl.look_fraction, seed=seed, first=first)
+        tasks = choose_tasks(self.tasks, count=rl.prompts_per_step, shares=rl.shares(), seed=seed, first=first)
         with self.phases.time("rollout"), self.accelerator.autocast():
             rollout = self.sampler.roll_out(tasks, seed=seed, step=step, first=first)
         self._metrics |= completion_metrics(rollout, rl.max_completion_length)
@@ -199,7 +199,7 @@ class SyncGRPOTrainer(Trainer):
         if not reason:
             return
         step = self.state.global_step + 1
-        self._say(f"[yellow]step {step} changed nothing: {reason}[/yellow]")
+        self.say(f"[yellow]step {step} changed nothing: {reason}[/yellow]")
         if state.skipped_in_a_row > limit:
             raise TrainingStopped(
                 f"step {step}: {reason}, {state.skipped_in_a_row} times in a row (rl.max_skipped_steps={limit}); "
@@ -286,6 +286,11 @@ class SyncGRPOTrainer(Trainer):
             with self.phases.time("log"):
                 save_trajectories(run.folder / "trajectories", step, rollout, scores, credit, max_images=run.completions_images)
 
-    def _say(self, message: str) -> None:
+    def note(self, metrics: dict[str, float]) -> None:
+        """Log these with the current step."""
+        self._metrics |= metrics
+
+    def say(self, message: str) -> None:
+        """Print on the console, once for all processes."""
         if self.console is not None and self.is_world_process_zero():
             self.console.print(message)

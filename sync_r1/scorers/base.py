@@ -1,15 +1,19 @@
-"""What a scorer and a reward look like. Both are plain callables; a class is needed only where a network must be held."""
+"""What a scorer, a judge and a reward look like. All are plain callables; a class is needed only where a network must be held."""
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias
 
 from torch import Tensor
 
 Score: TypeAlias = float | None  # None: could not be scored; excluded from means, never a silent 0
 TextScorer: TypeAlias = Callable[[str, str], float]  # (prediction, truth) → [0, 1]
+Part: TypeAlias = Literal["text", "image"]  # the half of a trajectory that a reward judges
+RewardFunction: TypeAlias = Callable[..., Any]  # keyword columns → one score per row, or a coroutine of that; see rl/rewards.py
 
 
 class ImageScorer(Protocol):
@@ -21,6 +25,20 @@ class ImageScorer(Protocol):
 
     def clip_t(self, images: Tensor, texts: Sequence[str]) -> Tensor:
         """images uint8 [B,3,H,W], B texts → fp32 [B] in [0, 1]."""
+        ...
+
+
+class Judge(Protocol):
+    """Looks at pictures and says how well each shows what a text asks for."""
+
+    def __call__(self, images: Tensor, texts: Sequence[str], *, references: Sequence[Sequence[Path]] | None = None) -> Sequence[Score]:
+        """Scores in [0, 1], one per picture; None where it could not score, and where the text is empty.
+
+        Args:
+            images: uint8 [B, 3, H, W].
+            texts: B descriptions.
+            references: photos of the subject, B lists; with them the score also says how much it is the same subject.
+        """
         ...
 
 
@@ -41,3 +59,31 @@ def mean_ignoring_none(scores: Iterable[Score]) -> Score:
     """Mean of what could be scored; None when nothing could."""
     known = [float(score) for score in scores if score is not None and math.isfinite(score)]
     return sum(known) / len(known) if known else None
+
+
+def check_name(name: str, known: Collection[str], option: str) -> None:
+    """ValueError with near matches when `option` names a reward that nobody knows."""
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, known, n=2)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(sorted(known)) or 'none'}."
+    raise ValueError(f"{option} names {name!r}, which is no reward; {hint} Your own go in rl.custom_rewards")
+
+
+def check_fallback(fallback: Mapping[str, str], parts: Mapping[str, Part]) -> None:
+    """ValueError for a stand-in that is unknown, judges the other half, or leads back to where it came from.
+
+    Args:
+        fallback: reward → reward that stands in. parts: half of every known reward.
+    """
+    option = "scorers.fallback"
+    for name, other in fallback.items():
+        check_name(name, parts, option)
+        check_name(other, parts, f"{option}.{name}")
+        if parts[name] != parts[other]:
+            raise ValueError(f"{option}.{name} is {other!r}, which judges the {parts[other]}; use one that judges the {parts[name]}")
+        chain = [name]
+        while chain[-1] in fallback:
+            chain.append(fallback[chain[-1]])
+            if chain[-1] in chain[:-1]:
+                raise ValueError(f"{option} goes in a circle: {' → '.join(chain)}; remove one of these entries")

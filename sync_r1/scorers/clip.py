@@ -1,21 +1,20 @@
-"""CLIP-I and CLIP-T over any transformers CLIP checkpoint. Preprocessing is done here in torch, so it is the same for tensors and files."""
+"""CLIP-I and CLIP-T over any transformers CLIP checkpoint, such as openai/clip-vit-base-patch32."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 from transformers import AutoTokenizer, CLIPModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import cached_file
 
-Preprocessing = Literal["standard", "legacy"]
+from sync_r1.scorers.vision import Pictures, Preprocessing, as_tensors, batches, read_network, read_preprocessing
+
+Squeeze = Literal["standard", "legacy"]
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -34,7 +33,7 @@ class ClipScorer:
         tokenizer: PreTrainedTokenizerBase,
         mean: Sequence[float] = CLIP_MEAN,
         std: Sequence[float] = CLIP_STD,
-        preprocessing: Preprocessing = "standard",
+        preprocessing: Squeeze = "standard",
         batch_size: int = 64,
     ) -> None:
         if preprocessing not in ("standard", "legacy"):
@@ -47,39 +46,32 @@ class ClipScorer:
         self._end_id: int = text.eos_token_id
         self.preprocessing = preprocessing
         self.batch_size = batch_size
-        self._mean = torch.tensor(mean, device=model.device).view(1, 3, 1, 1)
-        self._std = torch.tensor(std, device=model.device).view(1, 3, 1, 1)
+        self._prepare = Preprocessing(self.image_size, self.image_size, cast(Any, tuple(mean)), cast(Any, tuple(std)))
 
     @classmethod
     def from_pretrained(
-        cls, folder: Path | str, device: torch.device | str = "cpu", preprocessing: Preprocessing = "standard", batch_size: int = 64
+        cls, folder: Path | str, device: torch.device | str = "cpu", preprocessing: Squeeze = "standard", batch_size: int = 64
     ) -> ClipScorer:
         """Load a CLIP folder or hub id: config, weights, tokenizer, and mean and std from preprocessor_config.json if there.
 
         Raises ValueError when the folder or one of its parts is missing or of another kind.
         """
-        try:
-            tokenizer_file = cached_file(str(folder), "tokenizer.json", _raise_exceptions_for_missing_entries=False)
-            # With tokenizer.json at hand the plain class reads exactly that file; AutoTokenizer may rebuild CLIP's own BPE instead.
-            loader = PreTrainedTokenizerFast if tokenizer_file else AutoTokenizer
-            tokenizer = loader.from_pretrained(str(folder))
-            model = CLIPModel.from_pretrained(str(folder), dtype=torch.float32)
-        except (OSError, ValueError, TypeError) as error:
-            raise ValueError(f"{folder}: no CLIP checkpoint (folder or hub id) could be read: {error}") from error
-        mean, std = _read_statistics(str(folder))
-        return cls(cast(Any, model).to(device), tokenizer, mean, std, preprocessing, batch_size)
+        model = read_network(CLIPModel, folder, "CLIP checkpoint")
+        size: int = model.config.vision_config.image_size
+        stored = read_preprocessing(folder, Preprocessing(size, size, CLIP_MEAN, CLIP_STD))
+        if (stored.resize, stored.crop) != (size, size):
+            sizes = f"'size' and 'crop_size' are {stored.resize} and {stored.crop}"
+            raise ValueError(f"{folder}: {sizes} in preprocessor_config.json, but this CLIP reads {size} pixels; both must be {size}")
+        return cls(model.to(device), _read_tokenizer(folder), stored.mean, stored.std, preprocessing, batch_size)
 
     @property
     def device(self) -> torch.device:
         return self.model.device
 
     @torch.no_grad()
-    def image_features(self, images: Tensor | Sequence[Image.Image]) -> Tensor:
+    def image_features(self, images: Pictures) -> Tensor:
         """uint8 [B,3,H,W] or PIL pictures of any sizes → unit-norm fp32 [B,D]."""
-        if len(images) == 0:
-            raise ValueError("image_features got no pictures; it needs at least one")
-        pieces = [images[start : start + self.batch_size] for start in range(0, len(images), self.batch_size)]
-        return torch.cat([self._embed(self.pixels(piece)) for piece in pieces])
+        return torch.cat([self._embed(self.pixels(part)) for part in batches(images, self.batch_size)])
 
     @torch.no_grad()
     def text_features(self, texts: Sequence[str], *, truncate: bool = False) -> Tensor:
@@ -102,7 +94,7 @@ class ClipScorer:
         pooled = self.model.text_model(input_ids=ids, attention_mask=mask).pooler_output
         return F.normalize(self.model.text_projection(pooled).float(), dim=-1)
 
-    def clip_i(self, images: Tensor | Sequence[Image.Image], references: Tensor, *, unit: bool = True) -> Tensor:
+    def clip_i(self, images: Pictures, references: Tensor, *, unit: bool = True) -> Tensor:
         """Mean cosine of each picture to the reference features [R,D] → fp32 [B]; `unit` maps it into [0,1] by max(0,·)."""
         if references.ndim != 2 or len(references) == 0:
             raise ValueError(f"references has shape {tuple(references.shape)}; it must be [R, D] features of at least one picture")
@@ -110,36 +102,17 @@ class ClipScorer:
         cosine = self.image_features(images) @ references.to(self.device).float().mean(0)
         return cosine.clamp(0, 1) if unit else cosine
 
-    def clip_t(self, images: Tensor | Sequence[Image.Image], texts: Sequence[str], *, unit: bool = True, truncate: bool = False) -> Tensor:
+    def clip_t(self, images: Pictures, texts: Sequence[str], *, unit: bool = True, truncate: bool = False) -> Tensor:
         """Cosine of picture b to text b → fp32 [B]; `unit` maps it into [0,1] by max(0,·)."""
         if len(images) != len(texts):
             raise ValueError(f"clip_t got {len(images)} pictures and {len(texts)} texts; it needs one text per picture")
         cosine = (self.image_features(images) * self.text_features(texts, truncate=truncate)).sum(-1)
         return cosine.clamp(0, 1) if unit else cosine
 
-    def pixels(self, images: Tensor | Sequence[Image.Image]) -> Tensor:
+    def pixels(self, images: Pictures) -> Tensor:
         """Standard CLIP preprocessing: shorter side to the model's size (bicubic), centre crop, mean and std → fp32 [B,3,S,S]."""
-        if isinstance(images, Tensor):
-            if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-                raise ValueError(f"images is {images.dtype} {tuple(images.shape)}; it must be uint8 [B, 3, H, W]")
-            sized = self._fit(images.to(self.device))
-        else:
-            arrays = [torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None] for image in images]
-            sized = torch.cat([self._fit(array.to(self.device)) for array in arrays])
-        if self.preprocessing == "legacy":
-            sized = (sized + 1) / 2
-        return (sized - self._mean) / self._std
-
-    def _fit(self, images: Tensor) -> Tensor:
-        size, (height, width) = self.image_size, images.shape[-2:]
-        values = images.float()
-        if min(height, width) != size:
-            scale = size / min(height, width)
-            height, width = (size if side == min(height, width) else max(size, int(side * scale)) for side in (height, width))
-            # Rounded to whole levels, as when the resized picture is stored as 8 bits.
-            values = F.interpolate(values, (height, width), mode="bicubic", antialias=True, align_corners=False).round().clamp(0, 255)
-        top, left = (height - size) // 2, (width - size) // 2
-        return values[..., top : top + size, left : left + size] / 255
+        sized = torch.cat([self._prepare.fit(batch) for batch in as_tensors(images, self.device)])
+        return self._prepare.normalise((sized + 1) / 2 if self.preprocessing == "legacy" else sized)
 
     def _embed(self, pixels: Tensor) -> Tensor:
         pooled = self.model.vision_model(pixel_values=pixels).pooler_output
@@ -150,14 +123,17 @@ class ClipScorer:
         return pad if pad is not None else end if end is not None else 0
 
 
-def _read_statistics(folder: str) -> tuple[list[float], list[float]]:
-    """Mean and std of preprocessor_config.json; CLIP's own where the file or an entry is absent."""
-    path = cached_file(folder, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
-    stored: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
-    found = []
-    for key, default in (("image_mean", CLIP_MEAN), ("image_std", CLIP_STD)):
-        value = stored.get(key, default)
-        if len(value) != 3 or (key == "image_std" and min(value) <= 0):
-            raise ValueError(f"{path}: field {key!r} is {value!r}; it must be three numbers" + (" above 0" if key == "image_std" else ""))
-        found.append([float(number) for number in value])
-    return found[0], found[1]
+def _read_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
+    """tokenizer.json, else vocab.json and merges.txt. ValueError when there is neither."""
+
+    def has(name: str) -> bool:
+        return cached_file(str(folder), name, _raise_exceptions_for_missing_entries=False) is not None
+
+    if not has("tokenizer.json") and not (has("vocab.json") and has("merges.txt")):
+        raise ValueError(f"{folder}: the CLIP checkpoint has no tokenizer; it needs tokenizer.json, or vocab.json and merges.txt")
+    # With tokenizer.json at hand the plain class reads exactly that file; AutoTokenizer may rebuild CLIP's own BPE instead.
+    loader = PreTrainedTokenizerFast if has("tokenizer.json") else AutoTokenizer
+    try:
+        return cast(PreTrainedTokenizerBase, loader.from_pretrained(str(folder)))
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{folder}: the tokenizer of the CLIP checkpoint could not be read: {error}") from error

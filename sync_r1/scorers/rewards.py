@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from PIL import Image
 from torch import Tensor
 
 from sync_r1.data.concepts import Concept, load_image
 from sync_r1.data.prompts import placeholder
-from sync_r1.scorers.base import Score
+from sync_r1.scorers.base import Judge, RewardFunction, Score
 from sync_r1.scorers.clip import ClipScorer
+from sync_r1.scorers.dino import DinoScorer
+from sync_r1.scorers.face import FaceScorer
 from sync_r1.scorers.text import exact, token_f1
-
-Judge = Callable[[Tensor, Sequence[str]], Sequence[Score]]  # pictures uint8 [B, 3, H, W] and what each should show → scores
 
 
 def rewrite(*, completions: Sequence[str], answer: Sequence[str], kind: Sequence[str], **_: Any) -> list[Score]:
@@ -23,7 +25,7 @@ def rewrite(*, completions: Sequence[str], answer: Sequence[str], kind: Sequence
 
 def answer(*, completions: Sequence[str], answer: Sequence[str], kind: Sequence[str], **_: Any) -> list[Score]:
     """How close an answer about a photo is to the truth; half for being exact. Not for `reason`."""
-    return [_text_score(said, truth) if which == "look" else None for said, truth, which in zip(completions, answer, kind, strict=True)]
+    return [_text_score(said, truth) if which != "reason" else None for said, truth, which in zip(completions, answer, kind, strict=True)]
 
 
 def _text_score(said: str, truth: str) -> float:
@@ -36,23 +38,39 @@ def wanted_picture(concept: Concept, kind: str, truth: str) -> str:
     return prompt.replace(placeholder(concept.name), concept.class_noun)
 
 
+class References:
+    """Features of a concept's training photos, computed once. `embed`: PIL pictures → unit-norm features [R, D] of those it can read."""
+
+    def __init__(self, embed: Callable[[Sequence[Image.Image]], Tensor]) -> None:
+        self.embed = embed
+        self._known: dict[str, Tensor] = {}
+
+    def __call__(self, concept: Concept) -> Tensor:
+        """Features [R, D]. ValueError for a concept without training photos."""
+        if concept.name not in self._known:
+            if not concept.train_images:
+                raise ValueError(f"concept {concept.name!r} has no training photos to compare drawings with; add some")
+            self._known[concept.name] = self.embed([load_image(path) for path in concept.train_images])
+        return self._known[concept.name]
+
+    def cosines(self, features: Tensor, concepts: Sequence[Concept]) -> list[Score]:
+        """Mean cosine of each row of [B, D] to its concept's photos, never below 0; None where no photo could be embedded."""
+        return [self._cosine(feature, self(who)) for feature, who in zip(features, concepts, strict=True)]
+
+    def _cosine(self, feature: Tensor, photos: Tensor) -> Score:
+        return float((feature @ photos.mean(0)).clamp(0, 1)) if len(photos) else None
+
+
 class ClipRewards:
-    """CLIP-I to the concept's photos and CLIP-T to the wanted picture. Photos are embedded once per concept."""
+    """CLIP-I to the concept's photos and CLIP-T to the wanted picture."""
 
     def __init__(self, clip: ClipScorer) -> None:
         self.clip = clip
-        self._references: dict[str, Tensor] = {}
-
-    def references(self, concept: Concept) -> Tensor:
-        """Features [R, D] of the training photos."""
-        if concept.name not in self._references:
-            self._references[concept.name] = self.clip.image_features([load_image(path) for path in concept.train_images])
-        return self._references[concept.name]
+        self.references = References(clip.image_features)
 
     def identity(self, *, images: Tensor, concept: Sequence[Concept], **_: Any) -> list[Score]:
         """Mean cosine to the photos."""
-        features = self.clip.image_features(images)
-        return [float((feature @ self.references(who).mean(0)).clamp(0, 1)) for feature, who in zip(features, concept, strict=True)]
+        return self.references.cosines(self.clip.image_features(images), concept)
 
     def alignment(self, *, images: Tensor, concept: Sequence[Concept], kind: Sequence[str], answer: Sequence[str], **_: Any) -> list[Score]:
         """Cosine to the wanted picture in words."""
@@ -60,22 +78,74 @@ class ClipRewards:
         return list(self.clip.clip_t(images, texts, truncate=True).tolist())
 
 
-class JudgeRewards:
-    """An image judge asked twice: is it the concept, and does it show what was asked?"""
+class DinoRewards:
+    """DINOv2 similarity to the concept's photos."""
 
-    def __init__(self, judge: Judge) -> None:
+    def __init__(self, scorer: DinoScorer) -> None:
+        self.scorer = scorer
+        self.references = References(scorer.image_features)
+
+    def dino(self, *, images: Tensor, concept: Sequence[Concept], **_: Any) -> list[Score]:
+        """Mean cosine to the photos."""
+        return self.references.cosines(self.scorer.image_features(images), concept)
+
+
+class FaceRewards:
+    """ArcFace similarity to the faces on the concept's photos."""
+
+    def __init__(self, scorer: FaceScorer) -> None:
+        self.scorer = scorer
+        self.references = References(self._faces)
+
+    def face(self, *, images: Tensor, concept: Sequence[Concept], **_: Any) -> list[Score]:
+        """Mean cosine of the largest face to those of the photos; None for a picture without a face."""
+        features, found = self.scorer.embed(images)
+        scores = self.references.cosines(features, concept)
+        return [score if seen else None for score, seen in zip(scores, found.tolist(), strict=True)]
+
+    def _faces(self, photos: Sequence[Image.Image]) -> Tensor:
+        features, found = self.scorer.embed(photos)
+        return features[found]
+
+
+class JudgeRewards:
+    """An image judge asked twice: is it the concept, and does it show what was asked?
+
+    `photos`: the judge looks at the concept's training photos for likeness; else it reads the info line alone.
+    """
+
+    def __init__(self, judge: Judge, photos: bool = False) -> None:
         self.judge = judge
+        self.photos = photos
 
     def likeness(self, *, images: Tensor, concept: Sequence[Concept], **_: Any) -> list[Score]:
-        """Against the info line."""
-        return list(self.judge(images, [who.info for who in concept]))
+        """Against the info line, and the photos for a judge that compares."""
+        references = [who.train_images for who in concept] if self.photos else None
+        return list(self.judge(images, [who.info for who in concept], references=references))
 
     def faithfulness(
         self, *, images: Tensor, concept: Sequence[Concept], kind: Sequence[str], answer: Sequence[str], **_: Any
     ) -> list[Score]:
         """Against the spelled-out prompt, without the concept itself. Not for `look`, which asks for nothing else."""
         texts = [
-            truth.replace(placeholder(who.name), "") if which == "reason" else ""
+            truth.replace(placeholder(who.name), who.class_noun if self.photos else "") if which == "reason" else ""
             for who, which, truth in zip(concept, kind, answer, strict=True)
         ]
         return [score if text else None for score, text in zip(self.judge(images, texts), texts, strict=True)]
+
+
+def blend(identity: RewardFunction, alignment: RewardFunction, weight: float) -> RewardFunction:
+    """The preview score of DGS: weight·identity + (1 − weight)·alignment; one alone where the other could not score."""
+
+    def score(**columns: Any) -> list[Score]:
+        return [_mix(first, second, weight) for first, second in zip(identity(**columns), alignment(**columns), strict=True)]
+
+    return score
+
+
+def _mix(first: Score, second: Score, weight: float) -> Score:
+    if first is None or math.isnan(first):
+        return second
+    if second is None or math.isnan(second):
+        return first
+    return weight * first + (1 - weight) * second

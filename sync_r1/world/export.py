@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import shutil
+import tempfile
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -10,13 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from sync_r1.data.concepts import QA, Concept, Conditions, Layout, TestItem
+from sync_r1.data.prompts import RECOGNITION_QUESTION
 from sync_r1.data.write import Picture, write_concept, write_root
 from sync_r1.world import grammar
 from sync_r1.world.concepts import Persona, personas
 from sync_r1.world.render import CONTEXT, CONTEXT_VALUES, IDENTITY, Thing, random_thing, render_image
 from sync_r1.world.tasks import implicit_pair, impostor
 
-TRAIN_PICTURES, TEST_PICTURES, NEGATIVES = 10, 5, 10
+WORLD = "world"  # as a data root (or a model): what ships with the package
+TRAIN_PICTURES, TEST_PICTURES = 10, 5
+NEGATIVES = 10  # for testing; as many more, numbered after them, are for training
 TRAIN_PROMPTS, TEST_PROMPTS, DENSE_PROMPTS, PLAIN_PROMPTS = 27, 27, 24, 25
 
 
@@ -32,9 +38,21 @@ def export_world(root: Path | str, names: Sequence[str] | None = None, seed: int
     write_root(root, [render_image(random_thing(rng)) for _ in range(20)])
     (root / "template.json").write_text(json.dumps({"pure_gen": plain_prompts(np.random.default_rng([seed, 1001]))}, indent=2) + "\n")
     for name in names:
-        concept, pictures = build_concept(root, everyone[name], np.random.default_rng([seed, list(everyone).index(name)]))
+        index = list(everyone).index(name)
+        streams = np.random.default_rng([seed, index]), np.random.default_rng([seed, index, 1])
+        concept, pictures = build_concept(root, everyone[name], *streams)
         write_concept(root, concept, pictures, overwrite=overwrite)
     return names
+
+
+def data_folder(root: str | Path, names: Sequence[str] | None = None) -> Path:
+    """The data root as a folder. "world" writes the embedded world's concepts (`names`, or all) to a temporary folder, removed at exit."""
+    if str(root) != WORLD:
+        return Path(root)
+    folder = Path(tempfile.mkdtemp(prefix="sync-r1-world-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    export_world(folder, names)
+    return folder
 
 
 def plain_prompts(rng: np.random.Generator) -> list[str]:
@@ -48,13 +66,22 @@ def plain_prompts(rng: np.random.Generator) -> list[str]:
     return prompts
 
 
-def build_concept(root: Path, persona: Persona, rng: np.random.Generator) -> tuple[Concept, dict[Path, Picture]]:
-    """The concept and its pixels by path: photos in random places, questions about them, drawing prompts, negatives."""
+def build_concept(root: Path, persona: Persona, rng: np.random.Generator, more: np.random.Generator) -> tuple[Concept, dict[Path, Picture]]:
+    """The concept and its pixels by path: photos in random places, questions about them, drawing prompts, negatives.
+
+    Args:
+        rng: draws everything but the negatives for training, which `more` draws.
+    """
     train, test = Layout(root).train(persona.name), Layout(root).test(persona.name)
-    shots = {train / f"{i}.png": persona.thing(rng) for i in range(TRAIN_PICTURES)}
-    held = {test / f"{i}.png": persona.thing(rng) for i in range(TEST_PICTURES)}
+    things = _distinct(persona, rng, TRAIN_PICTURES + TEST_PICTURES)
+    shots = {train / f"{i}.png": thing for i, thing in enumerate(things[:TRAIN_PICTURES])}
+    held = {test / f"{i}.png": thing for i, thing in enumerate(things[TRAIN_PICTURES:])}
     others = {
         train / "negative_example" / f"{i}.png": impostor(rng, persona.thing(rng)) if i % 2 else random_thing(rng) for i in range(NEGATIVES)
+    }
+    spare = {
+        train / "negative_example" / f"{NEGATIVES + i}.png": impostor(more, persona.thing(more)) if i % 2 else random_thing(more)
+        for i in range(NEGATIVES)
     }
     concept = Concept(
         name=persona.name,
@@ -71,7 +98,17 @@ def build_concept(root: Path, persona: Persona, rng: np.random.Generator) -> tup
         items=_items(persona, held, others),
         conditions=_conditions(persona, rng),
     )
-    return concept, {path: render_image(thing) for path, thing in {**shots, **held, **others}.items()}
+    return concept, {path: render_image(thing) for path, thing in {**shots, **held, **others, **spare}.items()}
+
+
+def _distinct(persona: Persona, rng: np.random.Generator, count: int) -> list[Thing]:
+    """No photo twice: one that is in the test was never seen in training."""
+    things: list[Thing] = []
+    while len(things) < count:
+        thing = persona.thing(rng)
+        if thing not in things:
+            things.append(thing)
+    return things
 
 
 def _questions(mark: str, thing: Thing) -> list[QA]:
@@ -80,7 +117,7 @@ def _questions(mark: str, thing: Thing) -> list[QA]:
 
 
 def _items(persona: Persona, held: dict[Path, Thing], others: dict[Path, Thing]) -> list[TestItem]:
-    question = grammar.RECOGNITION_QUESTION.format(name=persona.placeholder)
+    question = RECOGNITION_QUESTION.format(name=persona.placeholder)
     items = [TestItem("rec", path, question, "Yes.") for path in held]
     items += [TestItem("rec", path, question, "No.") for path in others]
     items += [

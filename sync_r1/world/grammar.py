@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import numpy as np
 
+from sync_r1.data.prompts import RECOGNITION_QUESTION
 from sync_r1.world.render import ATTRIBUTES, CONTEXT, IDENTITY, Thing
 
 OPENINGS = ("a photo of", "a picture of", "a drawing of", "a portrait of")
@@ -32,7 +33,6 @@ QUESTIONS = {
     "item": "What is {name} holding?",
     "scene": "Where is {name}?",
 }
-RECOGNITION_QUESTION = "Is {name} in this picture?"
 DESCRIBE_QUESTION = "Describe {name}."
 CAPTION_QUESTION = "Describe the picture."
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sync_r1.data.prompts import rewrite_prompt, understanding_prompt
+from sync_r1.data.prompts import RECOGNITION_QUESTION, rewrite_prompt, understanding_prompt
 from sync_r1.world import grammar
 from sync_r1.world.render import ATTRIBUTES, CONTEXT, CONTEXT_VALUES, IDENTITY, Thing, random_thing
 
@@ -132,7 +132,7 @@ def recognition(rng: np.random.Generator, thing: Thing | None = None) -> Reading
     """Is the described somebody in the picture?"""
     thing = thing or training_thing(rng)
     who = somebody(rng, grammar.identity_of(thing), {})
-    question = grammar.RECOGNITION_QUESTION.format(name=f"<{who.name}>")
+    question = RECOGNITION_QUESTION.format(name=f"<{who.name}>")
     present = bool(rng.random() < 0.5)
     return Reading(understanding_prompt(who, question), "yes" if present else "no", thing if present else impostor(rng, thing))
 

@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 
 from sync_r1.bench import compare, evaluate, score
+from sync_r1.bench.adapters import TokensAdapter
+from sync_r1.bench.measure import class_text
 from sync_r1.bench.predict import Prediction, predict
 from sync_r1.bench.result import TASKS
-from sync_r1.bench.score import class_text
 from sync_r1.bench.tasks import EvalItem, build_items
 from sync_r1.data import Concept
 from sync_r1.report.run_files import read_run
 from sync_r1.session import Session
+from tests.bench.conftest import ReferenceClip
 
 
 class Brightness:
@@ -31,21 +33,6 @@ class Brightness:
         assert images.dtype == torch.uint8 and images.shape[1] == 3
         self.told += texts
         return [float(image.float().mean() / 255) for image in images]
-
-
-class ReferenceClip:
-    """Stands in for a ClipScorer."""
-
-    def image_features(self, images: Sequence[object]) -> Tensor:
-        self.references = len(images)
-        return torch.ones(len(images), 2)
-
-    def clip_t(self, images: Tensor, texts: Sequence[str], truncate: bool = False) -> Tensor:
-        self.texts = list(texts)
-        return torch.full((len(images),), 0.2)
-
-    def clip_i(self, images: Tensor, references: Tensor) -> Tensor:
-        return torch.full((len(images),), 0.6)
 
 
 def test_nine_tasks_end_to_end(session: Session, tmp_path: Path) -> None:
@@ -61,7 +48,7 @@ def test_nine_tasks_end_to_end(session: Session, tmp_path: Path) -> None:
     by_task = {task: [item for item in before.items if item.task == task] for task in TASKS}
     rewrites = {item.prompt: item.prediction for item in by_task["rea"]}
     assert [item.prediction for item in by_task["rea_gen"]] == [rewrites[item.prompt] for item in by_task["rea_gen"]]
-    assert set(by_task["rea"][0].metrics) == {"exact", "token_f1", "char_bleu"}
+    assert set(by_task["rea"][0].metrics) == {"exact", "token_f1", "bleu"}
     assert all(item.image for item in before.items if item.task in ("rec", "vqa") or item.task.endswith("_gen"))
     assert not list(tmp_path.rglob("*.tmp"))
 
@@ -87,7 +74,8 @@ def test_a_rewrite_without_placeholder_gets_no_concept_tokens(session: Session, 
     generate = session.model.generate_image
     monkeypatch.setattr(session.model, "generate_image", lambda prompts, *rest: (drawn.extend(prompts), generate(prompts, *rest))[1])
     lost = {"yes": "a photo of <bo> wearing a crown.", "no": "a photo of a dog"}
-    monkeypatch.setattr(Session, "rewrites", lambda self, prompts: [lost["yes" if i == 0 else "no"] for i in range(len(prompts))])
+    texts = [lost["yes"], lost["no"]]
+    monkeypatch.setattr(TokensAdapter, "answers", lambda self, requests: texts[: len(requests)])
     items = build_items(session.concept, root=session.root, tasks=["rea_gen"], max_items=2)
     first, second = predict(session, items, tmp_path)
     assert first.input == "a photo of <bo> wearing a crown" and second.input == "a photo of a dog"
@@ -117,7 +105,7 @@ def test_text_scores(concept: Concept, tmp_path: Path) -> None:
     ]
     result = score([item for item, _ in rows], [prediction for _, prediction in rows], concept, out=tmp_path)
     assert [item.score for item in result.items] == [1, 0, 1, 0]
-    assert result.items[3].metrics["token_f1"] == pytest.approx(2 / 3) and 0 < result.items[3].metrics["char_bleu"] < 1
+    assert result.items[3].metrics["token_f1"] == pytest.approx(2 / 3) and 0 < result.items[3].metrics["bleu"] < 1
     assert result.metrics == {"rec": "recognition", "vqa": "exact", "rea": "exact"}
     with pytest.raises(ValueError, match="items and predictions differ, first at"):
         score([item for item, _ in rows], [prediction for _, prediction in reversed(rows)], concept, out=tmp_path)
@@ -128,7 +116,7 @@ def test_judges_may_abstain_but_not_misbehave(session: Session, tmp_path: Path) 
     result = evaluate(session, tmp_path, image_judge=lambda images, texts: [None, float("nan")])
     assert [item.score for item in result.items] == [None, None] and result.tasks["pure_gen"]["unscored"] == 2
     json.loads((tmp_path / "after.json").read_text())
-    with pytest.raises(ValueError, match="1 scores for 2 pictures"):
+    with pytest.raises(ValueError, match="1 scores for 2 predictions"):
         evaluate(session, tmp_path, image_judge=lambda images, texts: [0.5])
     with pytest.raises(ValueError, match=r"the judge gave 7"):
         evaluate(session, tmp_path, image_judge=lambda images, texts: [7.0] * len(texts))

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from sync_r1.bench.result import TASKS
-from sync_r1.bench.tasks import build_items, evenly, item_seed, plain_templates
+from sync_r1.bench.tasks import build_items, evenly, item_seed
+from sync_r1.bench.templates import plain_templates
 from sync_r1.data import Concept, Conditions
 
 

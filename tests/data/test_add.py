@@ -204,7 +204,14 @@ def test_prompts_from_facts(fact: str, implicit: str, explicit: str) -> None:
     assert drawing_pairs([fact], "bo", "object") == [(f"A photo of <bo>{implicit}", f"A photo of <bo>{explicit}")]
 
 
-def test_a_name_that_is_the_class_noun_is_refused(tmp_path: Path, photos: Path) -> None:
-    with pytest.raises(ValueError, match=r"'Dog' is also its class noun 'small dog'; choose a name"):
-        add(tmp_path / "data", photos, name="Dog", class_noun="small dog")
+@pytest.mark.parametrize(
+    ("name", "noun"), [("Dog", "small dog"), ("dogs", "dog"), ("dog", "Dogs"), ("t-shirt", "t-shirt"), ("glass", "glasses")]
+)
+def test_a_name_that_is_the_class_noun_is_refused(tmp_path: Path, photos: Path, name: str, noun: str) -> None:
+    with pytest.raises(ValueError, match=rf"'{name}' is also its class noun '{noun}'; choose a name"):
+        add(tmp_path / "data", photos, name=name, class_noun=noun)
     assert not (tmp_path / "data").exists()
+
+
+def test_a_name_with_the_class_noun_in_it_is_fine(tmp_path: Path, photos: Path) -> None:
+    assert add(tmp_path / "data", photos, name="maeve_dog").concept.name == "maeve_dog"

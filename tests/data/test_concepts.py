@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sync_r1.data.category import category_of
-from sync_r1.data.concepts import QA, Concept, Conditions, TestItem, list_concepts, load_concept, random_images
+from sync_r1.data.concepts import QA, Conditions, TestItem, list_concepts, load_concept, random_images
 from sync_r1.data.layout import Layout, validate_name
-from sync_r1.data.write import write_concept, write_root
+from sync_r1.data.write import write_concept
 
 TEXT = st.text(st.characters(categories=("L", "N", "P"), exclude_characters="<>\\"), min_size=1, max_size=12)
 ABOUT_ZED = TEXT.map(lambda text: f"<zed> {text}")
@@ -330,34 +330,3 @@ def test_a_failure_while_moving_in_leaves_the_old_concept(root: Path, monkeypatc
     with pytest.raises(OSError, match="disk full"):
         write_concept(root, concept, {path: picture(200) for path in concept.train_images}, overwrite=True)
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
-
-
-def test_root_files_are_written_once(tmp_path: Path) -> None:
-    write_root(tmp_path, [picture(1)])
-    (tmp_path / "concepts_list.json").write_text('["kept"]')
-    write_root(tmp_path)
-    assert json.loads((tmp_path / "concepts_list.json").read_text()) == ["kept"]
-    assert json.loads((tmp_path / "template.json").read_text()) == {}
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "black_512x512.png", "concept", "concepts_list.json", "random_images", "template.json",
-    ]  # fmt: skip
-
-
-def test_overwriting_replaces_pictures_and_a_second_concept_joins(root: Path) -> None:
-    concept = sample_concept(root)
-    fewer: Concept = dataclasses.replace(concept, train_images=concept.train_images[:1], conversations={})
-    write_concept(root, fewer, overwrite=True)
-    assert load_concept(root, "zed") == fewer
-    other = dataclasses.replace(
-        concept,
-        name="yip",
-        facts=["<yip> runs."],
-        train_images=[Layout(root).train("yip") / "0.png"],
-        test_images=[],
-        conversations={},
-        items=[],
-        conditions=Conditions(),
-        num_testing_info=0,
-    )
-    write_concept(root, other, {other.train_images[0]: picture()})
-    assert load_concept(root, "yip") == other and list_concepts(root) == ["zed", "yip"]

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sync_r1.models.sampling import IMAGE_STREAM, TEXT_STREAM, chosen_logps, draw, log_distribution, uniforms
-from sync_r1.models.showo.maskgit import confidence, guide, gumbel, masked_counts, remask
+from sync_r1.models.sampling import IMAGE_STREAM, TEXT_STREAM, chosen_logps, draw, guide, log_distribution, uniforms
+from sync_r1.models.showo.maskgit import confidence, gumbel, masked_counts, remask
 from sync_r1.types import Sampling
 
 

@@ -19,7 +19,8 @@ def test_centre_by_hand() -> None:
     std = torch.tensor([1.0, math.sqrt(12)])
     assert_close(group_std(values), std)
     assert_close(centre(values, "group"), centre(values) / (std + EPSILON).unsqueeze(1))
-    assert_close(centre(values, "batch"), centre(values) / (values.std() + EPSILON))
+    assert_close(centre(values, "batch"), centre(values) / (math.sqrt(26 / 4) + EPSILON))
+    assert_close(centre(values + torch.tensor([[0.0], [50.0]]), "batch"), centre(values, "batch"))  # another kind of prompt
 
 
 def test_unscored_trajectories_are_left_out() -> None:

@@ -11,8 +11,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from sync_r1.config import RewardConfig
-from sync_r1.rl.rewards import Reward, RewardEnsemble, blend, build_rewards, combine, load_function
+from sync_r1.rl.rewards import Reward, RewardEnsemble, build_rewards, combine, stand_in, standardise
 from tests.rl.toys import concept
 
 NAN = math.nan
@@ -64,11 +63,16 @@ def test_breakdown_and_statistics(tmp_path: Path) -> None:
     assert found.metrics["rewards/identity/std"] == pytest.approx(torch.arange(8.0).std(correction=0).item())
 
 
-def test_a_category_without_weight_is_only_logged(tmp_path: Path) -> None:
-    rewards = RewardEnsemble([Reward("face", fixed(1, 2, 3, 4), "image", {"person": 1.0}), Reward("text", fixed(1, 2, 3, 4), "text")])
+def never(**_: Any) -> list[float]:
+    raise AssertionError
+
+
+def test_weight_0_is_only_logged_and_a_category_without_weight_not_even_asked(tmp_path: Path) -> None:
+    face, dim = Reward("face", never, "image", {"person": 1.0}), Reward("dim", fixed(1, 2, 3, 4), "image", 0.0)
+    rewards = RewardEnsemble([face, dim, Reward("answer", fixed(1, 2, 3, 4), "text")])
     found = rewards.score(rollout(tmp_path))
-    assert not found.image.any() and "rewards/face/mean" in found.metrics
-    assert rewards.parts() == {"text", "image"}
+    assert not found.image.any() and "rewards/dim/mean" in found.metrics and "rewards/face/missing" not in found.metrics
+    assert rewards.parts() == {"text", "image"} and rewards.parts({"object"}) == {"text"}
 
 
 def test_a_group_that_nobody_can_judge_is_unscored(tmp_path: Path) -> None:
@@ -81,36 +85,76 @@ def test_a_group_that_nobody_can_judge_is_unscored(tmp_path: Path) -> None:
 
 
 def test_without_pictures_image_rewards_are_not_asked(tmp_path: Path) -> None:
-    def never(**_: Any) -> list[float]:
-        raise AssertionError
-
     rewards = RewardEnsemble([Reward("answer", fixed(1, 2, 3, 4), "text"), Reward("bright", never, "image")])
     found = rewards.score(rollout(tmp_path, drawn=False))
     assert found.image.shape == (2, 2, 1) and not found.image.any()
 
 
-def test_the_number_of_scores_is_checked(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'answer' returned 1 scores for 4 trajectories"):
-        RewardEnsemble([Reward("answer", fixed(1), "text")]).score(rollout(tmp_path))
+def test_stand_in_by_hand() -> None:
+    scores = torch.tensor([[0.3, NAN, 0.5, NAN], [NAN, NAN, NAN, NAN], [0.2, NAN, 0.4, 0.6]])
+    other = torch.tensor([[0.8, 0.7, 0.9, NAN], [0.1, 0.2, NAN, 0.4], [NAN, 0.9, NAN, NAN]])
+    wanted = torch.tensor(
+        [
+            [0.3, 0.25, 0.5, NAN],  # 0.45 lower than the stand-in on average where both know, so 0.7 becomes 0.25
+            [0.1, 0.2, NAN, 0.4],  # nobody known: the stand-in's own scores
+            [0.2, NAN, 0.4, 0.6],  # no sibling tells how the scales differ: still missing
+        ]
+    )
+    assert_close(stand_in(scores, other), wanted, equal_nan=True)
 
 
-def test_building_from_a_configuration() -> None:
-    library = {"identity": (fixed(), "image")}
-    found = build_rewards({"identity": 0.3, "root": 1.0}, library, {"root": RewardConfig(function="math.sqrt", part="text")})  # type: ignore[arg-type]
-    assert [(reward.name, reward.part, reward.weight) for reward in found.rewards] == [("identity", "image", 0.3), ("root", "text", 1.0)]
-    assert found.rewards[1].function is math.sqrt
+def test_a_stand_in_never_makes_a_picture_without_a_face_the_best(tmp_path: Path) -> None:
+    """CLIP-I runs high, ArcFace low: swapped in as it is, 0.79 would beat every face."""
+    library: Any = {"face": (fixed(0.4, None, None, None), "image"), "identity": (fixed(0.8, 0.79, 0.6, 0.7), "image")}
+    rewards = build_rewards({"face": 2.0}, library, {"face": "identity"})
+    found = rewards.score(rollout(tmp_path))
+    assert_close(found.image[..., 0], 2 * torch.tensor([[0.4, 0.39], [0.6, 0.7]]))
+    assert found.metrics["rewards/face/missing"] == 3 and found.metrics["rewards/face/fallback"] == 3
+    assert_close(found.scores["face"][..., 0], torch.tensor([[0.4, NAN], [NAN, NAN]]), equal_nan=True)  # what face itself said
+    assert found.metrics["rewards/identity/mean"] == pytest.approx(0.7225)  # logged without a weight
+
+
+def test_stand_ins_stand_in_for_each_other_and_only_where_there_is_a_weight(tmp_path: Path) -> None:
+    given = {"face": [None] * 4, "dino": [0.1, 0.2, None, None], "clip": [0.5] * 4, "other": [0.0] * 4}
+    library: Any = {name: (fixed(*scores), "image") for name, scores in given.items()}
+    found = build_rewards({"face": 1.0}, library, {"face": "dino", "dino": "clip", "clip": "other"}).score(rollout(tmp_path))
+    assert_close(found.image[..., 0], torch.tensor([[0.1, 0.2], [0.5, 0.5]]))
+    assert found.metrics["rewards/face/fallback"] == 4
+    people_only = build_rewards({"face": {"person": 1.0}, "clip": 1.0}, {**library, "dino": (never, "image")}, {"face": "dino"})
+    found = people_only.score(rollout(tmp_path))  # of an object
+    assert_close(found.image[..., 0], torch.full((2, 2), 0.5))
+    assert not any(key.startswith(("rewards/face", "rewards/dino")) for key in found.metrics)
+
+
+def test_building_from_a_library() -> None:
+    library: Any = {"identity": (fixed(), "image"), "face": (fixed(), "image"), "answer": (fixed(), "text")}
+    found = build_rewards({"face": 0.3, "answer": {"person": 1.0}}, library, {"face": "identity"})
+    assert [(reward.name, reward.part, reward.weight) for reward in found.rewards] == [
+        ("face", "image", 0.3),
+        ("answer", "text", {"person": 1.0}),
+        ("identity", "image", {}),
+    ]
     with pytest.raises(ValueError, match="'identitty', which is no reward; did you mean identity"):
-        build_rewards({"identitty": 1.0}, library)  # type: ignore[arg-type]
+        build_rewards({"identitty": 1.0}, library)
+    with pytest.raises(ValueError, match="goes in a circle: face → identity → face"):
+        build_rewards({"face": 1.0}, library, {"face": "identity", "identity": "face"})
 
 
-@pytest.mark.parametrize(
-    ("path", "said"), [("no_such_module.f", "cannot be imported"), ("math.no", "cannot be imported"), ("math.pi", "float")]
-)
-def test_dotted_paths_that_lead_nowhere(path: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        load_function(path)
+def test_standardised_rewards_count_by_weight_alone() -> None:
+    scores = torch.tensor([[0.0, 1.0, 2.0], [5.0, 5.0, 5.0], [1.0, math.nan, 3.0]])
+    found = standardise(scores)
+    assert_close(found[0], torch.tensor([-1.0, 0.0, 1.0]), atol=1e-3, rtol=0)
+    assert_close(found[1], torch.zeros(3))
+    assert found[2].isnan().tolist() == [False, True, False]
+    assert_close(standardise(scores * 100)[0], found[0], atol=1e-3, rtol=0)
 
 
-def test_blend() -> None:
-    score = blend(fixed(1.0, None, 0.5, None), fixed(0.0, 0.4, math.nan, None), 0.65)
-    assert list(score()) == [pytest.approx(0.65), 0.4, 0.5, None]
+def test_each_reward_may_be_standardised_before_the_sum(tmp_path: Path) -> None:
+    big, small = ((lambda **columns: [0.0, 1.0, 0.0, 1.0]), (lambda **columns: [0.01, 0.0, 0.01, 0.0]))
+    members = [Reward("big", big, "text"), Reward("small", small, "text")]
+    plain = RewardEnsemble(members).score(rollout(tmp_path, drawn=False))
+    assert plain.text[0, 1] > plain.text[0, 0]  # the wider one decides
+    equal = RewardEnsemble(members, normalize_then_sum=True).score(rollout(tmp_path, drawn=False))
+    assert_close(equal.text, torch.zeros(2, 2), atol=2e-2, rtol=0)  # equal weights, opposite opinions
+    assert equal.scores["big"].tolist() == plain.scores["big"].tolist()  # what is logged stays raw
+    assert RewardEnsemble(members).scale("text", "object") == 2.0

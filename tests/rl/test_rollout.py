@@ -9,16 +9,18 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from sync_r1.models.base import ConceptTokens
 from sync_r1.rl.group_scaling import GroupScaling, NoScaling, Threshold
 from sync_r1.rl.rollout import Sampler, choose_tasks, completion_metrics, derive_seed, drawing_text, select_completions, tasks_of
 from sync_r1.types import Sampling, TextCompletions
 from tests.rl.toys import bright, concept, model_with_concept
 
+HALF = {"reason": 0.5, "look": 0.5}
 SAMPLING = Sampling(temperature=1.0, max_completion_length=6, generation_timesteps=4)
 
 
 def test_tasks_come_from_the_training_split_only(tmp_path: Path) -> None:
-    tasks = tasks_of(concept(tmp_path), ["<token_0>"])
+    tasks = tasks_of(concept(tmp_path), ConceptTokens("bo", ["<token_0>"]))
     assert [(task.kind, task.prompt, task.answer) for task in tasks] == [
         ("reason", "<bo> with its hat", "<bo> with its red hat"),
         ("reason", "<bo> with its mug", "<bo> with its red mug"),
@@ -29,12 +31,21 @@ def test_tasks_come_from_the_training_split_only(tmp_path: Path) -> None:
     assert drawing_text(tasks[2], "Red.") == "a photo of <token_0><bo>, Red"
 
 
+def test_every_half_reads_its_own_soft_tokens(tmp_path: Path) -> None:
+    tokens = ConceptTokens("bo", ["<token_0>", "<token_1>", "<token_2>"], read=1, draw=2)
+    task = tasks_of(concept(tmp_path), tokens)[2]
+    assert drawing_text(task, "") == "a photo of <token_0><token_1><bo>"
+    draw = Sampler(model=model_with_concept(), sampling=SAMPLING, scaling=NoScaling())
+    assert draw.context(task).text.startswith("USER: name: bo\ninfo: <bo> is a robot.\n<bo> is <token_0><token_2>.\nWhat colour?")
+
+
 @pytest.mark.parametrize("fraction", [0.0, 0.25, 0.5, 1.0])
 def test_the_stream_of_prompts_is_even_and_needs_no_memory(tmp_path: Path, fraction: float) -> None:
     tasks = tasks_of(concept(tmp_path))
-    stream = choose_tasks(tasks, count=16, look_fraction=fraction, seed=3, first=0)
+    shares = {"reason": 1 - fraction, "look": fraction}
+    stream = choose_tasks(tasks, count=16, shares=shares, seed=3, first=0)
     assert sum(task.kind == "look" for task in stream) == 16 * fraction
-    parts = [choose_tasks(tasks, count=4, look_fraction=fraction, seed=3, first=first)[i] for first in (0, 4, 8, 12) for i in range(4)]
+    parts = [choose_tasks(tasks, count=4, shares=shares, seed=3, first=first)[i] for first in (0, 4, 8, 12) for i in range(4)]
     assert parts == stream
     counts = Counter(task.prompt for task in stream)
     for kind in ("reason", "look"):
@@ -44,9 +55,22 @@ def test_the_stream_of_prompts_is_even_and_needs_no_memory(tmp_path: Path, fract
 
 def test_one_kind_alone_is_enough_and_none_is_refused(tmp_path: Path) -> None:
     only = [task for task in tasks_of(concept(tmp_path)) if task.kind == "reason"]
-    assert all(task.kind == "reason" for task in choose_tasks(only, count=3, look_fraction=1.0, seed=0, first=0))
+    assert all(task.kind == "reason" for task in choose_tasks(only, count=3, shares={"look": 0.9, "reason": 0.1}, seed=0, first=0))
     with pytest.raises(ValueError, match="nothing to ask"):
-        choose_tasks([], count=1, look_fraction=0.5, seed=0, first=0)
+        choose_tasks([], count=1, shares=HALF, seed=0, first=0)
+
+
+def test_recognition_is_asked_of_as_many_others_as_photos(tmp_path: Path) -> None:
+    others = [tmp_path / f"other{i}.png" for i in range(5)]
+    asked = [task for task in tasks_of(concept(tmp_path), None, others) if task.kind == "recognize"]
+    assert [(task.photo.name, task.answer) for task in asked if task.photo] == [
+        ("0.png", "yes"), ("1.png", "yes"), ("other0.png", "no"), ("other1.png", "no"),
+    ]  # fmt: skip
+    assert {task.prompt for task in asked} == {"Is <bo> in this picture?"}
+    assert drawing_text(asked[0], "yes") == "a photo of <bo>"
+    shares = {"reason": 0.5, "look": 0.3, "recognize": 0.2}
+    mixed = choose_tasks(tasks_of(concept(tmp_path), None, others), count=10, shares=shares, seed=0, first=0)
+    assert Counter(task.kind for task in mixed) == {"reason": 5, "look": 3, "recognize": 2}
 
 
 def test_seeds_are_pinned() -> None:
@@ -60,7 +84,9 @@ def sampler(**changes: object) -> Sampler:
 
 
 def test_a_rollout_repeats_itself_and_siblings_differ(tmp_path: Path) -> None:
-    tasks = choose_tasks(tasks_of(concept(tmp_path), ["<token_0>", "<token_1>"]), count=2, look_fraction=0.5, seed=0, first=0)
+    tasks = choose_tasks(
+        tasks_of(concept(tmp_path), ConceptTokens("bo", ["<token_0>", "<token_1>"])), count=2, shares=HALF, seed=0, first=0
+    )
     first, again = sampler().roll_out(tasks, seed=0, step=1), sampler().roll_out(tasks, seed=0, step=1)
     assert first.trace is not None and again.trace is not None and first.images is not None
     assert torch.equal(first.trace.tokens, again.trace.tokens) and first.completions.texts == again.completions.texts
@@ -76,7 +102,7 @@ def test_a_rollout_repeats_itself_and_siblings_differ(tmp_path: Path) -> None:
 
 def test_a_group_does_not_depend_on_its_neighbours(tmp_path: Path) -> None:
     """Prompt number 1 alone gives the trajectories it gives beside prompt number 0."""
-    tasks = choose_tasks(tasks_of(concept(tmp_path)), count=2, look_fraction=0.5, seed=0, first=0)
+    tasks = choose_tasks(tasks_of(concept(tmp_path)), count=2, shares=HALF, seed=0, first=0)
     both, alone = sampler().roll_out(tasks, seed=0, step=1), sampler().roll_out(tasks[1:], seed=0, step=1, first=1)
     assert alone.completions.texts == both.completions.texts[3:]
     assert both.trace is not None and alone.trace is not None
@@ -114,7 +140,7 @@ def test_replay_sees_the_sampled_distribution(tmp_path: Path, guidance: float) -
     """ratio == 1 before any update: guidance, top-k, two prompts of different length, several images per text, DGS."""
     sampling = Sampling(temperature=0.9, top_k=7, guidance_scale=guidance, max_completion_length=6, generation_timesteps=4)
     draw = sampler(sampling=sampling, scaling=GroupScaling(Threshold(0.5), 2.0, 2))
-    found = draw.roll_out(tasks_of(concept(tmp_path), ["<token_0>"])[1:3], seed=0, step=0)
+    found = draw.roll_out(tasks_of(concept(tmp_path), ConceptTokens("bo", ["<token_0>"]))[1:3], seed=0, step=0)
     texts, trace = found.completions, found.trace
     assert trace is not None
     logps, entropy = draw.model.text_logps(found.contexts, texts.ids, texts.mask, sampling)

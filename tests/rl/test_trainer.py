@@ -112,6 +112,17 @@ def test_pieces_of_any_size_give_the_same_gradient(tmp_path: Path) -> None:
             assert_close(first, second, atol=1e-6, rtol=1e-4)
 
 
+def test_an_entropy_bonus_replays_all_texts_but_no_image_without_advantage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    constant = RewardEnsemble([Reward("same", lambda **columns: [0.3] * len(columns["prompts"]), part) for part in ("text", "image")])  # type: ignore[arg-type]
+    run = trainer(tmp_path, "rl.max_steps=1", "rl.entropy_coef=0.01", rewards=constant)
+    replayed: list[str] = []
+    for name in ("text_logps", "image_logps"):
+        real = getattr(run.policy, name)
+        monkeypatch.setattr(run.policy, name, lambda *given, name=name, real=real: (replayed.append(name), real(*given))[1])
+    run.train()
+    assert replayed == ["text_logps"] and metrics(run)[0]["grad_norm"] > 0
+
+
 def test_replayed_timesteps_are_a_fresh_subset(tmp_path: Path) -> None:
     rl = small_config(tmp_path, "rl.train_timesteps=2", "rl.generation_timesteps=8").rl
     subsets = [timesteps(rl, 0, step) for step in range(50)]
@@ -131,7 +142,7 @@ def test_several_updates_per_rollout_move_the_ratio(tmp_path: Path) -> None:
 
 def test_nothing_scored_is_skipped_counted_and_finally_stops(tmp_path: Path) -> None:
     mute = RewardEnsemble([Reward("mute", lambda **columns: [None] * len(columns["prompts"]), "text")])
-    run = trainer(tmp_path, "rl.max_steps=5", "rl.max_skipped_steps=2", "run.save_steps=5", rewards=mute)
+    run = trainer(tmp_path, "rl.max_steps=5", "rl.max_skipped_steps=2", "run.save_steps=5", "rl.credit=shared", rewards=mute)
     before = weights(run.policy)
     with pytest.raises(TrainingStopped, match=r"no trajectory could be scored, 3 times in a row .*max_skipped_steps=2"):
         run.train()
@@ -161,6 +172,15 @@ def test_setups_that_cannot_learn_are_refused(tmp_path: Path) -> None:
     text_only = RewardEnsemble([Reward("wordy", wordy, "text")])
     with pytest.raises(ValueError, match="no reward judges image"):
         trainer(tmp_path, "rl.optimise=image", rewards=text_only)
+    with pytest.raises(ValueError, match="so the image half cannot learn"):
+        trainer(tmp_path, "rl.optimise=both", rewards=text_only)
+    people_only = RewardEnsemble([Reward("wordy", wordy, "text"), Reward("bright", bright, "image", {"person": 1.0})])
+    with pytest.raises(ValueError, match="so the image half cannot learn"):
+        trainer(tmp_path, rewards=people_only)
+    image_only = RewardEnsemble([Reward("bright", bright, "image")])
+    with pytest.raises(ValueError, match="no reward judges text, so the text half"):
+        trainer(tmp_path, "rl.optimise=text", rewards=image_only)
+    trainer(tmp_path, "rl.optimise=both", rewards=image_only)  # a text is credited with its pictures
     trainer(tmp_path, "rl.optimise=image", "rl.credit=shared", rewards=text_only)
     with pytest.raises(ValueError, match="there are no tasks"):
         SyncGRPOTrainer(model_with_concept(), small_config(tmp_path), [], ensemble(), bright)

@@ -85,7 +85,7 @@ def small_config(folder: Path, *overrides: str) -> Config:
 def trainer(folder: Path, *overrides: str, model: Any = None, rewards: RewardEnsemble | None = None, **extra: Any) -> SyncGRPOTrainer:
     folder.mkdir(parents=True, exist_ok=True)
     model = model if model is not None else model_with_concept()
-    tasks = tasks_of(concept(folder), model.concepts[0].tokens)
+    tasks = tasks_of(concept(folder), model.concepts[0])
     return SyncGRPOTrainer(model, small_config(folder, *overrides), tasks, rewards or ensemble(), bright, **extra)
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from sync_r1.models.sampling import IMAGE_STREAM, chosen_logps, draw, log_distribution, uniforms
-from sync_r1.models.showo.maskgit import confidence, guide, gumbel, masked_counts, remask
-from sync_r1.models.showo.prefix import Prefix, distinct
+from sync_r1.models.decoding import begin, check_steps, check_trace
+from sync_r1.models.sampling import IMAGE_STREAM, chosen_logps, draw, guide, log_distribution, uniforms
+from sync_r1.models.sequences import distinct
+from sync_r1.models.showo.maskgit import confidence, gumbel, masked_counts, remask
+from sync_r1.models.showo.prefix import Prefix
 from sync_r1.models.showo.prompting import build_t2i_prefix, drawing_ids, image_span
 from sync_r1.types import ImageTrace, Sampling
 
@@ -46,20 +47,6 @@ def code_logits(model: Showo, prefix: Prefix, states: Tensor, wanted: Tensor, sa
     logits = model.head(hidden[torch.cat([wanted, wanted])], model.config.image_rows).float()
     conditional, unconditional = logits.chunk(2)
     return guide(conditional, unconditional, sampling.guidance_scale)
-
-
-def fresh_trace(model: Showo, seeds: Sequence[int], timesteps: int) -> ImageTrace:
-    """Everything masked."""
-    shape, device = (len(seeds), model.num_image_tokens), model.device
-    return ImageTrace(
-        tokens=torch.zeros(shape, dtype=torch.long, device=device),
-        unmask_step=torch.full(shape, timesteps, device=device),
-        logps=torch.zeros(shape, device=device),
-        seeds=torch.tensor(list(seeds), dtype=torch.long, device=device),
-        step=0,
-        timesteps=timesteps,
-        nfe=0,
-    )
 
 
 def masked_state(model: Showo, trace: ImageTrace, step: int) -> Tensor:
@@ -99,16 +86,8 @@ def generate(
     state: ImageTrace | None,
     stop_at: int | None,
 ) -> ImageTrace:
-    """See UnifiedModel.generate_image. Without seeds they are drawn from Python's generator. `state` is not modified."""
-    total = sampling.generation_timesteps
-    if state is None:
-        state = fresh_trace(model, [random.getrandbits(48) for _ in prompts] if seeds is None else seeds, total)
-    elif seeds is not None and list(seeds) != state.seeds.tolist():
-        raise ValueError("a resumed image keeps its seeds; pass seeds=None together with state")
-    stop = total if stop_at is None else stop_at
-    _check_state(model, prompts, sampling, state)
-    if not 0 <= stop <= total:
-        raise ValueError(f"stop_at is {stop}; it must lie in 0..{total} (generation_timesteps)")
+    """See UnifiedModel.generate_image. `state` is not modified."""
+    state, stop = begin(prompts, sampling, seeds, state, stop_at, num_image_tokens=model.num_image_tokens, device=model.device)
     if not prompts or state.step >= stop:
         return state
     prefix = with_unconditional(*encode_prompts(model, prompts, sampling), sampling)
@@ -119,9 +98,8 @@ def generate(
 
 def replay(model: Showo, prompts: Sequence[str], trace: ImageTrace, sampling: Sampling, steps: Sequence[int]) -> tuple[Tensor, Tensor]:
     """See UnifiedModel.image_logps. The steps are folded into the batch; the head runs on committed positions only."""
-    _check_state(model, prompts, sampling, trace)
-    if len(set(steps)) != len(steps) or not all(0 <= step < trace.step for step in steps):
-        raise ValueError(f"steps are {list(steps)}; they must be distinct and in 0..{trace.step - 1}, the steps that were run")
+    check_trace(prompts, sampling, trace, model.num_image_tokens)
+    check_steps(steps, trace)
     batch, size = trace.tokens.shape
     committed = torch.stack([trace.unmask_step == step for step in steps]) if steps else trace.tokens.new_zeros(0, batch, size).bool()
     logps = torch.zeros(batch, size, device=trace.tokens.device)
@@ -134,15 +112,3 @@ def replay(model: Showo, prompts: Sequence[str], trace: ImageTrace, sampling: Sa
     _, rows, columns = committed.nonzero(as_tuple=True)
     chosen, _ = chosen_logps(logits, trace.tokens[rows, columns], sampling)
     return logps.index_put((rows, columns), chosen), committed.any(0)
-
-
-def _check_state(model: Showo, prompts: Sequence[str], sampling: Sampling, trace: ImageTrace) -> None:
-    if len(prompts) != len(trace.tokens):
-        raise ValueError(f"got {len(prompts)} prompts for {len(trace.tokens)} images; give one prompt per row")
-    if trace.timesteps != sampling.generation_timesteps:
-        raise ValueError(
-            f"the image was started with {trace.timesteps} steps, sampling asks for {sampling.generation_timesteps}; "
-            "one image has one schedule"
-        )
-    if trace.tokens.shape[1] != model.num_image_tokens:
-        raise ValueError(f"the image has {trace.tokens.shape[1]} tokens; this model draws {model.num_image_tokens}")

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sync_r1.manifest import read_tensors
+from sync_r1.models.weight_files import blank
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,7 +328,8 @@ class Magvit(nn.Module):
         for name in ("config.json", "model.safetensors"):
             if not (folder / name).is_file():
                 raise ValueError(f"{folder} has no {name}; give a folder written by Magvit.save_pretrained")
-        model = cls(MagvitConfig.from_dict(json.loads((folder / "config.json").read_text())))
+        with blank():
+            model = cls(MagvitConfig.from_dict(json.loads((folder / "config.json").read_text())))
         try:
             model.load_state_dict(read_tensors(folder / "model.safetensors"))
         except RuntimeError as error:

@@ -37,8 +37,3 @@ def gumbel(uniform: Tensor) -> Tensor:
 def confidence(logps: Tensor, noise: Tensor, choice_temperature: float, step: int, timesteps: int) -> Tensor:
     """log p + choice_temperature·(1 − (t+1)/T)·gumbel: less noise in later steps, none in the last."""
     return logps + choice_temperature * (1 - (step + 1) / timesteps) * noise
-
-
-def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:
-    """Classifier-free guidance on logits: (1 + w)·cond − w·uncond."""
-    return (1 + scale) * conditional - scale * unconditional

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,12 +14,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import Cache, PhiForCausalLM, PreTrainedTokenizerFast
 
-from sync_r1.manifest import read_tensors
 from sync_r1.models.base import ConceptTokens, Images, Rows, UnifiedModel, to_bytes, to_pixels
 from sync_r1.models.showo import image, text
 from sync_r1.models.showo.config import ShowoConfig
 from sync_r1.models.showo.magvit import Magvit
 from sync_r1.models.showo.prompting import END_OF_TEXT, prepare_tokenizer
+from sync_r1.models.weight_files import WeightFiles, blank, check_shapes, fill
 from sync_r1.types import ImageTrace, Sampling, TextCompletions, TextContext
 
 PIXEL_CHUNK = 16  # pictures per tokenizer pass, which bounds its memory
@@ -123,8 +123,9 @@ class Showo(UnifiedModel):
 
     @torch.no_grad()
     def encode_image(self, images: Images) -> Tensor:
-        pixels = to_pixels(images, self.image_size).to(self.device, self.dtype)
-        return torch.cat([self._magvit().encode(part) for part in pixels.split(PIXEL_CHUNK)])
+        magvit = self._magvit()
+        pixels = to_pixels(images, self.image_size).to(next(magvit.parameters()))  # the image tokenizer keeps its own dtype
+        return torch.cat([magvit.encode(part) for part in pixels.split(PIXEL_CHUNK)])
 
     @torch.no_grad()
     def decode_image(self, codes: Tensor) -> Tensor:
@@ -171,6 +172,9 @@ class Showo(UnifiedModel):
         embed, head = self.showo.model.embed_tokens, self.showo.lm_head
         for parameter, values in ((embed.weight, rows.embed), (head.weight, rows.head_weight), (head.bias, rows.head_bias)):
             parameter[index] = values.to(parameter)
+
+    def code_embeddings(self, codes: Tensor) -> Tensor:
+        return self.showo.model.embed_tokens.weight.detach()[codes.to(self.device) + self.config.image_offset].float()
 
     @torch.no_grad()
     def insert_concept(self, concept: ConceptTokens, rows: Rows) -> None:
@@ -239,19 +243,35 @@ class Showo(UnifiedModel):
         if len(tokenizer) != config.image_offset:
             raise ValueError(f"{folder}: the tokenizer has {len(tokenizer)} tokens, config.json says {config.image_offset}")
         magvit = Magvit.from_pretrained(folder / "magvit") if (folder / "magvit").is_dir() else None
-        with _uninitialised():
+        return cls.from_files(config, tokenizer, magvit, WeightFiles(folder / "model.safetensors"), device=device, dtype=dtype)
+
+    @classmethod
+    def from_files(
+        cls,
+        config: ShowoConfig,
+        tokenizer: PreTrainedTokenizerFast,
+        magvit: Magvit | None,
+        files: WeightFiles,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> Showo:
+        """A model whose backbone is read from files of `showo.*` tensors, piece by piece: memory holds it once, in `dtype`.
+
+        The image tokenizer keeps its own dtype. Raises ValueError naming a tensor that does not fit.
+        """
+        with blank(dtype, device):
             model = cls(config, tokenizer, magvit)
-        model.load_weights(read_tensors(folder / "model.safetensors"), str(folder))
-        return model.to(device=device, dtype=dtype).eval()
+        shapes = {name: shape for name, shape in files.shapes.items() if not name.endswith("rotary_emb.inv_freq")}
+        expected = {f"showo.{name}": tuple(value.shape) for name, value in model.showo.state_dict().items()}
+        _check_vocabulary(shapes, config, files.source)
+        check_shapes(expected, shapes, files.source, "a Show-o of these sizes")
+        fill(model.showo, ((name.removeprefix("showo."), value) for name, value in files.stream(shapes)))
+        return model.to(device).eval()
 
     def load_weights(self, weights: dict[str, Tensor], source: str = "checkpoint") -> None:
         """Load `showo.*` tensors. Raises ValueError on another vocabulary size, missing or unknown names."""
-        embed = weights.get("showo.model.embed_tokens.weight")
-        if embed is not None and len(embed) != self.config.vocab_size:
-            raise ValueError(
-                f"{source} has a vocabulary of {len(embed)} rows, the config says {self.config.vocab_size}; "
-                "a checkpoint and its config must have the same concept tokens"
-            )
+        _check_vocabulary({name: tuple(value.shape) for name, value in weights.items()}, self.config, source)
         state = {name.removeprefix("showo."): value for name, value in weights.items() if name.startswith("showo.")}
         try:
             self.showo.load_state_dict(state)
@@ -283,13 +303,13 @@ def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), targets, reduction="sum") / max(1, len(targets))
 
 
-@contextmanager
-def _uninitialised() -> Iterator[None]:
-    """Skip random initialisation of weights that are about to be overwritten."""
-    from transformers.initialization import no_init_weights
-
-    with no_init_weights():
-        yield
+def _check_vocabulary(shapes: Mapping[str, Sequence[int]], config: ShowoConfig, source: str | Path) -> None:
+    embed = shapes.get("showo.model.embed_tokens.weight")
+    if embed is not None and embed[0] != config.vocab_size:
+        raise ValueError(
+            f"{source} has a vocabulary of {embed[0]} rows, the config says {config.vocab_size}; "
+            "a checkpoint and its config must have the same concept tokens"
+        )
 
 
 def _check_magvit(config: ShowoConfig, magvit: Magvit) -> None:

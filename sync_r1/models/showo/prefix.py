@@ -5,43 +5,17 @@ D distinct prefixes, R rows (siblings, decoding steps, guidance halves), P prefi
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import Cache
 
-from sync_r1.models.showo.prompting import Batch, join, suffix_mask
+from sync_r1.models.sequences import PrefixCache, seen_mask
+from sync_r1.models.showo.prompting import Batch, join
 
 if TYPE_CHECKING:
     from sync_r1.models.showo.model import Showo
-
-K = TypeVar("K", bound=Hashable)
-
-
-class PrefixCache(Cache):
-    """Keys and values of a prefix. The first pass records them; later passes see prefix + own tokens and leave no trace."""
-
-    def __init__(self) -> None:
-        super().__init__(layers=[])
-        self.states: list[tuple[Tensor, Tensor]] = []
-
-    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        if layer_idx == len(self.states):
-            self.states.append((key_states, value_states))
-            return key_states, value_states
-        keys, values = self.states[layer_idx]
-        return torch.cat([keys, key_states], 2), torch.cat([values, value_states], 2)
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        return self.states[0][0].shape[2] if self.states else 0
-
-    def select(self, index: Tensor) -> PrefixCache:
-        chosen = PrefixCache()
-        chosen.states = [(keys[index], values[index]) for keys, values in self.states]
-        return chosen
 
 
 @dataclass
@@ -69,14 +43,8 @@ class Prefix:
 
     def extend(self, model: Showo, ids: Tensor, own: Tensor) -> Tensor:
         """Hidden states [R, 1+S, H]: last prefix token, then the suffix `ids` [R, S], whose tokens see each other as `own` [S, S] says."""
-        mask = suffix_mask(self.batch.ids, model.config.pad_id, own)
+        mask = seen_mask(self.batch.ids != model.config.pad_id, own)
         if self.cache is None or self.last is None:
             whole = join(self.batch, ids, mask)
             return model.hidden(whole.ids, whole.mask)[:, self.batch.ids.shape[1] - 1 :]
         return torch.cat([self.last[:, None], model.hidden(ids, mask, past=self.cache)], dim=1)
-
-
-def distinct(items: Sequence[K]) -> tuple[list[K], Tensor]:
-    """Unique items in order of appearance, and the index of every item among them."""
-    order = {item: position for position, item in enumerate(dict.fromkeys(items))}
-    return list(order), torch.tensor([order[item] for item in items], dtype=torch.long)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import AddedToken, PreTrainedTokenizerFast
 
+from sync_r1.models.sequences import causal_mask, left_pad, seen_mask, text_ids
 from sync_r1.models.showo.config import SPECIALS, ShowoConfig
 
 END_OF_TEXT = "<|endoftext|>"
@@ -51,11 +52,6 @@ def prepare_tokenizer(tokenizer: PreTrainedTokenizerFast, name_pool: Sequence[st
     return text_vocab
 
 
-def text_ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
-    """Ids of plain text. Concept names are tokens; task tokens spelled out by a user stay ordinary characters."""
-    return tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-
-
 def drawing_ids(tokenizer: PreTrainedTokenizerFast, config: ShowoConfig, prompt: str) -> list[int]:
     """Ids of a drawing prompt, cut to the text slot; a UserWarning names the words that were lost."""
     ids = text_ids(tokenizer, prompt)
@@ -63,22 +59,6 @@ def drawing_ids(tokenizer: PreTrainedTokenizerFast, config: ShowoConfig, prompt:
     if len(ids) > room:
         warnings.warn(f"prompt has {len(ids)} tokens, room is {room}; lost: {tokenizer.decode(ids[room:])!r}", stacklevel=2)
     return ids[:room]
-
-
-def left_pad(rows: Sequence[Sequence[int]], pad_id: int, width: int | None = None) -> Tensor:
-    """[B, L] long, L = longest row or `width`. Raises ValueError if a row is longer than `width`."""
-    longest = max(len(row) for row in rows)
-    width = longest if width is None else width
-    if longest > width:
-        raise ValueError(f"a sequence has {longest} tokens, the slot holds {width}; shorten it or raise max_text_tokens")
-    return torch.tensor([[pad_id] * (width - len(row)) + list(row) for row in rows], dtype=torch.long)
-
-
-def causal_mask(valid: Tensor) -> Tensor:
-    """[B, 1, L, L]: causal, padding apart from the rest. Padding sees padding, so no row is empty (an empty row would be NaN)."""
-    length = valid.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=valid.device).tril()
-    return (causal & (valid[:, :, None] == valid[:, None, :]))[:, None]
 
 
 def build_t2i_prefix(config: ShowoConfig, texts: Sequence[Sequence[int]], pad_to: int | None = None) -> Batch:
@@ -96,13 +76,6 @@ def image_span(config: ShowoConfig, codes: Tensor) -> Tensor:
     return torch.cat([soi, codes + config.image_offset, torch.full_like(soi, config.special("eoi"))], dim=1)
 
 
-def suffix_mask(prefix_ids: Tensor, pad_id: int, own: Tensor) -> Tensor:
-    """Mask of S tokens behind a prefix [B, P]: they see all its text, and each other as `own` [S, S] says → [B, 1, S, P+S]."""
-    size = own.shape[0]
-    seen = (prefix_ids != pad_id)[:, None, None, :].expand(-1, 1, size, -1)
-    return torch.cat([seen, own[None, None].expand(len(prefix_ids), 1, -1, -1)], dim=-1)
-
-
 def join(prefix: Batch, ids: Tensor, mask: Tensor) -> Batch:
     """Prefix [B, P] and suffix [B, S] with its [B, 1, S, P+S] mask as one sequence; the prefix never sees the suffix."""
     hidden = torch.zeros(*prefix.mask.shape[:3], ids.shape[1], dtype=torch.bool, device=mask.device)
@@ -116,7 +89,7 @@ def build_t2i(config: ShowoConfig, texts: Sequence[Sequence[int]], codes: Tensor
         codes = torch.full((len(texts), config.num_image_tokens), config.codebook_size)
     span = image_span(config, codes.cpu())
     everything = torch.ones(span.shape[1], span.shape[1], dtype=torch.bool)
-    return join(prefix, span, suffix_mask(prefix.ids, config.pad_id, everything))
+    return join(prefix, span, seen_mask(prefix.ids != config.pad_id, everything))
 
 
 def build_mmu(config: ShowoConfig, codes: Tensor | Sequence[Tensor | None] | None, texts: Sequence[Sequence[int]]) -> Batch:

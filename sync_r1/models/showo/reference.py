@@ -10,6 +10,7 @@ from torch import Tensor
 from sync_r1.models.sampling import IMAGE_STREAM, TEXT_STREAM, uniforms
 from sync_r1.models.showo.model import Showo
 from sync_r1.models.showo.prompting import Batch, build_mmu, build_t2i, drawing_ids, text_ids
+from sync_r1.models.slow import pick, probabilities
 from sync_r1.types import Sampling, TextContext
 
 
@@ -18,28 +19,6 @@ def full_logits(model: Showo, batch: Batch) -> Tensor:
     batch = batch.to(model.device)
     output = model.showo(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False)
     return output.logits[0].float().cpu()
-
-
-def probabilities(logits: list[float], allowed: list[int], sampling: Sampling) -> dict[int, float]:
-    """id → probability of one position's logits, in id order: temperature, then the k likeliest, then softmax."""
-    scaled = {token: logits[token] / sampling.temperature for token in allowed}
-    if sampling.top_k is not None and sampling.top_k < len(scaled):
-        least = sorted(scaled.values(), reverse=True)[sampling.top_k - 1]
-        scaled = {token: value for token, value in scaled.items() if value >= least}
-    largest = max(scaled.values())
-    weights = {token: math.exp(value - largest) for token, value in scaled.items()}
-    total = sum(weights.values())
-    return {token: weight / total for token, weight in weights.items()}
-
-
-def pick(distribution: dict[int, float], uniform: float) -> int:
-    """First id whose cumulative probability reaches `uniform`."""
-    cumulative = 0.0
-    for token, probability in distribution.items():
-        cumulative += probability
-        if cumulative >= uniform:
-            return token
-    return token
 
 
 @torch.no_grad()

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from sync_r1.models.sampling import TEXT_STREAM, chosen_logps, draw, log_distribution, uniforms
-from sync_r1.models.showo.prefix import Prefix, distinct
+from sync_r1.models.decoding import check_writing, check_written, write
+from sync_r1.models.sampling import chosen_logps
+from sync_r1.models.sequences import distinct
+from sync_r1.models.showo.prefix import Prefix
 from sync_r1.models.showo.prompting import Batch, build_mmu, text_ids
 from sync_r1.types import Sampling, TextCompletions, TextContext
 
@@ -36,42 +38,25 @@ def text_logits(model: Showo, hidden: Tensor) -> Tensor:
 
 def generate(model: Showo, contexts: Sequence[TextContext], sampling: Sampling, seeds: Sequence[int]) -> TextCompletions:
     """See UnifiedModel.generate_text. Contexts are read once each; decoding stops when every row has ended."""
-    if len(seeds) != len(contexts) or not contexts:
-        raise ValueError(f"got {len(seeds)} seeds for {len(contexts)} contexts; give at least one context and one seed per context")
+    check_writing(contexts, seeds)
     config = model.config
     batch, index = context_batch(model, contexts)
     cache = DynamicCache()
-    hidden = model.hidden(batch.ids, batch.mask, past=cache)[index, -1:]
+    hidden = model.hidden(batch.ids, batch.mask, past=cache)[index, -1]
     cache.batch_select_indices(index)
     seen = (batch.ids != config.pad_id)[index][:, None, None, :]
-    noise = uniforms(seeds, TEXT_STREAM, 0, sampling.max_completion_length).to(model.device)
-    running = torch.ones(len(contexts), dtype=torch.bool, device=model.device)
-    ids, logps, masks = [], [], []
-    for step in range(sampling.max_completion_length):
-        distribution = log_distribution(text_logits(model, hidden[:, 0]), sampling)
-        token = draw(distribution, noise[:, step])
-        logps.append(torch.where(running, distribution.gather(-1, token[:, None])[:, 0], 0.0))
-        ids.append(torch.where(running, token, config.pad_id))
-        masks.append(running)
-        running = running & (token != config.eos_id)
-        if step + 1 == sampling.max_completion_length or not running.any():
-            break
+
+    def following(token: Tensor) -> Tensor:
+        nonlocal seen
         seen = torch.cat([seen, torch.ones_like(seen[..., :1])], -1)
-        hidden = model.hidden(token[:, None], seen, past=cache)
-    return completions(model, torch.stack(ids, 1), torch.stack(logps, 1), torch.stack(masks, 1))
+        return text_logits(model, model.hidden(token[:, None], seen, past=cache)[:, 0])
 
-
-def completions(model: Showo, ids: Tensor, logps: Tensor, mask: Tensor) -> TextCompletions:
-    """Decode ids [B, L]; end token and padding are left out of the texts."""
-    written = mask & (ids != model.config.eos_id)
-    texts = [str(model.tokenizer.decode(row[keep].tolist())).strip() for row, keep in zip(ids, written)]
-    return TextCompletions(ids, logps, mask, texts)
+    return write(text_logits(model, hidden), following, sampling, seeds, model.tokenizer, end_id=config.eos_id, pad_id=config.pad_id)
 
 
 def replay(model: Showo, contexts: Sequence[TextContext], ids: Tensor, mask: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
     """See UnifiedModel.text_logps. The head runs on real tokens only."""
-    if ids.shape != mask.shape or len(ids) != len(contexts):
-        raise ValueError(f"ids {tuple(ids.shape)}, mask {tuple(mask.shape)} and {len(contexts)} contexts must agree")
+    check_written(contexts, ids, mask)
     mask = mask.bool()
     batch, index = context_batch(model, contexts)
     own = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()

@@ -1,0 +1,65 @@
+"""What a benchmark folder is about: `<out>/bench.json`, so that scoring needs no options and no folder mixes two models or protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sync_r1.bench.artifacts import read_object, write_json
+from sync_r1.bench.candidates import Candidate
+from sync_r1.bench.protocol import Protocol, read_protocol
+from sync_r1.bench.run import Plan
+
+NAME = "bench.json"
+
+
+def open_notebook(out: Path, plan: Plan, candidates: Sequence[Candidate]) -> None:
+    """Note what is about to run; concepts and checkpoints of earlier calls are kept.
+
+    Raises ValueError when the folder holds another model, data root, item limit or protocol.
+    """
+    old = read_object(out / NAME) or {}
+    new = _content(plan, candidates)
+    for name in ("root", "max_items"):
+        if old and old[name] != new[name]:
+            raise ValueError(f"{out} was made with {name} {old[name]!r}, now it is {new[name]!r}; choose another --out")
+    if old and old["protocol"] != new["protocol"]:
+        differ = [key for key, value in new["protocol"].items() if old["protocol"].get(key) != value]
+        raise ValueError(
+            f"{out} was made with protocol {old['protocol']['name']!r}, now it is {new['protocol']['name']!r}, which differs in "
+            f"{', '.join(differ)}; choose another --out"
+        )
+    for epoch, label in old.get("models", {}).items():
+        if new["models"].setdefault(epoch, label) != label:
+            raise ValueError(f"{out} holds {label!r} as model epoch {epoch}, now it is {new['models'][epoch]!r}; choose another --out")
+    concepts = list(dict.fromkeys([*old.get("concepts", []), *new["concepts"]]))
+    write_json(out / NAME, {**new, "concepts": concepts})
+
+
+def _content(plan: Plan, candidates: Sequence[Candidate]) -> dict[str, Any]:
+    return {
+        "root": str(plan.root),
+        "model": plan.model,
+        "concepts": list(plan.concepts),
+        "max_items": plan.max_items,
+        "protocol": asdict(plan.protocol),
+        "models": {str(candidate.epoch): candidate.label for candidate in candidates},
+    }
+
+
+def read_notebook(out: Path) -> tuple[Plan, dict[int, str]]:
+    """The plan and the label of every model epoch. ValueError when `out` is no benchmark folder."""
+    content = read_object(out / NAME)
+    if content is None:
+        raise ValueError(f"{out / NAME} is missing; benchmark folders are written by `sync-r1 bench run --out {out}`")
+    protocol: Protocol = read_protocol(content["protocol"])
+    plan = Plan(
+        root=Path(content["root"]),
+        concepts=content["concepts"],
+        model=content["model"],
+        protocol=protocol,
+        max_items=content["max_items"],
+    )
+    return plan, {int(epoch): label for epoch, label in content["models"].items()}

@@ -1,0 +1,140 @@
+"""The predict stage: every task of one concept to files, in fixed batches, shared between processes, going on where it stopped."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from accelerate import PartialState
+
+from sync_r1.bench.adapters import Adapter, Request
+from sync_r1.bench.artifacts import (
+    Place,
+    content_hash,
+    find_record,
+    read_task,
+    records_of,
+    write_answer,
+    write_drawing,
+    write_manifest,
+)
+from sync_r1.bench.predict import Progress, batches, silent
+from sync_r1.bench.protocol import Protocol
+from sync_r1.bench.result import TASKS, UNDERSTANDING
+from sync_r1.bench.tasks import EvalItem
+from sync_r1.data import Concept
+from sync_r1.manifest import MANIFEST
+
+
+def predict_to(
+    place: Place,
+    adapter: Adapter,
+    items: Sequence[EvalItem],
+    concept: Concept,
+    protocol: Protocol,
+    *,
+    model: str = "",
+    batch_size: int = 16,
+    progress: Progress = silent,
+) -> int:
+    """Predict `items` task by task in the forced order; return how many could not be (a chat model that was not reached).
+
+    A batch is always made of the same items, whatever is done already, so that an item's neighbours, and with them its last float bits,
+    are the same after an interruption. Batches are dealt to the processes of an `accelerate launch`.
+
+    Raises:
+        ValueError: a task the adapter cannot do, or *_rea_gen without the rewrites of the same model.
+    """
+    state = PartialState()
+    failed = 0
+    for task in [task for task in TASKS if any(item.task == task for item in items)]:
+        if task not in adapter.tasks:
+            raise ValueError(f"a {adapter.kind} model cannot do task {task}; it can do {', '.join(adapter.tasks)}")
+        own = [item for item in items if item.task == task]
+        rewrites = upstream_rewrites(place, task, adapter) if _reads_rewrites(task, protocol) else {}
+        requests = [adapter.request(item, _rewrite_of(item, rewrites, place)) for item in own]
+        hashes = [content_hash(request, adapter, protocol) for request in requests]
+        _forget_manifest(place, task, hashes, state)
+        done = 0
+        for number, batch in enumerate(batches(list(zip(requests, hashes, strict=True)), batch_size)):
+            if number % state.num_processes == state.process_index:
+                _finish(place, adapter, batch, concept, protocol)
+            done += len(batch)
+            progress(task, done, len(own))
+        state.wait_for_everyone()
+        failed += _vouch(place, task, list(zip(requests, hashes, strict=True)), adapter, protocol, model, state)
+    return failed
+
+
+def upstream_rewrites(place: Place, task: str, adapter: Adapter) -> dict[str, str]:
+    """Stripped implicit prompt → the rewrite in the understanding manifest of the same concept and epochs.
+
+    Raises ValueError when the manifest is missing or of other weights.
+    """
+    source = task.removesuffix("_gen")
+    manifest = read_task(place, source)
+    if manifest["model"]["fingerprint"] != adapter.fingerprint:
+        raise ValueError(f"the rewrites in {place.folder(source) / MANIFEST} are of other weights; predict task {source} with these first")
+    return {record["source_prompt"].strip(): record["prediction"] for record in records_of(manifest)}
+
+
+def _reads_rewrites(task: str, protocol: Protocol) -> bool:
+    return task.endswith("rea_gen") and protocol.gen_input == "prediction"
+
+
+def _rewrite_of(item: EvalItem, rewrites: dict[str, str], place: Place) -> str | None:
+    if not rewrites:
+        return None
+    if item.prompt.strip() not in rewrites:
+        source = item.task.removesuffix("_gen")
+        raise ValueError(f"{place.folder(source) / MANIFEST} has no rewrite of {item.prompt!r}; predict task {source} with the same items")
+    return rewrites[item.prompt.strip()]
+
+
+def _forget_manifest(place: Place, task: str, hashes: Sequence[str], state: PartialState) -> None:
+    """A manifest that vouches for other predictions goes before the first of them is overwritten."""
+    path = place.folder(task) / MANIFEST
+    if state.is_main_process and path.is_file():
+        listed = [record["metadata"]["content_hash"] for record in records_of(read_task(place, task))]
+        if listed != list(hashes):
+            path.unlink()
+    state.wait_for_everyone()
+
+
+def _finish(place: Place, adapter: Adapter, batch: Sequence[tuple[Request, str]], concept: Concept, protocol: Protocol) -> None:
+    """Predict a batch unless every record of it is there; only what is missing is written."""
+    missing = {request.item.id for request, wanted in batch if find_record(place, request, wanted) is None}
+    if not missing:
+        return
+    requests = [request for request, _ in batch]
+    drawing = requests[0].item.task not in UNDERSTANDING
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        outputs: Sequence[Any] = adapter.pictures(requests) if drawing else adapter.answers(requests)
+    notes = list(dict.fromkeys(str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)))
+    for (request, wanted), output in zip(batch, outputs, strict=True):
+        if request.item.id not in missing or output is None:
+            continue
+        if drawing:
+            write_drawing(place, request, wanted, output, concept, protocol, notes)
+        else:
+            write_answer(place, request, wanted, output, notes)
+
+
+def _vouch(
+    place: Place,
+    task: str,
+    wanted: Sequence[tuple[Request, str]],
+    adapter: Adapter,
+    protocol: Protocol,
+    model: str,
+    state: PartialState,
+) -> int:
+    """Write the manifest when every record is there; else return how many are not."""
+    records = [find_record(place, request, one) for request, one in wanted]
+    known = [record for record in records if record is not None]
+    if state.is_main_process and len(known) == len(records):
+        write_manifest(place, task, known, adapter, protocol, model)
+    state.wait_for_everyone()
+    return len(records) - len(known)

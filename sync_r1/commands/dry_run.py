@@ -1,0 +1,114 @@
+"""`sync-r1 train … --dry-run`: what a run will cost, without weights and data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sync_r1.config import Config
+    from sync_r1.rl.estimate import Estimate
+
+UNITS = {"flops": (1e12, "TFLOP"), "memory": (2**30, "GiB"), "phases": (2**30, "GiB"), "seconds": (1, "s")}
+TITLES = {
+    "parameters": "parameters",
+    "work": "per step",
+    "dgs": "dynamic group scaling, per step",
+    "flops": "computation per step",
+    "memory": "memory that stays",
+    "phases": "memory on top, one phase at a time",
+    "seconds": "time",
+}
+
+
+def dry_run(config: Config, as_json: bool) -> None:
+    """Print the estimate of one process as tables or JSON, and whether it fits. Multiplies matrices for two seconds to know the device."""
+    import json
+
+    facts = cost(config)
+    if as_json:
+        import typer
+
+        typer.echo(json.dumps(facts, indent=2))
+    else:
+        _print(config, facts)
+
+
+def cost(config: Config) -> dict[str, Any]:
+    """The estimate's tables, the bytes at the peak and those available, the measured rates and what was assumed."""
+    from dataclasses import asdict
+
+    import torch
+
+    from sync_r1.models.loading import pick_device
+    from sync_r1.rl.estimate import estimate
+    from sync_r1.rl.plan import Plan, Prompts
+    from sync_r1.rl.rates import measure_rates
+    from sync_r1.rl.sizes import read_sizes
+
+    sizes, prompts = read_sizes(config.model), Prompts()
+    plan, device = Plan(config, sizes, prompts), pick_device(config.run.device)
+    images, steps = plan.piece
+    wide = min(max(images * steps * plan.guided * plan.span, 256), 8192)
+    dtype = torch.float32 if plan.mode == "fp32" else torch.bfloat16
+    narrow = config.rl.prompts_per_step * plan.candidates
+    rates = measure_rates(sizes.hidden, sizes.intermediate, wide=wide, narrow=narrow, device=device, dtype=dtype)
+    result: Estimate = estimate(config, sizes, rates, prompts)
+    return {
+        **asdict(result),
+        "peak": result.peak,
+        "available": _available(device),
+        "rates": asdict(rates),
+        "assumed": {**asdict(prompts), "trains": plan.kind, "numbers": plan.mode},
+    }
+
+
+def _available(device: str) -> int:
+    """Bytes free on the device."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def _print(config: Config, facts: dict[str, Any]) -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for key, title in TITLES.items():
+        if not facts[key]:
+            continue
+        table = Table(title, "", box=SIMPLE, title_justify="left")
+        table.columns[1].justify = "right"
+        for name, value in facts[key].items():
+            table.add_row(name, _shown(key, value))
+        console.print(table)
+    rates, assumed = facts["rates"], facts["assumed"]
+    console.print(
+        f"An estimate of one process, {assumed['trains']} training in {assumed['numbers']}: understanding prompts of {assumed['reading']} "
+        f"tokens and drawing prompts of {assumed['drawing']}, full-length texts; matrix products measured on {rates['device']} at "
+        f"{rates['wide'] / 1e12:.3g} TFLOP/s ({rates['narrow'] / 1e12:.3g} for one decoding step). "
+        "Scorers' networks, Python and the libraries come on top."
+    )
+    need, free = facts["peak"] / 2**30, facts["available"] / 2**30
+    console.print(f"[bold]peak memory {need:.2f} GiB[/bold], {free:.2f} GiB are free on {rates['device']}")
+    if need > free:
+        ways = [
+            *([] if config.rl.gradient_checkpointing else ["rl.gradient_checkpointing=true"]),
+            *(["a smaller rl.sequences_per_backward"] if config.rl.sequences_per_backward > 1 else []),
+            *(["rl.lora_rank=16 model.dtype=bf16"] if assumed["trains"] == "full" else []),
+        ]
+        console.print(f"[red]That does not fit.[/red] Try {', '.join([*ways, 'fewer rl.num_generations'])}.")
+
+
+def _shown(key: str, value: float) -> str:
+    if key not in UNITS:
+        return f"{value:,.0f}" if value == int(value) else f"{value:g}"
+    if key == "seconds" and value >= 600:
+        return f"{value / 3600:,.1f} h"
+    unit, name = UNITS[key]
+    return f"{value / unit:,.3f} {name}"

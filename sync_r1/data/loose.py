@@ -1,0 +1,128 @@
+"""Files of the published archive that no public code reads, so that their form is unknown: read what can be understood, count the rest.
+
+They are positive_recognitions.json, random_recognitions.json, negative_example/score.json and concept/test/<c>/{text_only,vqa}.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sync_r1.data.json_fields import read_json
+from sync_r1.data.layout import resolve_image
+from sync_r1.data.pictures import is_picture_name
+
+QUESTION_KEYS = ("query", "question", "prompt")
+ANSWER_KEYS = ("answer", "response")
+IMAGE_KEYS = ("image", "image_path", "img", "path", "file")
+
+
+@dataclass(frozen=True)
+class LooseItem:
+    """A question and its answer; `image` is the picture as the file names it, or ""."""
+
+    image: str
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Loose:
+    """What was understood of a file, out of `total` entries; an absent file has none."""
+
+    path: Path
+    items: list[LooseItem]
+    total: int
+
+
+def picture_of(root: Path, folder: Path, item: LooseItem) -> Path | None:
+    """The picture that an item names: a bare file name in `folder`, a path by anchors below `root`. None when it is not there."""
+    if "/" not in item.image.replace("\\", "/"):
+        return folder / item.image if item.image and (folder / item.image).is_file() else None
+    try:
+        return resolve_image(root, item.image, "")
+    except ValueError:
+        return None
+
+
+def read_loose(path: Path) -> Loose:
+    """Questions and answers of a list or object of entries in any of these forms; one that cannot be read at all counts as one entry.
+
+    {"query" | "question" | "prompt", "answer" | "response"}, {"conversations": [question, answer, …]}, [question, answer], each with an
+    optional picture; {picture or group: [entry, …]}; {question: answer}.
+    """
+    if not path.is_file():
+        return Loose(path, [], 0)
+    try:
+        entries = list(_entries(read_json(path), ""))
+    except (ValueError, RecursionError):
+        return Loose(path, [], 1)
+    return Loose(path, [item for item in entries if item is not None], len(entries))
+
+
+def read_scores(path: Path) -> Loose:
+    """negative_example/score.json: entries that say a number about a picture, as {picture: number} or [{"image", "score"}]."""
+    if not path.is_file():
+        return Loose(path, [], 0)
+    try:
+        data = read_json(path)
+    except ValueError:
+        return Loose(path, [], 1)
+    rows = list(data.items()) if isinstance(data, dict) else [_score_row(row) for row in data] if isinstance(data, list) else [("", None)]
+    scored = [LooseItem(str(name), "", str(value)) for name, value in rows if name and isinstance(value, (int, float))]
+    return Loose(path, scored, len(rows))
+
+
+def _score_row(row: Any) -> tuple[str, Any]:
+    return (_first(row, IMAGE_KEYS), row.get("score")) if isinstance(row, dict) else ("", None)
+
+
+def _entries(data: Any, image: str) -> Iterator[LooseItem | None]:
+    """Every entry below `data`; None stands for one that is not understood."""
+    if isinstance(data, list):
+        if len(data) == 2 and all(isinstance(part, str) for part in data) and _asks(data[0]) and not _asks(data[1]):
+            yield _item(image, *data)
+        else:
+            for entry in data:
+                yield from _entries(entry, image)
+    elif isinstance(data, dict):
+        yield from _of_object(data, image)
+    else:
+        yield None
+
+
+def _of_object(data: dict[str, Any], image: str) -> Iterator[LooseItem | None]:
+    named = _first(data, IMAGE_KEYS) or image
+    question, answer, talk = _first(data, QUESTION_KEYS), _first(data, ANSWER_KEYS), data.get("conversations")
+    if question or answer:
+        yield _item(named, question, answer)
+    elif isinstance(talk, list):
+        said = [_first(turn, ("value", "content")) if isinstance(turn, dict) else "" for turn in talk]
+        said = [text.replace("<image>\n", "").replace("<image>", "").strip() for text in said]
+        if not said or len(said) % 2:
+            yield None
+        else:
+            yield from (_item(named, *pair) for pair in zip(said[::2], said[1::2]))
+    else:
+        for key, value in data.items():
+            if isinstance(value, str) and _asks(key):
+                yield _item(named, key, value)
+            elif isinstance(value, (list, dict)):
+                yield from _entries(value, key if is_picture_name(Path(key)) else named)
+            else:
+                yield None
+
+
+def _asks(text: str) -> bool:
+    return text.strip().endswith("?")
+
+
+def _item(image: str, question: str, answer: str) -> LooseItem | None:
+    question, answer = question.strip(), answer.strip()
+    return LooseItem(image, question, answer) if question and answer else None
+
+
+def _first(data: Any, keys: tuple[str, ...]) -> str:
+    return next((data[key] for key in keys if isinstance(data.get(key), str) and data[key]), "")

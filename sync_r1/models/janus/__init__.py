@@ -1,0 +1,1 @@
+"""Janus: understands pixels, draws image tokens one after the other."""

@@ -1,0 +1,113 @@
+"""Drawing and its replay: codes one after the other, row by row from the top left. B rows, N image tokens, T steps.
+
+A "step" of the contract is a contiguous block: code j belongs to step ⌊j·T/N⌋. So previews, resuming and updates on some of the steps
+mean the same as for MaskGIT, while the network is asked once per code (twice with guidance).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from sync_r1.models.decoding import begin, check_steps, check_trace
+from sync_r1.models.janus.growing import Prefix, Stream
+from sync_r1.models.janus.prompting import drawing_ids, pad_rows, unconditional_ids
+from sync_r1.models.sampling import IMAGE_STREAM, chosen_logps, draw, guide, log_distribution, uniforms
+from sync_r1.models.sequences import distinct
+from sync_r1.types import ImageTrace, Sampling
+
+if TYPE_CHECKING:
+    from sync_r1.models.janus.model import Janus
+
+
+def block_start(step: int, size: int, timesteps: int) -> int:
+    """First of `size` codes that belongs to `step` or a later one: ⌈step·N/T⌉."""
+    return -(-step * size // timesteps)
+
+
+def embed_prompts(model: Janus, prompts: Sequence[str], sampling: Sampling) -> tuple[Tensor, Tensor, Tensor]:
+    """Distinct prompts left-padded: embeddings [D, P, H], which are real [D, P]; and every prompt's row among them [B].
+
+    With guidance the unconditional twins follow the prompts, and the rows of the twins [B] follow the index.
+    """
+    unique, index = distinct(prompts)
+    rows = [drawing_ids(model.marks, model.tokenizer, prompt) for prompt in unique]
+    if sampling.guidance_scale > 0:
+        index = torch.cat([index, index + len(rows)])
+        rows += [unconditional_ids(model.marks, row) for row in rows]
+    model.check_room(max(map(len, rows)), model.num_image_tokens)
+    ids, valid = (tensor.to(model.device) for tensor in pad_rows(rows, model.marks.pad))
+    return model.get_input_embeddings()(ids), valid, index.to(model.device)
+
+
+def _doubled(rows: Tensor, sampling: Sampling) -> Tensor:
+    return torch.cat([rows, rows]) if sampling.guidance_scale > 0 else rows
+
+
+def code_logits(model: Janus, hidden: Tensor, sampling: Sampling) -> Tensor:
+    """Guided fp32 logits [M, codebook_size] of hidden [M, H], or of [2M, H] with guidance: conditional ones first."""
+    logits = model.janus.model.generation_head(hidden).float()
+    if sampling.guidance_scale == 0:
+        return logits
+    conditional, unconditional = logits.chunk(2)
+    return guide(conditional, unconditional, sampling.guidance_scale)
+
+
+def generate(
+    model: Janus,
+    prompts: Sequence[str],
+    sampling: Sampling,
+    seeds: Sequence[int] | None,
+    state: ImageTrace | None,
+    stop_at: int | None,
+) -> ImageTrace:
+    """See UnifiedModel.generate_image. Prompts are read once each. `state` is not modified; its codes are read again in one pass."""
+    size, total = model.num_image_tokens, sampling.generation_timesteps
+    state, stop = begin(prompts, sampling, seeds, state, stop_at, num_image_tokens=size, device=model.device)
+    if not prompts or state.step >= stop:
+        return state
+    first, last = (block_start(step, size, total) for step in (state.step, stop))
+    tokens, logps, calls = state.tokens.clone(), state.logps.clone(), last - first
+    if first < last:
+        noise = uniforms(state.seeds.tolist(), IMAGE_STREAM, 0, size).to(model.device)
+        stream = Stream(model, *embed_prompts(model, prompts, sampling))
+        if first:
+            stream.feed(model.embed_codes(_doubled(tokens[:, :first], sampling)))
+            calls += 1
+        for place in range(first, last):
+            distribution = log_distribution(code_logits(model, stream.last, sampling), sampling)
+            tokens[:, place] = draw(distribution, noise[:, place])
+            logps[:, place] = distribution.gather(-1, tokens[:, place, None])[:, 0]
+            if place + 1 < last:
+                stream.feed(model.embed_codes(_doubled(tokens[:, place, None], sampling)))
+    steps = torch.arange(size, device=model.device) * total // size
+    return ImageTrace(
+        tokens=tokens,
+        unmask_step=torch.where(steps < stop, steps, total).expand_as(tokens).clone(),
+        logps=logps,
+        seeds=state.seeds,
+        step=stop,
+        timesteps=total,
+        nfe=state.nfe + calls * (2 if sampling.guidance_scale > 0 else 1),
+    )
+
+
+def replay(model: Janus, prompts: Sequence[str], trace: ImageTrace, sampling: Sampling, steps: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """See UnifiedModel.image_logps. One forward with all codes given; the head runs on the blocks asked for only."""
+    check_trace(prompts, sampling, trace, model.num_image_tokens)
+    check_steps(steps, trace)
+    committed = torch.isin(trace.unmask_step, torch.tensor(list(steps), dtype=torch.long, device=trace.unmask_step.device))
+    logps = torch.zeros(committed.shape, device=committed.device)
+    if not committed.any():
+        return logps, committed
+    end = int(committed.any(0).nonzero().max()) + 1
+    embeds, valid, index = embed_prompts(model, prompts, sampling)
+    given = model.embed_codes(_doubled(trace.tokens[:, : end - 1], sampling))
+    hidden = Prefix.encode(model, embeds, valid).select(index).extend(model, given)
+    wanted = committed[:, :end]
+    logits = code_logits(model, hidden[_doubled(wanted, sampling)], sampling)
+    chosen, _ = chosen_logps(logits, trace.tokens[:, :end][wanted], sampling)
+    return logps.masked_scatter(committed, chosen), committed

@@ -1,0 +1,181 @@
+"""The page of a benchmark: the table of 15 columns, and every prompt with what each model made of it, failures first."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader
+
+from sync_r1.report.bench_files import COLUMNS, Answer, BenchModel, Key, tasks_of
+from sync_r1.report.html import TASKS, picture
+
+MAIN_METRICS = ("recognition", "gpt", "judge", "bleu", "clip_t", "clip_i")  # the first that a task has decides what a failure is
+REWRITES = ("rea", "dense_rea", "rea_gen", "dense_rea_gen")  # texts whose difference to the truth is marked
+METRICS = {
+    "weight": "mean of both recalls",
+    "recognition": "said what is true, yes or no",
+    "bleu": "characters in common with the truth",
+    "gpt": "the judge: an answer as a whole, a drawing clause by clause",
+    "judge": "the judge, on the whole drawing",
+    "clip_t": "CLIP: drawing and words",
+    "clip_i": "CLIP: drawing and reference photo",
+}
+
+
+class Pictures:
+    """Every picture once, as the page refers to it: by number."""
+
+    def __init__(self, page: Path, embed: bool) -> None:
+        self.folder, self.embed = page.resolve().parent, embed
+        self.sources: list[str] = []
+        self._known: dict[Path, int] = {}
+
+    def number(self, path: Path | None) -> int:
+        """Its number, or -1 for no picture or one that is gone."""
+        if path is None:
+            return -1
+        if path not in self._known:
+            source = self._source(path)
+            self._known[path] = len(self.sources) if source else -1
+            self.sources += [source] if source else []
+        return self._known[path]
+
+    def _source(self, path: Path) -> str:
+        if self.embed:
+            shown = picture(path)
+            return str(shown["uri"]) if shown else ""
+        if not path.is_file():
+            return ""
+        try:
+            return quote(Path(os.path.relpath(path.resolve(), self.folder)).as_posix())
+        except ValueError:  # another drive
+            return path.resolve().as_uri()
+
+
+def write_page(models: Sequence[BenchModel], page: Path, pictures: str = "link") -> Path:
+    """Write the page; the old one stays until the new one is complete.
+
+    Args:
+        pictures: "link" refers to the files where they are, relative to the page; "embed" puts them into it.
+    Raises:
+        ValueError: another value, or no model.
+    """
+    if pictures not in ("link", "embed"):
+        raise ValueError(f"pictures is {pictures!r}; allowed are link and embed")
+    if not models:
+        raise ValueError("there is no model to show; name a folder of `sync-r1 bench run`")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    partial = page.with_name(f"{page.name}.tmp")
+    partial.write_text(render_page(models, page, embed=pictures == "embed"), encoding="utf-8")
+    os.replace(partial, page)
+    return page
+
+
+def render_page(models: Sequence[BenchModel], page: Path, *, embed: bool = False) -> str:
+    """The whole page as a string."""
+    environment = Environment(loader=PackageLoader("sync_r1.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    sources = Pictures(page, embed)
+    columns = [name for name in COLUMNS if any(name in model.columns for model in models)]
+    content = {
+        "models": [model.label for model in models],
+        "concepts": sorted({key[1] for model in models for key in model.answers}),
+        "tasks": [_task(name, models) for name in tasks_of(models)],
+        "cells": [[_cell(model.columns.get(name)) for name in columns] for model in models],
+        "items": _items(models, sources),
+        "pictures": sources.sources,
+    }
+    return environment.get_template("bench.html.j2").render(
+        models=models,
+        columns=[(*name.split("."), METRICS.get(name.split(".")[1], "")) for name in columns],
+        titles={name: row[1] for name, row in TASKS.items()},
+        content=content,
+        settings=settings(models),
+        data=for_script(content),
+    )
+
+
+def settings(models: Sequence[BenchModel]) -> dict[str, list[str]]:
+    """Protocol, judge and CLIP, each with its different values: more than one means that models cannot be compared."""
+    return {name: list(dict.fromkeys(getattr(model, name) or "none" for model in models)) for name in ("protocol", "judge", "clip")}
+
+
+def for_script(value: Any) -> str:
+    """JSON that can stand inside a <script> element, whatever texts it holds."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return (
+        text.replace("<", "\\u003c")
+        .replace(">", "\\u003e")
+        .replace("&", "\\u0026")
+        .replace("\u2028", "\\u2028")
+        .replace("\u2029", "\\u2029")
+    )
+
+
+def main_metric(task: str, models: Sequence[BenchModel]) -> str:
+    """The metric by which a task's prompts are ordered; "" where nothing was scored."""
+    measured = {name for model in models for key, answer in model.answers.items() if key[0] == task for name in answer.metrics}
+    return next((name for name in MAIN_METRICS if name in measured), "")
+
+
+def differences(truth: str, text: str) -> list[tuple[str, str]]:
+    """The words of both in order: "=" in both, "+" in the text only, "-" in the truth only. Letter case and final periods do not count."""
+    ours, theirs = re.findall(r"\S+", truth), re.findall(r"\S+", text)
+    plain = [[word.casefold().rstrip(".,") for word in words] for words in (ours, theirs)]
+    parts: list[tuple[str, str]] = []
+    for _, a, b, c, d in difflib.SequenceMatcher(None, plain[0], plain[1], autojunk=False).get_opcodes():
+        if plain[0][a:b] == plain[1][c:d]:
+            parts.append(("=", " ".join(theirs[c:d])))
+        else:
+            parts += [("-", " ".join(ours[a:b]))] if b > a else []
+            parts += [("+", " ".join(theirs[c:d]))] if d > c else []
+    return parts
+
+
+def _task(name: str, models: Sequence[BenchModel]) -> dict[str, Any]:
+    family, title, about = TASKS[name]
+    metric = main_metric(name, models)
+    return {"name": name, "family": family, "title": title, "about": about, "metric": metric, "meaning": METRICS.get(metric, "")}
+
+
+def _cell(row: dict[str, Any] | None) -> dict[str, Any] | None:
+    if row is None or row.get("mean") is None:
+        return None
+    keys = ("mean", "ci95", "n", "unscored", "complete", "per_concept")
+    return {key: row.get(key) for key in keys}
+
+
+def _items(models: Sequence[BenchModel], sources: Pictures) -> list[dict[str, Any]]:
+    """One entry per prompt, with the answer of every model or null."""
+    keys: dict[Key, None] = dict.fromkeys(key for model in models for key in model.answers)
+    metric = {task: main_metric(task, models) for task in tasks_of(models)}
+    items = []
+    for key in keys:
+        answers = [model.answers.get(key) for model in models]
+        first = next(answer for answer in answers if answer is not None)
+        items.append(
+            {
+                "task": key[0],
+                "concept": key[1],
+                "id": key[2],
+                "prompt": first.prompt,
+                "truth": first.truth,
+                "seen": sources.number(first.seen),
+                "by": [None if answer is None else _made(answer, key[0], metric[key[0]], sources) for answer in answers],
+            }
+        )
+    return items
+
+
+def _made(answer: Answer, task: str, metric: str, sources: Pictures) -> dict[str, Any]:
+    texts: dict[str, Any] = {"text": answer.text}
+    if task in REWRITES and answer.text:
+        texts = {"parts": differences(answer.truth, answer.text)}
+    others = {name: round(value, 4) for name, value in answer.metrics.items()}
+    return {"score": others.get(metric), "metrics": others, **texts, "drew": [sources.number(path) for path in answer.pictures]}

@@ -1,0 +1,102 @@
+"""The reward-hacking alarm: what the rewards and an independent evaluator say of prompts that training never sees."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from sync_r1.rl.rewards import RewardEnsemble, RewardFunction
+from sync_r1.rl.rollout import Sampler, Task, derive_seed
+
+WINDOW = 3  # validations on each side of the comparison
+RISE, FALL = 0.02, 0.02  # shares of the full scale that count as a change
+
+
+def split_validation(tasks: Sequence[Task], count: int) -> tuple[list[Task], list[Task]]:
+    """Hold the last `count` reason prompts out of training. Returns (training, validation).
+
+    Raises:
+        ValueError: nothing would be left to train on.
+    """
+    reasons = [task for task in tasks if task.kind == "reason"]
+    if count and count >= len(reasons):
+        raise ValueError(f"rl.validation_prompts is {count}, but there are {len(reasons)} training prompts; hold out fewer")
+    held = reasons[len(reasons) - count :]
+    return [task for task in tasks if task not in held], held
+
+
+def diverged(rewards: Sequence[float], evaluations: Sequence[float], *, window: int = WINDOW) -> bool:
+    """Whether the reward went up while the evaluator went down: means of the last `window` validations against the `window` before.
+
+    Both series are on the scale [0, 1]; smaller changes than RISE and FALL are noise.
+    """
+    if len(rewards) < 2 * window:
+        return False
+
+    def change(values: Sequence[float]) -> float:
+        return statistics.fmean(values[-window:]) - statistics.fmean(values[-2 * window : -window])
+
+    return change(rewards) >= RISE and change(evaluations) <= -FALL
+
+
+class HackingAlarm(TrainerCallback):
+    """Every `every` steps: draw the validation prompts, log val/reward and val/evaluator, warn when they part.
+
+    Args:
+        sampler: draws as training does, without DGS.
+        tasks: held-out prompts (`split_validation`). rewards: what training pays for; its image part is watched.
+        evaluators: reward functions of networks that no reward uses; their mean counts.
+        metrics: metrics.jsonl of the run, from which a resumed run reads what was measured before.
+        note: receives the metrics. warn: receives the message, once per divergence.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        tasks: Sequence[Task],
+        rewards: RewardEnsemble,
+        evaluators: Sequence[RewardFunction],
+        *,
+        every: int,
+        seed: int,
+        metrics: Path,
+        note: Callable[[dict[str, float]], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        self.sampler, self.tasks, self.rewards, self.evaluators = sampler, list(tasks), rewards, list(evaluators)
+        self.every, self.seed, self.metrics, self.note, self.warn = every, seed, metrics, note, warn
+        self.history: list[tuple[float, float]] = []
+        self.alarmed = False
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        lines = self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.is_file() else []
+        rows = [json.loads(line) for line in lines]
+        self.history = [(row["val/reward"], row["val/evaluator"]) for row in rows if "val/reward" in row]
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        if state.global_step % self.every and state.global_step < state.max_steps:
+            return
+        reward, evaluation = self.measure()
+        self.history.append((reward, evaluation))
+        apart = diverged(*zip(*self.history, strict=True))
+        self.note({"val/reward": reward, "val/evaluator": evaluation, "val/diverged": float(apart)})
+        if apart and not self.alarmed:
+            self.warn(
+                f"step {state.global_step}: on {len(self.tasks)} held-out prompts the reward rises while the independent evaluator falls "
+                f"(now {reward:.3f} and {evaluation:.3f}): the rewards are being exploited; raise rl.beta, lower the learning rate, "
+                "or take an earlier checkpoint"
+            )
+        self.alarmed = apart
+
+    def measure(self) -> tuple[float, float]:
+        """(reward, evaluator) on the validation prompts, both means in [0, 1]. Always the same noise: changes are the policy's."""
+        rollout = self.sampler.roll_out(self.tasks, seed=derive_seed(self.seed, "validation"), step=0)
+        scores = self.rewards.score(rollout)
+        scale = self.rewards.scale("image", self.tasks[0].concept.category)
+        columns = rollout.columns("image")
+        found = [value for judge in self.evaluators for value in judge(**columns) if value is not None]
+        return float(scores.image.nanmean()) / scale, statistics.fmean(found)

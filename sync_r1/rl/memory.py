@@ -1,0 +1,99 @@
+"""How many bytes training takes: what stays for the whole run, and what each phase needs on top.
+
+The factors come from counting the tensors that autograd keeps for the models here.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from sync_r1.models.showo.maskgit import masked_counts
+from sync_r1.rl.plan import Kind, Plan
+
+LOGIT_COPIES = 6  # fp32 copies of logits alive at once: scaled, masked, normalised, their gradients
+DRAW_COPIES = 8  # the same while drawing with guidance: both halves, guided, scaled, normalised, summed up
+PICTURES_AT_ONCE = 16  # of the image tokenizer
+MAPS_ALIVE = 5  # feature maps alive in a residual block
+# (numeric mode, what trains) → bytes kept for the backward pass per token and layer: · hidden, · feed-forward width; and of copied weights
+SAVED: dict[tuple[str, Kind], tuple[float, float, float]] = {
+    ("fp32", "full"): (31, 8, 0),
+    ("fp32", "lora"): (31, 8, 0),
+    ("fp32", "rows"): (23, 4, 0),
+    ("autocast", "full"): (25, 4, 2),
+    ("autocast", "lora"): (25, 4, 4),
+    ("autocast", "rows"): (15, 2, 4),
+    ("bf16", "lora"): (32, 6, 0),
+    ("bf16", "rows"): (12, 2, 0),
+    ("bf16 autocast", "lora"): (22, 4, 0),
+    ("bf16 autocast", "rows"): (12, 2, 0),
+}
+
+
+def lasting(plan: Plan) -> dict[str, float]:
+    """Bytes that stay for the whole run."""
+    sizes, rl = plan.sizes, plan.config.rl
+    trained = plan.trained + plan.rows
+    copied = sizes.body + plan.vocabulary if plan.kind == "full" else plan.rows
+    return {
+        "weights": float(plan.weight_bytes * (sizes.body + plan.vocabulary) + 4 * (sizes.frozen + plan.adapter + plan.rows)),
+        "gradients": 4.0 * trained,
+        "Adam states": 8.0 * trained,
+        "reference": 4.0 * copied if rl.beta > 0 else 0.0,
+    }
+
+
+def phases(plan: Plan) -> dict[str, float]:
+    """Bytes of every phase on top of what stays; only one phase runs at a time."""
+    rl, sizes = plan.config.rl, plan.sizes
+    texts = rl.prompts_per_step * plan.candidates
+    pairs = 2 * sizes.layers * sizes.key_width * plan.value_bytes  # one token's keys and values
+    length = rl.max_completion_length
+    rows = min(rl.sequences_per_backward, plan.texts)
+    text = _saved(plan, rows, length, min(rl.prompts_per_step, rows), plan.context, rows * length * sizes.text_rows)
+    result = {
+        "text rollout": texts * (plan.context + length) * pairs + 4.0 * texts * sizes.text_rows * LOGIT_COPIES,
+        "text replay": text if rl.optimise != "image" else 0.0,
+        "image rollout": 0.0,
+        "pictures": 4.0 * MAPS_ALIVE * sizes.picture_map * min(PICTURES_AT_ONCE, plan.drawn),
+        "image replay": 0.0,
+        "optimizer": 4.0 * plan.trained,  # a temporary of every weight
+    }
+    if plan.draws:
+        drawn, width = plan.drawn * plan.guided, 3 * sizes.intermediate + 6 * sizes.hidden
+        if sizes.autoregressive:
+            result["image rollout"] = drawn * (plan.prefix + plan.span) * pairs + 4.0 * drawn * sizes.codebook * DRAW_COPIES
+        else:
+            logits = 4.0 * plan.drawn * sizes.image_tokens * sizes.codebook * DRAW_COPIES
+            result["image rollout"] = drawn * plan.prefix * pairs + max(drawn * plan.span * width * plan.value_bytes, logits)
+        result["image replay"] = _image_piece(plan)
+    return result
+
+
+def _image_piece(plan: Plan) -> float:
+    rl, sizes = plan.config.rl, plan.sizes
+    rows, together = plan.piece
+    counts = masked_counts(sizes.image_tokens, rl.generation_timesteps)
+    largest = sorted((before - after for before, after in pairwise(counts)), reverse=True)[:together]
+    asked = sizes.image_tokens * together / rl.generation_timesteps if sizes.autoregressive else sum(largest)
+    sequences = rows * plan.guided * (1 if sizes.autoregressive else together)
+    return _saved(plan, sequences, plan.span, rows + plan.guided - 1, plan.prefix, rows * plan.guided * asked * sizes.codebook)
+
+
+def _saved(plan: Plan, sequences: int, own: float, prefixes: int, prefix: float, logits: float) -> float:
+    """Bytes of one backward pass: activations, copies of weights, logits, and the gradient of a vocabulary matrix.
+
+    `sequences` of `own` tokens behind `prefixes` distinct prefixes of `prefix` tokens; recomputed layers read prefixes with every sequence.
+    """
+    sizes = plan.sizes
+    per_hidden, per_width, copies = SAVED[plan.mode, plan.kind]
+    per_token = per_hidden * sizes.hidden + per_width * sizes.intermediate * (1 + sizes.gated)
+    keys, whole = 2 * sizes.key_width * plan.value_bytes, prefix + own
+    if plan.config.rl.gradient_checkpointing:
+        layer = sequences * whole * (per_token + keys + whole * plan.value_bytes) + copies * sizes.linear / sizes.layers
+        kept = sizes.layers * sequences * whole * sizes.hidden * (4 if "autocast" in plan.mode else plan.value_bytes)
+    else:
+        layer = sequences * (own * per_token + whole * keys + own * whole * plan.value_bytes)
+        layer += prefixes * prefix * (per_token + keys + prefix * plan.value_bytes) + copies * sizes.linear / sizes.layers
+        kept, layer = sizes.layers * layer, 0.0
+    vocabulary = plan.weight_bytes * sizes.largest_matrix if plan.rows else 0
+    return float(kept + layer + 4 * LOGIT_COPIES * logits + vocabulary)

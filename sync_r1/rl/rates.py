@@ -1,0 +1,56 @@
+"""How fast this device multiplies matrices of a model's width."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Measured matrix products of this model's width, FLOP/s."""
+
+    wide: float  # as many rows as a forward pass over sequences has
+    narrow: float  # as many as one decoding step of a text has
+    device: str
+
+
+def measure_rates(hidden: int, width: int, *, wide: int, narrow: int, device: str, dtype: torch.dtype, budget: float = 2.0) -> Rates:
+    """Time matrix products of [rows, hidden] with [hidden, width] for about `budget` seconds.
+
+    Args:
+        wide, narrow: rows. device: such as "cpu". dtype: what forward passes compute in.
+    """
+    weight = torch.randn(hidden, width, device=device, dtype=dtype)
+
+    def rate(rows: int) -> float:
+        inputs = torch.randn(rows, hidden, device=device, dtype=dtype)
+        return 2 * rows * weight.numel() / _time_of(lambda: inputs @ weight, device, budget / 2)
+
+    return Rates(wide=rate(wide), narrow=rate(narrow), device=device)
+
+
+def _time_of(call: Callable[[], object], device: str, budget: float) -> float:
+    """Seconds per call, best of several rounds. On a CPU processor seconds of one thread, so that other work does not count."""
+    on_gpu = device.startswith("cuda")
+
+    def clock() -> float:
+        if on_gpu:
+            torch.cuda.synchronize()
+            return time.perf_counter()
+        return time.process_time() / torch.get_num_threads()
+
+    call()
+    best, end, calls = math.inf, time.perf_counter() + budget, 1
+    while time.perf_counter() < end or best == math.inf:
+        begun = clock()
+        for _ in range(calls):
+            call()
+        spent = clock() - begun
+        best = min(best, spent / calls) if spent > 0 else best
+        calls = calls * 2 if spent < budget / 100 else calls
+    return best

@@ -1,0 +1,256 @@
+"""From `config.scorers` and `config.eval` to the networks behind the rewards and those that evaluate, checked before any is loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from sync_r1.config import Config, JudgeConfig, Weight
+from sync_r1.data.concepts import Concept
+from sync_r1.models.loading import pick_device
+from sync_r1.scorers import rewards as ready_made
+from sync_r1.scorers.base import Judge, Part, RewardFunction, check_fallback, check_name
+from sync_r1.scorers.clip import ClipScorer
+from sync_r1.scorers.custom import load_function
+from sync_r1.scorers.dino import DinoScorer
+from sync_r1.scorers.face import FaceScorer
+from sync_r1.scorers.judge import RemoteJudge
+
+WORLD = "world"
+WORLD_SIDE = 32  # pixels of the embedded world's pictures
+Network = Literal["clip", "dino", "face", "judge"]
+Library = dict[str, tuple[RewardFunction, Part]]
+
+TEXT_REWARDS: Library = {"rewrite": (ready_made.rewrite, "text"), "answer": (ready_made.answer, "text")}
+BEHIND: dict[str, Network] = {
+    "identity": "clip",
+    "alignment": "clip",
+    "dino": "dino",
+    "face": "face",
+    "likeness": "judge",
+    "faithfulness": "judge",
+}
+EXAMPLES: dict[Network, str] = {
+    "clip": "scorers.clip=openai/clip-vit-large-patch14",
+    "dino": "scorers.dino=facebook/dinov2-base",
+    "face": "scorers.face=<folder of buffalo_l>",
+    "judge": "scorers.judge.url=http://localhost:8000/v1",
+}
+
+
+@dataclass(frozen=True)
+class Scorers:
+    """What a run scores its trajectories with."""
+
+    library: Library  # reward → function and half; only rewards whose network was loaded
+    weights: dict[str, Weight]  # rl.reward_weights of those
+    fallback: dict[str, str]  # scorers.fallback of those
+    preview: RewardFunction | None  # score of previews; None without Dynamic Group Scaling
+    models: list[str]  # names of the networks, for the record
+    references: dict[str, ready_made.References] = field(default_factory=dict)  # reward → features of the concept's photos
+
+    def prepare(self, concept: Concept) -> None:
+        """Embed the concept's photos now, once for all rewards.
+
+        Raises:
+            ValueError: no photos, or none that a reward with a weight can read and nothing stands in for it.
+        """
+        for name, references in self.references.items():
+            weight = self.weights.get(name, 0.0)
+            weight = weight.get(concept.category, 0.0) if isinstance(weight, dict) else weight
+            if not len(references(concept)) and weight and name not in self.fallback:
+                raise ValueError(
+                    f"rl.reward_weights.{name} is {weight} for {concept.name!r}, but none of its {len(concept.train_images)} training "
+                    f"photos shows a face; add one, declare a stand-in (scorers.fallback.{name}=identity), or set the weight to 0"
+                )
+
+
+class Evaluator(NamedTuple):
+    """What scores the held-out items."""
+
+    image_judge: Judge | None
+    clip: ClipScorer | None
+    name: str
+
+
+def build_scorers(config: Config) -> Scorers:
+    """Rewards by name, the preview's score, and nothing that neither a weight above 0, a stand-in nor the preview needs.
+
+    A reward of weight 0 is kept, and logged, when its network is there anyway.
+
+    Raises:
+        ValueError: unknown names, a network that is needed but not named or cannot be read, the world's networks for another model.
+    """
+    rl = config.rl
+    library = {**TEXT_REWARDS, **_custom_rewards(config)}
+    parts: dict[str, Part] = {**{name: part for name, (_, part) in library.items()}, **dict.fromkeys(BEHIND, "image")}
+    for name in rl.reward_weights:
+        check_name(name, parts, "rl.reward_weights")
+    check_fallback(config.scorers.fallback, parts)
+    users = _users(config)
+    _check_networks(config, users)
+    references: dict[str, ready_made.References] = {}
+    preview = None
+    models = []
+    for network in users:
+        functions, found, model = _build(network, config)
+        library |= {name: (function, "image") for name, function in functions.items()}
+        references |= found
+        models.append(model)
+    if rl.dgs_enabled and "clip" in users:
+        preview = ready_made.blend(library["identity"][0], library["alignment"][0], rl.dgs_image_weight)
+    weights = {name: weight for name, weight in rl.reward_weights.items() if name in library}
+    fallback = {name: other for name, other in config.scorers.fallback.items() if name in library and other in library}
+    return Scorers(library, weights, fallback, preview, models, references)
+
+
+def _custom_rewards(config: Config) -> Library:
+    """Functions of `rl.custom_rewards`. ValueError for a name that is taken, or that has no weight and so would do nothing."""
+    found: Library = {}
+    for name, entry in config.rl.custom_rewards.items():
+        if name in BEHIND or name in TEXT_REWARDS:
+            raise ValueError(f"rl.custom_rewards.{name} has the name of a ready-made reward; give it another name")
+        if name not in config.rl.reward_weights and name not in config.scorers.fallback.values():
+            raise ValueError(f"rl.custom_rewards.{name} has no weight, so it would do nothing; set rl.reward_weights.{name}")
+        found[name] = (load_function(entry.function), entry.part)
+    return found
+
+
+def _users(config: Config) -> dict[Network, list[str]]:
+    """Networks to load, each with what needs it: rewards with a weight above 0, their stand-ins, and the preview."""
+    rl = config.rl
+    if rl.optimise == "text":  # draws nothing
+        return {}
+    needed = [name for name, weight in rl.reward_weights.items() if any(weight.values() if isinstance(weight, dict) else [weight])]
+    for name in needed:
+        other = config.scorers.fallback.get(name)
+        if other is not None and other not in needed:
+            needed.append(other)
+    users: dict[Network, list[str]] = {}
+    for name in needed:
+        if name in BEHIND:
+            users.setdefault(BEHIND[name], []).append(name)
+    if rl.dgs_enabled:
+        users.setdefault("clip", []).append("the preview of rl.dgs_enabled")
+    return {network: users[network] for network in EXAMPLES if network in users}
+
+
+def _check_networks(config: Config, users: Mapping[Network, list[str]]) -> None:
+    scorers = config.scorers
+    given = {"clip": scorers.clip, "dino": scorers.dino, "face": scorers.face, "judge": scorers.judge.url}
+    for network, names in users.items():
+        option = EXAMPLES[network].partition("=")[0]
+        fix = f"set {EXAMPLES[network]}, or do without {' and '.join(names)}"
+        if not given[network]:
+            raise ValueError(f"{option} is empty, but {', '.join(names)} of the reward needs it; {fix}")
+        if given[network] == WORLD:
+            _check_world(config, option, fix)
+
+
+def _check_world(config: Config, option: str, fix: str) -> None:
+    """The world's networks see 32-pixel pictures of the world only. ValueError when the model draws anything else."""
+    if not is_world_sized(config.model.path):
+        raise ValueError(
+            f"{option} is 'world', which reads the embedded world's {WORLD_SIDE}-pixel pictures only, but model.path is "
+            f"{config.model.path!r}; {fix}"
+        )
+
+
+def is_world_sized(path: str) -> bool:
+    """Whether a model draws the embedded world's pictures: it is "world", or a model, checkpoint or run folder that says so."""
+    if path == WORLD:
+        return True
+    places = ("config.json", "model/config.json", "checkpoints/step_*/config.json", "checkpoints/step_*/model/config.json")
+    file = next((found for place in places for found in sorted(Path(path).glob(place))), None)
+    stored = json.loads(file.read_text(encoding="utf-8")) if file is not None else None
+    return isinstance(stored, dict) and stored.get("image_size") == WORLD_SIDE
+
+
+def _device(config: Config) -> str:
+    """The process's own device: `cuda` alone would put the scorers of all processes on the first GPU."""
+    device = pick_device(config.run.device)
+    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if device == "cuda" else device
+
+
+def _build(network: Network, config: Config) -> tuple[dict[str, RewardFunction], dict[str, ready_made.References], str]:
+    """Load a network: its rewards, its references by reward, and its name."""
+    scorers = config.scorers
+    if network == "clip":
+        clip = ready_made.ClipRewards(_load_clip(scorers.clip, config))
+        return {"identity": clip.identity, "alignment": clip.alignment}, {"identity": clip.references}, _clip_name(scorers.clip)
+    if network == "dino":
+        dino = ready_made.DinoRewards(DinoScorer.from_pretrained(scorers.dino, _device(config)))
+        return {"dino": dino.dino}, {"dino": dino.references}, f"DINOv2 {scorers.dino}"
+    if network == "face":
+        face = ready_made.FaceRewards(FaceScorer.from_pretrained(scorers.face, _device(config)))
+        return {"face": face.face}, {"face": face.references}, f"ArcFace {face.scorer.name} of {scorers.face}"
+    judge, name = _reward_judge(scorers.judge)
+    asked = ready_made.JudgeRewards(judge, photos=scorers.judge.url != WORLD)
+    return {"likeness": asked.likeness, "faithfulness": asked.faithfulness}, {}, name
+
+
+def _load_clip(path: str, config: Config) -> ClipScorer:
+    if path == WORLD:
+        from sync_r1.world.assets import load_world_clip
+
+        return load_world_clip()
+    return ClipScorer.from_pretrained(path, _device(config))
+
+
+def _clip_name(path: str) -> str:
+    return "world CLIP" if path == WORLD else f"CLIP {path}"
+
+
+def _reward_judge(config: JudgeConfig) -> tuple[Judge, str]:
+    if config.url != WORLD:
+        judge = RemoteJudge(config)
+        return judge, judge.name
+    from sync_r1.world.assets import load_reward_reader
+    from sync_r1.world.judge import WorldJudge
+
+    return WorldJudge(load_reward_reader(), soft=True), "world reward reader (convolutions)"
+
+
+def build_evaluator(config: Config) -> Evaluator:
+    """Judge and CLIP of `config.eval`; None for one that is left empty. Their name says who scored.
+
+    Raises:
+        ValueError: the world's networks for another model, or a network that cannot be read.
+    """
+    options = config.eval
+    if options.clip == WORLD:
+        _check_world(config, "eval.clip", "set eval.clip=openai/clip-vit-base-patch32, or leave it empty (eval.clip=)")
+    if options.judge.url == WORLD:
+        _check_world(config, "eval.judge.url", "set eval.judge.url=http://localhost:8000/v1, or leave it empty (eval.judge.url=)")
+    clip = _load_clip(options.clip, config) if options.clip else None
+    if options.judge.url == WORLD:
+        from sync_r1.world.assets import EVALUATOR, load_evaluator_reader
+        from sync_r1.world.judge import WorldJudge
+
+        return Evaluator(WorldJudge(load_evaluator_reader()), clip, EVALUATOR)
+    clip_name = _clip_name(options.clip) if options.clip else ""
+    if not options.judge.url:
+        return Evaluator(None, clip, clip_name)
+    judge = RemoteJudge(options.judge)
+    return Evaluator(judge, clip, "; ".join(filter(None, (judge.name, clip_name))))
+
+
+def evaluator_notes(config: Config) -> list[str]:
+    """What the evaluation shares with the reward, one sentence each: a rise there may be learned from the very network that measures it."""
+    users, options, scorers = _users(config), config.eval, config.scorers
+    notes = []
+    if options.clip and "clip" in users and _same_place(options.clip, scorers.clip):
+        notes.append(f"evaluator shares {_clip_name(options.clip)} with the reward ({', '.join(users['clip'])})")
+    judge, rewarding = options.judge, scorers.judge
+    # The world's two judges are different networks.
+    if judge.url not in ("", WORLD) and "judge" in users and (judge.url, judge.model) == (rewarding.url, rewarding.model):
+        notes.append(f"evaluator shares the judge {judge.model} at {judge.url} with the reward ({', '.join(users['judge'])})")
+    return notes
+
+
+def _same_place(first: str, second: str) -> bool:
+    return first == second or (Path(first).exists() and Path(first).resolve() == Path(second).resolve())

@@ -1,0 +1,43 @@
+"""The two token-level losses, over the contract of any unified model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sync_r1.models.base import UnifiedModel
+from sync_r1.types import Sampling, TextContext
+
+
+def answer_ids(model: UnifiedModel, answers: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Answers as the model would write them: (ids [B, L] long, mask [B, L] bool), end token included, padded behind.
+
+    Raises ValueError if the tokenizer names no end token.
+    """
+    tokenizer = model.tokenizer
+    end = tokenizer.eos_token_id
+    if end is None:
+        raise ValueError("the model's tokenizer has no eos_token; set it, it ends every answer")
+    rows = [[*tokenizer(f" {text.strip()}", add_special_tokens=False, split_special_tokens=True)["input_ids"], end] for text in answers]
+    width = max(len(row) for row in rows)
+    ids = torch.tensor([row + [end] * (width - len(row)) for row in rows], device=model.device)
+    return ids, torch.arange(width, device=model.device) < torch.tensor([[len(row)] for row in rows], device=model.device)
+
+
+def understanding_loss(model: UnifiedModel, contexts: Sequence[TextContext], answers: Sequence[str]) -> Tensor:
+    """Next-token cross-entropy on the answers only: a mean over all answer tokens of the batch. Scalar, fp32."""
+    ids, mask = answer_ids(model, answers)
+    logps, _ = model.text_logps(contexts, ids, mask, Sampling())
+    return -logps[mask].mean()
+
+
+def drawing_loss(model: UnifiedModel, prompts: Sequence[str], codes: Tensor, seeds: Sequence[int]) -> Tensor:
+    """Cross-entropy on hidden codes [B, N] of pictures, a mean over all that are hidden (MaskGIT, arXiv 2202.04200, eq. 2). Scalar, fp32.
+
+    Which are hidden in row b follows from seeds[b].
+    """
+    trace, steps = model.training_trace(codes, seeds)
+    logps, counted = model.image_logps(prompts, trace, Sampling(generation_timesteps=trace.timesteps), steps)
+    return -logps[counted].mean()

@@ -1,0 +1,225 @@
+"""Run the cells of a study: each is a run folder, made in a process of its own, skipped when finished, resumed when stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from sync_r1.bench.result import EvalResult, ScoredItem, strata
+from sync_r1.config import Config, load_config, save_config
+from sync_r1.study.grid import Study, fingerprint, run_order
+
+CELL_FILE = "cell.json"
+CURVE = ("step", "nfe_total", "reward", "text/reward", "image/reward", "val/reward", "val/evaluator", "kl", "grad_norm")
+DGS = ("dgs/acceptance_rate", "dgs/threshold", "dgs/preview_corr", "dgs/nfe", "dgs/nfe_saved", "dgs/reward_var_kept", "dgs/reward_var_all")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm on one concept with one seed."""
+
+    arm: str
+    concept: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm}/{self.concept}-{self.seed}"
+
+
+@dataclass
+class Runner:
+    """Works through a study's cells, `jobs` at a time, one compute thread each.
+
+    Args:
+        folder: receives <arm>/<concept>-<seed>/, one run folder per cell, with cell.json when finished.
+    """
+
+    study: Study
+    folder: Path
+    jobs: int = 2
+    console: Console = field(default_factory=Console)
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def cells(self) -> list[Cell]:
+        """Every cell: for each (concept, seed) pair all arms, so that a half-finished study already says something about each claim."""
+        order = run_order(self.study.arms)
+        return [Cell(arm, *pair) for pair in self.study.cells for arm in order if pair in self.study.pairs(arm)]
+
+    def place(self, cell: Cell) -> Path:
+        return self.folder / cell.arm / f"{cell.concept}-{cell.seed}"
+
+    def run(self) -> list[Cell]:
+        """Run what is not finished; returns the cells that failed. Ctrl-C stops all of them; they resume at the next call."""
+        todo = [cell for cell in self.cells() if not self.finished(cell)]
+        failed: list[Cell] = []
+        if not todo:
+            return failed
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.1f}/{task.total} cells"))
+        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(elapsed_when_finished=True), console=self.console) as progress:
+            bar = progress.add_task(f"study {self.study.name}", total=len(todo))
+            with ThreadPoolExecutor(self.jobs) as pool:
+                running: dict[Future[None], Cell] = {}
+                done: set[Cell] = {cell for cell in self.cells() if cell not in todo}
+                try:
+                    while todo or running:
+                        for cell in self._ready(todo, done, self.jobs - len(running)):
+                            todo.remove(cell)
+                            running[pool.submit(self.make, cell)] = cell
+                        if not running:  # the rest needs cells that failed
+                            failed += todo
+                            break
+                        finished, _ = wait(running, timeout=5, return_when=FIRST_COMPLETED)
+                        for future in finished:
+                            cell = running.pop(future)
+                            if error := future.exception():
+                                failed.append(cell)
+                                self.console.print(f"[red]{cell.name}: {error}[/red]")
+                            else:
+                                done.add(cell)
+                        total = progress.tasks[bar].total or 0
+                        progress.update(bar, completed=total - len(todo) - len(running) + sum(map(self._share, running.values())))
+                except BaseException:
+                    for process in self.processes:
+                        process.terminate()
+                    raise
+        return failed
+
+    def _ready(self, todo: Sequence[Cell], done: set[Cell], room: int) -> list[Cell]:
+        def needs(cell: Cell) -> set[Cell]:
+            return {Cell(arm, cell.concept, cell.seed) for arm in self.study.arms[cell.arm].needs}
+
+        return [cell for cell in todo if needs(cell) <= done][: max(room, 0)]
+
+    def _share(self, cell: Cell) -> float:
+        """How much of a running cell is done, by its lines of metrics."""
+        path = self.place(cell) / "metrics.jsonl"
+        steps = self.study.config(cell.arm, cell.concept, cell.seed, self.folder).rl.max_steps
+        return min(path.read_bytes().count(b"\n") / steps, 1.0) * 0.95 if path.is_file() else 0.0
+
+    def finished(self, cell: Cell) -> bool:
+        """Whether cell.json is there and was made with what the study says now."""
+        path = self.place(cell) / CELL_FILE
+        if not path.is_file():
+            return False
+        known = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            return known["made_with"] == self._made_with(cell)
+        except FileNotFoundError:  # a cell it builds on has to be made anew
+            return False
+
+    def _made_with(self, cell: Cell) -> str:
+        arm = self.study.arms[cell.arm]
+        if arm.joined:
+            parts = [self._read(Cell(name, cell.concept, cell.seed))["made_with"] for name in (arm.understanding, arm.generation)]
+            return "+".join(parts)
+        return fingerprint(self.config(cell))
+
+    def _read(self, cell: Cell) -> dict[str, Any]:
+        return json.loads((self.place(cell) / CELL_FILE).read_text(encoding="utf-8"))
+
+    def config(self, cell: Cell) -> Config:
+        """The cell's configuration; `same_nfe_as` is turned into steps. FileNotFoundError while that other cell is not finished."""
+        config = self.study.config(cell.arm, cell.concept, cell.seed, self.folder)
+        if other := self.study.arms[cell.arm].same_nfe_as:
+            rl = config.rl
+            spent = self._read(Cell(other, cell.concept, cell.seed))["nfe"]
+            per_step = rl.prompts_per_step * rl.num_generations * rl.images_per_text * rl.generation_timesteps
+            per_step *= 2 if rl.guidance_scale else 1
+            rl.max_steps = max(round(spent / per_step), 1)
+            config.validate()
+        return config
+
+    def make(self, cell: Cell) -> None:
+        """Train and evaluate one cell (or join two finished ones), then write its cell.json. RuntimeError with the log's end on failure."""
+        place, arm = self.place(cell), self.study.arms[cell.arm]
+        config = self.config(cell)
+        wanted = place / "wanted.yaml"
+        if place.is_dir() and not (wanted.is_file() and load_config(wanted) == config):
+            shutil.rmtree(place)  # what is there was made with other options
+        place.mkdir(parents=True, exist_ok=True)
+        save_config(config, wanted)
+        started = time.monotonic()
+        if arm.joined:
+            parts = [str(self.place(Cell(name, cell.concept, cell.seed))) for name in (arm.understanding, arm.generation)]
+            self._process(place, [sys.executable, "-m", "sync_r1.study.joined", *parts, str(place)])
+        else:
+            resume = ["--resume", "latest"] if any((place / "checkpoints").glob("step_*/manifest.json")) else []
+            if not resume:
+                shutil.rmtree(place / "checkpoints", ignore_errors=True)
+            command = ["sft", "--evaluate"] if arm.command == "sft" else ["train"]
+            self._process(place, [sys.executable, "-m", "sync_r1.cli", *command, "--config", str(wanted), *resume])
+        self._finish(cell, place, time.monotonic() - started)
+
+    def _process(self, place: Path, command: list[str]) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "COLUMNS": "140"}
+        with (place / "log.txt").open("ab") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+            self.processes.append(process)
+            code = process.wait()
+            self.processes.remove(process)
+        if code:
+            last = (place / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-3:]
+            raise RuntimeError(f"exit status {code}; {place / 'log.txt'} ends: {' | '.join(last)}")
+
+    def _finish(self, cell: Cell, place: Path, seconds: float) -> None:
+        before, after = (EvalResult.read(place / "eval" / f"{phase}.json") for phase in ("before", "after"))
+        metrics = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()] if _trained(place) else []
+        summary = json.loads((place / "summary.json").read_text(encoding="utf-8"))
+        values = {
+            "arm": cell.arm,
+            "concept": cell.concept,
+            "seed": cell.seed,
+            "made_with": self._made_with(cell),
+            "steps": summary["steps"],
+            "nfe": summary["nfe"],
+            "wall_time_s": round(seconds, 1),
+            "versions": summary["versions"],
+            "judge": after.judge,
+            "items": scores_of(before, after),
+            "curve": [{key: row[key] for key in CURVE if key in row} for row in metrics],
+            "dgs": {key: _mean([row[key] for row in metrics if row.get(key) is not None]) for key in DGS},
+        }
+        partial = place / f"{CELL_FILE}.tmp"
+        partial.write_text(json.dumps(values) + "\n", encoding="utf-8")
+        os.replace(partial, place / CELL_FILE)
+        for checkpoint in sorted((place / "checkpoints").glob("step_*"))[:-1]:
+            shutil.rmtree(checkpoint)  # the last one is enough to look at and to join
+
+
+def scores_of(before: EvalResult, after: EvalResult) -> list[list[Any]]:
+    """[task, stratum, score before, score after] of every item that both phases scored."""
+    found = {item.key: item.score for item in after.items}
+    rows: list[list[Any]] = []
+    for task in before.tasks:
+        own: list[ScoredItem] = [item for item in before.items if item.task == task]
+        for stratum, items in strata(own).items():
+            pairs = [(item.score, found.get(item.key)) for item in items]
+            rows += [[task, stratum, first, second] for first, second in pairs if first is not None and second is not None]
+    return rows
+
+
+def _trained(place: Path) -> bool:
+    return (place / "metrics.jsonl").is_file()
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def read_cells(folder: Path) -> Iterator[dict[str, Any]]:
+    """Every finished cell below a study's folder."""
+    for path in sorted(folder.glob(f"*/*/{CELL_FILE}")):
+        yield json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,215 @@
+"""From finished cells to claims: paired differences with 95 % bootstrap intervals, and rules that say whether a claim holds.
+
+Pure functions on the dictionaries of cell.json; no model is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sync_r1.bench.result import GENERATION, UNDERSTANDING
+from sync_r1.study.grid import START, Claim
+
+RESAMPLES = 4000
+HALVES = {"understanding": UNDERSTANDING, "generation": GENERATION}
+
+CellData = Mapping[str, Any]
+Cells = Mapping[str, CellData]  # "concept-seed" → cell
+Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]  # means of arm and of other [R] → [R]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A statistic over paired cells."""
+
+    value: float
+    low: float  # 95 % interval
+    high: float
+    arm: float  # mean of the arm
+    other: float  # mean of what it is compared with
+    cells: list[str]  # "concept-seed"
+
+
+def difference(arm: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return arm - other
+
+
+def relative(arm: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return arm / other - 1
+
+
+def ratio(arm: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return arm / other
+
+
+def item_values(cell: CellData, measure: str, phase: str) -> list[list[np.ndarray]]:
+    """tasks → strata → item scores [n] of one half or task; `phase` is "before" or "after". Tasks the cell lacks are absent."""
+    column = {"before": 2, "after": 3}[phase]
+    tasks: dict[str, dict[str, list[float]]] = {}
+    for row in cell["items"]:
+        if row[0] in HALVES.get(measure, (measure,)):
+            tasks.setdefault(row[0], {}).setdefault(row[1], []).append(row[column])
+    return [[np.array(values) for values in strata.values()] for strata in tasks.values()]
+
+
+def score(values: Sequence[Sequence[np.ndarray]]) -> float:
+    """Mean over tasks of the mean over strata of the mean over items."""
+    return float(np.mean([np.mean([side.mean() for side in task]) for task in values]))
+
+
+def compare(
+    arm: Mapping[str, CellData],
+    other: Mapping[str, CellData],
+    measure: str,
+    statistic: Statistic = difference,
+    *,
+    start: bool = False,
+    seed: int = 0,
+) -> Estimate:
+    """Compare two arms on the cells they share, with a bootstrap over cells and over the items inside each cell.
+
+    Both levels are paired: a resample takes the same cells and the same items of both arms, so what varies is the difference.
+
+    Args:
+        arm, other: "concept-seed" → cell. start: compare with the scores before training instead of after.
+    Raises:
+        ValueError: no cell in common, or different items in one.
+    """
+    names = sorted(set(arm) & set(other))
+    if not names:
+        raise ValueError("the two arms have no finished cell in common")
+    rng = np.random.default_rng(seed)
+    points: list[tuple[float, float]] = []
+    tables: list[np.ndarray] = []  # per cell [2, R]
+    phase = "before" if start else "after"
+    for name in names:
+        first, second = item_values(arm[name], measure, "after"), item_values(other[name], measure, phase)
+        if [[len(side) for side in task] for task in first] != [[len(side) for side in task] for task in second] or not first:
+            raise ValueError(f"cell {name}: the two arms were not scored on the same items of {measure!r}; run the study again")
+        points.append((score(first), score(second)))
+        tables.append(_resampled(first, second, rng))
+    chosen = rng.integers(len(names), size=(RESAMPLES, len(names)))
+    stacked = np.stack(tables)  # [cells, 2, R]
+    means = stacked[chosen, :, np.arange(RESAMPLES)[:, None]].mean(axis=1)  # [R, 2]
+    low, high = np.quantile(statistic(means[:, 0], means[:, 1]), [0.025, 0.975])
+    centre = np.mean(points, axis=0)
+    value = float(statistic(centre[:1], centre[1:])[0])
+    return Estimate(value, float(low), float(high), float(centre[0]), float(centre[1]), names)
+
+
+def _resampled(first: list[list[np.ndarray]], second: list[list[np.ndarray]], rng: np.random.Generator) -> np.ndarray:
+    """[2, R] means of both under the same resamples of items."""
+    tasks = []
+    for one, two in zip(first, second, strict=True):
+        sides = []
+        for a, b in zip(one, two, strict=True):
+            index = rng.integers(len(a), size=(RESAMPLES, len(a)))
+            sides.append(np.stack([a[index].mean(axis=1), b[index].mean(axis=1)]))
+        tasks.append(np.mean(sides, axis=0))
+    return np.asarray(np.mean(tasks, axis=0))
+
+
+def by_arm(cells: Sequence[CellData]) -> dict[str, dict[str, CellData]]:
+    """arm → "concept-seed" → cell; START holds every pair once, with its scores before training."""
+    arms: dict[str, dict[str, CellData]] = {START: {}}
+    for cell in cells:
+        name = f"{cell['concept']}-{cell['seed']}"
+        arms.setdefault(cell["arm"], {})[name] = cell
+        arms[START].setdefault(name, cell)
+    return arms
+
+
+def judge(claim: Claim, cells: Sequence[CellData]) -> dict[str, Any]:
+    """One entry of results.json: {id, statement, goal, rule, holds, delta, ci95, n_seeds, n_concepts, runs, measures}.
+
+    `delta` and `ci95` are those of the measure that is hardest for the claim; all are in `measures`. `holds` is None when no cell is
+    finished for one side.
+    """
+    arms = by_arm(cells)
+    entry: dict[str, Any] = {"id": claim.id, "statement": claim.statement, "goal": claim.goal, "rule": claim.rule}
+    if claim.arm not in arms or not all(other in arms for other in claim.against):
+        return {**entry, "holds": None, "delta": None, "ci95": None, "n_seeds": 0, "n_concepts": 0, "runs": [], "measures": []}
+    rows: list[dict[str, Any]] = []
+    for other in claim.against:
+        for measure in claim.measures:
+            found, holds = RULES[claim.rule](claim, arms[claim.arm], arms[other], measure, other == START)
+            rows.append(
+                {
+                    "measure": measure,
+                    "against": other,
+                    "holds": holds,
+                    "value": found.value,
+                    "ci95": [found.low, found.high],
+                    "arm": found.arm,
+                    "other": found.other,
+                    "cells": found.cells,
+                }
+            )
+    worst = min(rows, key=lambda row: (row["holds"], row["value"]))
+    names = sorted({name for row in rows for name in row["cells"]})
+    return {
+        **entry,
+        "holds": all(row["holds"] for row in rows),
+        "delta": worst["value"],
+        "ci95": worst["ci95"],
+        "n_seeds": len({name.rpartition("-")[2] for name in names}),
+        "n_concepts": len({name.rpartition("-")[0] for name in names}),
+        "runs": [f"{arm}/{name}" for arm in (claim.arm, *claim.against) if arm != START for name in names],
+        "measures": rows,
+    }
+
+
+Rule = Callable[[Claim, Cells, Cells, str, bool], tuple[Estimate, bool]]
+
+
+def _gain(claim: Claim, arm: Cells, other: Cells, measure: str, start: bool) -> tuple[Estimate, bool]:
+    """The relative gain is at least `at_least`, and its interval excludes 0."""
+    found = compare(arm, other, measure, relative, start=start)
+    return found, found.value >= claim.at_least and found.low > 0
+
+
+def _higher(claim: Claim, arm: Cells, other: Cells, measure: str, start: bool) -> tuple[Estimate, bool]:
+    """The difference's interval lies above 0."""
+    found = compare(arm, other, measure, difference, start=start)
+    return found, found.low > 0
+
+
+def _share(claim: Claim, arm: Cells, other: Cells, measure: str, start: bool) -> tuple[Estimate, bool]:
+    """The arm reaches at least the share `at_least` of the other."""
+    found = compare(arm, other, measure, ratio, start=start)
+    return found, found.value >= claim.at_least
+
+
+def _not_beaten(claim: Claim, arm: Cells, other: Cells, measure: str, start: bool) -> tuple[Estimate, bool]:
+    """The other is not better: the interval of arm − other does not lie below 0."""
+    found = compare(arm, other, measure, difference, start=start)
+    return found, found.high >= 0
+
+
+def _cheaper(claim: Claim, arm: Cells, other: Cells, measure: str, start: bool) -> tuple[Estimate, bool]:
+    """The arm reaches the other's final validation score with at most the share `at_most` of its image evaluations."""
+    names = sorted(set(arm) & set(other))
+    shares = np.array([nfe_share(arm[name]["curve"], other[name]["curve"], measure) for name in names])
+    rng = np.random.default_rng(0)
+    low, high = np.quantile(shares[rng.integers(len(names), size=(RESAMPLES, len(names)))].mean(axis=1), [0.025, 0.975])
+    found = Estimate(float(shares.mean()), float(low), float(high), float(shares.mean()), 1.0, names)
+    return found, found.value <= claim.at_most
+
+
+def nfe_share(arm: Sequence[Mapping[str, float]], other: Sequence[Mapping[str, float]], key: str) -> float:
+    """Image evaluations with which `arm` first reaches the other's final value of `key` (mean of its last three points), as a share of
+    all the other spent. Never reached counts as what the arm spent in all, at least 1."""
+    reached = [(row["nfe_total"], row[key]) for row in other if row.get(key) is not None]
+    goal, spent = float(np.mean([value for _, value in reached[-3:]])), reached[-1][0]
+    mine = [(row["nfe_total"], row[key]) for row in arm if row.get(key) is not None]
+    for nfe, value in mine:
+        if value >= goal:
+            return float(nfe / spent)
+    return max(float(mine[-1][0] / spent), 1.0)
+
+
+RULES: dict[str, Rule] = {"gain": _gain, "higher": _higher, "share": _share, "not-beaten": _not_beaten, "cheaper": _cheaper}

@@ -1,0 +1,147 @@
+"""What a study found: results.json, a Markdown page and figures, from finished cells only."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from sync_r1.bench.result import TASKS
+from sync_r1.report.plots import BLUE, GREEN, INK, PARTS, QUIET, RED, style
+from sync_r1.study.claims import HALVES, CellData, by_arm, item_values, judge, score
+from sync_r1.study.grid import START, Study
+
+MARKS = {True: "holds", False: "**does not hold**", None: "not run yet"}
+
+
+def write_results(study: Study, cells: Sequence[CellData], out: Path, command: str) -> dict[str, Any]:
+    """Write `<out>.json`, `<out>.md`, `<out>_cells.json` (every cell's raw scores) and `<out>_*.png`; returns what the JSON holds.
+
+    Args:
+        out: path without suffix, for example docs/results.
+    """
+    cells = [cell for cell in cells if cell["arm"] in study.arms]
+    if not cells:
+        raise ValueError(f"no cell of study {study.name!r} is finished; run it first")
+    result = {
+        "study": study.name,
+        "command": command,
+        "versions": cells[0]["versions"],
+        "evaluator": cells[0]["judge"],
+        "arms": {name: arm_means(group, name) for name, group in by_arm(cells).items()},
+        "claims": [judge(claim, cells) for claim in study.claims],
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _write(out.with_suffix(".json"), json.dumps(result, indent=1) + "\n")
+    _write(out.with_name(f"{out.name}_cells.json"), json.dumps(list(cells)) + "\n")
+    claims_figure(result["claims"]).savefig(out.with_name(f"{out.name}_claims.png"), dpi=130)
+    figures = [f"{out.name}_claims.png"]
+    if (curves := curves_figure(by_arm(cells))) is not None:
+        curves.savefig(out.with_name(f"{out.name}_curves.png"), dpi=130)
+        figures.append(f"{out.name}_curves.png")
+    _write(out.with_suffix(".md"), page(result, figures))
+    return result
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f"{path.name}.tmp")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def arm_means(group: Mapping[str, CellData], arm: str) -> dict[str, Any]:
+    """Mean over cells of every half and task, with the number of cells, steps, image evaluations and seconds."""
+    phase = "before" if arm == START else "after"
+    means = {}
+    for measure in (*HALVES, *TASKS):
+        values = [score(found) for cell in group.values() if (found := item_values(cell, measure, phase))]
+        if values:
+            means[measure] = float(np.mean(values))
+    spent = {
+        key: 0.0 if arm == START else float(np.mean([cell[key] for cell in group.values()])) for key in ("steps", "nfe", "wall_time_s")
+    }
+    return {"cells": len(group), **spent, "scores": means}
+
+
+def page(result: Mapping[str, Any], figures: Sequence[str]) -> str:
+    """The Markdown page."""
+    lines = [
+        "# Results",
+        "",
+        f"Study `{result['study']}`, made by `{result['command']}`. Scores are of held-out prompts, pictures judged by",
+        f"*{result['evaluator']}*, a network that no reward uses. Intervals are 95 %, from a bootstrap over (concept, seed) cells",
+        "and over the items inside each, paired between arms. The verdict is computed by the rule beside it. Raw scores of every",
+        "cell lie beside this page.",
+        "",
+        *[f"![{name}]({name})" for name in figures],
+        "",
+        "## Claims",
+        "",
+        "| claim | goal | measure | against | value | 95 % interval | cells | verdict |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for claim in result["claims"]:
+        head = f"{claim['statement']} | {claim['goal']} (rule `{claim['rule']}`)"
+        for row in claim["measures"] or [None]:
+            if row is None:
+                lines.append(f"| {head} | | | | | 0 | {MARKS[None]} |")
+                continue
+            low, high = row["ci95"]
+            cells = f"{row['value']:+.3f} | [{low:+.3f}, {high:+.3f}] | {len(row['cells'])}"
+            lines.append(f"| {head} | {row['measure']} | {row['against']} | {cells} | {MARKS[row['holds']]} |")
+            head = " | "
+    lines += ["", "## Arms", "", _arms_table(result["arms"]), ""]
+    return "\n".join(lines)
+
+
+def _arms_table(arms: Mapping[str, Any]) -> str:
+    measures = [name for name in (*HALVES, *TASKS) if any(name in arm["scores"] for arm in arms.values())]
+    lines = ["| arm | cells | steps | NFE | " + " | ".join(measures) + " |", "|---" * (4 + len(measures)) + "|"]
+    for name, arm in arms.items():
+        scores = " | ".join(f"{arm['scores'][measure]:.3f}" if measure in arm["scores"] else "" for measure in measures)
+        lines.append(f"| {name} | {arm['cells']} | {arm['steps']:.0f} | {arm['nfe']:.0f} | {scores} |")
+    return "\n".join(lines)
+
+
+def claims_figure(claims: Sequence[Mapping[str, Any]]) -> Figure:
+    """Every comparison as a point with its interval; green where the claim's rule is met."""
+    rows = [(claim, row) for claim in claims for row in claim["measures"]]
+    figure = Figure(figsize=(9, 1.2 + 0.34 * max(len(rows), 1)), layout="constrained")
+    axes = figure.add_subplot()
+    style(axes)
+    for place, (_, row) in enumerate(reversed(rows)):
+        color = GREEN if row["holds"] else RED
+        axes.plot(row["ci95"], [place, place], color=color, linewidth=2.5, solid_capstyle="round")
+        axes.plot([row["value"]], [place], "o", color=color)
+    axes.axvline(0, color=QUIET, linewidth=1)
+    axes.set_yticks(range(len(rows)), [f"{claim['id']}: {row['measure']} vs {row['against']}" for claim, row in reversed(rows)])
+    axes.set_xlabel("difference, relative gain or share, with 95 % interval", color=INK)
+    return figure
+
+
+def curves_figure(arms: Mapping[str, Mapping[str, CellData]], key: str = "val/evaluator") -> Figure | None:
+    """The independent evaluator on validation prompts against image evaluations spent, one line per arm (mean over cells)."""
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    style(axes)
+    drawn = 0
+    for name, group in arms.items():
+        curves = [[(row["nfe_total"], row[key]) for row in cell["curve"] if row.get(key) is not None] for cell in group.values()]
+        curves = [curve for curve in curves if len(curve) > 1 and curve[-1][0] > 0]
+        if name == START or not curves:
+            continue
+        length = min(map(len, curves))
+        table = np.array([curve[:length] for curve in curves]).mean(axis=0)
+        axes.plot(table[:, 0], table[:, 1], color=(BLUE, *PARTS)[drawn % (1 + len(PARTS))], label=name, linewidth=1.6)
+        drawn += 1
+    if not drawn:
+        return None
+    axes.set_xlabel("image evaluations of the backbone (NFE)", color=INK)
+    axes.set_ylabel("independent evaluator, validation prompts", color=INK)
+    axes.legend(fontsize=8, frameon=False, ncols=2)
+    return figure

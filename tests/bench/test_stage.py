@@ -1,0 +1,191 @@
+"""Predictions on disk: layout, going on after an interruption, and what is never reused."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sync_r1.bench import stage
+from sync_r1.bench.adapters import Request, TokensAdapter
+from sync_r1.bench.artifacts import Place, read_task, records_of
+from sync_r1.bench.measure import Judges
+from sync_r1.bench.protocol import Protocol
+from sync_r1.bench.scores import Outage, score_task
+from sync_r1.bench.stage import predict_to
+from sync_r1.bench.tasks import build_items
+from sync_r1.data import Concept
+from sync_r1.session import Session
+from tests.bench.conftest import tiny_session
+
+SMALL = Protocol(generation_timesteps=2, max_completion_length=4)
+
+
+class Watched(TokensAdapter):
+    """Counts what the model is asked."""
+
+    asked = 0
+
+    def answers(self, requests: Sequence[Request]) -> list[str | None]:
+        self.asked += len(requests)
+        return super().answers(requests)
+
+    def pictures(self, requests: Sequence[Request]) -> list:  # type: ignore[type-arg]
+        self.asked += len(requests)
+        return super().pictures(requests)
+
+
+def run(session: Session, out: Path, tasks: Sequence[str] = (), protocol: Protocol = SMALL, max_items: int = 2) -> int:
+    """Predict with a fresh adapter; how many items the model was asked."""
+    adapter = Watched(session, protocol)
+    items = build_items(session.concept, root=session.root, tasks=tasks, max_items=max_items, protocol=protocol)
+    assert predict_to(Place(out=out, concept="bo"), adapter, items, session.concept, protocol, batch_size=2) == 0
+    return adapter.asked
+
+
+def files(out: Path) -> dict[str, bytes]:
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+
+
+def test_layout_and_manifest_keys(session: Session, tmp_path: Path) -> None:
+    assert run(session, tmp_path) == 18
+    reading = tmp_path / "artifacts/understanding/rec/bo/token_epoch_0/model_epoch_0"
+    drawing = tmp_path / "artifacts/generation/rea_gen/bo/token_epoch_0/model_epoch_0"
+    manifest, drawn = (json.loads((folder / "manifest.json").read_text()) for folder in (reading, drawing))
+    common = {"task", "family", "concept", "token_epoch", "model_epoch", "adapter"}
+    assert common <= manifest.keys() and common <= drawn.keys() and manifest["protocol"]["name"] == "world"
+    shared = {"source_prompt", "baseline_prompt", "tp_prefix_text", "conditioning_text", "reference_image_paths", "metadata"}
+    assert {
+        "item_id",
+        "model_prompt",
+        "scoring_query",
+        "ground_truth",
+        "image_path",
+        "prediction",
+        "prepend_system_prompt",
+    } | shared <= set(manifest["items"][0])
+    assert {"prompt_id", "generation_prompt", "scoring_prompt", "image_files"} | shared <= set(drawn["prompt_artifacts"][0])
+    assert all((reading / f"{item['item_id']}.json").is_file() for item in manifest["items"])
+    first = drawn["prompt_artifacts"][0]
+    assert (drawing / first["prompt_id"] / first["image_files"][0]).is_file() and first["image_files"] == ["image_000.png"]
+    rewrites = {item["source_prompt"]: item["prediction"] for item in records_of(read_task(Place(out=tmp_path, concept="bo"), "rea"))}
+    assert first["metadata"]["upstream_prediction"] == rewrites[first["source_prompt"]]
+    assert first["metadata"]["clip_i_reference_image_paths"][0].endswith("concept/test/bo/0.png")
+
+
+def test_nothing_is_done_twice_but_stale_things_are(session: Session, root: Path, concept: Concept, tmp_path: Path) -> None:
+    run(session, tmp_path, ["vqa", "rea", "rea_gen"])
+    before = files(tmp_path)
+    assert run(session, tmp_path, ["vqa", "rea", "rea_gen"]) == 0 and files(tmp_path) == before
+    described = replace(session.concept, info="<bo> is blue.")
+    session.concept = described  # every reading prompt changes, and so does what rea_gen draws if the rewrite does
+    assert run(session, tmp_path, ["vqa", "rea"]) == 4
+    assert run(session, tmp_path, ["vqa"], replace(SMALL, max_completion_length=3)) == 2
+    with torch.no_grad():
+        session.model.get_output_embeddings().weight[0, 0] += 1.0  # type: ignore[operator, union-attr, index]
+    assert run(session, tmp_path, ["vqa"], replace(SMALL, max_completion_length=3)) == 2
+
+
+def test_damaged_files_are_made_again(session: Session, tmp_path: Path) -> None:
+    run(session, tmp_path, ["pure_gen", "qa"])
+    before = files(tmp_path)
+    picture = sorted(tmp_path.rglob("image_000.png"))[0]
+    picture.write_bytes(picture.read_bytes()[:40])
+    sorted(tmp_path.rglob("qa_*.json"))[0].write_text('{"item_id": "qa')
+    assert run(session, tmp_path, ["pure_gen", "qa"]) == 4 and files(tmp_path) == before  # both batches, whole
+
+
+def test_rea_gen_needs_the_rewrites_of_the_same_model(session: Session, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"rea/bo/token_epoch_0/model_epoch_0/manifest.json is missing.*--tasks rea first"):
+        run(session, tmp_path, ["rea_gen"])
+    truth = replace(SMALL, gen_input="truth")
+    assert run(session, tmp_path / "truth", ["rea_gen"], truth) == 2
+    run(session, tmp_path, ["rea"])
+    with pytest.raises(ValueError, match=r"has no rewrite of .*with the same items"):
+        run(session, tmp_path, ["rea_gen"], max_items=3)
+    with torch.no_grad():
+        session.model.get_output_embeddings().weight[0, 0] += 1.0  # type: ignore[operator, union-attr, index]
+    with pytest.raises(ValueError, match="are of other weights"):
+        run(session, tmp_path, ["rea_gen"])
+
+
+def test_duplicate_prompts_keep_their_own_truth(session: Session, tmp_path: Path) -> None:
+    conditions = session.concept.conditions
+    twice = replace(conditions, implicit=["<bo> with its joy"] * 2, explicit=["<bo> wearing a hat", "<bo> holding a key"])
+    session.concept = replace(session.concept, conditions=twice, num_testing_info=2)
+    with pytest.warns(UserWarning, match="asks 1 prompts more than once, first '<bo> with its joy'"):
+        run(session, tmp_path, ["rea", "rea_gen"])
+    place = Place(out=tmp_path, concept="bo")
+    assert [row["reference"] for row in records_of(read_task(place, "rea"))] == twice.explicit
+    assert [row["scoring_prompt"] for row in records_of(read_task(place, "rea_gen"))] == twice.explicit
+
+
+def test_lost_words_are_noted(session: Session, tmp_path: Path) -> None:
+    session.model.config = replace(session.model.config, max_text_tokens=12)  # type: ignore[attr-defined]
+    run(session, tmp_path, ["dense_gen"])
+    notes = read_task(Place(out=tmp_path, concept="bo"), "dense_gen")["notes"]
+    assert len(notes) == 2 and all("lost:" in note for note in notes)
+
+
+def test_two_processes_make_the_same_files(root: Path, concept: Concept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tiny_session(root, concept), tmp_path / "one", max_items=3)
+    barrier, local = threading.Barrier(2, timeout=60), threading.local()
+
+    class Rank:
+        num_processes = 2
+        process_index = property(lambda self: local.rank)
+        is_main_process = property(lambda self: local.rank == 0)
+
+        def wait_for_everyone(self) -> None:
+            barrier.wait()
+
+    monkeypatch.setattr(stage, "PartialState", Rank)
+    asked = [0, 0]
+
+    def work(rank: int, session: Session) -> None:
+        local.rank = rank
+        asked[rank] = run(session, tmp_path / "two", max_items=3)
+
+    threads = [threading.Thread(target=work, args=(rank, tiny_session(root, concept))) for rank in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert files(tmp_path / "one") == files(tmp_path / "two") and asked == [18, 9]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_killed_at_random_moments_the_scores_are_the_same(root: Path, concept: Concept, judges: Judges, tmp_path: Path) -> None:
+    """SIGKILL ten times while predicting; what is there in the end equals an uninterrupted run, byte by byte."""
+    torch.set_num_threads(1)
+    started = time.monotonic()
+    run(tiny_session(root, concept), tmp_path / "whole", max_items=4)
+    needed, moments = time.monotonic() - started, random.Random(0)
+    session, interrupted = tiny_session(root, concept), []
+    for _ in range(10):
+        child = os.fork()
+        if child == 0:
+            try:
+                run(session, tmp_path / "torn", max_items=4)
+            finally:
+                os._exit(0)
+        time.sleep(moments.uniform(0.05, 0.35) * needed)
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        interrupted.append(os.WIFSIGNALED(status))
+    asked = run(session, tmp_path / "torn", max_items=4)
+    assert any(interrupted) and asked < 36
+    torn = {name: content for name, content in files(tmp_path / "torn").items() if not name.endswith(".tmp")}
+    assert torn == files(tmp_path / "whole")
+    for task in ("rec", "rea", "pure_gen", "dense_rea_gen"):
+        found = [score_task(Place(out=tmp_path / name, concept="bo"), task, concept, SMALL, judges, Outage()) for name in ("whole", "torn")]
+        assert found[0]["summary"] == found[1]["summary"] and found[0]["complete"]

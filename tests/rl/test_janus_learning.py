@@ -1,0 +1,85 @@
+"""Janus under the real trainer: both halves learn from rewards alone, with DGS previews of half-drawn pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+
+from sync_r1.config import EvalConfig
+from sync_r1.models.concept_tokens import add_concept, learned_row_ids
+from sync_r1.rl.rewards import Reward, RewardEnsemble
+from sync_r1.session import Session
+from tests.models.janus_toys import tiny_janus
+from tests.rl.toys import bright, concept, log_of, trainer, weights
+
+SETTINGS = ["rl.dgs_enabled=true", "rl.max_steps=25", "run.save_steps=25", "rl.num_generations=8", "rl.prompts_per_step=2"]
+SETTINGS += ["rl.learning_rate=1e-2", "rl.concept_learning_rate=0.05", "rl.scale_rewards=group", "rl.beta=0", "rl.guidance_scale=0.5"]
+
+
+def letter(*, completions: Sequence[str], **_: Any) -> list[float]:
+    """Share of the letter e."""
+    return [text.count("e") / max(len(text), 1) for text in completions]
+
+
+def test_both_halves_learn(tmp_path: Path) -> None:
+    model = tiny_janus(3, positions=512)
+    add_concept(model, "bo", "robot", num_tokens=2)
+    start = weights(model)  # type: ignore[arg-type]
+    rewards = RewardEnsemble([Reward("letter", letter, "text", 1.0), Reward("bright", bright, "image", 1.0)])
+    run = trainer(tmp_path, *SETTINGS, "rl.credit=routed", "rl.look_fraction=0.5", model=model, rewards=rewards)
+    run.train()
+    rows = log_of(run)
+    for name, gain in (("letter", 0.05), ("bright", 0.008)):
+        curve = [row[f"rewards/{name}/mean"] for row in rows]
+        assert mean(curve[-5:]) > mean(curve[:5]) + gain, curve
+    assert 0 < rows[0]["dgs/nfe_saved"] < rows[0]["dgs/nfe"] + rows[0]["dgs/nfe_saved"] and rows[0]["dgs/candidates"] > 16
+    check_what_moved(model, start)
+    check_session(run.config.run.folder, tmp_path)
+
+
+def check_what_moved(model: Any, start: dict[str, torch.Tensor]) -> None:
+    """Everything but the frozen parts; of the vocabulary, the concept's rows alone."""
+    vocabulary = ("janus.lm_head.weight", "janus.model.language_model.embed_tokens.weight")
+    ids = learned_row_ids(model)
+    for name, value in model.state_dict().items():
+        changed = (value != start[name]).flatten(1).any(1) if value.ndim > 1 else value != start[name]
+        if name in vocabulary:
+            others = torch.ones(len(value), dtype=torch.bool).index_fill(0, ids, False)
+            assert changed[ids].all() == ("embed" in name) and not changed[others].any(), name
+        else:
+            assert changed.any() == (name.split(".")[2] not in ("vqmodel", "vision_model")), name
+
+
+def check_session(run: Path, folder: Path) -> None:
+    """The checkpoint opens like any other, and asks and draws."""
+    from sync_r1.models.loading import load_model
+
+    loaded = load_model(run / "checkpoints" / "step_00025", device="cpu")
+    options = EvalConfig(generation_timesteps=4, max_completion_length=4)
+    session = Session(model=loaded, concept=concept(folder), options=options)
+    assert session.tokens.tokens == ["<token_0>", "<token_1>"]
+    photo = concept(folder).train_images[0]
+    assert isinstance(session.ask("What colour?", photo), str) and isinstance(session.recognize(photo)[0], bool)
+    assert session.draw("a photo of <bo>")[0].size == (16, 16)
+
+
+def test_adapters_kl_and_checkpointing_work_and_resume(tmp_path: Path) -> None:
+    settings = ["rl.lora_rank=2", "rl.beta=0.1", "rl.gradient_checkpointing=true", "rl.guidance_scale=1", "run.save_steps=1"]
+
+    def run(name: str, steps: int, **options: Any) -> Any:
+        model = tiny_janus(3, positions=512)
+        add_concept(model, "bo", "robot", num_tokens=2)
+        made = trainer(tmp_path / name, *settings, f"rl.max_steps={steps}", model=model)
+        made.train(**options)
+        return made
+
+    whole = run("whole", 2)
+    rows = log_of(whole)
+    assert abs(rows[0]["kl"]) < 1e-6 < rows[1]["kl"]  # ratio 1 before the first update, then away from the start
+    again = run("again", 2, resume_from_checkpoint=whole.config.run.folder / "checkpoints" / "step_00001")
+    first, second = (weights(one.policy) for one in (whole, again))
+    assert all(torch.allclose(value, second[name], atol=1e-6) for name, value in first.items())

@@ -1,0 +1,92 @@
+"""A study runs, skips what is finished, resumes, and makes anew what was made with other options."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from sync_r1.study.cells import Cell, Runner, read_cells
+from sync_r1.study.grid import Study, load_study
+from sync_r1.study.results import write_results
+
+TINY = {
+    "rl.max_steps": 1, "rl.num_generations": 2, "rl.prompts_per_step": 1, "rl.train_timesteps": 1, "rl.validation_prompts": 1,
+    "run.save_steps": 1, "run.log_completions": False, "eval.max_items": 1, "eval.tasks": ["rea", "rea_gen"],
+}  # fmt: skip
+DECLARED: dict[str, Any] = {
+    "name": "tiny",
+    "recipes": ["demo"],
+    "set": TINY,
+    "cells": [["bo", 0]],
+    "arms": {
+        "text": {"recipes": ["understanding-only"]},
+        "both": None,
+        "plain": {"recipes": ["no-dgs"], "same_nfe_as": "both"},
+        "joined": {"understanding": "text", "generation": "both"},
+    },
+    "claims": [
+        {"id": "c", "statement": "s", "rule": "higher", "arm": "both", "against": ["start", "joined"], "measures": ["rea", "rea_gen"]}
+    ],
+}
+
+
+def declared(folder: Path, **changes: Any) -> Study:
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump({**DECLARED, **changes}))
+    return load_study(path)
+
+
+def runner(folder: Path, study: Study) -> Runner:
+    return Runner(study, folder / "cells", jobs=2, console=Console(quiet=True))
+
+
+def test_a_study_runs_once_and_reports(tmp_path: Path) -> None:
+    study = declared(tmp_path)
+    assert runner(tmp_path, study).run() == []
+    cells = {cell["arm"]: cell for cell in read_cells(tmp_path / "cells")}
+    assert set(cells) == set(study.arms)
+    assert {row[0] for row in cells["joined"]["items"]} == {"rea", "rea_gen"}
+    assert cells["text"]["nfe"] == 0 < cells["both"]["nfe"] == cells["joined"]["nfe"]
+    per_step = 1 * 2 * 8  # prompts × G × T
+    assert cells["plain"]["steps"] == round(cells["both"]["nfe"] / per_step)
+    assert [row["step"] for row in cells["both"]["curve"]] == [1] and "val/evaluator" in cells["both"]["curve"][0]
+
+    result = write_results(study, list(cells.values()), tmp_path / "docs" / "results", "sync-r1 study")
+    assert [row["measure"] for row in result["claims"][0]["measures"]] == ["rea", "rea_gen"] * 2
+    assert result["claims"][0]["holds"] in (True, False) and json.loads((tmp_path / "docs" / "results.json").read_text()) == result
+    page = (tmp_path / "docs" / "results.md").read_text()
+    assert "| start | 1 |" in page and (tmp_path / "docs" / "results_claims.png").is_file()
+
+    untouched = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").rglob("cell.json")}
+    assert runner(tmp_path, study).run() == []
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").rglob("cell.json")} == untouched
+
+
+def test_a_cell_is_resumed_and_made_anew_when_the_study_changes(tmp_path: Path) -> None:
+    one = {"arms": {"text": {"recipes": ["understanding-only"]}}, "claims": []}
+    study, cell = declared(tmp_path, **one), Cell("text", "bo", 0)
+    work = runner(tmp_path, study)
+    assert work.run() == []
+    (work.place(cell) / "cell.json").unlink()  # stopped between training and its last file
+    (work.place(cell) / "eval" / "after.json").unlink()
+    assert not work.finished(cell)
+    checkpoint = (work.place(cell) / "checkpoints" / "step_00001" / "manifest.json").stat().st_mtime_ns
+    assert work.run() == [] and work.finished(cell)
+    assert (work.place(cell) / "checkpoints" / "step_00001" / "manifest.json").stat().st_mtime_ns == checkpoint
+
+    changed = runner(tmp_path, declared(tmp_path, **one, set={**TINY, "rl.text_loss_weight": 2.0}))
+    assert not changed.finished(cell)
+
+
+def test_a_cell_that_fails_names_its_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = declared(tmp_path, arms={"a": {"set": {"eval.tasks": ["dense"]}}, "b": {"same_nfe_as": "a"}}, claims=[])
+    failed = Runner(study, tmp_path / "cells", jobs=1, console=Console(width=300)).run()
+    assert [cell.arm for cell in failed] == ["a", "b"]
+    assert "unknown task 'dense'" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="no cell of study 'tiny' is finished"):
+        write_results(study, list(read_cells(tmp_path / "cells")), tmp_path / "results", "x")

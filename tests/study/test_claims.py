@@ -1,0 +1,95 @@
+"""Statistics and rules on hand-made cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from sync_r1.study.claims import by_arm, compare, difference, judge, nfe_share, relative
+from sync_r1.study.grid import START, Claim
+
+Pairs = Sequence[tuple[float, float]]
+
+
+def cell(arm: str, seed: int, rea: Pairs, draw: Pairs = ((0.5, 0.5),), **more: Any) -> dict[str, Any]:
+    items = [["rea", "all", *pair] for pair in rea] + [["rea_gen", "all", *pair] for pair in draw]
+    return {"arm": arm, "concept": "bo", "seed": seed, "items": items, "curve": [], **more}
+
+
+def claim(rule: str, against: str = "b", measure: str = "understanding", **limits: float) -> Claim:
+    return Claim(id="x", statement="x", rule=rule, arm="a", against=[against], measures=[measure], **limits)  # type: ignore[arg-type]
+
+
+def test_a_constant_difference_has_no_width() -> None:
+    first = {"bo-0": cell("a", 0, [(0, 0.9), (0, 0.5)]), "bo-1": cell("a", 1, [(0, 0.7), (0, 0.3)])}
+    second = {"bo-0": cell("b", 0, [(0, 0.7), (0, 0.3)]), "bo-1": cell("b", 1, [(0, 0.5), (0, 0.1)])}
+    found = compare(first, second, "understanding")
+    assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.2, 0.2))  # pairing removes what varies between items and cells
+    assert (found.arm, found.other) == pytest.approx((0.6, 0.4)) and found.cells == ["bo-0", "bo-1"]
+
+
+def test_halves_are_means_over_tasks_and_strata() -> None:
+    items = [["rec", "recall", 0, 1.0], ["rec", "recall", 0, 1.0], ["rec", "no_recall", 0, 0.0], ["qa", "all", 0, 1.0]]
+    first = {"bo-0": {**cell("a", 0, []), "items": items}}
+    assert compare(first, first, "understanding", start=True).arm == pytest.approx((0.5 + 1.0) / 2)
+
+
+def test_relative_gain_against_the_start() -> None:
+    cells = [cell("a", seed, [(0.4, 0.6), (0.4, 0.6)]) for seed in range(3)]
+    entry = judge(claim("gain", START, at_least=0.25), cells)
+    assert entry["holds"] and entry["delta"] == pytest.approx(0.5) and entry["n_seeds"] == 3 and entry["n_concepts"] == 1
+    assert entry["runs"] == ["a/bo-0", "a/bo-1", "a/bo-2"]
+    assert not judge(claim("gain", START, at_least=0.6), cells)["holds"]
+    assert relative(cells_mean(0.6), cells_mean(0.4))[0] == pytest.approx(0.5)
+
+
+def cells_mean(value: float) -> Any:
+    import numpy as np
+
+    return np.array([value])
+
+
+def test_noise_is_not_a_result() -> None:
+    noisy = [cell("a", seed, [(0, score)]) for seed, score in enumerate([0.9, 0.1, 0.6])]
+    flat = [cell("b", seed, [(0, 0.5)]) for seed in range(3)]
+    assert not judge(claim("higher"), [*noisy, *flat])["holds"]
+    assert judge(claim("not-beaten"), [*noisy, *flat])["holds"]
+    found = compare(by_arm(noisy)["a"], by_arm(flat)["b"], "rea", difference)
+    assert found.value == pytest.approx(0.1 / 3) and found.low < 0 < found.high
+
+
+def test_share_and_a_beaten_default() -> None:
+    cells = [cell("a", seed, [(0, 0.45)]) for seed in range(3)] + [cell("b", seed, [(0, 0.5)]) for seed in range(3)]
+    assert not judge(claim("share", at_least=0.95), cells)["holds"]
+    assert judge(claim("share", at_least=0.9), cells)["holds"]
+    assert not judge(claim("not-beaten"), cells)["holds"]
+
+
+def test_the_hardest_measure_decides() -> None:
+    cells = [cell("a", 0, [(0, 0.9)], [(0, 0.2)]), cell("b", 0, [(0, 0.5)], [(0, 0.4)])]
+    entry = judge(Claim(id="x", statement="x", rule="higher", arm="a", against=["b"], measures=["understanding", "generation"]), cells)
+    assert not entry["holds"] and entry["delta"] == pytest.approx(-0.2) and [row["holds"] for row in entry["measures"]] == [True, False]
+
+
+def test_evaluations_needed_for_the_same_score() -> None:
+    slow = [{"nfe_total": 100.0 * i, "v": 0.1 * i} for i in range(1, 11)]  # ends at (0.8 + 0.9 + 1.0) / 3 = 0.9 after 1000
+    fast = [{"nfe_total": 100.0 * i, "v": 0.2 * i} for i in range(1, 6)]  # reaches 0.9 at 500
+    assert nfe_share(fast, slow, "v") == pytest.approx(0.5)
+    assert nfe_share(slow[:3], slow, "v") == 1.0  # never reached
+    cells = [cell("a", 0, [(0, 1)], curve=fast), cell("b", 0, [(0, 1)], curve=slow)]
+    assert judge(claim("cheaper", measure="v", at_most=0.5), cells)["holds"]
+    assert not judge(claim("cheaper", measure="v", at_most=0.4), cells)["holds"]
+
+
+def test_an_unfinished_arm_gives_no_verdict() -> None:
+    entry = judge(claim("higher"), [cell("a", 0, [(0, 1)])])
+    assert entry["holds"] is None and entry["measures"] == []
+
+
+def test_other_items_are_refused() -> None:
+    with pytest.raises(ValueError, match="same items"):
+        compare({"bo-0": cell("a", 0, [(0, 1)])}, {"bo-0": cell("b", 0, [(0, 1), (0, 1)])}, "rea")
+    with pytest.raises(ValueError, match="no finished cell"):
+        compare({"bo-0": cell("a", 0, [(0, 1)])}, {}, "rea")
