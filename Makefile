@@ -11,7 +11,7 @@ TORCH ?= torch==2.13.0
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check
 STAMP := $(VENV)/.stamp-setup
 
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test study lint format clean
 
 help:  ## Show this help
 	@echo "Sync-R1: one model that understands and draws your things"; echo
@@ -30,6 +30,9 @@ demo: $(STAMP)  ## Train on the embedded world, without GPU or download; writes 
 
 test: $(STAMP)  ## Run all tests
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS)
+
+study: $(STAMP)  ## Test every claim (hours; stop and resume at will); STUDY=quick takes about 20 minutes
+	$(VENV)/bin/sync-r1 study $(if $(filter quick,$(STUDY)),--quick)
 
 lint: $(STAMP)  ## Check style (ruff) and types (mypy)
 	$(VENV)/bin/ruff check .

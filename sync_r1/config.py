@@ -120,9 +120,7 @@ class RLConfig:
     optimise: Literal["both", "text", "image"] = option("both", "halves that receive gradients; 'text' draws no images at all")
     credit: Literal["shared", "routed"] = option("routed", "shared: one advantage for both halves; routed: each half its own")
     look_fraction: float = option(0.5, "share of 'look' prompts (a question about a photo)", ge=0, le=1)
-    recognize_fraction: float = option(
-        0.0, "share of 'recognize' prompts (is it there?); the rest are 'reason' prompts", ge=0, le=1
-    )
+    recognize_fraction: float = option(0.0, "share of 'recognize' prompts (is it there?); the rest are 'reason' prompts", ge=0, le=1)
     validation_prompts: int = option(0, "reason prompts held out of training to watch for reward hacking; 0 is off", ge=0)
     validation_steps: int = option(10, "updates between looks at the validation prompts", ge=1)
 
@@ -186,6 +184,13 @@ class RLConfig:
     dgs_enabled: bool = option(False, "Dynamic Group Scaling: preview candidates early, finish only the promising ones")
     dgs_candidate_factor: float = option(2.0, "c_max: at most ⌈c_max·G⌉ candidates per prompt", ge=1)
     dgs_preview_step: int = option(3, "k, decoding steps before the preview", ge=1)
+    dgs_keep: Literal["best", "spread"] = option(
+        "best", "candidates to finish: those above a threshold that follows the acceptance, or those whose previews differ most"
+    )
+    dgs_preview_score: Literal["clip", "reward"] = option(
+        "clip",
+        "what judges previews: a·CLIP-I + (1−a)·CLIP-T, or the ready-made image rewards with their weights (costs a second look)",
+    )
     dgs_threshold: float | None = option(None, "first τ; empty takes it from the first previews", ge=0, le=1)
     dgs_target_acceptance: float = option(0.5, "ρ, share of candidates that should pass", gt=0, le=1)
     dgs_rate: float = option(0.05, "η, how fast τ follows the acceptance", ge=0)

@@ -20,11 +20,12 @@ def demo(config: Config) -> None:
     rl.look_fraction, rl.recognize_fraction = 0.2, 0.1
     rl.generation_timesteps, rl.train_timesteps = 8, 4
     rl.max_completion_length = 24
-    rl.lr_scheduler_type, rl.beta = "cosine", 0.04
-    rl.scale_rewards, rl.entropy_coef = "batch", 0.005
+    rl.lr_scheduler_type, rl.beta = "cosine", 0.08
+    rl.scale_rewards, rl.entropy_coef = "batch", 0.01
     rl.text_loss_weight, rl.image_loss_weight = 4.0, 0.5
     rl.reward_weights = {"rewrite": 2.0, "answer": 1.0, "likeness": 1.0, "faithfulness": 0.5, "identity": 0.1, "alignment": 0.1}
-    rl.dgs_enabled, rl.dgs_candidate_factor, rl.dgs_preview_step = True, 1.5, 3
+    rl.dgs_enabled, rl.dgs_candidate_factor, rl.dgs_preview_step = True, 2.0, 2
+    rl.dgs_preview_score = "reward"
     sft = config.sft  # how the world's model was pretrained
     sft.photo_prompt, sft.crop_scale, sft.described = "a photo of {name}", 1.0, True
     config.eval.batch_size = 64

@@ -94,18 +94,31 @@ def build_scorers(config: Config) -> Scorers:
     users = _users(config)
     _check_networks(config, users)
     references: dict[str, ready_made.References] = {}
-    preview = None
     models = []
     for network in users:
         functions, found, model = _build(network, config)
         library |= {name: (function, "image") for name, function in functions.items()}
         references |= found
         models.append(model)
-    if rl.dgs_enabled and "clip" in users:
-        preview = ready_made.blend(library["identity"][0], library["alignment"][0], rl.dgs_image_weight)
     weights = {name: weight for name, weight in rl.reward_weights.items() if name in library}
     fallback = {name: other for name, other in config.scorers.fallback.items() if name in library and other in library}
-    return Scorers(library, weights, fallback, preview, models, references)
+    return Scorers(library, weights, fallback, _preview(config, library, weights), models, references)
+
+
+def _preview(config: Config, library: Library, weights: Mapping[str, Weight]) -> RewardFunction | None:
+    """What Dynamic Group Scaling judges previews by; None when it is off or nothing is drawn."""
+    rl = config.rl
+    if not rl.dgs_enabled or rl.optimise == "text":
+        return None
+    if rl.dgs_preview_score == "clip":
+        return ready_made.blend(library["identity"][0], library["alignment"][0], rl.dgs_image_weight)
+    judging = {name: (library[name][0], weight) for name, weight in weights.items() if name in BEHIND and weight}
+    if not judging:
+        raise ValueError(
+            f"rl.dgs_preview_score is 'reward', but rl.reward_weights has no ready-made image reward ({', '.join(BEHIND)}); "
+            "add one, or use rl.dgs_preview_score=clip"
+        )
+    return ready_made.weighted_mean(judging)
 
 
 def _custom_rewards(config: Config) -> Library:
@@ -134,7 +147,7 @@ def _users(config: Config) -> dict[Network, list[str]]:
     for name in needed:
         if name in BEHIND:
             users.setdefault(BEHIND[name], []).append(name)
-    if rl.dgs_enabled:
+    if rl.dgs_enabled and rl.dgs_preview_score == "clip":
         users.setdefault("clip", []).append("the preview of rl.dgs_enabled")
     return {network: users[network] for network in EXAMPLES if network in users}
 

@@ -16,6 +16,7 @@ from sync_r1.recipes import apply_recipes
 from sync_r1.scorers.clip import ClipScorer
 from sync_r1.scorers.dino import DinoScorer
 from sync_r1.scorers.judge import RemoteJudge
+from sync_r1.scorers.rewards import weighted_mean
 from sync_r1.scoring import build_evaluator, build_scorers, evaluator_notes, is_world_sized
 from sync_r1.world.assets import EVALUATOR, REWARD_MODELS
 from sync_r1.world.judge import WorldJudge
@@ -221,3 +222,21 @@ def test_every_process_scores_on_its_own_gpu(dino: str, monkeypatch: pytest.Monk
     build_scorers(config(weights(dino=1.0), f"scorers.dino={dino}", "run.device=auto"))
     build_scorers(config(weights(dino=1.0), f"scorers.dino={dino}", "run.device=cpu"))
     assert placed == ["cuda:3", "cpu"]
+
+
+def test_previews_may_be_judged_by_the_rewards_themselves() -> None:
+    with pytest.raises(ValueError, match="no ready-made image reward"):
+        build_scorers(config("rl.dgs_enabled=true", "rl.dgs_preview_score=reward", weights(rewrite=1.0)))
+
+
+def test_a_weighted_mean_leaves_out_what_could_not_score() -> None:
+    person, dog = SimpleNamespace(category="person"), SimpleNamespace(category="animal")
+
+    def first(**_: object) -> list[float | None]:
+        return [1.0, 0.5, None, None]
+
+    def second(**_: object) -> list[float | None]:
+        return [0.0, 1.0, 0.25, None]
+
+    score = weighted_mean({"a": (first, 3.0), "b": (second, {"person": 1.0})})
+    assert list(score(concept=[person, dog, person, person])) == [0.75, 0.5, 0.25, None]

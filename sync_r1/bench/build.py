@@ -9,7 +9,7 @@ import itertools
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -112,7 +112,8 @@ def build_test_set(root: Path | str, name: str, sizes: Sizes = Sizes(), writer: 
     made.test = _in_turns([choose(own, sizes.per_fact, fault, dropped) for own in _by_fact(singles, len(concept.facts))])
     missing = max(0, len(made.test) - len(made.train))
     more = single_pairs(hints, concept.facts, mark, train=True)
-    made.train += choose(more, missing, lambda pair, chosen: fault(pair, [*made.test, *chosen]), dropped)
+    added = choose(more, missing, lambda pair, chosen: fault(pair, [*made.test, *chosen]), dropped)
+    made.train += [replace(pair, facts=()) for pair in added]
     if len(made.train) < len(made.test):
         made.notes.append(f"{len(made.test) - len(made.train)} test pairs left out: there must be as many training pairs as test pairs")
         made.test = made.test[: len(made.train)]
@@ -217,14 +218,17 @@ def _questions(root: Path, concept: Concept, asked: Sequence[QA], writer: Writer
     """Questions from memory that are there, then new ones: of the wordings of one question the first that was not trained."""
     mark = concept.placeholder
     trained = trained_questions(root, concept)
-    kept = [QA(item.question, item.answer) for item in concept.items if item.kind == TEXT_ONLY]
+    known = {normal(question) for question in trained}
+    there = dict.fromkeys(QA(item.question, item.answer) for item in concept.items if item.kind == TEXT_ONLY)
+    copied = "the question is asked in training"
+    kept = choose(there, len(there), lambda qa, chosen: copied if normal(qa.question) in known else None, dropped)
     general = [QA(f"What kind of thing is {mark}?", f"{article(concept.class_noun).capitalize()} {concept.class_noun}.")]
 
     def fault(qa: QA, chosen: Sequence[QA]) -> str | None:
         if mark not in qa.question:
             return f"the question lacks {mark}"
         if any(alike(qa.question, question, mark) for question in trained):
-            return "the question is asked in training"
+            return copied
         same = any(alike(qa.question, other.question, mark) or qa.answer == other.answer for other in [*kept, *chosen])
         return "the question is asked already" if same else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from accelerate import PartialState
@@ -52,8 +53,11 @@ def predict_to(
         if task not in adapter.tasks:
             raise ValueError(f"a {adapter.kind} model cannot do task {task}; it can do {', '.join(adapter.tasks)}")
         own = [item for item in items if item.task == task]
-        rewrites = upstream_rewrites(place, task, adapter) if _reads_rewrites(task, protocol) else {}
-        requests = [adapter.request(item, _rewrite_of(item, rewrites, place)) for item in own]
+        if _reads_rewrites(task, protocol):
+            rewrites = upstream_rewrites(place, own, adapter, protocol)
+            requests = [adapter.request(item, rewrite) for item, rewrite in zip(own, rewrites, strict=True)]
+        else:
+            requests = [adapter.request(item) for item in own]
         hashes = [content_hash(request, adapter, protocol) for request in requests]
         _forget_manifest(place, task, hashes, state)
         done = 0
@@ -67,29 +71,34 @@ def predict_to(
     return failed
 
 
-def upstream_rewrites(place: Place, task: str, adapter: Adapter) -> dict[str, str]:
-    """Stripped implicit prompt → the rewrite in the understanding manifest of the same concept and epochs.
+def upstream_rewrites(place: Place, items: Sequence[EvalItem], adapter: Adapter, protocol: Protocol) -> list[str]:
+    """The rewrites that *_rea_gen `items` draw, from the understanding manifest of the same concept and epochs.
 
-    Raises ValueError when the manifest is missing or of other weights.
+    Raises ValueError when the manifest is missing, lacks a prompt, or is not what this model would be asked now.
     """
-    source = task.removesuffix("_gen")
-    manifest = read_task(place, source)
+    source = items[0].task.removesuffix("_gen")
+    manifest, path = read_task(place, source), place.folder(source) / MANIFEST
     if manifest["model"]["fingerprint"] != adapter.fingerprint:
-        raise ValueError(f"the rewrites in {place.folder(source) / MANIFEST} are of other weights; predict task {source} with these first")
-    return {record["source_prompt"].strip(): record["prediction"] for record in records_of(manifest)}
+        raise ValueError(f"the rewrites in {path} are of other weights; predict task {source} with these first")
+    made, options = manifest["protocol"], protocol.prediction_options()
+    if differ := [name for name, value in options.items() if made.get(name) != value]:
+        raise ValueError(f"the rewrites in {path} were made under another {', '.join(differ)}; predict task {source} again first")
+    known = {record["source_prompt"].strip(): record for record in records_of(manifest)}
+    rewrites = []
+    for item in items:
+        record = known.get(item.prompt.strip())
+        if record is None:
+            raise ValueError(f"{path} has no rewrite of {item.prompt!r}; predict task {source} with the same items")
+        if record["model_prompt"] != adapter.request(replace(item, task=source)).text:
+            raise ValueError(
+                f"{path} holds rewrites of another prompt than {item.prompt!r} leads to now; predict task {source} again first"
+            )
+        rewrites.append(record["prediction"])
+    return rewrites
 
 
 def _reads_rewrites(task: str, protocol: Protocol) -> bool:
     return task.endswith("rea_gen") and protocol.gen_input == "prediction"
-
-
-def _rewrite_of(item: EvalItem, rewrites: dict[str, str], place: Place) -> str | None:
-    if not rewrites:
-        return None
-    if item.prompt.strip() not in rewrites:
-        source = item.task.removesuffix("_gen")
-        raise ValueError(f"{place.folder(source) / MANIFEST} has no rewrite of {item.prompt!r}; predict task {source} with the same items")
-    return rewrites[item.prompt.strip()]
 
 
 def _forget_manifest(place: Place, task: str, hashes: Sequence[str], state: PartialState) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sync_r1.commands.bench_build import register
 from sync_r1.commands.use import noted
 
 if TYPE_CHECKING:
@@ -255,3 +256,6 @@ def _score(out: Path, protocol: Protocol, concepts: list[str], tasks: list[str],
             typer.secho(line, fg="red", err=True)
         typer.secho(f"go on with: sync-r1 bench score {out}", fg="red", err=True)
         raise typer.Exit(1)
+
+
+register(app)

@@ -90,8 +90,8 @@ def _print(config: Config, facts: dict[str, Any]) -> None:
     rates, assumed = facts["rates"], facts["assumed"]
     console.print(
         f"An estimate of one process, {assumed['trains']} training in {assumed['numbers']}: understanding prompts of {assumed['reading']} "
-        f"tokens and drawing prompts of {assumed['drawing']}, full-length texts; matrix products measured on {rates['device']} at "
-        f"{rates['wide'] / 1e12:.3g} TFLOP/s ({rates['narrow'] / 1e12:.3g} for one decoding step). "
+        f"tokens and drawing prompts of {assumed['drawing']}, full-length texts; time at half the rate of matrix products measured on "
+        f"{rates['device']}, {rates['wide'] / 1e12:.3g} TFLOP/s ({rates['narrow'] / 1e12:.3g} for one decoding step). "
         "Scorers' networks, Python and the libraries come on top."
     )
     need, free = facts["peak"] / 2**30, facts["available"] / 2**30

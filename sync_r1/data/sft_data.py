@@ -82,7 +82,8 @@ def items_without_picture(path: Path, entries: Sequence[Fields]) -> str:
 def derived_items(root: Path, concept: Concept) -> list[TrainingItem]:
     """Questions about each photo, recognition on the photos and on as many other pictures, and questions about info and facts.
 
-    Pictures of the concept's test items never appear. Warns when there is no other picture, as all answers are then "Yes.".
+    Pictures and memory questions of the concept's test items never appear.
+    Warns when there is no other picture, as all answers are then "Yes.".
     """
     photos, mark = concept.train_images, concept.placeholder
     train = Layout(root).train(concept.name)
@@ -101,7 +102,9 @@ def derived_items(root: Path, concept: Concept) -> list[TrainingItem]:
     ]
     if concept.facts:
         remembered.append(QA(f"What do you know about {mark}?", " ".join(concept.facts)))
-    return items + [TrainingItem(None, [qa]) for qa in [*remembered, *concept.conversations.get(TEXT_ONLY, [])]]
+    tested = {item.question for item in concept.items if item.kind == "text_only"}
+    remembered = [qa for qa in [*remembered, *concept.conversations.get(TEXT_ONLY, [])] if qa.question not in tested]
+    return items + [TrainingItem(None, [qa]) for qa in remembered]
 
 
 def negative_images(root: Path | str, concept: Concept) -> list[Path]:

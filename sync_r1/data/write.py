@@ -21,7 +21,7 @@ from PIL import Image
 from sync_r1.data.concepts import soft_problems
 from sync_r1.data.json_fields import Fields, read_json
 from sync_r1.data.layout import Layout, validate_name
-from sync_r1.data.pictures import PICTURE_TYPES, is_picture_name, verify_images
+from sync_r1.data.pictures import PICTURE_TYPES, is_picture_name, list_pictures, verify_images, without_masks
 from sync_r1.data.reading import read_layout
 from sync_r1.data.records import CONDITION_KEYS, Concept, Conditions, TestItem
 
@@ -37,13 +37,19 @@ def write_root(root: Path | str, random_images: Sequence[Picture] = ()) -> None:
     layout = Layout(Path(root))
     layout.random_images.mkdir(parents=True, exist_ok=True)
     layout.train_images.parent.mkdir(parents=True, exist_ok=True)
-    for path, empty in ((layout.concepts_list, []), (layout.train_images, {}), (layout.template, {})):
+    for path, empty in ((layout.concepts_list, []), (layout.train_images, _photos_present(layout)), (layout.template, {})):
         if not path.exists():
             _write_json(path, empty)
     if not layout.black_image.exists():
         Image.new("RGB", (512, 512)).save(layout.black_image)
     for number, picture in enumerate(random_images):
         _write_picture(layout.random_images / f"{number}.png", picture)
+
+
+def _photos_present(layout: Layout) -> dict[str, list[str]]:
+    """The index as a reader without one sees it, so that a new index with one concept does not hide the photos of the others."""
+    folders = [path.parent for path in sorted(layout.train_images.parent.glob("*/info.json"))]
+    return {folder.name: [path.name for path in without_masks(list_pictures(folder))] for folder in folders}
 
 
 def write_concept(

@@ -182,6 +182,11 @@ class UnifiedModel(nn.Module, ABC):
         return self.decode_image(trace.tokens)
 
 
+def pictures_at_once(image_size: int) -> int:
+    """How many pictures an image tokenizer takes per pass: as many as four of 512 × 512 have pixels, which bounds its memory."""
+    return max(1, 4 * 512 * 512 // image_size**2)
+
+
 def to_pixels(images: Images, size: int) -> Tensor:
     """Pictures → [B, 3, size, size] fp32 in [-1, 1]: short side resized (bicubic), centre cropped.
 

@@ -58,7 +58,19 @@ def group_std(values: Tensor) -> Tensor:
     return (deviation.square().sum(dim=1) / (count - 1).clamp(min=1)).sqrt() * (count > 1)
 
 
-def advantages(text_rewards: Tensor, image_rewards: Tensor, *, credit: Credit = "routed", scale_rewards: Scale = "none") -> Advantages:
+def pool_same(values: Tensor, same: Tensor) -> Tensor:
+    """Mean of `values` [P, G] over the siblings with the same id in `same` [P, G] long; NaN entries are left out.
+
+    Siblings whose texts led to the same drawing prompt differ in their pictures by the noise of drawing alone, which says nothing about
+    the text. Their mean is what the text is worth, with less variance (Rao-Blackwell).
+    """
+    twins = same.unsqueeze(2) == same.unsqueeze(1)  # [P, G, G]
+    return torch.where(twins, values.unsqueeze(1), torch.nan).nanmean(dim=2)
+
+
+def advantages(
+    text_rewards: Tensor, image_rewards: Tensor, same: Tensor | None = None, *, credit: Credit = "routed", scale_rewards: Scale = "none"
+) -> Advantages:
     """Turn the weighted rewards of both parts into advantages (design §5.5).
 
     A text is always credited with its own reward plus the mean reward of its images. An image is credited with the whole
@@ -67,13 +79,15 @@ def advantages(text_rewards: Tensor, image_rewards: Tensor, *, credit: Credit = 
     Args:
         text_rewards: [P, G], NaN where unscored.
         image_rewards: [P, G, M], NaN where unscored.
+        same: [P, G] long, equal for siblings with the same drawing prompt; with "routed" credit they share their pictures' mean reward.
     Raises:
         ValueError: the shapes do not belong together.
     """
     if image_rewards.shape[:2] != text_rewards.shape or image_rewards.dim() != 3:
         raise ValueError(f"image_rewards is {list(image_rewards.shape)}; it must be [P, G, M] with P, G of {list(text_rewards.shape)}")
     prompts, group, images = image_rewards.shape
-    total = text_rewards + image_rewards.nanmean(dim=2)
+    drawn = image_rewards.nanmean(dim=2)
+    total = text_rewards + drawn
     if credit == "shared":
         image_signal = (text_rewards.unsqueeze(2) + image_rewards).reshape(prompts, group * images)
     elif images > 1:
@@ -81,7 +95,7 @@ def advantages(text_rewards: Tensor, image_rewards: Tensor, *, credit: Credit = 
     else:
         image_signal = image_rewards.reshape(prompts, group)
     return Advantages(
-        text=centre(total, scale_rewards),
+        text=centre(total if same is None or credit == "shared" else text_rewards + pool_same(drawn, same), scale_rewards),
         image=centre(image_signal, scale_rewards).reshape(prompts, group, images),
         metrics=_metrics(total, text_rewards, image_rewards),
     )

@@ -16,6 +16,8 @@ from sync_r1.rl.plan import Plan, Prompts
 from sync_r1.rl.rates import Rates
 from sync_r1.rl.sizes import ModelSizes
 
+REACHED = 0.5  # share of the rate of matrix products that passes through a transformer reach, see docs/training_memory.json
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -141,9 +143,9 @@ def _replay_forward(plan: Plan) -> tuple[tuple[float, float], tuple[float, float
 
 
 def _seconds(plan: Plan, flops: dict[str, float], rates: Rates) -> dict[str, float]:
-    """FLOPs by measured rates: token by token at the narrow one, the rest at the wide one."""
+    """FLOPs at REACHED of the measured rates: token by token of the narrow one, the rest of the wide one."""
     step_by_step = {"text rollout"} | ({"image rollout"} if plan.sizes.autoregressive else set())
-    seconds = {name: value / (rates.narrow if name in step_by_step else rates.wide) for name, value in flops.items()}
+    seconds = {name: value / REACHED / (rates.narrow if name in step_by_step else rates.wide) for name, value in flops.items()}
     rollout = sum(seconds[name] for name in ("text rollout", "image rollout", "pictures"))
     step = rollout / plan.config.rl.num_iterations + sum(seconds.values()) - rollout
     return {**seconds, "step on average": step, "run": step * plan.config.rl.max_steps}

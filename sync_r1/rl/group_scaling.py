@@ -159,6 +159,48 @@ class GroupScaling:
         self.threshold.load_state_dict(state["threshold"])
 
 
+@dataclass
+class SpreadScaling:
+    """DGS that keeps contrast: of all candidates those G whose preview scores vary most, the best and the worst; the middle is dropped.
+
+    A group learns from differences. Keeping the best alone makes siblings alike, and the gradient's signal shrinks with their variance
+    (docs/log.md); the most varied subset is always a head and a tail of the ranking (PODS, arXiv 2504.13818, theorem 1).
+    """
+
+    candidate_factor: float  # c_max: always spent
+    stop_at: int | None  # k
+
+    def select(self, draw: Draw, *, groups: int, size: int) -> Selection:
+        budget = math.ceil(self.candidate_factor * size)
+        scores = draw([budget] * groups)
+        kept = [most_varied(found, size) for found in scores]
+        return Selection(kept, scores, groups * size, groups * budget, 1, 0.0)
+
+    def metrics(self, selection: Selection, rewards: Tensor, *, nfe_preview: int, nfe_final: int) -> dict[str, float]:
+        return scaling_metrics(selection, rewards, nfe_preview=nfe_preview, nfe_final=nfe_final)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """There is nothing to restore."""
+
+
+def most_varied(scores: Sequence[float], size: int) -> list[int]:
+    """Indices of the `size` scores with the largest variance, ascending; scores that are NaN come last."""
+    order = sorted(range(len(scores)), key=lambda i: (math.isnan(scores[i]), scores[i]))
+    known = [i for i in order if not math.isnan(scores[i])]
+    if len(known) <= size:
+        return sorted(order[:size])
+
+    def spread(low: int) -> float:
+        values = torch.tensor([scores[i] for i in [*known[:low], *known[len(known) - (size - low) :]]], dtype=torch.float64)
+        return float(values.var(correction=0))
+
+    low = max(range(size + 1), key=spread)
+    return sorted([*known[:low], *known[len(known) - (size - low) :]])
+
+
 def scaling_metrics(selection: Selection, rewards: Tensor, *, nfe_preview: int, nfe_final: int) -> dict[str, float]:
     """What filtering cost, saved and changed.
 

@@ -12,7 +12,6 @@ from sync_r1.rl.plan import Kind, Plan
 
 LOGIT_COPIES = 6  # fp32 copies of logits alive at once: scaled, masked, normalised, their gradients
 DRAW_COPIES = 8  # the same while drawing with guidance: both halves, guided, scaled, normalised, summed up
-PICTURES_AT_ONCE = 16  # of the image tokenizer
 MAPS_ALIVE = 5  # feature maps alive in a residual block
 # (numeric mode, what trains) → bytes kept for the backward pass per token and layer: · hidden, · feed-forward width; and of copied weights
 SAVED: dict[tuple[str, Kind], tuple[float, float, float]] = {
@@ -54,7 +53,7 @@ def phases(plan: Plan) -> dict[str, float]:
         "text rollout": texts * (plan.context + length) * pairs + 4.0 * texts * sizes.text_rows * LOGIT_COPIES,
         "text replay": text if rl.optimise != "image" else 0.0,
         "image rollout": 0.0,
-        "pictures": 4.0 * MAPS_ALIVE * sizes.picture_map * min(PICTURES_AT_ONCE, plan.drawn),
+        "pictures": 4.0 * MAPS_ALIVE * sizes.picture_map * min(sizes.pictures_at_once, plan.drawn),
         "image replay": 0.0,
         "optimizer": 4.0 * plan.trained,  # a temporary of every weight
     }

@@ -8,7 +8,7 @@ import torch
 from transformers import TrainingArguments
 
 from sync_r1.config import Config, RLConfig
-from sync_r1.rl.group_scaling import GroupScaling, NoScaling, Scaling, Threshold
+from sync_r1.rl.group_scaling import GroupScaling, NoScaling, Scaling, SpreadScaling, Threshold
 from sync_r1.rl.rewards import RewardEnsemble
 from sync_r1.rl.rollout import PreviewScore, Task
 
@@ -17,6 +17,8 @@ def scaling(rl: RLConfig) -> Scaling:
     """DGS as configured, or its null object."""
     if not rl.dgs_enabled:
         return NoScaling()
+    if rl.dgs_keep == "spread":
+        return SpreadScaling(rl.dgs_candidate_factor, rl.dgs_preview_step)
     threshold = Threshold(rl.dgs_threshold, target=rl.dgs_target_acceptance, rate=rl.dgs_rate)
     return GroupScaling(threshold, rl.dgs_candidate_factor, rl.dgs_preview_step)
 

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import JanusConfig, JanusForConditionalGeneration, PhiForCausalLM
 
 from sync_r1.config import ModelConfig
+from sync_r1.models.base import pictures_at_once
 from sync_r1.models.hub import fetch
 from sync_r1.models.loading import read_config
 from sync_r1.models.showo.config import ShowoConfig
@@ -50,6 +51,7 @@ class ModelSizes:
     text_slot: int  # tokens of a drawing prompt at most
     picture_flops: int  # to decode one picture
     picture_map: int  # its largest feature map
+    pictures_at_once: int = 16  # decoded in one pass at most
     gated: bool = False  # two matrices lead into the feed-forward layer instead of one
     named: bool = False  # a concept's name is one the model knows from pretraining, and does not train
     blank_picture: bool = False  # contexts without a photo show a blank one
@@ -110,6 +112,7 @@ def showo_sizes_of(config: ShowoConfig, magvit: MagvitConfig | None) -> ModelSiz
         text_slot=config.max_text_tokens,
         picture_flops=flops,
         picture_map=widest,
+        pictures_at_once=pictures_at_once(config.image_size),
         named=bool(config.name_pool),
         blank_picture=config.text_only_image,
     )

@@ -153,8 +153,9 @@ class SyncGRPOTrainer(Trainer):
     def advantage(self, rollout: Rollout, scores: Breakdown) -> Advantages:
         """Credit both halves. Rewards of all processes are centred and scaled together, then each keeps its own."""
         rl, device = self.config.rl, self.args.device
-        text, image = (self.accelerator.gather(values.to(device)).cpu() for values in (scores.text, scores.image))
-        everyone = advantages(text, image, credit=rl.credit, scale_rewards=rl.scale_rewards)
+        known = (scores.text, scores.image, rollout.same_prompts())
+        text, image, same = (self.accelerator.gather(values.to(device)).cpu() for values in known)
+        everyone = advantages(text, image, same, credit=rl.credit, scale_rewards=rl.scale_rewards)
         mine = slice(self.accelerator.process_index * len(rollout.tasks), (self.accelerator.process_index + 1) * len(rollout.tasks))
         result = Advantages(everyone.text[mine], everyone.image[mine], everyone.metrics)
         self._metrics |= result.metrics

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from PIL import Image
 from torch import Tensor
 
+from sync_r1.config import Weight
 from sync_r1.data.concepts import Concept, load_image
 from sync_r1.data.prompts import placeholder
 from sync_r1.scorers.base import Judge, RewardFunction, Score
@@ -149,3 +150,24 @@ def _mix(first: Score, second: Score, weight: float) -> Score:
     if second is None or math.isnan(second):
         return first
     return weight * first + (1 - weight) * second
+
+
+def weighted_mean(rewards: Mapping[str, tuple[RewardFunction, Weight]]) -> RewardFunction:
+    """One score per trajectory from several rewards: the mean, by weight for the concept's category, of those that could score."""
+
+    def score(**columns: Any) -> list[Score]:
+        found = [function(**columns) for function, _ in rewards.values()]
+        weights = [weight for _, weight in rewards.values()]
+        return [_mean(row, [_of(weight, who.category) for weight in weights]) for who, *row in zip(columns["concept"], *found, strict=True)]
+
+    return score
+
+
+def _of(weight: Weight, category: str) -> float:
+    return weight.get(category, 0.0) if isinstance(weight, dict) else weight
+
+
+def _mean(scores: Sequence[Score], weights: Sequence[float]) -> Score:
+    known = [(value, weight) for value, weight in zip(scores, weights, strict=True) if value is not None and math.isfinite(value)]
+    total = sum(weight for _, weight in known)
+    return sum(value * weight for value, weight in known) / total if total else None

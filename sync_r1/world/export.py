@@ -16,6 +16,7 @@ from sync_r1.data.concepts import QA, Concept, Conditions, Layout, TestItem
 from sync_r1.data.prompts import RECOGNITION_QUESTION
 from sync_r1.data.write import Picture, write_concept, write_root
 from sync_r1.world import grammar
+from sync_r1.world.card import write_card
 from sync_r1.world.concepts import Persona, personas
 from sync_r1.world.render import CONTEXT, CONTEXT_VALUES, IDENTITY, Thing, random_thing, render_image
 from sync_r1.world.tasks import implicit_pair, impostor
@@ -42,6 +43,7 @@ def export_world(root: Path | str, names: Sequence[str] | None = None, seed: int
         streams = np.random.default_rng([seed, index]), np.random.default_rng([seed, index, 1])
         concept, pictures = build_concept(root, everyone[name], *streams)
         write_concept(root, concept, pictures, overwrite=overwrite)
+    write_card(root)
     return names
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -10,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 import yaml
 from PIL import Image
+from typer.testing import CliRunner
 
 from sync_r1.bench.apply import apply_review, look_alikes, problems
 from sync_r1.bench.build import Sizes, TestSet, build_test_set
@@ -20,29 +24,39 @@ from sync_r1.bench.build_phrases import read_fact, single_pairs, tell_apart
 from sync_r1.bench.build_rules import Pair, alike, content_words, malformed, normal, repeats, told
 from sync_r1.bench.review import read_review, review_path, write_review
 from sync_r1.bench.tasks import TASKS, runnable
+from sync_r1.commands.bench_build import register
 from sync_r1.data import QA, Concept, Layout, add_concept_folder, check_root, load_concept, write_root
 from tests.scorers.fake_endpoint import Body, Response, config, endpoint
 
 FACTS = [
-    "<zed> has a green raincoat.", "<zed> sleeps in a wicker basket.", "<zed>'s favourite toy is a rubber duck.", "<zed> is five years old.",
-]  # fmt: skip
+    "<zed> has a green raincoat.",
+    "<zed> sleeps in a wicker basket.",
+    "<zed>'s favourite toy is a rubber duck.",
+    "<zed> is five years old.",
+]
 
 
 def noise(seed: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (24, 24, 3), dtype=np.uint8))
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    photos = tmp_path / "photos"
+@pytest.fixture(scope="module")
+def added(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("added")
+    photos = folder / "photos"
     photos.mkdir()
     for number in range(6):
         noise(number).save(photos / f"{number}.png")
-    write_root(tmp_path / "data", [noise(100 + number) for number in range(6)])
+    write_root(folder / "data", [noise(100 + number) for number in range(6)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        add_concept_folder(tmp_path / "data", "zed", photos, "dog", "a small grey terrier", FACTS)
-    return tmp_path / "data"
+        add_concept_folder(folder / "data", "zed", photos, "dog", "a small grey terrier", FACTS)
+    return folder / "data"
+
+
+@pytest.fixture
+def root(added: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(added, tmp_path / "data"))
 
 
 def put(path: Path, value: Any) -> None:
@@ -139,7 +153,7 @@ def test_a_proposal_is_used_only_after_apply_and_leaks_nothing(root: Path) -> No
     assert set(runnable(concept)) == set(TASKS) and check_root(root).usable
     old = [before.conditions.implicit[i] for i in range(before.test_indices.start)]
     kept = concept.conditions.implicit[: concept.test_indices.start]
-    assert kept[:8] == list(dict.fromkeys(old))[:8]  # what runs may have been trained on
+    assert kept[:6] == list(dict.fromkeys(old)) != kept  # what runs may have been trained on
     assert (root / "review" / "zed-before" / "t2i_conditions.json").read_bytes() == files[Layout(root).conditions("zed")]
     assert QA("Where does <zed> sleep?", "In a wicker basket.") in made.questions
     again = build_test_set(root, "zed")
@@ -153,8 +167,8 @@ def test_photos_are_held_out_where_none_is_for_testing(root: Path) -> None:
     layout.test("zed").rmdir()
     layout.items("zed").unlink()
     first = load_concept(root, "zed").train_images
-    noise(7).save(layout.train("zed") / f"{first[2].stem}_mask.png")
     for path in first:
+        noise(7).save(path.with_name(f"{path.stem}_mask.png"))
         layout.cropped("zed").mkdir(exist_ok=True)
         Image.open(path).save(layout.cropped("zed") / path.name)
     layout.negatives("zed").mkdir()
@@ -172,9 +186,8 @@ def test_photos_are_held_out_where_none_is_for_testing(root: Path) -> None:
     concept = load_concept(root, "zed")
     assert [path.name for path in concept.test_images] == ["0.png", "1.png"] and len(concept.train_images) == len(first) - 2
     assert set(concept.conversations) == {path.name for path in concept.train_images}
-    left = {path.name for path in [*layout.cropped("zed").iterdir(), *layout.train("zed").glob("*.png")]}
-    assert not left & set(made.held_out) and (layout.negatives("zed") / "0.png").is_file()
-    assert not any(first[2].stem in name for name in left) or first[2].name not in made.held_out
+    left = {path.stem.removesuffix("_mask") for path in [*layout.cropped("zed").iterdir(), *layout.train("zed").glob("*.png")]}
+    assert left == {path.stem for path in concept.train_images} and (layout.negatives("zed") / "0.png").is_file()
     no_leaks(concept)
 
 
@@ -193,7 +206,7 @@ def test_a_concept_with_photos_only(root: Path) -> None:
         ("shows_it: true", "shows_it: perhaps", r"line \d+: field 'recognition\[0\].shows_it' is 'perhaps'; it must be true or false"),
         ("  - fact: 1\n", "  - fact: 9\n", r"field 'test\[0\].fact' is '9'; it must be the number of a fact, 1 to 4"),
         ("  - fact: 1\n", "  - fakt: 1\n", r"field 'test\[0\].fakt' is unknown; did you mean fact\?"),
-        ("  - fact: 1\n    implicit: A photo of <zed>", "  - fact: 1\n    implicit: A photo of it", r"test\[0\].*the implicit prompt lacks <zed>"),
+        ("  - fact: 1\n    implicit: A photo of <zed>", "  - fact: 1\n    implicit: A photo", r"test\[0\].*implicit prompt lacks <zed>"),
         ("concept: zed\n", "concept: zed\nconcept: zed\n", "field 'concept' is twice"),
         ("concept: zed\n", "", "field 'concept' is missing"),
         ("  1: <zed> has a green", "  1: <zed> has a blue", "field 'facts': they are not those of .*info.json; build again"),
@@ -230,7 +243,7 @@ def test_line_numbers_are_right(root: Path) -> None:
 
 def test_more_test_pairs_than_training_pairs(root: Path) -> None:
     made, _ = read_review(reviewed(root))
-    assert made == TestSet(**{**vars(build_test_set(root, "zed")), "notes": [], "train": made.train})
+    assert made == TestSet(**{**vars(build_test_set(root, "zed")), "notes": []})
     made.train = made.train[:3]
     assert any(field == "train" and "3 training pairs for 12 test pairs" in message for field, message in problems(root, made))
     made.train, made.test = [], [*made.test, made.test[0]]
@@ -306,6 +319,65 @@ def test_a_dead_endpoint_leaves_the_templates(root: Path) -> None:
     made, plain = build_test_set(root, "zed", writer=writer), build_test_set(root, "zed")
     assert (made.test, made.dense, made.questions) == (plain.test, plain.dense, plain.questions)
     assert any("no reply" in note for note in made.notes)
+
+
+def test_questions_that_are_there_stay_unless_they_were_trained(root: Path) -> None:
+    path = Layout(root).items("zed")
+    asked = [("What is <zed>?", "A dog."), ("Who is a friend of <zed>?", "Mia.")]
+    items = [{"type": "text_only", "conversations": [{"from": "human", "value": q}, {"from": "gpt", "value": a}]} for q, a in asked]
+    put(path, [*json.loads(path.read_text()), *items])
+    made = build_test_set(root, "zed")
+    assert made.questions[0] == QA(*asked[1]) and QA(*asked[0]) not in made.questions  # the warm-up asks what <zed> is
+    assert "1 proposals left out: the question is asked in training" in made.notes
+
+
+@pytest.mark.parametrize("moves", [1, 2, 4])
+def test_all_of_it_is_written_or_nothing(root: Path, monkeypatch: pytest.MonkeyPatch, moves: int) -> None:
+    path = reviewed(root)
+    files = {file: file.read_bytes() for file in (root / "concept").rglob("*") if file.is_file()}
+    rename, done = os.rename, []
+
+    def fails(source: Path, target: Path) -> None:
+        done.append(target)
+        if len(done) == moves:
+            raise OSError("disk full")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fails)
+    with pytest.raises(OSError, match="disk full"):
+        apply_review(path)
+    assert {file: file.read_bytes() for file in (root / "concept").rglob("*") if file.is_file()} == files
+    assert not [left for left in root.iterdir() if left.name.startswith(".")]
+
+
+def test_commands(root: Path) -> None:
+    app = typer.Typer()
+    register(app)
+
+    def said(*words: str) -> str:
+        result = CliRunner().invoke(app, list(words), catch_exceptions=False)
+        assert result.exit_code == 0
+        return result.output
+
+    before = Layout(root).conditions("zed").read_bytes()
+    assert "12 test pairs" in said("build", str(root), "--concept", "all") and Layout(root).conditions("zed").read_bytes() == before
+    with pytest.raises(ValueError, match=r"zed\.yaml: there already, perhaps with your edits; apply it, or build again with --overwrite"):
+        said("build", str(root), "--concept", "zed")
+    with pytest.raises(ValueError, match="--judge-url and --model go together"):
+        said("build", str(root), "--concept", "zed", "--judge-url", "http://localhost:1")
+    assert "<zed> can be tested: 12 test prompts, 12 for training" in said("apply", str(review_path(root, "zed")))
+    said("build", str(root), "--concept", "zed", "--overwrite", "--yes", "--per-fact", "2")
+    assert len(load_concept(root, "zed").test_indices) == 6
+
+
+def test_other_concepts_of_an_archive_without_index_stay_readable(root: Path) -> None:
+    layout = Layout(root)
+    shutil.copytree(layout.train("zed"), layout.train("yip"))
+    layout.info("yip").write_text(layout.info("yip").read_text().replace("zed", "yip"))
+    layout.train_images.unlink()
+    before = {name: load_concept(root, name).train_images for name in ("zed", "yip")}
+    apply_review(reviewed(root))
+    assert {name: load_concept(root, name).train_images for name in ("zed", "yip")} == before
 
 
 def test_repeated_training_prompts_stay_once(root: Path) -> None:

@@ -247,3 +247,10 @@ def test_commands_on_the_world(tmp_path: Path) -> None:
     assert set(json.loads(call("compare", out, tmp_path / "shown", "--json"))["columns"]) >= {"rec.weight", "rea.bleu", "rea_gen.clip_t"}
     assert call("score", out, "--set", "recognition=substring").count("rec.weight") == 1
     assert "pure_name" in call("protocols")
+    away = ["score", str(out), "--judge", "http://127.0.0.1:9/v1", "--judge-model", "m", "eval.judge.max_retries=0"]
+    result = runner.invoke(app, away)
+    assert (
+        result.exit_code == 1
+        and "rea_gen.judge lacks 1 of 1 scores" in result.output
+        and "go on with: sync-r1 bench score" in result.output
+    )

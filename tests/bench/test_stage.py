@@ -112,6 +112,11 @@ def test_rea_gen_needs_the_rewrites_of_the_same_model(session: Session, tmp_path
     run(session, tmp_path, ["rea"])
     with pytest.raises(ValueError, match=r"has no rewrite of .*with the same items"):
         run(session, tmp_path, ["rea_gen"], max_items=3)
+    with pytest.raises(ValueError, match=r"were made under another max_completion_length"):
+        run(session, tmp_path, ["rea_gen"], replace(SMALL, max_completion_length=3))
+    session.concept = replace(session.concept, facts=["<bo> sings."])
+    with pytest.raises(ValueError, match=r"holds rewrites of another prompt than .*predict task rea again first"):
+        run(session, tmp_path, ["rea_gen"])
     with torch.no_grad():
         session.model.get_output_embeddings().weight[0, 0] += 1.0  # type: ignore[operator, union-attr, index]
     with pytest.raises(ValueError, match="are of other weights"):

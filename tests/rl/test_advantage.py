@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from sync_r1.rl.advantage import EPSILON, advantages, centre, group_std
+from sync_r1.rl.advantage import EPSILON, advantages, centre, group_std, pool_same
 
 NAN = math.nan
 
@@ -85,3 +85,16 @@ def test_metrics() -> None:
 def test_shapes_must_belong_together() -> None:
     with pytest.raises(ValueError, match="must be \\[P, G, M\\]"):
         advantages(torch.zeros(2, 3), torch.zeros(2, 4, 1))
+
+
+def test_twins_share_what_their_pictures_earned() -> None:
+    """Three siblings, two of which wrote the same: by hand."""
+    text, image = torch.tensor([[1.0, 1.0, 0.0]]), torch.tensor([[[0.2], [0.6], [0.1]]])
+    same = torch.tensor([[0, 0, 2]])
+    assert_close(pool_same(image[..., 0], same), torch.tensor([[0.4, 0.4, 0.1]]))
+    found = advantages(text, image, same)
+    assert_close(found.text, torch.tensor([[1.4, 1.4, 0.1]]) - 2.9 / 3)
+    assert_close(found.image, (image[..., 0] - 0.3).unsqueeze(2))  # the pictures themselves still differ
+    assert_close(advantages(text, image, torch.zeros(1, 3, dtype=torch.long)).text, text - 2 / 3)  # one prompt for all: noise alone
+    assert_close(pool_same(torch.tensor([[NAN, 0.6, 0.1]]), same), torch.tensor([[0.6, 0.6, 0.1]]))
+    assert_close(advantages(text, image, same, credit="shared").text, advantages(text, image, credit="shared").text)

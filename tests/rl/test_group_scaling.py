@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
+from statistics import pvariance
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sync_r1.rl.group_scaling import GroupScaling, NoScaling, Selection, Threshold, fill_groups, scaling_metrics
+from sync_r1.rl.group_scaling import (
+    GroupScaling,
+    NoScaling,
+    Selection,
+    SpreadScaling,
+    Threshold,
+    fill_groups,
+    most_varied,
+    scaling_metrics,
+)
 
 
 class Script:
@@ -124,3 +135,21 @@ def test_metrics_survive_what_could_not_be_scored() -> None:
     selection = Selection([[0, 1]], [[math.nan, math.nan]], accepted=0, candidates=2, rounds=1, threshold=0.0)
     found = scaling_metrics(selection, torch.tensor([[math.nan, 1.0]]), nfe_preview=1, nfe_final=2)
     assert all(math.isfinite(value) for value in found.values())
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=8), st.integers(1, 8))
+def test_the_most_varied_are_found(scores: list[float], size: int) -> None:
+    """Against every subset."""
+    size = min(size, len(scores))
+    found = most_varied(scores, size)
+    assert len(found) == size and found == sorted(set(found))
+    every = combinations(range(len(scores)), size)
+    best = max(pvariance([scores[i] for i in subset]) for subset in every)
+    assert pvariance([scores[i] for i in found]) == pytest.approx(best, abs=1e-9)
+
+
+def test_spread_spends_its_budget_and_finishes_the_ends() -> None:
+    script = Script([0.5, 0.1, 0.52, 0.9, 0.48, 0.2], [math.nan, 0.3, math.nan, 0.4, math.nan, math.nan])
+    found = SpreadScaling(1.5, 2).select(script, groups=2, size=4)
+    assert script.asked == [[6, 6]] and found.candidates == 12 and found.rounds == 1
+    assert found.kept == [[1, 2, 3, 5], [0, 1, 2, 3]]  # unknown scores only where nothing else is left

@@ -14,15 +14,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import Cache, PhiForCausalLM, PreTrainedTokenizerFast
 
-from sync_r1.models.base import ConceptTokens, Images, Rows, UnifiedModel, to_bytes, to_pixels
+from sync_r1.models.base import ConceptTokens, Images, Rows, UnifiedModel, pictures_at_once, to_bytes, to_pixels
 from sync_r1.models.showo import image, text
 from sync_r1.models.showo.config import ShowoConfig
 from sync_r1.models.showo.magvit import Magvit
 from sync_r1.models.showo.prompting import END_OF_TEXT, prepare_tokenizer
 from sync_r1.models.weight_files import WeightFiles, blank, check_shapes, fill
 from sync_r1.types import ImageTrace, Sampling, TextCompletions, TextContext
-
-PIXEL_CHUNK = 16  # pictures per tokenizer pass, which bounds its memory
 
 
 class Showo(UnifiedModel):
@@ -125,11 +123,11 @@ class Showo(UnifiedModel):
     def encode_image(self, images: Images) -> Tensor:
         magvit = self._magvit()
         pixels = to_pixels(images, self.image_size).to(next(magvit.parameters()))  # the image tokenizer keeps its own dtype
-        return torch.cat([magvit.encode(part) for part in pixels.split(PIXEL_CHUNK)])
+        return torch.cat([magvit.encode(part) for part in pixels.split(pictures_at_once(self.image_size))])
 
     @torch.no_grad()
     def decode_image(self, codes: Tensor) -> Tensor:
-        pixels = torch.cat([self._magvit().decode_codes(part) for part in codes.to(self.device).split(PIXEL_CHUNK)])
+        pixels = torch.cat([self._magvit().decode_codes(part) for part in codes.to(self.device).split(pictures_at_once(self.image_size))])
         return to_bytes(pixels)
 
     def generate_text(self, contexts: Sequence[TextContext], sampling: Sampling, seeds: Sequence[int]) -> TextCompletions:
