@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,8 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import psutil
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from transformers.utils.logging import disable_progress_bar
@@ -28,13 +25,16 @@ from sync_r1.bench.tasks import build_items
 from sync_r1.config import Config
 from sync_r1.data import load_concept
 from sync_r1.data.sft_data import negative_images
+from sync_r1.manifest import write_text
 from sync_r1.report import save_concept_card, write_report, write_sheet
 from sync_r1.rl.alarm import HackingAlarm, split_validation
 from sync_r1.rl.group_scaling import NoScaling
+from sync_r1.rl.log import peak_memory_mb
 from sync_r1.rl.rewards import RewardEnsemble, build_rewards
 from sync_r1.rl.rollout import Task, tasks_of
-from sync_r1.rl.state import latest_checkpoint, resolve_checkpoint
+from sync_r1.rl.state import checkpoint_name, latest_checkpoint, resolve_checkpoint
 from sync_r1.rl.trainer import SyncGRPOTrainer
+from sync_r1.scorers.base import Judge
 from sync_r1.scorers.face_start import concept_face
 from sync_r1.scorers.rewards import JudgeRewards
 from sync_r1.scoring import Evaluator, build_evaluator, build_scorers, evaluator_notes
@@ -55,32 +55,40 @@ def run_experiment(config: Config, console: Console, resume: str | None = None, 
         ValueError: wrong configuration or data, before any weight moves.
     """
     started, folder = time.monotonic(), config.run.folder
-    if not resume and (folder / "checkpoints").is_dir():
+    one_process()
+    if not resume and latest_checkpoint(folder / "checkpoints"):
         raise ValueError(f"{folder} holds an earlier run; continue it with --resume latest, choose another run.name, or delete the folder")
     if resume:
         resolve_checkpoint(resume, folder / "checkpoints")
     disable_progress_bar()  # of transformers' weight loading, which takes no time here
-    scorers, evaluator = build_scorers(config), build_evaluator(config) if compare_phases else None
+    check_data(config)
+    watched = config.rl.validation_prompts > 0 and config.rl.optimise != "text"
+    scorers, evaluator = build_scorers(config), build_evaluator(config) if compare_phases or watched else None
+    judge = evaluator.image_judge if evaluator is not None and watched else None
+    if watched and judge is None:
+        seen = f"rl.validation_prompts is {config.rl.validation_prompts}, but no judge watches them"
+        raise ValueError(f"{seen}; set eval.judge.url, or rl.validation_prompts=0")
+    compared = evaluator if compare_phases else None
     rewards = replace(
         build_rewards(scorers.weights, scorers.library, scorers.fallback),
         normalize_then_sum=config.rl.multi_objective_aggregation == "normalize_then_sum",
     )
     session = start(config, console)
     scorers.prepare(session.concept)
-    before = evaluate_phase(session, config, "before", evaluator, console, keep=bool(resume)) if evaluator is not None else None
-    tasks, held = split_validation(questions(session), config.rl.validation_prompts)
-    if config.sft.stages and not resume and not warm_up(session, config, console, tasks):
+    before = evaluate_phase(session, config, "before", compared, console, keep=bool(resume)) if compared is not None else None
+    tasks, held = split_validation(questions(session), config.rl.validation_prompts if watched else 0)
+    if config.sft.stages and not warm_up(session, config, console, tasks, resumed=bool(resume)):
         return {}  # stopped by Ctrl-C; the same command goes on
     trainer = SyncGRPOTrainer(session.model, config, tasks, rewards, scorers.preview, console)
-    if held:
-        watch(trainer, held, rewards)
+    if judge is not None:
+        watch(trainer, held, rewards, judge)
     trainer.train(resume_from_checkpoint=resume)
     finished = trainer.state.global_step >= config.rl.max_steps
-    session.run = f"{config.run.name}/step_{trainer.state.global_step}"
+    session.run = f"{config.run.name}/{checkpoint_name(trainer.state.global_step)}"
     summary: dict[str, Any] = {"concept": session.concept.name, "seed": config.run.seed, "steps": trainer.state.global_step}
-    if evaluator is not None and before is not None and finished:
-        after = evaluate_phase(session, config, "after", evaluator, console)
-        summary |= {**compare(before, after), "evaluator": evaluator.name, "evaluator_notes": evaluator_notes(config)}
+    if compared is not None and before is not None and finished:
+        after = evaluate_phase(session, config, "after", compared, console)
+        summary |= {**compare(before, after), "evaluator": compared.name, "evaluator_notes": evaluator_notes(config)}
     summary |= {"reward_models": scorers.models, "nfe": trainer.sync_state.nfe, **spent(started)}
     write_json(folder / "summary.json", summary)
     if finished:
@@ -93,8 +101,10 @@ def run_experiment(config: Config, console: Console, resume: str | None = None, 
 def run_warm_up(config: Config, console: Console, resume: str | None = None, compare_phases: bool = True) -> dict[str, Any]:
     """The warm-up (or the supervised baseline) alone; summary as `run_experiment`, with `checkpoint` and `finished`. Same errors."""
     started = time.monotonic()
+    one_process()
     check_folder(config.run.folder, config, resume)
     disable_progress_bar()
+    check_data(config)
     evaluator = build_evaluator(config) if compare_phases else None
     session = start(config, console)
     before = evaluate_phase(session, config, "before", evaluator, console, keep=bool(resume)) if evaluator is not None else None
@@ -133,19 +143,27 @@ def questions(session: Session) -> list[Task]:
     return tasks_of(session.concept, session.tokens, negative_images(session.root, session.concept))
 
 
-def warm_up(session: Session, config: Config, console: Console, tasks: list[Task]) -> bool:
-    """Run `sft.stages` in `<run>/sft`, going on where an earlier attempt stopped. False when Ctrl-C ended it early."""
+def warm_up(session: Session, config: Config, console: Console, tasks: list[Task], resumed: bool = False) -> bool:
+    """Run `sft.stages` in `<run>/sft`, going on where an earlier attempt stopped. False when Ctrl-C ended it early.
+
+    A finished one is only read: a resumed run needs it too, as the start that KL compares with and adapters sit on.
+    """
     folder = config.run.folder / "sft"
     earlier = "latest" if latest_checkpoint(folder / "checkpoints") else None
+    if resumed and earlier is None:
+        raise ValueError(f"{folder} has no checkpoint of the warm-up that this run began with; put it back, or start the run anew")
     return run_sft(session, config, folder, console, earlier, tasks).finished
 
 
-def watch(trainer: SyncGRPOTrainer, held: list[Task], rewards: RewardEnsemble) -> None:
+def one_process() -> None:
+    """Refuse several processes, which would write the same files. The trainer and the benchmark know them, this job does not yet."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("train and sft run in one process so far; start them without accelerate launch or torchrun")
+
+
+def watch(trainer: SyncGRPOTrainer, held: list[Task], rewards: RewardEnsemble, judge: Judge) -> None:
     """Log rewards and evaluator on the validation prompts, and warn when they part."""
     config = trainer.config
-    judge, _, _ = build_evaluator(config)
-    if judge is None or config.rl.optimise == "text":
-        return
     evaluators = JudgeRewards(judge, photos=config.eval.judge.url != WORLD)
     trainer.add_callback(
         HackingAlarm(
@@ -157,6 +175,7 @@ def watch(trainer: SyncGRPOTrainer, held: list[Task], rewards: RewardEnsemble) -
             seed=config.run.seed,
             metrics=config.run.folder / "metrics.jsonl",
             note=trainer.note,
+            autocast=trainer.accelerator.autocast,
             warn=lambda message: trainer.say(f"[yellow]{message}[/yellow]"),
         )
     )
@@ -165,15 +184,21 @@ def watch(trainer: SyncGRPOTrainer, held: list[Task], rewards: RewardEnsemble) -
 def spent(started: float) -> dict[str, Any]:
     """Seconds since `started`, peak memory, versions."""
     versions = {"sync-r1": __version__, "python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
-    return {"wall_time_s": round(time.monotonic() - started, 1), "peak_memory_mb": peak_memory_mb(), "versions": versions}
+    return {"wall_time_s": round(time.monotonic() - started, 1), "peak_memory_mb": round(peak_memory_mb()), "versions": versions}
+
+
+def check_data(config: Config) -> None:
+    """Read the concept and all its pictures before any network is loaded. ValueError names what is wrong with them."""
+    if len(config.data.concepts) != 1:
+        raise ValueError(f"data.concepts is {config.data.concepts}; name the one concept to learn, for example --concept bo")
+    if config.data.root != WORLD:
+        load_concept(config.data.root, config.data.concepts[0], allow_empty_facts=True)
 
 
 def open_session(config: Config) -> Session:
     """The model with its concept. The embedded world is exported into the run folder first and read back like anybody's data."""
     root: Path | str = config.data.root
     names = config.data.concepts
-    if len(names) != 1:
-        raise ValueError(f"data.concepts is {names}; name the one concept to learn, for example --concept bo")
     if root == WORLD:
         root = config.run.folder / "data"
         if not root.is_dir():
@@ -216,23 +241,9 @@ def progress_bar(console: Console, title: str, total: int) -> Iterator[Callable[
         progress.update(bar, completed=total, description=title)
 
 
-def peak_memory_mb() -> int:
-    """Largest resident size of this process so far; of the GPU's allocations where there is one."""
-    if torch.cuda.is_available():
-        return round(torch.cuda.max_memory_allocated() / 2**20)
-    if sys.platform == "win32":
-        return round(psutil.Process().memory_info().peak_wset / 2**20)
-    import resource  # not on Windows
-
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kilobytes
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)
-
-
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON, whole or not at all."""
-    partial = path.with_name(f"{path.name}.tmp")
-    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def result_table(summary: dict[str, Any]) -> list[tuple[str, str, str, str, str, str]]:

@@ -1,15 +1,34 @@
-"""A folder's list of files with their hashes: written last, so a folder with a valid manifest is complete."""
+"""Files that are whole or absent, and a folder's list of files with their hashes: written last, so a listed folder is complete."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import uuid
 from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
 SKIPPED = {MANIFEST, "__pycache__", "__init__.py", ".DS_Store"}
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Write a file, and its folder where it is missing. It appears under its name only when complete; until then the old one stays."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")  # several processes may write the same file
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def write_text(path: Path, text: str) -> Path:
+    """`write_bytes` of UTF-8."""
+    return write_bytes(path, text.encode())
 
 
 def sha256(path: Path) -> str:
@@ -32,10 +51,7 @@ def write_manifest(folder: Path, **facts: Any) -> Path:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not SKIPPED.intersection(path.relative_to(folder).parts) and not path.name.endswith(".tmp")
     }
-    target, partial = folder / MANIFEST, folder / f"{MANIFEST}.tmp"
-    partial.write_text(json.dumps({**facts, "files": files}, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, target)
-    return target
+    return write_text(folder / MANIFEST, json.dumps({**facts, "files": files}, indent=1) + "\n")
 
 
 def read_tensors(path: Path) -> dict[str, Any]:

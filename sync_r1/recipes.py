@@ -17,7 +17,7 @@ def demo(config: Config) -> None:
     rl.max_steps, rl.prompts_per_step, rl.num_generations = 110, 3, 8
     rl.learning_rate, rl.concept_learning_rate = 4e-4, 2e-2
     rl.epsilon_high = 0.28
-    rl.look_fraction, rl.recognize_fraction = 0.2, 0.1
+    rl.look_fraction = 0.2
     rl.generation_timesteps, rl.train_timesteps = 8, 4
     rl.max_completion_length = 24
     rl.lr_scheduler_type, rl.beta = "cosine", 0.08
@@ -34,6 +34,7 @@ def demo(config: Config) -> None:
 
 def showo_256(config: Config) -> None:
     """Show-o at 256² (256 image tokens) on one GPU."""
+    config.model.path = "showlab/show-o"
     rl = config.rl
     rl.max_steps, rl.prompts_per_step, rl.num_generations = 200, 1, 9
     rl.learning_rate, rl.concept_learning_rate = 1e-6, 1e-3
@@ -59,6 +60,7 @@ def showo_256(config: Config) -> None:
 def showo_512(config: Config) -> None:
     """Show-o at 512² (1024 image tokens) on one large GPU: the published setting, 24 soft tokens and 50 steps."""
     showo_256(config)
+    config.model.path = "showlab/show-o-512x512"
     config.model.num_tokens = 24  # 16 of them also for reading
     rl = config.rl
     rl.generation_timesteps, rl.train_timesteps = 50, 8

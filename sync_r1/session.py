@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 import warnings
@@ -28,6 +29,7 @@ from sync_r1.scorers.text import recognition
 from sync_r1.types import Sampling, TextContext
 from sync_r1.world.export import WORLD, data_folder
 
+ADAPTER_CONFIG = "adapter_config.json"  # lies in checkpoints that were trained with adapters
 METADATA = ("prompt", "seed", "run", "concept", "software")  # text chunks of a saved picture
 
 Picture = Image.Image | Path | str
@@ -99,6 +101,8 @@ class Session:
             warnings.simplefilter("ignore")  # about training prompts; nothing is trained here
             known = load_concept(root, name, allow_empty_facts=True, verify=False)
         settings = settings or config.model
+        if step is not None and (step / ADAPTER_CONFIG).is_file():
+            settings = dataclasses.replace(settings, dtype="fp32")  # its adapters were added in fp32; bf16 would round small ones away
         return cls(
             model=load_model(model if step is None else _weights_of(step), device, settings),
             concept=known,

@@ -132,3 +132,11 @@ def test_every_option_is_documented() -> None:
 def test_a_run_name_is_one_folder(name: str) -> None:
     with pytest.raises(ValueError, match=r"run\.name .*one folder name"):
         load_config(None, [f"run.name='{name}'"])
+
+
+@pytest.mark.parametrize(("name", "model"), [("showo-256", "showlab/show-o"), ("showo-512", "showlab/show-o-512x512")])
+def test_recipes_of_the_real_model_use_nothing_of_the_toy_world(name: str, model: str) -> None:
+    config = apply_recipes([name])
+    assert config.model.path == model
+    assert "world" not in (config.scorers.clip, config.scorers.judge.url, config.eval.clip, config.eval.judge.url)
+    assert (config.model.reading_tokens, config.model.num_tokens) == (16, 24 if name == "showo-512" else 16)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sync_r1.manifest import manifest_problems, read_manifest, read_tensors, write_manifest
+from sync_r1.manifest import manifest_problems, read_manifest, read_tensors, write_manifest, write_text
 
 
 @pytest.fixture
@@ -56,3 +56,16 @@ def test_a_damaged_weight_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"\x10" * 40)
     with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
         read_tensors(path)
+
+
+def test_a_file_is_whole_or_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_text(tmp_path / "new/ä.json", "größe\n")
+    assert path.read_bytes() == "größe\n".encode()
+
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("sync_r1.manifest.os.replace", full)
+    with pytest.raises(OSError, match="no space"):
+        write_text(path, "other")
+    assert path.read_text(encoding="utf-8") == "größe\n" and list(path.parent.iterdir()) == [path]

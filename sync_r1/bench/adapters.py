@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol as Interface
 
-import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from sync_r1.bench.fingerprint import model_fingerprint
 from sync_r1.bench.protocol import Protocol
 from sync_r1.bench.result import TASKS
 from sync_r1.bench.tasks import REWRITING, EvalItem, item_seed
 from sync_r1.bench.wording import drawing_text, drawn_words, prefix_lines, question_text, rewriting_text, tokens_line
 from sync_r1.data import Concept, load_image
 from sync_r1.models.base import UnifiedModel
+from sync_r1.scorers.endpoint import ChatFailure
 from sync_r1.session import Session, to_images
 from sync_r1.types import TextContext
 
@@ -51,15 +50,15 @@ class Adapter(Interface):
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever the weights do."""
+        """Changes whenever weights, vocabulary or configuration do."""
         ...
 
     def request(self, item: EvalItem, rewrite: str | None = None) -> Request:
         """`rewrite`: the model's own, for *_rea_gen."""
         ...
 
-    def answers(self, requests: Sequence[Request]) -> list[str | None]:
-        """One text per request; None where the model could not be reached."""
+    def answers(self, requests: Sequence[Request]) -> Sequence[str | ChatFailure]:
+        """One text per request, or why there is none."""
         ...
 
     def pictures(self, requests: Sequence[Request]) -> list[list[Image.Image]]:
@@ -86,9 +85,9 @@ class ModelAdapter:
     def request(self, item: EvalItem, rewrite: str | None = None) -> Request:
         raise NotImplementedError
 
-    def answers(self, requests: Sequence[Request]) -> list[str | None]:
+    def answers(self, requests: Sequence[Request]) -> list[str]:
         """Greedy texts."""
-        texts: list[str | None] = []
+        texts: list[str] = []
         for start in range(0, len(requests), self.batch_size):
             part = requests[start : start + self.batch_size]
             codes = self._codes(part)
@@ -142,8 +141,7 @@ class TokensAdapter(ModelAdapter):
 
     def request(self, item: EvalItem, rewrite: str | None = None) -> Request:
         protocol, concept = self.protocol, self.concept
-        reading = self.tokens.reading_tokens if protocol.reading_tokens else []
-        line = tokens_line(concept.name, reading)
+        line = tokens_line(concept.name, self.introduction())
         if item.task in QUESTIONS:
             text, words, conditioning = question_text(protocol, concept, item.prompt, line), item.prompt, line
         elif item.task in REWRITING:
@@ -166,12 +164,7 @@ class TokensAdapter(ModelAdapter):
             conditioning=conditioning,
         )
 
-
-@torch.no_grad()
-def model_fingerprint(model: UnifiedModel) -> str:
-    """SHA-256 of all weights in memory, by name, and of the concepts in the vocabulary."""
-    hasher = hashlib.sha256(json.dumps([asdict(concept) for concept in model.concepts], sort_keys=True).encode())
-    for name, value in model.state_dict().items():
-        hasher.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        hasher.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return hasher.hexdigest()
+    def introduction(self) -> list[str]:
+        """Soft tokens that introduce the concept in questions (UniCTokens: the 16 shared ones, later also the 8 for understanding)."""
+        shared = self.tokens.tokens[: self.tokens.read]
+        return {"none": [], "shared": shared, "all": self.tokens.reading_tokens}[self.protocol.reading_tokens]

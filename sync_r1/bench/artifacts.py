@@ -20,7 +20,8 @@ from sync_r1.bench.measure import reference_pictures
 from sync_r1.bench.protocol import Protocol, digest
 from sync_r1.bench.result import UNDERSTANDING
 from sync_r1.data import Concept
-from sync_r1.manifest import MANIFEST, sha256
+from sync_r1.manifest import MANIFEST, sha256, write_bytes, write_text
+from sync_r1.scorers.endpoint import ChatFailure
 
 
 def family_of(task: str) -> str:
@@ -45,18 +46,23 @@ class Place:
         item = request.item.id
         return folder / item / "prompt.json" if request.seeds else folder / f"{item}.json"
 
+    def stored(self, task: str, picture: Path) -> str:
+        """A picture's path as records hold it: relative to the task's folder, so that both may move together."""
+        try:
+            return Path(os.path.relpath(picture.resolve(), self.folder(task).resolve())).as_posix()
+        except ValueError:  # another drive
+            return picture.resolve().as_posix()
+
 
 def write_json(path: Path, value: Any) -> Path:
     """Write JSON; the file appears under its name only when complete."""
-    return write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    return write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_bytes(path: Path, content: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    partial.write_bytes(content)
-    os.replace(partial, path)
-    return path
+def forget_partial(folder: Path) -> None:
+    """Remove what a killed run left half written. Only while nobody writes there."""
+    for path in folder.rglob("*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def read_object(path: Path) -> dict[str, Any] | None:
@@ -69,7 +75,7 @@ def read_object(path: Path) -> dict[str, Any] | None:
 
 
 def content_hash(request: Request, adapter: Adapter, protocol: Protocol) -> str:
-    """SHA-256 of everything the prediction follows from: model, adapter, prompt, picture, seeds and the protocol's prediction options."""
+    """SHA-256 of everything the prediction follows from: model, adapter, prompt, pictures, seeds and the protocol's prediction options."""
     return digest(
         {
             "model": adapter.fingerprint,
@@ -78,6 +84,7 @@ def content_hash(request: Request, adapter: Adapter, protocol: Protocol) -> str:
             "task": request.item.task,
             "text": request.text,
             "image": None if request.image is None else _hash_of(request.image),
+            "photos": [_hash_of(photo) for photo in request.photos],
             "flip": request.flip,
             "seeds": request.seeds,
         }
@@ -95,7 +102,7 @@ def _cached_hash(path: Path, _modified: int, _size: int) -> str:
 
 
 def find_record(place: Place, request: Request, wanted: str) -> dict[str, Any] | None:
-    """The finished record of a request, or None when it is missing, was made from something else, or lost a picture."""
+    """The record of a request, answered or not, or None when it is missing, was made from something else, or lost a picture."""
     path = place.record(request)
     record = read_object(path)
     if record is None or record.get("metadata", {}).get("content_hash") != wanted:
@@ -108,8 +115,15 @@ def find_record(place: Place, request: Request, wanted: str) -> dict[str, Any] |
     return record if whole else None
 
 
-def write_answer(place: Place, request: Request, wanted: str, text: str, notes: Sequence[str]) -> None:
+def unanswered(record: dict[str, Any]) -> bool:
+    """Whether the model was asked in vain."""
+    return record.get("prediction", "") is None
+
+
+def write_answer(place: Place, request: Request, wanted: str, answer: str | ChatFailure, notes: Sequence[str]) -> None:
+    """Without an answer the prediction is null and `metadata.failure` says why."""
     item = request.item
+    failure = {"failure": answer.message} if isinstance(answer, ChatFailure) else {}
     record = {
         "item_id": item.id,
         "source_prompt": item.prompt,
@@ -117,11 +131,11 @@ def write_answer(place: Place, request: Request, wanted: str, text: str, notes: 
         "scoring_query": item.prompt,
         "ground_truth": item.truth,
         "reference": request.reference,
-        "image_path": None if request.image is None else str(request.image),
-        "prediction": text,
-        **_shared(request),
+        "image_path": None if request.image is None else place.stored(item.task, request.image),
+        "prediction": None if isinstance(answer, ChatFailure) else answer,
+        **_shared(place, request),
         "prepend_system_prompt": False,
-        "metadata": {"content_hash": wanted, "seed": item.seed, "flip": request.flip, "notes": list(notes)},
+        "metadata": {"content_hash": wanted, "seed": item.seed, "flip": request.flip, "notes": list(notes), **failure},
     }
     write_json(place.record(request), record)
 
@@ -144,7 +158,7 @@ def write_drawing(
         "image_sha256": hashes,
         "seeds": list(request.seeds),
         "notes": list(notes),
-        "clip_i_reference_image_paths": [str(picture) for picture in reference_pictures(concept, protocol)],
+        "clip_i_reference_image_paths": [place.stored(item.task, picture) for picture in reference_pictures(concept, protocol)],
         "gpt_scoring_clauses": [clause.strip() for clause in item.truth.split(",") if clause.strip()],
         "upstream_manifest": None if upstream is None else (place.folder(upstream) / MANIFEST).relative_to(place.out).as_posix(),
         "upstream_prediction": request.rewrite if upstream else None,
@@ -155,19 +169,19 @@ def write_drawing(
         "generation_prompt": request.text,
         "drawn_words": request.words,
         "scoring_prompt": item.truth,
-        **_shared(request),
+        **_shared(place, request),
         "image_files": names,
         "metadata": metadata,
     }
     write_json(path, record)
 
 
-def _shared(request: Request) -> dict[str, Any]:
+def _shared(place: Place, request: Request) -> dict[str, Any]:
     return {
         "baseline_prompt": request.item.prompt,
         "tp_prefix_text": request.prefix,
         "conditioning_text": request.conditioning,
-        "reference_image_paths": [str(photo) for photo in request.photos],
+        "reference_image_paths": [place.stored(request.item.task, photo) for photo in request.photos],
     }
 
 

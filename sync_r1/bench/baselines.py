@@ -1,7 +1,8 @@
 """Baselines for any unified model that have learned nothing: the concept is described in words (TP) or shown in a photo (IP).
 
-Both say a name the model met in pretraining, or "the dog" where it knows none, in place of "<bo>". What they wrote is compared with the
-truth in the same words, and their drawings with the same words and pictures as everybody's.
+By the published rule both say "<bo>" like everybody (`baseline_name=own`). With `spoken` they say a name the model met in pretraining,
+or "the dog" where it knows none, and what they wrote is compared with the truth in the same words. Drawings are compared with the same
+words and pictures as everybody's.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from sync_r1.bench.protocol import Protocol
 from sync_r1.bench.tasks import REWRITING, EvalItem
 from sync_r1.bench.wording import drawing_text, prefix_lines, question_text, rewriting_text
 from sync_r1.data import Concept
+from sync_r1.data.phrases import with_article
 from sync_r1.models.base import UnifiedModel
 
 _BEFORE_NAME = "of|with|and|or|for|by|near|beside|behind|on|to|from|at|where|while"
@@ -24,6 +26,7 @@ class Spoken:
     """The concept in plain words, as the prompts want it."""
 
     name: str
+    placeholder: str  # what stands in prompts for the concept
     info: str
     facts: list[str]
 
@@ -31,17 +34,19 @@ class Spoken:
 class TextPrompt(ModelAdapter):
     """The info line as text, no concept tokens. Facts are in rewriting prompts, which list them for everybody.
 
-    Drawings get the info line's description in the place of the name, or the prefix lines where the protocol puts them before drawings.
+    Drawings get the prefix lines where the name is the concept's own (the published form) or the protocol puts them before drawings; else
+    the info line's description in the place of the name.
     """
 
     kind = "text-prompt"
 
     def __init__(self, model: UnifiedModel, concept: Concept, protocol: Protocol, batch_size: int = 16) -> None:
         super().__init__(model, concept, protocol, batch_size)
-        pool = model.name_pool
-        self.mention = pool[0] if pool else f"the {concept.class_noun}"
-        name = pool[0].strip("<>") if pool else concept.class_noun
-        self.spoken = Spoken(name, self.said(concept.info), [self.said(fact) for fact in concept.facts])
+        self.own = protocol.baseline_name == "own"
+        known = model.name_pool[0] if model.name_pool else ""
+        self.mention = concept.placeholder if self.own else known or f"the {concept.class_noun}"
+        name = concept.name if self.own else known.strip("<>") or concept.class_noun
+        self.spoken = Spoken(name, self.mention, self.said(concept.info), [self.said(fact) for fact in concept.facts])
 
     def said(self, text: str) -> str:
         """The text with this model's words for the placeholder."""
@@ -50,35 +55,39 @@ class TextPrompt(ModelAdapter):
     def request(self, item: EvalItem, rewrite: str | None = None) -> Request:
         drawing = item.task.endswith("_gen")
         read = replace(self.protocol, text_prefix="all")  # being told in words is what this baseline is
+        told = read if self.own or not drawing else self.protocol
+        prefix = prefix_lines(told, self.spoken, drawing)
         if item.task in QUESTIONS:
             text = question_text(read, self.spoken, self.said(item.prompt))
         elif item.task in REWRITING:
             text = rewriting_text(read, self.spoken, item.task, self.said(item.prompt))
         else:
-            text = self._drawing(item, rewrite)
+            text = self._drawing(item, rewrite, told)
         return Request(
             item=item,
             text=text,
-            words=text,
+            words=text.removeprefix(f"{prefix}\n") if drawing else text,
             reference=item.truth if drawing else self.said(item.truth),
             image=item.image,
             flip=self.flips(item),
             seeds=self.seeds(item) if drawing else (),
             rewrite=rewrite or "",
-            prefix=prefix_lines(self.protocol if drawing else read, self.spoken, drawing),
+            prefix=prefix,
             conditioning=self.description(),
         )
 
     def description(self) -> str:
         """The info line as a noun phrase: "a red striped dog with a star"."""
         phrase = re.sub(rf"^{re.escape(self.mention)} is ", "", self.spoken.info).strip().rstrip(".")
-        return phrase if re.match(r"(an?|the|my)\b", phrase) else f"{article(self.concept.class_noun)}, {phrase}"
+        return phrase if re.match(r"(an?|the|my)\b", phrase) else f"{with_article(self.concept.class_noun)}, {phrase}"
 
-    def _drawing(self, item: EvalItem, rewrite: str | None) -> str:
+    def _drawing(self, item: EvalItem, rewrite: str | None, told: Protocol) -> str:
         mark = self.concept.placeholder
         words = self.source(item, rewrite).replace(self.mention, mark) if item.task.endswith("rea_gen") else item.prompt
-        if self.protocol.text_prefix == "all":
-            return drawing_text(self.protocol, self.spoken, name_in_words(words, mark, self.concept.class_noun), ())
+        if self.own:
+            return drawing_text(told, self.spoken, words, ())
+        if told.text_prefix == "all":
+            return drawing_text(told, self.spoken, name_in_words(words, mark, self.concept.class_noun), ())
         return name_in_words(words, mark, self.concept.class_noun, self.description())
 
 
@@ -86,8 +95,7 @@ class ImagePrompt(TextPrompt):
     """The first training photo, and nothing said about the concept but its class noun.
 
     A model that reads one picture at a time gets the photo itself for questions without a picture (qa), and its own description of the
-    photo as the info line everywhere; drawings get that description in the place of the name. So what it draws is like for like with
-    TP: both draw from words.
+    photo as the info line everywhere, drawings included. So what it draws is like for like with TP: both draw from words.
     """
 
     kind = "image-prompt"
@@ -97,24 +105,19 @@ class ImagePrompt(TextPrompt):
         if not concept.train_images:
             raise ValueError(f"concept {concept.name!r} has no training photo to show; add some to concept/train/{concept.name}/")
         self.photo = concept.train_images[0]
-        self.spoken = replace(self.spoken, info=f"{self.mention} is {article(concept.class_noun)}.")
+        self.spoken = replace(self.spoken, info=f"{self.mention} is {with_article(concept.class_noun)}.")
         self.spoken = replace(self.spoken, info=f"{self.mention} is {self._caption()}.")
 
     def _caption(self) -> str:
         item = EvalItem(task="vqa", id="caption", prompt=f"Describe {self.mention}.", truth="", seed=0, image=self.photo)
         text = question_text(replace(self.protocol, text_prefix="all"), self.spoken, item.prompt)
-        written = self.answers([Request(item=item, text=text, words=text, reference="", image=self.photo)])[0] or ""
+        written = self.answers([Request(item=item, text=text, words=text, reference="", image=self.photo)])[0]
         caption = " ".join(written.split()).rstrip(".")
-        return caption or article(self.concept.class_noun)
+        return caption or with_article(self.concept.class_noun)
 
     def request(self, item: EvalItem, rewrite: str | None = None) -> Request:
         request = replace(super().request(item, rewrite), photos=(self.photo,))
         return replace(request, image=self.photo) if item.task == "qa" and item.image is None else request
-
-
-def article(noun: str) -> str:
-    """ "apple" → "an apple"."""
-    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
 
 
 def name_in_words(prompt: str, mark: str, noun: str, phrase: str | None = None) -> str:
@@ -122,7 +125,7 @@ def name_in_words(prompt: str, mark: str, noun: str, phrase: str | None = None) 
 
     "a photo of <bo> at sea" → "a photo of a dog at sea"; "a <bo> in the snow" → "a dog in the snow"; "a red <bo>" → "a red dog".
     """
-    named = article(noun) if phrase is None else phrase
+    named = with_article(noun) if phrase is None else phrase
     quoted = re.escape(mark)
     articles = "an?" if phrase is None else "an?|the|my"
     text = re.sub(rf"\b(?:{articles}) {quoted}", lambda _: named, prompt, flags=re.IGNORECASE)

@@ -16,7 +16,7 @@ from typing import Protocol
 from sync_r1.bench.build_phrases import dense_pairs, dense_prompts, read_fact, single_pairs, tell_apart
 from sync_r1.bench.build_rules import Pair, alike, choose, malformed, normal, repeats, told
 from sync_r1.data import QA, Concept, Conditions, Layout, TestItem, list_concepts, load_concept, random_images, validate_name
-from sync_r1.data.phrases import article
+from sync_r1.data.phrases import with_article
 from sync_r1.data.pictures import list_pictures
 from sync_r1.data.reading import assemble, read_conversations, read_info, read_items, read_train_images
 from sync_r1.data.records import TEXT_ONLY
@@ -222,7 +222,8 @@ def _questions(root: Path, concept: Concept, asked: Sequence[QA], writer: Writer
     there = dict.fromkeys(QA(item.question, item.answer) for item in concept.items if item.kind == TEXT_ONLY)
     copied = "the question is asked in training"
     kept = choose(there, len(there), lambda qa, chosen: copied if normal(qa.question) in known else None, dropped)
-    general = [QA(f"What kind of thing is {mark}?", f"{article(concept.class_noun).capitalize()} {concept.class_noun}.")]
+    kind = with_article(concept.class_noun)
+    general = [QA(f"What kind of thing is {mark}?", f"{kind[:1].upper()}{kind[1:]}.")]
 
     def fault(qa: QA, chosen: Sequence[QA]) -> str | None:
         if mark not in qa.question:

@@ -92,7 +92,7 @@ class ChatWriter:
         wanted = [PAIRS.format(count=count, scene=scene, mark=concept.placeholder) for scene in scenes]
         batch = [_talk(concept, f"{text}\nThe fact: {fact}") for text, fact in zip(wanted, concept.facts)]
         rows = [
-            [Pair(one_line(pair.implicit), one_line(pair.explicit), (index,)) for pair in reply.pairs] if reply else []
+            [Pair(as_sentence(pair.implicit), as_sentence(pair.explicit), (index,)) for pair in reply.pairs] if reply else []
             for index, reply in enumerate(self._ask(batch, PairsReply))
         ]
         return [row[turn] for turn in range(max(map(len, rows), default=0)) for row in rows if turn < len(row)]
@@ -106,13 +106,13 @@ class ChatWriter:
         known = range(1, len(concept.facts) + 1)
         rows = [pair for pair in (reply.pairs if reply else []) if len(set(pair.facts)) > 1 and all(n in known for n in pair.facts)]
         self.failures["dense pairs that name no two facts"] += len(reply.pairs) - len(rows) if reply else 0
-        return [Pair(one_line(r.implicit), one_line(r.explicit), tuple(sorted({n - 1 for n in r.facts}))) for r in rows]
+        return [Pair(as_sentence(r.implicit), as_sentence(r.explicit), tuple(sorted({n - 1 for n in r.facts}))) for r in rows]
 
     def dense(self, concept: Concept, sizes: Sizes) -> list[str]:
         """Long prompts without facts."""
         text = DENSE.format(count=sizes.dense + sizes.dense // 3, mark=concept.placeholder)
         reply = self._ask([_talk(concept, text)], PromptsReply)[0]
-        return [line for prompt in (reply.prompts if reply else []) if (line := one_line(prompt))]
+        return [line for prompt in (reply.prompts if reply else []) if (line := as_sentence(prompt))]
 
     def questions(self, concept: Concept) -> list[QA]:
         """Questions from memory."""
@@ -139,7 +139,7 @@ class ChatWriter:
         return [None if isinstance(reply, ChatFailure) else reply for reply in replies]
 
 
-def one_line(text: str) -> str:
+def as_sentence(text: str) -> str:
     """A model's sentence on one line, with a final period."""
     line = " ".join(text.split())
     return line if not line or line.endswith((".", "!", "?")) else f"{line}."
@@ -154,5 +154,5 @@ def _talk(concept: Concept, text: str, picture: Message | None = None) -> list[M
 
 def _qas(reply: QuestionsReply | None, mark: str) -> list[QA]:
     """Questions and answers that are not empty and name the thing."""
-    rows = [(" ".join(row.question.split()), one_line(row.answer)) for row in (reply.questions if reply else [])]
+    rows = [(" ".join(row.question.split()), as_sentence(row.answer)) for row in (reply.questions if reply else [])]
     return [QA(question, answer) for question, answer in rows if mark in question and answer]

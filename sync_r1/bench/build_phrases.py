@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sync_r1.bench.build_rules import Pair, content_words
 from sync_r1.data import QA, Category
-from sync_r1.data.phrases import article
+from sync_r1.data.phrases import with_article
 
 OPENINGS = ("A photo of", "A picture of", "A snapshot of")
 TRAIN_SCENES = (
@@ -189,7 +189,7 @@ def dense_prompts(facts: Sequence[str], mark: str, class_noun: str, category: Ca
     scenes, poses = unlike(TEST_SCENES, facts), POSES[category]
     for turn in range(len(scenes) * len(poses)):
         scene, pose, light = scenes[turn % len(scenes)], poses[(turn + turn // len(scenes)) % len(poses)], LIGHTS[turn % len(LIGHTS)]
-        yield f"{OPENINGS[turn % len(OPENINGS)]} {mark}, {article(class_noun)} {class_noun}, {pose}, {scene}, {light}."
+        yield f"{OPENINGS[turn % len(OPENINGS)]} {mark}, {with_article(class_noun)}, {pose}, {scene}, {light}."
 
 
 def unlike(endings: Sequence[str], facts: Sequence[str]) -> list[str]:

@@ -34,28 +34,35 @@ class Candidate:
 def base_model(
     path: str, kind: Kind, protocol: Protocol, *, device: str = "auto", batch_size: int = 16, settings: ModelConfig | None = None
 ) -> Candidate:
-    """Weights that were not trained on the concept.
+    """Weights of one folder; `{concept}` in its path stands for each concept's name.
 
-    tokens: fresh concept tokens that start at the class noun, the start of every training; the model is loaded anew for each concept, so
-    that no concept sees another's tokens. text-prompt, image-prompt: see baselines; one load serves all concepts.
+    tokens: the concept's own, if the weights have them; else fresh ones as `settings` says, the start of every training. The model is
+    loaded anew for each concept, so that no concept sees another's tokens. text-prompt, image-prompt: see baselines; one load serves all
+    concepts.
+
+    Args:
+        settings: dtype, tokenizers, and number and start of fresh tokens.
     """
     if kind == "tokens":
         options = EvalConfig(batch_size=batch_size)
 
         def with_tokens(concept: Concept, root: Path) -> Adapter:
-            session = Session.open(model=path, data=root, concept=concept.name, device=device, options=options, settings=settings)
+            weights = path.replace("{concept}", concept.name)
+            session = Session.open(model=weights, data=root, concept=concept.name, device=device, options=options, settings=settings)
             return TokensAdapter(session, protocol)
 
         return Candidate(label=path, epoch=0, open=with_tokens)
     baseline = {"text-prompt": TextPrompt, "image-prompt": ImagePrompt}.get(kind)
     if baseline is None:
         raise ValueError(f"kind is {kind!r}; a model folder can be tested as {', '.join(KINDS[:3])}")
-    loaded: list[UnifiedModel] = []
+    loaded: dict[str, UnifiedModel] = {}  # the newest only
 
     def told(concept: Concept, root: Path) -> Adapter:
-        if not loaded:
-            loaded.append(load_model(path, device, settings))
-        return baseline(loaded[0], concept, protocol, batch_size)
+        weights = path.replace("{concept}", concept.name)
+        if weights not in loaded:
+            loaded.clear()
+            loaded[weights] = load_model(weights, device, settings)
+        return baseline(loaded[weights], concept, protocol, batch_size)
 
     return Candidate(label=f"{path} {kind}", epoch=0, open=told)
 

@@ -57,14 +57,14 @@ class ChatAdapter:
             photos=(self.concept.train_images[0],) if self.photo else (),
         )
 
-    def answers(self, requests: Sequence[Request]) -> list[str | None]:
-        """None where the endpoint failed. ValueError when it denies every request (key, URL or model)."""
+    def answers(self, requests: Sequence[Request]) -> list[str | ChatFailure]:
+        """A failure where the endpoint gave no answer. ValueError when it denies every request (key, URL or model)."""
         batch = [[{"role": "user", "content": self._content(request)}] for request in requests]
         answers = self.client.complete_many(batch, max_tokens=self.protocol.max_completion_length)
         for answer in answers:
             if isinstance(answer, ChatFailure) and answer.kind == "denied":
                 raise ValueError(answer.message)
-        return [answer.strip() if isinstance(answer, str) else None for answer in answers]
+        return [answer if isinstance(answer, ChatFailure) else str(answer).strip() for answer in answers]
 
     def pictures(self, requests: Sequence[Request]) -> list[list[Image.Image]]:
         raise ValueError(f"a chat model does not draw; it can do {', '.join(self.tasks)}")

@@ -1,4 +1,4 @@
-"""Metrics of answers and drawings, each in [0, 1]: the same scorers that rewards use, applied as a protocol says."""
+"""Metrics of answers and drawings, in [0, 1] but for CLIP's cosines: the same scorers that rewards use, applied as a protocol says."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from sync_r1.bench.baselines import name_in_words
-from sync_r1.bench.protocol import Protocol
+from sync_r1.bench.protocol import Protocol, digest
 from sync_r1.bench.result import GENERATION
 from sync_r1.data import Concept, load_image
 from sync_r1.data.pictures import natural_key
+from sync_r1.manifest import sha256
 from sync_r1.scorers.base import Score, is_scored
 from sync_r1.scorers.clip import ClipScorer
 from sync_r1.scorers.text import Protocol as Matcher
@@ -54,8 +55,10 @@ class Judges:
 
     judge: Any = None  # image judge with score_text_answer, score_prompt_similarity and score_clauses
     judge_name: str = ""
+    judge_setting: str = ""  # hash of what its replies follow from besides the name
     clip: ClipScorer | None = None
     clip_name: str = ""
+    clip_setting: str = ""  # hash of its content
 
 
 def metrics_of(task: str, protocol: Protocol, judges: Judges) -> list[str]:
@@ -85,6 +88,22 @@ class Measure:
             return self._judged_texts(rows)
         return self._pictures(metric, rows)
 
+    def setting(self, metric: str) -> str:
+        """Hash of all that a score of `metric` follows from besides prediction and truth. What it names anew is scored anew."""
+        judges, concept = self.judges, self.concept
+        facts: list[Any] = [metric, self.protocol.scoring_options()]
+        if metric in JUDGED:
+            facts += [judges.judge_name, judges.judge_setting]
+        if metric == "judge" or (metric == "gpt" and self.protocol.image_judge == "whole"):
+            facts.append(concept.info)
+        if metric in ("clip_i", "clip_t"):
+            facts += [judges.clip_name, judges.clip_setting]
+        if metric == "clip_i":
+            facts += [sha256(path) for path in reference_pictures(concept, self.protocol)]
+        if metric == "clip_t":
+            facts.append(concept.class_noun)
+        return digest(facts)
+
     def _recognition(self, row: Row) -> Score:
         return recognition(row.text, row.truth, matcher_of(self.protocol))
 
@@ -109,10 +128,10 @@ class Measure:
     def _of_pictures(self, metric: str, images: Tensor, rows: Sequence[Row]) -> Sequence[Score]:
         clip = self.judges.clip
         if metric == "clip_i" and clip is not None:
-            return clip.clip_i(images, self.references(clip)).tolist()
+            return clip.clip_i(images, self.references(clip), unit=False).tolist()
         if metric == "clip_t" and clip is not None:
             texts = [clip_text(row, self.concept, self.protocol) for row in rows]
-            return clip.clip_t(images, texts, truncate=self.protocol.long_text == "truncate").tolist()
+            return clip.clip_t(images, texts, unit=False, truncate=self.protocol.long_text == "truncate").tolist()
         if metric == "gpt" and self.protocol.image_judge != "whole":
             return checked(self.judges.judge.score_clauses(images, [row.truth for row in rows]), len(rows))
         return checked(self.judges.judge(images, [f"{self.concept.info} {row.truth}" for row in rows]), len(rows))

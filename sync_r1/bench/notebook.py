@@ -18,11 +18,13 @@ NAME = "bench.json"
 def open_notebook(out: Path, plan: Plan, candidates: Sequence[Candidate]) -> None:
     """Note what is about to run; concepts and checkpoints of earlier calls are kept.
 
-    Raises ValueError when the folder holds another model, data root, item limit or protocol.
+    Raises ValueError when the folder holds another model, data root, item limit, token epoch or protocol.
     """
+    for partial in out.glob(f".{NAME}.*.tmp"):
+        partial.unlink(missing_ok=True)
     old = read_object(out / NAME) or {}
     new = _content(plan, candidates)
-    for name in ("root", "max_items"):
+    for name in ("root", "max_items", "token_epoch"):
         if old and old[name] != new[name]:
             raise ValueError(f"{out} was made with {name} {old[name]!r}, now it is {new[name]!r}; choose another --out")
     if old and old["protocol"] != new["protocol"]:
@@ -44,6 +46,7 @@ def _content(plan: Plan, candidates: Sequence[Candidate]) -> dict[str, Any]:
         "model": plan.model,
         "concepts": list(plan.concepts),
         "max_items": plan.max_items,
+        "token_epoch": plan.token_epoch,
         "protocol": asdict(plan.protocol),
         "models": {str(candidate.epoch): candidate.label for candidate in candidates},
     }
@@ -61,5 +64,6 @@ def read_notebook(out: Path) -> tuple[Plan, dict[int, str]]:
         model=content["model"],
         protocol=protocol,
         max_items=content["max_items"],
+        token_epoch=content["token_epoch"],
     )
     return plan, {int(epoch): label for epoch, label in content["models"].items()}

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from sync_r1.bench.protocol import Protocol, read_protocol
-from sync_r1.bench.result import TASKS, UNDERSTANDING
+from sync_r1.bench.result import COLUMNS, TASKS, UNDERSTANDING
 from sync_r1.bench.scores import sides_of
 from sync_r1.bench.stats import Strata, macro_interval
-from sync_r1.bench.tables import COLUMNS, read_scores, results_of
+from sync_r1.bench.tables import read_scores, results_of
 
 TableFiles = Mapping[str, Mapping[str, dict[str, Any]]]  # task → concept → score file
 PairedValues = dict[str, list[tuple[np.ndarray, np.ndarray]]]  # concept → strata → values of both models

@@ -54,7 +54,7 @@ def predict(
         for number, batch in enumerate(batches(own, session.options.batch_size)):
             requests = [adapter.request(item, rewrites.get(item.prompt)) for item in batch]
             if task in REWRITING:
-                texts: list[str | None] = [rewrites[item.prompt] for item in batch]
+                texts: Sequence[str] = [rewrites[item.prompt] for item in batch]
             elif task in UNDERSTANDING:
                 texts = adapter.answers(requests)
             made = _read(requests, texts, folder / "seen") if task in UNDERSTANDING else _drawn(session, adapter, requests, folder / phase)
@@ -73,17 +73,17 @@ def _rewritten(adapter: TokensAdapter, items: Sequence[EvalItem], known: dict[st
     task = items[0].task.removesuffix("_gen")
     new = {item.prompt: item for item in items if item.prompt not in known}
     asked = [EvalItem(task=task, id=item.id, prompt=item.prompt, truth=item.truth, seed=item.seed) for item in new.values()]
-    return dict(zip(new, (text or "" for text in adapter.answers([adapter.request(item) for item in asked])), strict=True))
+    return dict(zip(new, adapter.answers([adapter.request(item) for item in asked]), strict=True))
 
 
-def _read(requests: Sequence[Request], texts: Sequence[str | None], folder: Path) -> list[Prediction]:
+def _read(requests: Sequence[Request], texts: Sequence[str], folder: Path) -> list[Prediction]:
     rows = zip(requests, texts, strict=True)
     return [
         Prediction(
             task=request.item.task,
             id=request.item.id,
             input=request.text,
-            text=text or "",
+            text=text,
             seen=None if request.item.image is None else _keep(request.item.image, folder),
         )
         for request, text in rows

@@ -1,7 +1,7 @@
 """How a benchmark number was made: every choice the published code and texts leave open is one named option, kept with each score.
 
 Presets: "world" (the embedded model's own prompts and decoding, the default), "unifybenchpp-2026" (the published rules, oddities
-included), "legacy" (the first UnifyBench) and "corrected" (the published setting without its oddities).
+included), "legacy" (the first UnifyBench, in part: see ABOUT) and "corrected" (the published setting without its oddities).
 """
 
 from __future__ import annotations
@@ -36,7 +36,12 @@ class Protocol:
 
     name: str = option("world", "what numbers made this way are called")
     text_prefix: Literal["none", "understanding", "all"] = option("understanding", "prompts that begin with the name and info lines")
-    reading_tokens: bool = option(True, "questions begin with '<c> is TOKS.', for models with reading tokens")
+    baseline_name: Literal["own", "spoken"] = option(
+        "spoken", "TP and IP say '<c>', as published, or a name met in pretraining ('the dog' without one)"
+    )
+    reading_tokens: Literal["none", "shared", "all"] = option(
+        "all", "soft tokens of '<c> is TOKS.' before questions: those shared with drawing, or also those for reading alone"
+    )
     token_space: bool = option(False, "a space between soft tokens and placeholder in drawing prompts")
     rewrite_prompt: str = option("trained", "'trained' (short form of training), 'instruction' (facts as a Python list), or a JSON file")
     pure_name: Literal["slot", "everywhere"] = option("slot", "pure_gen: 'everywhere' also replaces the name inside words (rainbow)")
@@ -46,7 +51,8 @@ class Protocol:
     max_completion_length: int = option(48, "tokens per greedy answer at most", ge=1)
     generation_timesteps: int = option(8, "MaskGIT steps per picture", ge=1)
     guidance_scale: float = option(0.0, "w in (1+w)·cond − w·uncond", ge=0)
-    temperature: float = option(1.0, "of the drawings", gt=0)
+    temperature: float = option(1.0, "divides the logits of image tokens", gt=0)
+    choice_temperature: float = option(1.0, "annealed noise on which image tokens are kept first; the published 'temperature'", ge=0)
     images_per_prompt: int = option(1, "pictures per prompt", ge=1)
     seed: int = option(3407, "base of every item's seed", ge=0)
     seed_name: str = option("sync_r1", "adapter name inside the seeds")
@@ -64,6 +70,8 @@ class Protocol:
     long_text: Literal["truncate", "raise"] = option("truncate", "CLIP-T texts above 77 tokens")
     image_judge: Literal["clauses", "whole", "both"] = option("both", "gpt of drawings per clause or per picture; both adds 'judge'")
     unparsable: Literal["none", "zero"] = option("none", "a judge's reply without a number")
+    judge_temperature: float | None = option(None, "of the judge's replies; empty: as eval.judge.temperature", ge=0)
+    judge_timeout_s: float | None = option(None, "seconds a judge may take; empty: as eval.judge.timeout_s", gt=0)
 
     @property
     def text_sampling(self) -> Sampling:
@@ -71,7 +79,8 @@ class Protocol:
 
     @property
     def image_sampling(self) -> Sampling:
-        return Sampling(temperature=self.temperature, guidance_scale=self.guidance_scale, generation_timesteps=self.generation_timesteps)
+        names = ("temperature", "choice_temperature", "guidance_scale", "generation_timesteps")
+        return Sampling(**{name: getattr(self, name) for name in names})
 
     def prediction_options(self) -> dict[str, Any]:
         """What predictions depend on."""
@@ -81,7 +90,7 @@ class Protocol:
     def scoring_options(self) -> dict[str, Any]:
         """What the score of one prediction depends on; not which of them are averaged."""
         values = dataclasses.asdict(self)
-        return {name: values[name] for name in _FIELDS[_FIELDS.index("tasks") + 1 :]}
+        return {name: values[name] for name in _FIELDS[_FIELDS.index("tasks") + 1 :] if name != "judge_timeout_s"}
 
     def with_decoding(self, options: EvalConfig) -> Protocol:
         """The same with the decoding of an `eval` section."""
@@ -93,6 +102,8 @@ _FIELDS = [field.name for field in dataclasses.fields(Protocol)]
 
 _PUBLISHED: dict[str, Any] = {
     "text_prefix": "all",
+    "baseline_name": "own",
+    "reading_tokens": "shared",
     "token_space": True,
     "rewrite_prompt": "instruction",
     "drawn_rewrite": "verbatim",
@@ -115,10 +126,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "clip_text": "published",
         "long_text": "raise",
         "unparsable": "zero",
+        "judge_temperature": 1e-5,
+        "judge_timeout_s": 120.0,
     },
     "legacy": {
         **_PUBLISHED,
         "text_prefix": "none",
+        "reading_tokens": "all",
         "gen_input": "truth",
         "images_per_prompt": 4,
         "tasks": ["rec", "vqa", "qa", "pure_gen"],
@@ -132,6 +146,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         "image_judge": "whole",
     },
     "corrected": {**_PUBLISHED, "clip_reference_count": None},
+}
+ABOUT = {  # one sentence per preset
+    "world": "prompts and decoding the embedded model was made for",
+    "unifybenchpp-2026": "the published rules of UnifyBench++, oddities included",
+    "legacy": (
+        "the first UnifyBench in part: recognition, questions and plain drawings with its prompts, matching and CLIP; not its face metric, "
+        "its pictures that need knowledge, its multiple choice, nor its judges' wording"
+    ),
+    "corrected": "the published setting without its oddities",
 }
 
 

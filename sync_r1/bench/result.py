@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sync_r1.manifest import write_text
+
 UNDERSTANDING = ("rec", "vqa", "qa", "rea", "dense_rea")
 GENERATION = ("pure_gen", "dense_gen", "rea_gen", "dense_rea_gen")
 TASKS = UNDERSTANDING + GENERATION
+COLUMNS = (  # of the published table
+    "rec.weight", "rea.bleu", "dense_rea.gpt", "vqa.bleu", "vqa.gpt", "qa.bleu", "qa.gpt", "pure_gen.clip_t", "pure_gen.clip_i",
+    "dense_gen.gpt", "dense_gen.clip_i", "rea_gen.clip_t", "rea_gen.clip_i", "dense_rea_gen.gpt", "dense_rea_gen.clip_i",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +29,7 @@ class ScoredItem:
     input: str  # what the model read, or the words it drew
     prediction: str  # what the model wrote
     truth: str
-    score: float | None  # in [0, 1]; None: could not be scored, excluded from every mean
+    score: float | None  # in [0, 1], a cosine where CLIP alone scores; None: could not be scored, excluded from every mean
     metrics: dict[str, float] = field(default_factory=dict)  # everything that was measured, the score's own metric included
     image: str | None = None  # relative to the folder of the result file
     seed: int | None = None
@@ -87,12 +92,7 @@ class EvalResult:
 
     def write(self, path: Path | str) -> Path:
         """Write JSON; the file appears under its name only when complete."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.tmp")
-        partial.write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(partial, path)
-        return path
+        return write_text(Path(path), json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
     @staticmethod
     def read(path: Path | str) -> EvalResult:

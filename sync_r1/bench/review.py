@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 import yaml
 
-from sync_r1.bench.artifacts import write_bytes
 from sync_r1.bench.build import PhotoQuestion, Recognition, TestSet
 from sync_r1.bench.build_rules import Pair
 from sync_r1.data import QA
+from sync_r1.manifest import write_text
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ def write_review(path: Path, made: TestSet) -> Path:
     text += "\n" + _dump({"concept": made.concept, "made_by": made.made_by})
     for key, value in _content(made).items():
         text += f"\n# {_ABOUT[key]}\n{_dump({key: value})}"
-    return write_bytes(path, text.encode())
+    return write_text(path, text)
 
 
 def _content(made: TestSet) -> dict[str, Any]:

@@ -35,6 +35,7 @@ class Plan:
     protocol: Protocol = field(default_factory=Protocol)
     max_items: int | None = None
     batch_size: int = 16
+    token_epoch: int = 0  # of the concept tokens under test, for the record
 
     def tasks_of(self, concept: Concept, able: Sequence[str] = TASKS) -> list[str]:
         """Tasks to run: those asked for, or all that concept and model can do.
@@ -68,7 +69,7 @@ def choose_concepts(root: Path, named: Sequence[str], protocol: Protocol) -> lis
 
 
 def predict_all(plan: Plan, candidates: Sequence[Candidate], out: Path, progress: Callable[[str], Progress] = lambda title: silent) -> int:
-    """Predict every candidate and concept to `<out>/artifacts`; return how many items could not be predicted."""
+    """Predict every candidate and concept to `<out>/artifacts`; return how many items got no answer."""
     PartialState()  # gives every process its own device before a model is loaded
     known = {name: read_concept(plan, name) for name in plan.concepts}
     for concept in known.values():  # everything that can be refused is, before the first model is loaded
@@ -86,7 +87,7 @@ def predict_all(plan: Plan, candidates: Sequence[Candidate], out: Path, progress
                 epoch=candidate.epoch,
             )
             failed += predict_to(
-                Place(out=out, concept=name, model_epoch=candidate.epoch),
+                Place(out=out, concept=name, token_epoch=plan.token_epoch, model_epoch=candidate.epoch),
                 adapter,
                 items,
                 concept,
@@ -113,7 +114,8 @@ def score_all(
     outage = Outage()
     for epoch in epochs:
         for name in plan.concepts:
-            concept, place = read_concept(plan, name), Place(out=out, concept=name, model_epoch=epoch)
+            concept = read_concept(plan, name)
+            place = Place(out=out, concept=name, token_epoch=plan.token_epoch, model_epoch=epoch)
             tasks = [task for task in plan.tasks_of(concept) if plan.tasks or place.folder(task).is_dir()]
             if not tasks:
                 raise ValueError(f"{out} holds no predictions of {name} at model epoch {epoch}; run `sync-r1 bench run` first")

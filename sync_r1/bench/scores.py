@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sync_r1.bench.artifacts import Place, family_of, read_object, read_task, records_of, write_json
+from sync_r1.bench.artifacts import Place, family_of, forget_partial, read_object, read_task, records_of, unanswered, write_json
 from sync_r1.bench.measure import JUDGED, Judges, Measure, Row, matcher_of, metrics_of
 from sync_r1.bench.predict import batches
 from sync_r1.bench.protocol import Protocol, digest
@@ -44,7 +44,9 @@ class Outage:
 
 
 def score_task(place: Place, task: str, concept: Concept, protocol: Protocol, judges: Judges, outage: Outage) -> dict[str, Any]:
-    """Score one task of one concept; what an earlier, matching score file holds is not scored again. Returns the new file's content.
+    """Score one task of one concept; what an earlier score file holds of the same predictions, by the same means, is not scored again.
+
+    Items that the model left unanswered stay open. Returns the new file's content.
 
     Raises:
         ValueError: no predictions, predictions of another protocol, or a picture that is not the one that was drawn.
@@ -52,14 +54,15 @@ def score_task(place: Place, task: str, concept: Concept, protocol: Protocol, ju
     manifest = read_task(place, task)
     _check_protocol(manifest, protocol, place, task)
     records = records_of(manifest)
-    setting = digest([protocol.scoring_options(), judges.judge_name, judges.clip_name])
-    known = _known(score_path(place, task), setting)
-    metrics = metrics_of(task, protocol, judges)
-    results = [_start(record, known, task) for record in records]
     measure = Measure(concept, protocol, judges)
+    settings = {metric: measure.setting(metric) for metric in metrics_of(task, protocol, judges)}
+    known = _known(score_path(place, task), settings)
+    results = [_start(record, known, task) for record in records]
     _check_pictures(place, task, records)
-    for metric in metrics:
-        missing = [number for number, result in enumerate(results) if result["metrics"].get(metric) is None]
+    forget_partial(score_path(place, task).parent)
+    for metric in settings:
+        open_items = [number for number, result in enumerate(results) if result["metrics"].get(metric) is None]
+        missing = [number for number in open_items if not unanswered(records[number])]
         for part in batches(missing, BATCH):
             if metric in JUDGED and outage.down:
                 break
@@ -68,8 +71,8 @@ def score_task(place: Place, task: str, concept: Concept, protocol: Protocol, ju
                 results[number]["metrics"][metric] = value
             if metric in JUDGED:
                 outage.see(values, judges.judge)
-                _write(place, task, manifest, results, metrics, setting, protocol, judges)
-    return _write(place, task, manifest, results, metrics, setting, protocol, judges)
+                _write(place, task, manifest, results, settings, protocol, judges)
+    return _write(place, task, manifest, results, settings, protocol, judges)
 
 
 def _check_protocol(manifest: dict[str, Any], protocol: Protocol, place: Place, task: str) -> None:
@@ -93,19 +96,24 @@ def _pictures(place: Place, task: str, record: dict[str, Any]) -> tuple[Path, ..
     return tuple(place.folder(task) / record["prompt_id"] / name for name in record["image_files"])
 
 
-def _known(path: Path, setting: str) -> dict[str, dict[str, Any]]:
-    """Item id → result of an earlier scoring by the same judges under the same options."""
-    earlier = read_object(path)
-    if earlier is None or earlier.get("setting") != setting:
-        return {}
-    return {result["item_id"]: result for result in earlier.get("items") or earlier.get("prompt_results") or []}
+def _known(path: Path, settings: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Item id → result of an earlier scoring, with the metrics whose setting is the one of now."""
+    earlier = read_object(path) or {}
+    same = {name for name, setting in settings.items() if (earlier.get("settings") or {}).get(name) == setting}
+    found = {}
+    for result in earlier.get("items") or earlier.get("prompt_results") or []:
+        metrics = {name: value for name, value in result["metrics"].items() if name in same}
+        found[result["item_id"]] = {**result, "metrics": metrics}
+    return found
 
 
 def _start(record: dict[str, Any], known: dict[str, dict[str, Any]], task: str) -> dict[str, Any]:
     """A result without metrics, or with those an earlier scoring gave the same prediction."""
     item_id = record["item_id"] if task in UNDERSTANDING else record["prompt_id"]
     truth = record["reference"] if task in UNDERSTANDING else record["scoring_prompt"]
-    content, earlier = record["metadata"]["content_hash"], known.get(item_id, {})
+    # A model of unknown weights may answer the same request in other words.
+    content = digest([record["metadata"]["content_hash"], record.get("prediction"), record["metadata"].get("image_sha256")])
+    earlier = known.get(item_id, {})
     same = (earlier.get("content_hash"), earlier.get("truth")) == (content, truth)
     metrics = {name: value for name, value in earlier.get("metrics", {}).items() if value is not None} if same else {}
     asked = {"item_id": item_id, "source_prompt": record["source_prompt"], "truth": truth, "content_hash": content}
@@ -123,22 +131,21 @@ def _write(
     task: str,
     manifest: dict[str, Any],
     results: Sequence[dict[str, Any]],
-    metrics: Sequence[str],
-    setting: str,
+    settings: dict[str, str],
     protocol: Protocol,
     judges: Judges,
 ) -> dict[str, Any]:
-    finished = sum(all(result["metrics"].get(name) is not None for name in metrics) for result in results)
+    finished = sum(all(result["metrics"].get(name) is not None for name in settings) for result in results)
     content = {
         **{key: manifest[key] for key in ("task", "family", "concept", "token_epoch", "model_epoch", "adapter", "model")},
         "protocol": asdict(protocol),
         "judge": judges.judge_name,
         "clip": judges.clip_name,
         "scored_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "setting": setting,
+        "settings": settings,
         "complete": finished == len(results),
         "progress": {"completed": finished, "total": len(results)},
-        "summary": summary_of(task, results, metrics, protocol),
+        "summary": summary_of(task, results, list(settings), protocol),
         "notes": manifest["notes"],
         "items" if task in UNDERSTANDING else "prompt_results": list(results),
     }

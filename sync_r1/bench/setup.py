@@ -1,4 +1,4 @@
-"""Who scores, and where the embedded world's data lies."""
+"""What `sync-r1 bench` is started with: settings of the model, who scores, and where the embedded world's data lies."""
 
 from __future__ import annotations
 
@@ -7,13 +7,47 @@ from pathlib import Path
 
 from accelerate import PartialState
 
+from sync_r1.bench.fingerprint import network_content, network_digest
 from sync_r1.bench.measure import Judges
-from sync_r1.bench.protocol import Protocol
-from sync_r1.config import load_config
+from sync_r1.bench.protocol import Protocol, digest
+from sync_r1.config import Config, JudgeConfig, load_config
+from sync_r1.data import load_image
+from sync_r1.data.layout import Layout
+from sync_r1.data.pictures import is_picture_name
 from sync_r1.manifest import MANIFEST, write_manifest
 from sync_r1.scorers.judge import RemoteJudge
-from sync_r1.scoring import build_evaluator
+from sync_r1.scoring import WORLD, WORLD_SIDE, build_evaluator
 from sync_r1.world.export import export_world
+from sync_r1.world.judge import WorldJudge
+
+SCORING, MODEL = ("eval.judge.", "eval.clip="), "model."  # options a benchmark takes; decoding and the rest belong to the protocol
+
+
+def read_options(overrides: Sequence[str]) -> Config:
+    """The configuration with `eval.judge.*`, `eval.clip` and `model.*` options.
+
+    Raises ValueError for options that a benchmark would ignore, that do not exist or are out of range.
+    """
+    for text in overrides:
+        name = text.partition("=")[0]
+        if name == "model.path":
+            raise ValueError(f"{text!r}: name the model under test with --model")
+        if not text.startswith((*SCORING, MODEL)):
+            raise ValueError(
+                f"{text!r} has no effect on a benchmark; it takes eval.judge.*, eval.clip and model.* options, "
+                "decoding and seeds with --set, and tasks with --tasks"
+            )
+    return load_config(None, overrides)
+
+
+def is_world_data(root: Path, concepts: Sequence[str]) -> bool:
+    """Whether the concepts' first photos have the size of the embedded world's pictures, all that its judge and CLIP can read."""
+    for name in concepts:
+        folder = Layout(root).train(name)
+        photo = next((path for path in sorted(folder.glob("*")) if is_picture_name(path)), None)
+        if photo is None or load_image(photo).size != (WORLD_SIDE, WORLD_SIDE):
+            return False
+    return True
 
 
 def build_judges(protocol: Protocol, options: Sequence[str], model: str = "world", device: str = "auto") -> Judges:
@@ -25,15 +59,46 @@ def build_judges(protocol: Protocol, options: Sequence[str], model: str = "world
     Raises:
         ValueError: an option that does not exist, or judges that cannot be loaded or do not fit the model.
     """
-    config = load_config(None, options)
+    config = read_options(options)
     config.model.path, config.run.device = model, device  # type: ignore[assignment]
+    _set_client(protocol, config.eval.judge, options)
     found = build_evaluator(config.validate())
-    if isinstance(found.image_judge, RemoteJudge):
-        found.image_judge.parsing = "published" if protocol.unparsable == "zero" else "strict"
+    judges = Judges(judge=found.image_judge, clip=found.clip, clip_name=config.eval.clip)
+    if found.image_judge is not None:
+        judges.judge_name = found.name
+    if isinstance(judges.judge, RemoteJudge):
+        judges.judge.parsing = "published" if protocol.unparsable == "zero" else "strict"
+        temperature = config.eval.judge.temperature
+        judges.judge_name += "" if temperature is None else f"; temperature {temperature:g}"
+        judges.judge_setting = digest([judges.judge.name, temperature, config.eval.judge.max_side, config.eval.judge.images_per_call])
+    elif isinstance(judges.judge, WorldJudge):
+        judges.judge_setting = network_digest(judges.judge.reader)
     if found.clip is not None:
         found.clip.preprocessing = protocol.clip_preprocessing
-    judge_name = found.name if found.image_judge is not None else ""
-    return Judges(judge=found.image_judge, judge_name=judge_name, clip=found.clip, clip_name=config.eval.clip)
+        judges.clip_setting = network_content(config.eval.clip, found.clip.model)
+    return judges
+
+
+def _set_client(protocol: Protocol, judge: JudgeConfig, options: Sequence[str]) -> None:
+    """The protocol's own temperature and timeout, where it names some. ValueError when an option says otherwise."""
+    for name, wanted in (("temperature", protocol.judge_temperature), ("timeout_s", protocol.judge_timeout_s)):
+        if wanted is not None and getattr(judge, name) != wanted:
+            if any(text.startswith(f"eval.judge.{name}=") for text in options):
+                raise ValueError(
+                    f"eval.judge.{name} is {getattr(judge, name)}, but protocol {protocol.name!r} asks with {wanted}; "
+                    f"change it with --set judge_{name}={getattr(judge, name)}"
+                )
+            setattr(judge, name, wanted)
+
+
+def check_world_judges(judges: dict[str, str], root: Path, concepts: Sequence[str]) -> None:
+    """ValueError when the embedded world's judge or CLIP (option → value) would score anything but the embedded world."""
+    named = [option for option, value in judges.items() if value == WORLD]
+    if named and not is_world_data(root, concepts):
+        raise ValueError(
+            f"{' and '.join(named)}: the default 'world' reads words and {WORLD_SIDE}-pixel pictures of the embedded world only, "
+            f"but the data is {root}; give --judge <URL> or --judge none, and --clip openai/clip-vit-base-patch32 or --clip none"
+        )
 
 
 def export_once(folder: Path) -> Path:

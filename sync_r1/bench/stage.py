@@ -8,14 +8,17 @@ from dataclasses import replace
 from typing import Any
 
 from accelerate import PartialState
+from accelerate.utils import gather_object
 
 from sync_r1.bench.adapters import Adapter, Request
 from sync_r1.bench.artifacts import (
     Place,
     content_hash,
     find_record,
+    forget_partial,
     read_task,
     records_of,
+    unanswered,
     write_answer,
     write_drawing,
     write_manifest,
@@ -39,13 +42,14 @@ def predict_to(
     batch_size: int = 16,
     progress: Progress = silent,
 ) -> int:
-    """Predict `items` task by task in the forced order; return how many could not be (a chat model that was not reached).
+    """Predict `items` task by task in the forced order; return how many got no answer from a chat model. These are asked again next time.
 
     A batch is always made of the same items, whatever is done already, so that an item's neighbours, and with them its last float bits,
     are the same after an interruption. Batches are dealt to the processes of an `accelerate launch`.
 
     Raises:
         ValueError: a task the adapter cannot do, or *_rea_gen without the rewrites of the same model.
+        RuntimeError: another process failed.
     """
     state = PartialState()
     failed = 0
@@ -60,13 +64,17 @@ def predict_to(
             requests = [adapter.request(item) for item in own]
         hashes = [content_hash(request, adapter, protocol) for request in requests]
         _forget_manifest(place, task, hashes, state)
-        done = 0
+        done, error = 0, None
         for number, batch in enumerate(batches(list(zip(requests, hashes, strict=True)), batch_size)):
             if number % state.num_processes == state.process_index:
-                _finish(place, adapter, batch, concept, protocol)
+                try:
+                    _finish(place, adapter, batch, concept, protocol)
+                except Exception as caught:  # told to the others first, which would wait for this process
+                    error = caught
+                    break
             done += len(batch)
             progress(task, done, len(own))
-        state.wait_for_everyone()
+        _raise_together(error, state)
         failed += _vouch(place, task, list(zip(requests, hashes, strict=True)), adapter, protocol, model, state)
     return failed
 
@@ -101,9 +109,22 @@ def _reads_rewrites(task: str, protocol: Protocol) -> bool:
     return task.endswith("rea_gen") and protocol.gen_input == "prediction"
 
 
+def _raise_together(error: Exception | None, state: PartialState) -> None:
+    """Wait for all processes; when one failed, all of them raise, so that none waits forever."""
+    said = None if error is None else f"{type(error).__name__}: {error}"
+    found = gather_object([said]) if state.num_processes > 1 else [said]
+    if error is not None:
+        raise error
+    for number, other in enumerate(found):
+        if other is not None:
+            raise RuntimeError(f"process {number} failed: {other}")
+
+
 def _forget_manifest(place: Place, task: str, hashes: Sequence[str], state: PartialState) -> None:
-    """A manifest that vouches for other predictions goes before the first of them is overwritten."""
+    """A manifest that vouches for other predictions goes before the first of them is overwritten, and so do leftovers of a killed run."""
     path = place.folder(task) / MANIFEST
+    if state.is_main_process:
+        forget_partial(place.folder(task))
     if state.is_main_process and path.is_file():
         listed = [record["metadata"]["content_hash"] for record in records_of(read_task(place, task))]
         if listed != list(hashes):
@@ -112,8 +133,9 @@ def _forget_manifest(place: Place, task: str, hashes: Sequence[str], state: Part
 
 
 def _finish(place: Place, adapter: Adapter, batch: Sequence[tuple[Request, str]], concept: Concept, protocol: Protocol) -> None:
-    """Predict a batch unless every record of it is there; only what is missing is written."""
-    missing = {request.item.id for request, wanted in batch if find_record(place, request, wanted) is None}
+    """Predict a batch unless every record of it is there and answered; only what is missing is written."""
+    known = {request.item.id: find_record(place, request, wanted) for request, wanted in batch}
+    missing = {item_id for item_id, record in known.items() if record is None or unanswered(record)}
     if not missing:
         return
     requests = [request for request, _ in batch]
@@ -123,7 +145,7 @@ def _finish(place: Place, adapter: Adapter, batch: Sequence[tuple[Request, str]]
         outputs: Sequence[Any] = adapter.pictures(requests) if drawing else adapter.answers(requests)
     notes = list(dict.fromkeys(str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)))
     for (request, wanted), output in zip(batch, outputs, strict=True):
-        if request.item.id not in missing or output is None:
+        if request.item.id not in missing:
             continue
         if drawing:
             write_drawing(place, request, wanted, output, concept, protocol, notes)
@@ -140,10 +162,10 @@ def _vouch(
     model: str,
     state: PartialState,
 ) -> int:
-    """Write the manifest when every record is there; else return how many are not."""
+    """Write the manifest when every record is there; return how many are not there or not answered."""
     records = [find_record(place, request, one) for request, one in wanted]
     known = [record for record in records if record is not None]
     if state.is_main_process and len(known) == len(records):
         write_manifest(place, task, known, adapter, protocol, model)
     state.wait_for_everyone()
-    return len(records) - len(known)
+    return len(records) - sum(not unanswered(record) for record in known)

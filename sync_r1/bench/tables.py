@@ -13,15 +13,16 @@ import numpy as np
 
 from sync_r1.bench.artifacts import family_of, read_object, write_json
 from sync_r1.bench.protocol import Protocol, digest, read_protocol
-from sync_r1.bench.result import TASKS, UNDERSTANDING
+from sync_r1.bench.result import COLUMNS, TASKS, UNDERSTANDING
 from sync_r1.bench.scores import sides_of
 from sync_r1.bench.stats import macro_interval
 
-COLUMNS = (
-    "rec.weight", "rea.bleu", "dense_rea.gpt", "vqa.bleu", "vqa.gpt", "qa.bleu", "qa.gpt", "pure_gen.clip_t", "pure_gen.clip_i",
-    "dense_gen.gpt", "dense_gen.clip_i", "rea_gen.clip_t", "rea_gen.clip_i", "dense_rea_gen.gpt", "dense_rea_gen.clip_i",
-)  # fmt: skip
 ALIASES = {"gpt": "ds-score", "clip_i": "clip-i", "clip_t": "clip-t"}  # published names written beside ours
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--",
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+}  # fmt: skip
 
 Strata = list[np.ndarray]  # values of the parts of one concept's items that count equally
 
@@ -152,11 +153,20 @@ def as_text(tables: dict[str, dict[str, dict[str, Any]]], style: str = "markdown
         raise ValueError(f"table style is {style!r}; allowed are markdown, csv, json and latex")
     cells = [["model", *columns], *([label, *(_cell(rows.get(name)) for name in columns)] for label, rows in tables.items())]
     if style == "latex":
-        lines = [" & ".join(text.replace("_", r"\_") for text in row) + r" \\" for row in cells]
+        lines = [" & ".join(_in_latex(text) for text in row) + r" \\" for row in cells]
         head = r"\begin{tabular}{l" + "r" * len(columns) + "}"
         return "\n".join([head, r"\hline", lines[0], r"\hline", *lines[1:], r"\hline", r"\end{tabular}"]) + "\n"
-    lines = ["| " + " | ".join(row) + " |" for row in cells]
+    lines = ["| " + " | ".join(_in_markdown(text) for text in row) + " |" for row in cells]
     return "\n".join([lines[0], "|" + "---|" * len(cells[0]), *lines[1:]]) + "\n"
+
+
+def _in_latex(text: str) -> str:
+    return "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
+
+
+def _in_markdown(text: str) -> str:
+    """Fit for a cell: on one line, and nothing that ends the cell or starts a tag."""
+    return " ".join(text.split()).replace("\\", "\\\\").replace("|", r"\|").replace("<", r"\<")
 
 
 def _cell(row: dict[str, Any] | None) -> str:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,10 +19,16 @@ if TYPE_CHECKING:
     from sync_r1.bench.candidates import Candidate
     from sync_r1.bench.measure import Judges
     from sync_r1.bench.protocol import Protocol
+    from sync_r1.bench.run import Plan
+    from sync_r1.config import ModelConfig
+
+WORLD = "world"  # the shipped model, the embedded data, and what reads these
 
 app = typer.Typer(no_args_is_help=True, help="UnifyBench++: nine tasks, predicted and scored, for any model and any concepts.")
 
-Overrides = Annotated[list[str] | None, typer.Argument(help="Judge options, for example eval.judge.cache=cache.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Options of judge and model, for example eval.judge.cache=cache model.num_tokens=24.")
+]
 ProtocolOption = Annotated[str | None, typer.Option("--protocol", help="Preset; `bench protocols` lists them. Default: world.")]
 Changes = Annotated[list[str] | None, typer.Option("--set", help="Change one protocol option, option=value; may be repeated.")]
 TasksOption = Annotated[list[str] | None, typer.Option("--tasks", help="Of the nine tasks, with commas or repeated. Default: all.")]
@@ -34,12 +41,15 @@ DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda."
 @app.command()
 def run(
     overrides: Overrides = None,
-    model: Annotated[str, typer.Option(help="Model folder, hub id, or 'world'.")] = "world",
+    model: Annotated[str, typer.Option(help="Model folder, hub id, or 'world'; {concept} stands for each concept's name.")] = "world",
     run: Annotated[str | None, typer.Option("--run", help="Run folder instead; {concept} stands for each concept's name.")] = None,
     steps: Annotated[str, typer.Option(help="Checkpoints of --run, such as 0,20,60 (0: its start). Default: the newest.")] = "",
     kind: Annotated[str, typer.Option("--as", help="tokens, or a baseline: text-prompt or image-prompt.")] = "tokens",
     chat: Annotated[str | None, typer.Option(help="URL of an OpenAI-compatible endpoint whose model is tested instead.")] = None,
     chat_model: Annotated[str, typer.Option(help="Model name at --chat.")] = "",
+    chat_key_env: Annotated[str, typer.Option(help="Environment variable that holds the key of --chat.")] = "SYNC_R1_CHAT_KEY",
+    chat_cache: Annotated[str, typer.Option(help="Folder of its answers, kept between calls. Default: none.")] = "",
+    chat_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds it may take per answer.")] = 60.0,
     data: Annotated[str, typer.Option(envvar="SYNC_R1_DATA", help="Concept store, or 'world'.")] = "world",
     concept: Annotated[
         list[str] | None, typer.Option(help="Names, 'all', 'published-20', 'published-13'. Default: the protocol's.")
@@ -49,6 +59,7 @@ def run(
     change: Changes = None,
     max_items: Annotated[int | None, typer.Option(min=1, help="Items per task and concept at most, evenly spaced.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Items per batch.")] = 32,
+    token_epoch: Annotated[int, typer.Option(min=0, help="Epoch of the concept tokens under test, for the record.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of this model's results. Default: runs/bench/<model>.")] = None,
     scored: Annotated[bool, typer.Option("--score/--no-score", help="Score after predicting.")] = True,
     judge: JudgeOption = "world",
@@ -64,28 +75,46 @@ def run(
     """
     from transformers.utils.logging import disable_progress_bar
 
+    from sync_r1.bench.candidates import chat_model as external
     from sync_r1.bench.notebook import open_notebook
     from sync_r1.bench.protocol import load_protocol
     from sync_r1.bench.run import Plan, choose_concepts, predict_all
+    from sync_r1.config import JudgeConfig
 
     disable_progress_bar()  # of weight loading, once per concept
     chosen = load_protocol(protocol or "world", change or [])
+    settings = _settings(overrides or [], run, chat)
     out = out or Path("runs") / "bench" / _slug("-".join(filter(None, [run or chat_model or model, "" if kind == "tokens" else kind])))
     root = _data_root(data, out)
     names = choose_concepts(root, concept or [], chosen)
-    weights = (run or model).replace("{concept}", names[0])
-    plan = Plan(root=root, concepts=names, model=weights, tasks=_split(tasks), protocol=chosen, max_items=max_items, batch_size=batch_size)
-    candidates = _candidates(model, run, steps, kind, chat, chat_model, plan, device)
-    judges = _judges(chosen, judge, judge_model, clip, weights, device, overrides or []) if scored else None
+    weights = WORLD if chat is not None else (run or model).replace("{concept}", names[0])  # a chat model draws nothing
+    clip = "none" if chat is not None and clip == WORLD else clip
+    plan = Plan(
+        root=root,
+        concepts=names,
+        model=weights,
+        tasks=_split(tasks),
+        protocol=chosen,
+        max_items=max_items,
+        batch_size=batch_size,
+        token_epoch=token_epoch,
+    )
+    judges = _judges(plan, judge, judge_model, clip, device, overrides or []) if scored else None
+    if chat is not None:
+        endpoint = JudgeConfig(url=chat, model=chat_model, key_env=chat_key_env, cache=chat_cache, timeout_s=chat_timeout)
+        candidates = [external(endpoint, chosen, photo=kind == "image-prompt")]
+    else:
+        candidates = _candidates(model, run, steps, kind, plan, device, settings)
     with noted():
         open_notebook(out, plan, candidates)
         with _progress() as progress:
             failed = predict_all(plan, candidates, out, progress)
     if failed:
-        typer.secho(f"{failed} items could not be predicted; run the same command again to go on", fg="red", err=True)
-        raise typer.Exit(1)
+        typer.secho(f"{failed} items got no answer and stay open; run the same command again to ask for them", fg="red", err=True)
     if judges is not None:
         _score(out, chosen, names, _split(tasks), [candidate.epoch for candidate in candidates], judges)
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -110,8 +139,9 @@ def score(
 
     plan, labels = read_notebook(out)
     chosen = load_protocol(protocol, change or []) if protocol else changed(plan.protocol, change or [])
-    judges = _judges(chosen, judge, judge_model, clip, plan.model, device, overrides or [])
-    _score(out, chosen, concept or list(plan.concepts), _split(tasks), list(labels), judges)
+    plan = replace(plan, protocol=chosen, concepts=concept or list(plan.concepts))
+    judges = _judges(plan, judge, judge_model, clip, device, overrides or [])
+    _score(out, chosen, list(plan.concepts), _split(tasks), list(labels), judges)
 
 
 @app.command()
@@ -165,12 +195,14 @@ def compare(
 
 @app.command()
 def protocols() -> None:
-    """List every protocol option with its value in each preset.
+    """Say what each preset is, and list every protocol option with its value in each of them.
 
     Example: sync-r1 bench protocols
     """
-    from sync_r1.bench.protocol import PRESETS, describe_protocols
+    from sync_r1.bench.protocol import ABOUT, PRESETS, describe_protocols
 
+    for name, about in ABOUT.items():
+        typer.echo(f"{name}: {about}")
     for name, doc, values in describe_protocols():
         typer.echo(f"{name}: {doc}")
         typer.echo("    " + "  ".join(f"{preset}={'' if values[preset] is None else values[preset]}" for preset in PRESETS))
@@ -193,17 +225,23 @@ def _data_root(data: str, out: Path) -> Path:
     return export_once(out / "data")
 
 
-def _candidates(
-    model: str, run: str | None, steps: str, kind: Any, chat: str | None, chat_model: str, plan: Any, device: str
-) -> list[Candidate]:
-    from sync_r1.bench.candidates import base_model, checkpoints
-    from sync_r1.bench.candidates import chat_model as external
-    from sync_r1.config import JudgeConfig
+def _settings(overrides: list[str], run: str | None, chat: str | None) -> ModelConfig:
+    """The `model.*` options. ValueError where they would have no effect."""
+    from sync_r1.bench.setup import read_options
 
-    if chat is not None:
-        return [external(JudgeConfig(url=chat, model=chat_model), plan.protocol, photo=kind == "image-prompt")]
+    given = [text for text in overrides if text.startswith("model.")]
+    if given and (run is not None or chat is not None):
+        raise ValueError(
+            f"{given[0]!r} has no effect on {'--chat' if run is None else '--run, which keeps its own settings'}; leave it out"
+        )
+    return read_options(overrides).model
+
+
+def _candidates(model: str, run: str | None, steps: str, kind: Any, plan: Plan, device: str, settings: ModelConfig) -> list[Candidate]:
+    from sync_r1.bench.candidates import base_model, checkpoints
+
     if run is None:
-        return [base_model(model, kind, plan.protocol, device=device, batch_size=plan.batch_size)]
+        return [base_model(model, kind, plan.protocol, device=device, batch_size=plan.batch_size, settings=settings)]
     if kind != "tokens":
         raise ValueError(f"--as is {kind!r}, but a run is tested with its tokens; name the base with --model for the baselines")
     if not all(step.strip().isdigit() for step in steps.split(",") if step):
@@ -212,12 +250,14 @@ def _candidates(
     return checkpoints(run, numbers or None, plan.concepts, plan.protocol, device=device, batch_size=plan.batch_size)
 
 
-def _judges(chosen: Protocol, judge: str, judge_model: str, clip: str, model: str, device: str, overrides: list[str]) -> Judges:
-    from sync_r1.bench.setup import build_judges
+def _judges(plan: Plan, judge: str, judge_model: str, clip: str, device: str, overrides: list[str]) -> Judges:
+    from sync_r1.bench.setup import build_judges, check_world_judges, read_options
 
     given = {"eval.judge.url": judge, "eval.judge.model": judge_model, "eval.clip": clip}
     pairs = [f"{name}={json.dumps('' if value == 'none' else value)}" for name, value in given.items()]
-    return build_judges(chosen, [*pairs, *overrides], model, device)
+    named = read_options([*pairs, *overrides]).eval
+    check_world_judges({"--judge": named.judge.url, "--clip": named.clip}, plan.root, plan.concepts)
+    return build_judges(plan.protocol, [*pairs, *overrides], plan.model, device)
 
 
 @contextmanager
@@ -237,8 +277,6 @@ def _progress() -> Iterator[Any]:
 
 
 def _score(out: Path, protocol: Protocol, concepts: list[str], tasks: list[str], epochs: list[int], judges: Judges) -> None:
-    from dataclasses import replace
-
     from sync_r1.bench.notebook import read_notebook
     from sync_r1.bench.run import score_all, unfinished
     from sync_r1.bench.tables import as_text

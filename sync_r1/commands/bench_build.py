@@ -84,8 +84,8 @@ def report(
 
     Example: sync-r1 bench report runs/bench/world runs/bench/world-text-prompt
     """
-    from sync_r1.bench.artifacts import write_bytes
     from sync_r1.bench.tables import as_text
+    from sync_r1.manifest import write_text
     from sync_r1.report.bench_files import read_models
     from sync_r1.report.bench_page import write_page
 
@@ -94,7 +94,7 @@ def report(
     typer.echo(f"page   {write_page(models, target, pictures)}")
     rows = {model.label: model.columns for model in models}
     for style, suffix in (("csv", "csv"), ("json", "json"), ("latex", "tex"), ("markdown", "md")):
-        typer.echo(f"table  {write_bytes(target.with_suffix(f'.{suffix}'), as_text(rows, style).encode())}")
+        typer.echo(f"table  {write_text(target.with_suffix(f'.{suffix}'), as_text(rows, style))}")
 
 
 def _show(made: TestSet) -> None:

@@ -22,17 +22,18 @@ def study(
     """
     from rich.console import Console
 
-    from sync_r1.study.cells import Runner, read_cells
+    from sync_r1.study.cells import Runner
     from sync_r1.study.grid import load_study
     from sync_r1.study.results import write_results
 
     console = Console()
     chosen = load_study(file, quick=quick)
     place = folder / chosen.name
-    failed = [] if only_report else Runner(chosen, place, jobs, console).run()
+    runner = Runner(chosen, place, jobs, console)
+    failed = [] if only_report else runner.run()
     target = out.with_name(f"{out.name}_quick") if quick else out
     command = f"sync-r1 study {file}{' --quick' if quick else ''}"
-    result = write_results(chosen, list(read_cells(place)), target, command)
+    result = write_results(chosen, runner.results(), target, command)
     for claim in result["claims"]:
         verdict = {True: "[green]holds[/green]", False: "[red]does not hold[/red]", None: "[yellow]not run yet[/yellow]"}[claim["holds"]]
         figure = "" if claim["delta"] is None else f"  {claim['delta']:+.3f} [{claim['ci95'][0]:+.3f}, {claim['ci95'][1]:+.3f}]"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from sync_r1.bench import EvalResult
+    from sync_r1.bench.result import EvalResult
     from sync_r1.session import Session
 
 RunOption = Annotated[Path | None, typer.Option("--run", help="Run folder (its newest checkpoint) or one checkpoint folder.")]
@@ -161,8 +161,8 @@ def evaluate(
     """
     from dataclasses import replace
 
-    from sync_r1.bench import GENERATION
-    from sync_r1.bench import evaluate as run_benchmark
+    from sync_r1.bench.evaluate import evaluate as run_benchmark
+    from sync_r1.bench.result import GENERATION
     from sync_r1.bench.tasks import check_tasks
 
     tasks, phase = check_tasks(task or []), phase or ("after" if run else "before")
@@ -213,7 +213,8 @@ def find_judges(judge: str, clip: Path | None, world: bool, device: Any) -> dict
 
 def find_comparison(out: Path) -> dict[str, Any] | None:
     """before.json against after.json, when both are there."""
-    from sync_r1.bench import EvalResult, compare
+    from sync_r1.bench.result import EvalResult
+    from sync_r1.bench.stats import compare
 
     paths = [out / "before.json", out / "after.json"]
     if not all(path.is_file() for path in paths):

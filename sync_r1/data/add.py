@@ -10,7 +10,7 @@ from pathlib import Path
 from sync_r1.data.category import CATEGORIES, Category, category_of
 from sync_r1.data.concepts import load_concept, random_images
 from sync_r1.data.layout import Layout, validate_name
-from sync_r1.data.phrases import article, drawing_pairs, info_sentence, with_placeholder
+from sync_r1.data.phrases import drawing_pairs, info_sentence, with_article, with_placeholder
 from sync_r1.data.pictures import PICTURE_TYPES, is_picture_name, list_folder, natural_key, verify_images
 from sync_r1.data.records import QA, Concept, Conditions, TestItem
 from sync_r1.data.write import write_concept
@@ -152,7 +152,7 @@ def _conditions(pairs: Sequence[tuple[str, str]], name: str, noun: str) -> Condi
     scenes = [(implicit + scene, explicit + scene) for scene in _SCENES for implicit, explicit in pairs]
     dense = [(f"{implicit}, {scene}", f"{explicit}, {scene}") for implicit, explicit in pairs for scene in _DENSE_SCENES]
     return Conditions(
-        dense=[f"A photo of <{name}>, {article(noun)} {noun}, {scene}." for scene in _DENSE_SCENES],
+        dense=[f"A photo of <{name}>, {with_article(noun)}, {scene}." for scene in _DENSE_SCENES],
         implicit=[f"{implicit}." for implicit, _ in scenes],
         explicit=[f"{explicit}." for _, explicit in scenes],
         dense_implicit=[f"{implicit}." for implicit, _ in dense],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,8 @@ def resolve_image(root: Path, stored: str, where: str, second_root: Path | None 
     """Find a picture whose stored path was written on another machine.
 
     Tried in order: below `root` after each `unictokens_data/`, `concept/`, `random_images/` of the path or as the black image; the same
-    below `second_root`; then as it is, relative to `root` or absolute. Raises ValueError that begins with `where`.
+    below `second_root`; then as it is, if that is below `root`. A path never leads out of the two folders, as a data set comes from others;
+    links that lie in them are followed. Raises ValueError that begins with `where`.
     """
     parts = [part for part in stored.replace("\\", "/").split("/") if part]
     after = [parts[i + 1 :] for i, part in enumerate(parts) if part == "unictokens_data"]
@@ -88,9 +90,9 @@ def resolve_image(root: Path, stored: str, where: str, second_root: Path | None 
     if Layout(root).is_black(stored):
         after.append(parts[-1:])
     roots = [root] if second_root is None else [root, second_root]
-    candidates = [base.joinpath(*rest) for base in roots for rest in after if rest and ".." not in rest]
-    for candidate in [*candidates, root / stored]:
-        if candidate.is_file():
+    candidates = [(base, base.joinpath(*rest)) for base in roots for rest in after if rest]
+    for base, candidate in [*candidates, (root, root / stored)]:
+        if Path(os.path.abspath(candidate)).is_relative_to(os.path.abspath(base)) and candidate.is_file():
             return candidate
     raise ValueError(
         f"{where} is {stored!r}, which is not below {root}; stored paths must hold unictokens_data/, concept/ or random_images/, "

@@ -35,7 +35,12 @@ def info_sentence(info: str, name: str) -> str:
 
 def article(noun: str) -> str:
     """ "a" or "an", by the first letter."""
-    return "an" if noun[0].lower() in "aeiou" else "a"
+    return "an" if noun[:1].lower() in tuple("aeiou") else "a"
+
+
+def with_article(noun: str) -> str:
+    """ "apple" → "an apple"."""
+    return f"{article(noun)} {noun}"
 
 
 def drawing_pairs(facts: Sequence[str], name: str, category: Category) -> list[tuple[str, str]]:

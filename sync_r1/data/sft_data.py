@@ -14,7 +14,7 @@ from sync_r1.data.concepts import list_concepts, random_images
 from sync_r1.data.json_fields import Fields, read_json
 from sync_r1.data.layout import Layout, resolve_image
 from sync_r1.data.loose import picture_of, read_loose
-from sync_r1.data.phrases import article
+from sync_r1.data.phrases import with_article
 from sync_r1.data.pictures import list_pictures, verify_images, without_masks
 from sync_r1.data.records import QA, TEXT_ONLY, Concept
 
@@ -98,7 +98,7 @@ def derived_items(root: Path, concept: Concept) -> list[TrainingItem]:
         warnings.warn(f"concept {concept.name}: no pictures in {places}; recognition only ever learns to say yes", stacklevel=3)
     remembered = [
         QA(f"What does {mark} look like?", concept.info),
-        QA(f"What is {mark}?", f"{mark} is {article(concept.class_noun)} {concept.class_noun}."),
+        QA(f"What is {mark}?", f"{mark} is {with_article(concept.class_noun)}."),
     ]
     if concept.facts:
         remembered.append(QA(f"What do you know about {mark}?", " ".join(concept.facts)))

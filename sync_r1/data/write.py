@@ -24,6 +24,7 @@ from sync_r1.data.layout import Layout, validate_name
 from sync_r1.data.pictures import PICTURE_TYPES, is_picture_name, list_pictures, verify_images, without_masks
 from sync_r1.data.reading import read_layout
 from sync_r1.data.records import CONDITION_KEYS, Concept, Conditions, TestItem
+from sync_r1.manifest import write_text
 
 Picture = Image.Image | Path  # pixels in memory, or a file to copy
 ARCHIVE_NAME = "unictokens_data"  # what other readers of the layout look for in stored paths
@@ -198,10 +199,7 @@ def _add_to_lists(layout: Layout, concept: Concept) -> None:
 
 
 def _write_json(path: Path, data: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
 def _write_picture(path: Path, picture: Picture) -> None:

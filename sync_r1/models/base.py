@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -118,8 +120,18 @@ class UnifiedModel(nn.Module, ABC):
         """Replay: (logps, entropy), both fp32 [B, L], differentiable, 0 where `mask` is False."""
 
     @abstractmethod
-    def image_logps(self, prompts: Sequence[str], trace: ImageTrace, sampling: Sampling, steps: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Replay of the tokens committed at `steps`: (logps fp32 [B, N], differentiable; committed bool [B, N])."""
+    def image_logps(
+        self,
+        prompts: Sequence[str],
+        trace: ImageTrace,
+        sampling: Sampling,
+        steps: Sequence[int],
+        dropped: Sequence[bool] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Replay of the tokens committed at `steps`: (logps fp32 [B, N], differentiable; committed bool [B, N]).
+
+        Rows that are `dropped` [B] are read as the unconditional half of guidance reads their prompt (condition dropout).
+        """
 
     def training_trace(self, codes: Tensor, seeds: Sequence[int]) -> tuple[ImageTrace, list[int]]:
         """A random state between nothing and the finished picture, and the steps whose tokens are to be learned from it.
@@ -180,6 +192,27 @@ class UnifiedModel(nn.Module, ABC):
     def preview(self, trace: ImageTrace) -> Tensor:
         """What a partly drawn image looks like: uint8 [B, 3, H, W]; uncommitted positions show the latest proposal."""
         return self.decode_image(trace.tokens)
+
+    @contextmanager
+    def _generating(self) -> Iterator[None]:
+        """Evaluation mode without gradients; afterwards the mode is what it was."""
+        training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.train(training)
+
+
+def switch_checkpointing(backbone: nn.Module, switch: Literal["enable", "disable"], *inputs: Any, **options: Any) -> None:
+    """Recompute the layers of a transformers model in the backward pass, or stop it, by the name its release has for that.
+
+    transformers 5.2x renamed gradient_checkpointing_* to activation_checkpointing_*.
+    """
+    names = (f"activation_checkpointing_{switch}", f"gradient_checkpointing_{switch}")
+    method = next(getattr(backbone, name) for name in names if hasattr(backbone, name))
+    method(*inputs, **options)
 
 
 def pictures_at_once(image_size: int) -> int:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from sync_r1.manifest import write_bytes
 from sync_r1.models.base import ConceptTokens, Rows, UnifiedModel
 from sync_r1.models.concept_init import Init, start_rows
 
@@ -85,11 +86,7 @@ def save_concept(model: UnifiedModel, name: str, path: str | Path) -> None:
     if concept.draw is not None:
         details["draw"] = str(concept.draw)
     values = {"embed": rows.embed, "head_weight": rows.head_weight, "head_bias": rows.head_bias}
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    save_file({key: value.cpu().contiguous() for key, value in values.items()}, partial, metadata=details)
-    partial.replace(target)
+    write_bytes(Path(path), save({key: value.cpu().contiguous() for key, value in values.items()}, metadata=details))
 
 
 def load_concept(model: UnifiedModel, path: str | Path) -> ConceptTokens:

@@ -114,6 +114,17 @@ def check_trace(prompts: Sequence[str], sampling: Sampling, trace: ImageTrace, n
         raise ValueError(f"the image has {trace.tokens.shape[1]} tokens; this model draws {num_image_tokens}")
 
 
+Asked = tuple[str, bool]  # a drawing prompt, and whether it is dropped
+
+
+def with_dropped(prompts: Sequence[str], dropped: Sequence[bool] | None = None) -> list[Asked]:
+    """Each prompt with its flag; by default none is dropped. Raises ValueError unless there is one flag per prompt."""
+    flags = [False] * len(prompts) if dropped is None else [bool(flag) for flag in dropped]
+    if len(flags) != len(prompts):
+        raise ValueError(f"dropped has {len(flags)} flags for {len(prompts)} prompts; give one flag per prompt, or None")
+    return list(zip(prompts, flags))
+
+
 def check_steps(steps: Sequence[int], trace: ImageTrace) -> None:
     """Raises ValueError for steps that were not run, or asked for twice."""
     if len(set(steps)) != len(steps) or not all(0 <= step < trace.step for step in steps):

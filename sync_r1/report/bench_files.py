@@ -8,12 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sync_r1.report.html import TASKS, finite
-
-COLUMNS = (  # of the published table; a test holds them against the benchmark's own list
-    "rec.weight", "rea.bleu", "dense_rea.gpt", "vqa.bleu", "vqa.gpt", "qa.bleu", "qa.gpt", "pure_gen.clip_t", "pure_gen.clip_i",
-    "dense_gen.gpt", "dense_gen.clip_i", "rea_gen.clip_t", "rea_gen.clip_i", "dense_rea_gen.gpt", "dense_rea_gen.clip_i",
-)  # fmt: skip
+from sync_r1.bench.result import TASKS
+from sync_r1.report.html import finite
 
 Key = tuple[str, str, str]  # task, concept, id of the item
 
@@ -24,7 +20,7 @@ class Answer:
 
     prompt: str
     truth: str
-    text: str = ""  # what it wrote; of a drawing the words it was drawn from
+    text: str = ""  # what it wrote, or why it did not; of a drawing the words it was drawn from
     seen: Path | None = None  # the picture it was asked about; of a drawing a photo of the concept
     pictures: tuple[Path, ...] = ()  # what it drew
     metrics: dict[str, float] = field(default_factory=dict)
@@ -101,12 +97,13 @@ def _answer(folder: Path, record: dict[str, Any], scored: dict[str, Any]) -> Ans
     item_folder = folder / str(record.get("prompt_id") or "")
     references = (record.get("metadata") or {}).get("clip_i_reference_image_paths") or []
     seen = record.get("image_path") or (references[0] if references else None)
+    failure = (record.get("metadata") or {}).get("failure")
     values = {name: number for name, value in (scored.get("metrics") or {}).items() if (number := finite(value)) is not None}
     return Answer(
         prompt=str(record.get("source_prompt") or ""),
         truth=str(record.get("scoring_prompt" if drawn else "ground_truth") or ""),
-        text=str(record.get("drawn_words" if drawn else "prediction") or ""),
-        seen=Path(seen) if seen else None,
+        text=f"(no answer: {failure})" if failure else str(record.get("drawn_words" if drawn else "prediction") or ""),
+        seen=folder / seen if seen else None,
         pictures=tuple(item_folder / name for name in record.get("image_files") or []),
         metrics=values,
     )

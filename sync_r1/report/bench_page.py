@@ -13,7 +13,9 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader
 
-from sync_r1.report.bench_files import COLUMNS, Answer, BenchModel, Key, tasks_of
+from sync_r1.bench.result import COLUMNS
+from sync_r1.manifest import write_text
+from sync_r1.report.bench_files import Answer, BenchModel, Key, tasks_of
 from sync_r1.report.html import TASKS, picture
 
 MAIN_METRICS = ("recognition", "gpt", "judge", "bleu", "clip_t", "clip_i")  # the first that a task has decides what a failure is
@@ -29,22 +31,27 @@ METRICS = {
 }
 
 
+NONE, GONE = -1, -2  # in place of a picture's number
+
+
 class Pictures:
-    """Every picture once, as the page refers to it: by number."""
+    """Every picture once, as the page refers to it: by number. `missing` are those that are not where a manifest says."""
 
     def __init__(self, page: Path, embed: bool) -> None:
         self.folder, self.embed = page.resolve().parent, embed
         self.sources: list[str] = []
+        self.missing: list[Path] = []
         self._known: dict[Path, int] = {}
 
     def number(self, path: Path | None) -> int:
-        """Its number, or -1 for no picture or one that is gone."""
+        """Its number, or NONE, or GONE for one that is not there or no picture."""
         if path is None:
-            return -1
+            return NONE
         if path not in self._known:
             source = self._source(path)
-            self._known[path] = len(self.sources) if source else -1
+            self._known[path] = len(self.sources) if source else GONE
             self.sources += [source] if source else []
+            self.missing += [] if source else [path]
         return self._known[path]
 
     def _source(self, path: Path) -> str:
@@ -71,11 +78,7 @@ def write_page(models: Sequence[BenchModel], page: Path, pictures: str = "link")
         raise ValueError(f"pictures is {pictures!r}; allowed are link and embed")
     if not models:
         raise ValueError("there is no model to show; name a folder of `sync-r1 bench run`")
-    page.parent.mkdir(parents=True, exist_ok=True)
-    partial = page.with_name(f"{page.name}.tmp")
-    partial.write_text(render_page(models, page, embed=pictures == "embed"), encoding="utf-8")
-    os.replace(partial, page)
-    return page
+    return write_text(page, render_page(models, page, embed=pictures == "embed"))
 
 
 def render_page(models: Sequence[BenchModel], page: Path, *, embed: bool = False) -> str:
@@ -97,6 +100,7 @@ def render_page(models: Sequence[BenchModel], page: Path, *, embed: bool = False
         titles={name: row[1] for name, row in TASKS.items()},
         content=content,
         settings=settings(models),
+        missing=[os.path.normpath(path) for path in sources.missing],
         data=for_script(content),
     )
 

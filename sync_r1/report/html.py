@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import math
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from PIL import Image, UnidentifiedImageError
 
+from sync_r1.manifest import write_text
 from sync_r1.report import plots
 from sync_r1.report.run_files import Item, Run, read_run, spread
 
@@ -66,10 +66,7 @@ def write_report(folder: Path | str) -> Path:
     """Render `<folder>/report.html`. FileNotFoundError when the folder is no run. The old page stays until the new one is complete."""
     run = read_run(folder)
     target = run.folder / "report.html"
-    partial = target.with_suffix(".html.tmp")
-    partial.write_text(render_report(run), encoding="utf-8")
-    os.replace(partial, target)
-    return target
+    return write_text(target, render_report(run))
 
 
 def render_report(run: Run) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import math
 import statistics
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from sync_r1.rl.log import read_metrics
 from sync_r1.rl.rewards import RewardEnsemble, RewardFunction
 from sync_r1.rl.rollout import Sampler, Task, derive_seed
 
@@ -22,11 +24,12 @@ def split_validation(tasks: Sequence[Task], count: int) -> tuple[list[Task], lis
     Raises:
         ValueError: nothing would be left to train on.
     """
-    reasons = [task for task in tasks if task.kind == "reason"]
+    reasons = list(dict.fromkeys(task.prompt for task in tasks if task.kind == "reason"))
     if count and count >= len(reasons):
         raise ValueError(f"rl.validation_prompts is {count}, but there are {len(reasons)} training prompts; hold out fewer")
     held = reasons[len(reasons) - count :]
-    return [task for task in tasks if task not in held], held
+    kept = [task for task in tasks if not (task.kind == "reason" and task.prompt in held)]
+    return kept, [next(task for task in tasks if task.kind == "reason" and task.prompt == prompt) for prompt in held]
 
 
 def diverged(rewards: Sequence[float], evaluations: Sequence[float], *, window: int = WINDOW) -> bool:
@@ -52,6 +55,7 @@ class HackingAlarm(TrainerCallback):
         evaluators: reward functions of networks that no reward uses; their mean counts.
         metrics: metrics.jsonl of the run, from which a resumed run reads what was measured before.
         note: receives the metrics. warn: receives the message, once per divergence.
+        autocast: how training computes, so that the same policy is measured.
     """
 
     def __init__(
@@ -66,24 +70,31 @@ class HackingAlarm(TrainerCallback):
         metrics: Path,
         note: Callable[[dict[str, float]], None],
         warn: Callable[[str], None],
+        autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.sampler, self.tasks, self.rewards, self.evaluators = sampler, list(tasks), rewards, list(evaluators)
         self.every, self.seed, self.metrics, self.note, self.warn = every, seed, metrics, note, warn
+        self.autocast = autocast
         self.history: list[tuple[float, float]] = []
         self.alarmed = False
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        lines = self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.is_file() else []
-        rows = [json.loads(line) for line in lines]
-        self.history = [(row["val/reward"], row["val/evaluator"]) for row in rows if "val/reward" in row]
+        rows = read_metrics(self.metrics) if state.is_world_process_zero else []
+        pairs = [(row.get("val/reward"), row.get("val/evaluator")) for row in rows]
+        self.history = [(reward, evaluation) for reward, evaluation in pairs if reward is not None and evaluation is not None]
+        self.alarmed = diverged(*zip(*self.history, strict=True)) if self.history else False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         if state.global_step % self.every and state.global_step < state.max_steps:
             return
-        reward, evaluation = self.measure()
+        with self.autocast():
+            reward, evaluation = self.measure()
+        self.note({"val/reward": reward, "val/evaluator": evaluation})
+        if not (math.isfinite(reward) and math.isfinite(evaluation)):
+            return  # nothing could be scored, such as during an outage of the judge
         self.history.append((reward, evaluation))
         apart = diverged(*zip(*self.history, strict=True))
-        self.note({"val/reward": reward, "val/evaluator": evaluation, "val/diverged": float(apart)})
+        self.note({"val/diverged": float(apart)})
         if apart and not self.alarmed:
             self.warn(
                 f"step {state.global_step}: on {len(self.tasks)} held-out prompts the reward rises while the independent evaluator falls "
@@ -93,10 +104,14 @@ class HackingAlarm(TrainerCallback):
         self.alarmed = apart
 
     def measure(self) -> tuple[float, float]:
-        """(reward, evaluator) on the validation prompts, both means in [0, 1]. Always the same noise: changes are the policy's."""
+        """(reward, evaluator) on the validation prompts, both means in [0, 1]; NaN for what could not be scored.
+
+        The noise is always the same, so that changes are the policy's.
+        """
         rollout = self.sampler.roll_out(self.tasks, seed=derive_seed(self.seed, "validation"), step=0)
         scores = self.rewards.score(rollout)
         scale = self.rewards.scale("image", self.tasks[0].concept.category)
         columns = rollout.columns("image")
         found = [value for judge in self.evaluators for value in judge(**columns) if value is not None]
-        return float(scores.image.nanmean()) / scale, statistics.fmean(found)
+        reward = float(scores.image.nanmean()) / scale if scale else math.nan
+        return reward, statistics.fmean(found) if found else math.nan

@@ -27,14 +27,15 @@ class Threshold:
 
     def calibrate(self, scores: Sequence[float]) -> float:
         """τ; the first call without a given value takes the quantile of `scores` that a share ρ of them passes."""
-        if self.value is None:
-            known = torch.tensor([score for score in scores if math.isfinite(score)], dtype=torch.float64)
-            self.value = torch.quantile(known, 1 - self.target).item() if len(known) else 0.0
-        return self.value
+        known = torch.tensor([score for score in scores if math.isfinite(score)], dtype=torch.float64)
+        if self.value is None and len(known):
+            self.value = torch.quantile(known, 1 - self.target).item()
+        return 0.0 if self.value is None else self.value
 
     def update(self, acceptance: float) -> None:
-        """Too many accepted → stricter."""
-        assert self.value is not None, "calibrate first"
+        """Too many accepted → stricter. Without a τ yet, as no preview could be scored, nothing changes."""
+        if self.value is None:
+            return
         self.history.append(self.value)
         self.value = min(max(self.value + self.rate * (acceptance - self.target), 0.0), 1.0)
 
@@ -51,10 +52,10 @@ class Selection:
 
     kept: list[list[int]]  # [P][G] candidate numbers, ascending
     scores: list[list[float]]  # [P][candidates] preview scores; empty lists when nothing was previewed
-    accepted: int  # candidates at or above τ
+    accepted: int  # candidates at or above τ; without a τ, those kept
     candidates: int
     rounds: int
-    threshold: float  # τ of this selection
+    threshold: float  # τ of this selection; NaN when there is none
 
     @property
     def acceptance(self) -> float:
@@ -174,10 +175,11 @@ class SpreadScaling:
         budget = math.ceil(self.candidate_factor * size)
         scores = draw([budget] * groups)
         kept = [most_varied(found, size) for found in scores]
-        return Selection(kept, scores, groups * size, groups * budget, 1, 0.0)
+        return Selection(kept, scores, groups * size, groups * budget, 1, math.nan)
 
     def metrics(self, selection: Selection, rewards: Tensor, *, nfe_preview: int, nfe_final: int) -> dict[str, float]:
-        return scaling_metrics(selection, rewards, nfe_preview=nfe_preview, nfe_final=nfe_final)
+        found = scaling_metrics(selection, rewards, nfe_preview=nfe_preview, nfe_final=nfe_final)
+        return {name: value for name, value in found.items() if name not in ("dgs/acceptance_rate", "dgs/threshold")}  # there is no τ
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -219,7 +221,7 @@ def scaling_metrics(selection: Selection, rewards: Tensor, *, nfe_preview: int, 
     known = ~(kept.isnan() | rewards.isnan())
     preview = _within(kept, known)
     reward = _within(rewards, known)
-    freedom = max(int(known.sum()) - known.shape[0], 1)
+    freedom = max(int((known.sum(dim=1) - 1).clamp(min=0).sum()), 1)
     var_preview, var_reward = preview.square().sum().item() / freedom, reward.square().sum().item() / freedom
     slope = (preview * reward).sum().item() / freedom / max(var_preview, 1e-12)
     var_all = _pooled_variance(selection.scores)

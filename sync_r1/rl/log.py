@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from PIL import Image
 from rich.console import Console
@@ -59,6 +59,12 @@ def append_metrics(path: Path, row: dict[str, Any]) -> None:
     row = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines so far; one cut short by a crash is left out."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [json.loads(line) for line in lines if math.isfinite(_step_of(line))]
 
 
 def _step_of(line: str) -> float:
@@ -132,11 +138,15 @@ class Phases:
 
 
 def peak_memory_mb() -> float:
-    """Of the accelerator if there is one, else of the process."""
+    """Largest allocation on the GPU so far, or without one the largest resident size of this process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset / 2**20
+    import resource  # not on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kilobytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def save_trajectories(folder: Path, step: int, rollout: Rollout, rewards: Breakdown, advantages: Advantages, *, max_images: int) -> Path:

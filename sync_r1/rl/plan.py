@@ -61,11 +61,12 @@ class Plan:
 
     @property
     def candidates(self) -> int:
-        """C per prompt: G / ρ when the threshold accepts as aimed, at most ⌈c_max·G⌉."""
+        """C per prompt: G / ρ when the threshold accepts as aimed, at most ⌈c_max·G⌉; all of these when contrast decides."""
         rl = self.config.rl
         if not rl.dgs_enabled:
             return rl.num_generations
-        return min(math.ceil(rl.num_generations / rl.dgs_target_acceptance), math.ceil(rl.dgs_candidate_factor * rl.num_generations))
+        budget = math.ceil(rl.dgs_candidate_factor * rl.num_generations)
+        return budget if rl.dgs_keep == "spread" else min(math.ceil(rl.num_generations / rl.dgs_target_acceptance), budget)
 
     @property
     def texts(self) -> int:
@@ -84,7 +85,8 @@ class Plan:
     @property
     def context(self) -> float:
         """Tokens of an understanding context, mean over kinds."""
-        pictures = 1.0 if self.sizes.blank_picture else self.config.rl.look_fraction
+        rl = self.config.rl
+        pictures = 1.0 if self.sizes.blank_picture else rl.look_fraction + rl.recognize_fraction
         return self.prompts.reading + pictures * (self.sizes.image_tokens + 3)
 
     @property

@@ -27,6 +27,12 @@ def check_setup(rl: RLConfig, tasks: Sequence[Task], rewards: RewardEnsemble, pr
     """Refuse combinations that could only waste time. Raises ValueError."""
     if not tasks:
         raise ValueError("there are no tasks; give the concept implicit prompts with facts, or questions about its photos")
+    asked, shares = {task.kind for task in tasks}, rl.shares()
+    if not any(shares[kind] > 0 for kind in asked):
+        raise ValueError(
+            f"the concept has only {' and '.join(sorted(asked))} prompts, and their share is 0 (rl.look_fraction={rl.look_fraction}, "
+            f"rl.recognize_fraction={rl.recognize_fraction}); change the shares, or give the concept other prompts"
+        )
     parts = rewards.parts({task.concept.category for task in tasks})
     both = {"text", "image"}
     movers = {"text": both if rl.optimise == "both" else {"text"}, "image": {"image"} if rl.credit == "routed" else both}

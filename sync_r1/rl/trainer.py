@@ -147,7 +147,6 @@ class SyncGRPOTrainer(Trainer):
         self._metrics |= {**scores.metrics, **self.sampler.scaling.metrics(rollout.selection, total, **final)}
         spent = torch.tensor(self._metrics["dgs/nfe"], device=self.args.device)
         self.sync_state.nfe += int(self.accelerator.reduce(spent, "sum"))
-        self._metrics["nfe_total"] = float(self.sync_state.nfe)
         return scores
 
     def advantage(self, rollout: Rollout, scores: Breakdown) -> Advantages:
@@ -186,7 +185,7 @@ class SyncGRPOTrainer(Trainer):
         return loss
 
     def _why_skip(self, loss: float) -> str:
-        if self._metrics.get("frac_unscored", 0.0) == 1.0:
+        if self.experience is not None and self.experience.advantages.metrics.get("frac_unscored") == 1.0:
             return "no trajectory could be scored"
         if not math.isfinite(loss):
             return f"the loss is {loss}"
@@ -231,6 +230,7 @@ class SyncGRPOTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         metrics, self._metrics = self._metrics, {}
+        metrics["nfe_total"] = float(self.sync_state.nfe)
         super().log({**logs, **metrics, **self.phases.metrics()} if "loss" in logs else logs, start_time)
 
     def train(self, resume_from_checkpoint: str | Path | None = None, **_: Any) -> Any:  # type: ignore[override]

@@ -16,18 +16,6 @@ Part: TypeAlias = Literal["text", "image"]  # the half of a trajectory that a re
 RewardFunction: TypeAlias = Callable[..., Any]  # keyword columns → one score per row, or a coroutine of that; see rl/rewards.py
 
 
-class ImageScorer(Protocol):
-    """Pictures against reference pictures."""
-
-    def clip_i(self, images: Tensor, references: Tensor) -> Tensor:
-        """images uint8 [B,3,H,W], reference features fp32 [R,D] → fp32 [B] in [0, 1]."""
-        ...
-
-    def clip_t(self, images: Tensor, texts: Sequence[str]) -> Tensor:
-        """images uint8 [B,3,H,W], B texts → fp32 [B] in [0, 1]."""
-        ...
-
-
 class Judge(Protocol):
     """Looks at pictures and says how well each shows what a text asks for."""
 
@@ -40,14 +28,6 @@ class Judge(Protocol):
             references: photos of the subject, B lists; with them the score also says how much it is the same subject.
         """
         ...
-
-
-class Reward(Protocol):
-    """TRL's shape: keyword arguments only, one score per completion. Take what you need and let `**extra` swallow the rest."""
-
-    def __call__(
-        self, *, prompts: Sequence[str], completions: Sequence[str], images: Tensor | None, concept: Any, **extra: Any
-    ) -> Sequence[Score]: ...
 
 
 def is_scored(score: Score) -> bool:

@@ -5,6 +5,7 @@ SCRFD: arXiv 2105.04714. ArcFace: arXiv 1801.07698. A picture without a face has
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ STRIDES = (8, 16, 32, 64, 128)  # pixels per cell of the detector's levels
 FACE_SIZE = 112  # pixels of an aligned face
 # Where ArcFace's training data has eyes, nose tip and mouth corners, in pixels of the aligned face.
 TEMPLATE = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])
+CUDA = "CUDAExecutionProvider"
 NOT_NEEDED = ("1k3d68", "2d106det", "genderage")  # other parts of the published packs
 
 
@@ -151,22 +153,21 @@ class FaceScorer:
         """Read the detector and the recogniser of an unpacked pack (buffalo_l, buffalo_s, antelopev2); they are known by their shapes.
 
         Raises:
-            ValueError: no such folder, a part is missing, a damaged file, or onnxruntime is not installed.
+            ValueError: no such folder, a part is missing or there twice, a damaged file, or onnxruntime is not installed.
         """
         files = sorted(path for path in Path(folder).glob("*.onnx") if path.stem not in NOT_NEEDED)
         if not files:
             raise ValueError(f"{folder}: no .onnx files; unpack an insightface pack such as buffalo_l or antelopev2 there")
-        detector = recogniser = None
-        for path in files:
-            session = _open(path, str(device))
-            if len(session.get_outputs()) in (9, 15):
-                detector = FaceDetector(session)
-            elif _is_recogniser(session):
-                recogniser, name = session, path.name
-        if detector is None or recogniser is None:
-            lacking = "face detector with five points (det_10g.onnx)" if detector is None else "ArcFace network (w600k_r50.onnx)"
-            raise ValueError(f"{folder}: no {lacking} among {', '.join(path.name for path in files)}; unpack the whole pack there")
-        return cls(detector, recogniser, name)
+        sessions = {path.name: _open(path, torch.device(device)) for path in files}
+        detectors = [name for name, session in sessions.items() if len(session.get_outputs()) in (9, 15)]
+        recognisers = [name for name, session in sessions.items() if _is_recogniser(session)]
+        parts = {"face detector with five points (det_10g.onnx)": detectors, "ArcFace network (w600k_r50.onnx)": recognisers}
+        for part, found in parts.items():
+            if not found:
+                raise ValueError(f"{folder}: no {part} among {', '.join(sessions)}; unpack the whole pack there")
+            if len(found) > 1:
+                raise ValueError(f"{folder}: {', '.join(found)} are each the {part}, and scores depend on which; leave one there")
+        return cls(FaceDetector(sessions[detectors[0]]), sessions[recognisers[0]], recognisers[0])
 
     def embed(self, images: Pictures) -> tuple[Tensor, Tensor]:
         """uint8 [B,3,H,W] or PIL pictures → unit-norm fp32 [B,512] of each largest face, and [B] bool: found one (else its row is 0)."""
@@ -199,7 +200,7 @@ def _is_recogniser(session: Any) -> bool:
     return len(inputs) == len(outputs) == 1 and list(inputs[0].shape[1:]) == [3, FACE_SIZE, FACE_SIZE] and len(outputs[0].shape) == 2
 
 
-def _open(path: Path, device: str) -> Any:
+def _open(path: Path, device: torch.device) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
@@ -207,9 +208,11 @@ def _open(path: Path, device: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # published files declare a batch of one but take any
-    wanted = ["CUDAExecutionProvider"] if device.startswith("cuda") else []
-    providers = [name for name in wanted if name in onnxruntime.get_available_providers()] + ["CPUExecutionProvider"]
+    gpu = [(CUDA, {"device_id": device.index or 0})] if device.type == "cuda" and CUDA in onnxruntime.get_available_providers() else []
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+        session = onnxruntime.InferenceSession(str(path), options, providers=[*gpu, "CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has its own exceptions, one per kind of damage
         raise ValueError(f"{path} is no readable ONNX file: {next(iter(str(error).splitlines()), '')}; unpack the pack again") from error
+    if device.type == "cuda" and CUDA not in session.get_providers():
+        warnings.warn(f"faces are read on the CPU, not on {device}: onnxruntime cannot use CUDA; install onnxruntime-gpu", stacklevel=3)
+    return session

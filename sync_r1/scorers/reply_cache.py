@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
-import uuid
 import warnings
 from pathlib import Path
 from typing import Any
+
+from sync_r1.manifest import write_text
 
 MEMORY_LIMIT = 10_000  # replies kept where there is no folder
 
@@ -52,12 +52,8 @@ class ReplyCache:
                     self._memory.pop(next(iter(self._memory)))
                 self._memory[key] = reply
             return
-        path = self.path(key)
-        partial = path.with_name(f"{key}.{uuid.uuid4().hex}.tmp")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps({"key": key, "reply": reply}) + "\n", encoding="utf-8")
-            os.replace(partial, path)
+            write_text(self.path(key), json.dumps({"key": key, "reply": reply}) + "\n")
         except OSError as error:
             if not self._warned:
                 warnings.warn(f"replies are not cached: {error}; check that {self.folder} can be written", stacklevel=2)

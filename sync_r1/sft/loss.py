@@ -33,11 +33,13 @@ def understanding_loss(model: UnifiedModel, contexts: Sequence[TextContext], ans
     return -logps[mask].mean()
 
 
-def drawing_loss(model: UnifiedModel, prompts: Sequence[str], codes: Tensor, seeds: Sequence[int]) -> Tensor:
+def drawing_loss(
+    model: UnifiedModel, prompts: Sequence[str], codes: Tensor, seeds: Sequence[int], dropped: Sequence[bool] | None = None
+) -> Tensor:
     """Cross-entropy on hidden codes [B, N] of pictures, a mean over all that are hidden (MaskGIT, arXiv 2202.04200, eq. 2). Scalar, fp32.
 
-    Which are hidden in row b follows from seeds[b].
+    Which are hidden in row b follows from seeds[b]. Rows that are `dropped` are asked for nothing, as guidance does.
     """
     trace, steps = model.training_trace(codes, seeds)
-    logps, counted = model.image_logps(prompts, trace, Sampling(generation_timesteps=trace.timesteps), steps)
+    logps, counted = model.image_logps(prompts, trace, Sampling(generation_timesteps=trace.timesteps), steps, dropped)
     return -logps[counted].mean()

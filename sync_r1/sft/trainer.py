@@ -20,7 +20,7 @@ from sync_r1.manifest import read_tensors
 from sync_r1.models.base import UnifiedModel
 from sync_r1.rl.log import append_metrics, drop_metrics_after
 from sync_r1.rl.rollout import Task, derive_seed
-from sync_r1.rl.state import Interrupt, checkpoint_name, resolve_checkpoint, rotate, writing
+from sync_r1.rl.state import Interrupt, checkpoint_name, latest_checkpoint, resolve_checkpoint, rotate, writing
 from sync_r1.rl.weights import Trainables
 from sync_r1.session import Session
 from sync_r1.sft.data import Batch, Streams
@@ -98,7 +98,7 @@ def check_folder(folder: Path, config: Config, resume: str | Path | None = None)
     """Refuse what could not run, before any weight is loaded. Raises ValueError: no stages, or an earlier run in the folder."""
     if not config.sft.stages:
         raise ValueError("sft.stages is []; name stages, for example sft.stages=[1,2,3] or sft.stages=[baseline]")
-    if not resume and (folder / "checkpoints").is_dir():
+    if not resume and latest_checkpoint(folder / "checkpoints"):
         raise ValueError(f"{folder} holds an earlier run; continue it with --resume latest, choose another run.name, or delete the folder")
 
 
@@ -168,9 +168,9 @@ class _Run:
             save_config(self.config, folder / "config.yaml")
         rotate(target.parent, self.config.run.save_total_limit)
         if self.interrupt.asked and self.console is not None:
-            self.console.print(
-                f"stopped at step {self.state.step}; go on with: sync-r1 sft --config {self.folder}/config.yaml --resume latest"
-            )
+            alone = self.folder == self.config.run.folder
+            on = f"sync-r1 sft --config {self.folder}/config.yaml --resume latest" if alone else "the same command"
+            self.console.print(f"stopped at step {self.state.step} of the warm-up; go on with: {on}")
         return target
 
     @contextmanager
@@ -207,6 +207,7 @@ class Learner:
     def __init__(self, session: Session, config: Config, stage: Stage, weights: Trainables, streams: Streams, ids: Tensor) -> None:
         self.model, self.config, self.stage, self.weights, self.streams = session.model, config, stage, weights, streams
         self.seed = config.run.seed
+        self.steps_per_epoch = len(streams.epoch(0))  # the same in every epoch; asking again would encode all photos again
         groups = [
             {"params": weights.body, "lr": config.sft.body_learning_rate},
             {"params": weights.rows.rows, "lr": config.sft.learning_rate},
@@ -218,10 +219,6 @@ class Learner:
         name = self.model.tokenizer.get_vocab()[session.tokens.placeholder]
         self.name_row = (ids == name).nonzero().flatten().tolist()  # empty when the placeholder stays
         self.start = [row.detach()[self.name_row].clone() for row in weights.rows.rows]
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return len(self.streams.epoch(0))
 
     def step(self, epoch: int, number: int) -> dict[str, float]:
         """One update. Returns loss, text_loss, image_loss and pull, as far as they are on."""
@@ -251,8 +248,8 @@ class Learner:
             parts["text_loss"] = understanding_loss(self.model, contexts, answers)
         if batch.codes is not None:
             seeds = [derive_seed(self.seed, self.stage.name, step, row) for row in range(len(batch.codes))]
-            prompts = ["" if _unit(seed, "dropped") < sft.condition_dropout else self.streams.prompt for seed in seeds]
-            parts["image_loss"] = drawing_loss(self.model, prompts, batch.codes, seeds)
+            dropped = [_unit(seed, "dropped") < sft.condition_dropout for seed in seeds]
+            parts["image_loss"] = drawing_loss(self.model, [self.streams.prompt] * len(seeds), batch.codes, seeds, dropped)
         if sft.pull > 0 and self.name_row:
             moved = [(row[self.name_row] - start).square().sum() for row, start in zip(self.weights.rows.rows, self.start)]
             parts["pull"] = torch.stack(moved).sum()

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from sync_r1.bench.result import EvalResult, ScoredItem, strata
 from sync_r1.config import Config, load_config, save_config
+from sync_r1.manifest import write_text
 from sync_r1.study.grid import Study, fingerprint, run_order
 
 CELL_FILE = "cell.json"
@@ -92,10 +93,19 @@ class Runner:
                         total = progress.tasks[bar].total or 0
                         progress.update(bar, completed=total - len(todo) - len(running) + sum(map(self._share, running.values())))
                 except BaseException:
-                    for process in self.processes:
-                        process.terminate()
+                    self.stop()
                     raise
         return failed
+
+    def stop(self, patience: float = 60.0) -> None:
+        """End what runs. Ctrl-C has reached the runs too: they finish their step and save, for which they get `patience` seconds."""
+        running = list(self.processes)
+        deadline = time.monotonic() + patience
+        while any(process.poll() is None for process in running) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        for process in running:
+            if process.poll() is None:
+                process.terminate()
 
     def _ready(self, todo: Sequence[Cell], done: set[Cell], room: int) -> list[Cell]:
         def needs(cell: Cell) -> set[Cell]:
@@ -110,22 +120,23 @@ class Runner:
         return min(path.read_bytes().count(b"\n") / steps, 1.0) * 0.95 if path.is_file() else 0.0
 
     def finished(self, cell: Cell) -> bool:
-        """Whether cell.json is there and was made with what the study says now."""
-        path = self.place(cell) / CELL_FILE
-        if not path.is_file():
+        """Whether cell.json is there and was made with what the study says now, and so were the cells it builds on."""
+        if not (self.place(cell) / CELL_FILE).is_file():
             return False
-        known = json.loads(path.read_text(encoding="utf-8"))
-        try:
-            return known["made_with"] == self._made_with(cell)
-        except FileNotFoundError:  # a cell it builds on has to be made anew
+        if not all(self.finished(Cell(arm, cell.concept, cell.seed)) for arm in self.study.arms[cell.arm].needs):
             return False
+        return self._read(cell)["made_with"] == self._made_with(cell)
+
+    def results(self) -> list[dict[str, Any]]:
+        """cell.json of every finished cell of the study as it is declared now."""
+        return [self._read(cell) for cell in self.cells() if self.finished(cell)]
 
     def _made_with(self, cell: Cell) -> str:
         arm = self.study.arms[cell.arm]
         if arm.joined:
             parts = [self._read(Cell(name, cell.concept, cell.seed))["made_with"] for name in (arm.understanding, arm.generation)]
             return "+".join(parts)
-        return fingerprint(self.config(cell))
+        return fingerprint(self.config(cell), arm.command)
 
     def _read(self, cell: Cell) -> dict[str, Any]:
         return json.loads((self.place(cell) / CELL_FILE).read_text(encoding="utf-8"))
@@ -138,6 +149,8 @@ class Runner:
             spent = self._read(Cell(other, cell.concept, cell.seed))["nfe"]
             per_step = rl.prompts_per_step * rl.num_generations * rl.images_per_text * rl.generation_timesteps
             per_step *= 2 if rl.guidance_scale else 1
+            if not spent:
+                raise RuntimeError(f"arm {other!r} spent no image evaluations to compare with; drop same_nfe_as")
             rl.max_steps = max(round(spent / per_step), 1)
             config.validate()
         return config
@@ -192,22 +205,20 @@ class Runner:
             "curve": [{key: row[key] for key in CURVE if key in row} for row in metrics],
             "dgs": {key: _mean([row[key] for row in metrics if row.get(key) is not None]) for key in DGS},
         }
-        partial = place / f"{CELL_FILE}.tmp"
-        partial.write_text(json.dumps(values) + "\n", encoding="utf-8")
-        os.replace(partial, place / CELL_FILE)
+        write_text(place / CELL_FILE, json.dumps(values) + "\n")
         for checkpoint in sorted((place / "checkpoints").glob("step_*"))[:-1]:
             shutil.rmtree(checkpoint)  # the last one is enough to look at and to join
 
 
 def scores_of(before: EvalResult, after: EvalResult) -> list[list[Any]]:
-    """[task, stratum, score before, score after] of every item that both phases scored."""
+    """[task, stratum, score before, score after, item] of every item that both phases scored."""
     found = {item.key: item.score for item in after.items}
     rows: list[list[Any]] = []
     for task in before.tasks:
         own: list[ScoredItem] = [item for item in before.items if item.task == task]
         for stratum, items in strata(own).items():
-            pairs = [(item.score, found.get(item.key)) for item in items]
-            rows += [[task, stratum, first, second] for first, second in pairs if first is not None and second is not None]
+            pairs = [(item.score, found.get(item.key), item.id) for item in items]
+            rows += [[task, stratum, first, second, name] for first, second, name in pairs if first is not None and second is not None]
     return rows
 
 
@@ -217,9 +228,3 @@ def _trained(place: Path) -> bool:
 
 def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
-
-
-def read_cells(folder: Path) -> Iterator[dict[str, Any]]:
-    """Every finished cell below a study's folder."""
-    for path in sorted(folder.glob(f"*/*/{CELL_FILE}")):
-        yield json.loads(path.read_text(encoding="utf-8"))

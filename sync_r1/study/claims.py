@@ -5,7 +5,7 @@ Pure functions on the dictionaries of cell.json; no model is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,12 +46,16 @@ def ratio(arm: np.ndarray, other: np.ndarray) -> np.ndarray:
     return arm / other
 
 
-def item_values(cell: CellData, measure: str, phase: str) -> list[list[np.ndarray]]:
-    """tasks → strata → item scores [n] of one half or task; `phase` is "before" or "after". Tasks the cell lacks are absent."""
+def item_values(cell: CellData, measure: str, phase: str, among: Collection[tuple[str, str]] | None = None) -> list[list[np.ndarray]]:
+    """tasks → strata → item scores [n] of one half or task; `phase` is "before" or "after". Tasks the cell lacks are absent.
+
+    Args:
+        among: (task, item) to keep; None keeps all.
+    """
     column = {"before": 2, "after": 3}[phase]
     tasks: dict[str, dict[str, list[float]]] = {}
     for row in cell["items"]:
-        if row[0] in HALVES.get(measure, (measure,)):
+        if row[0] in HALVES.get(measure, (measure,)) and (among is None or (row[0], row[4]) in among):
             tasks.setdefault(row[0], {}).setdefault(row[1], []).append(row[column])
     return [[np.array(values) for values in strata.values()] for strata in tasks.values()]
 
@@ -77,7 +81,7 @@ def compare(
     Args:
         arm, other: "concept-seed" → cell. start: compare with the scores before training instead of after.
     Raises:
-        ValueError: no cell in common, or different items in one.
+        ValueError: no cell in common, or no item in one. Items that one of them could not score are left out of both.
     """
     names = sorted(set(arm) & set(other))
     if not names:
@@ -87,9 +91,10 @@ def compare(
     tables: list[np.ndarray] = []  # per cell [2, R]
     phase = "before" if start else "after"
     for name in names:
-        first, second = item_values(arm[name], measure, "after"), item_values(other[name], measure, phase)
-        if [[len(side) for side in task] for task in first] != [[len(side) for side in task] for task in second] or not first:
-            raise ValueError(f"cell {name}: the two arms were not scored on the same items of {measure!r}; run the study again")
+        both = {(row[0], row[4]) for row in arm[name]["items"]} & {(row[0], row[4]) for row in other[name]["items"]}
+        first, second = item_values(arm[name], measure, "after", both), item_values(other[name], measure, phase, both)
+        if not first:
+            raise ValueError(f"cell {name}: the two arms have no item of {measure!r} in common")
         points.append((score(first), score(second)))
         tables.append(_resampled(first, second, rng))
     chosen = rng.integers(len(names), size=(RESAMPLES, len(names)))
@@ -131,12 +136,17 @@ def judge(claim: Claim, cells: Sequence[CellData]) -> dict[str, Any]:
     """
     arms = by_arm(cells)
     entry: dict[str, Any] = {"id": claim.id, "statement": claim.statement, "goal": claim.goal, "rule": claim.rule}
+    undecided = {**entry, "holds": None, "delta": None, "ci95": None, "n_seeds": 0, "n_concepts": 0, "runs": [], "measures": []}
     if claim.arm not in arms or not all(other in arms for other in claim.against):
-        return {**entry, "holds": None, "delta": None, "ci95": None, "n_seeds": 0, "n_concepts": 0, "runs": [], "measures": []}
+        return undecided
     rows: list[dict[str, Any]] = []
     for other in claim.against:
         for measure in claim.measures:
-            found, holds = RULES[claim.rule](claim, arms[claim.arm], arms[other], measure, other == START)
+            against = arms[claim.arm] if other == START else arms[other]
+            try:
+                found, holds = RULES[claim.rule](claim, arms[claim.arm], against, measure, other == START)
+            except ValueError:
+                return undecided  # nothing to compare yet
             rows.append(
                 {
                     "measure": measure,
@@ -149,7 +159,8 @@ def judge(claim: Claim, cells: Sequence[CellData]) -> dict[str, Any]:
                     "cells": found.cells,
                 }
             )
-    worst = min(rows, key=lambda row: (row["holds"], row["value"]))
+    sign = -1 if claim.rule == "cheaper" else 1
+    worst = min(rows, key=lambda row: (row["holds"], sign * row["value"]))
     names = sorted({name for row in rows for name in row["cells"]})
     return {
         **entry,
@@ -192,12 +203,18 @@ def _not_beaten(claim: Claim, arm: Cells, other: Cells, measure: str, start: boo
 
 def _cheaper(claim: Claim, arm: Cells, other: Cells, measure: str, start: bool) -> tuple[Estimate, bool]:
     """The arm reaches the other's final validation score with at most the share `at_most` of its image evaluations."""
-    names = sorted(set(arm) & set(other))
+    names = [name for name in sorted(set(arm) & set(other)) if _measured(arm[name], measure) and _measured(other[name], measure)]
+    if not names:
+        raise ValueError(f"no two cells have a curve of {measure!r}")
     shares = np.array([nfe_share(arm[name]["curve"], other[name]["curve"], measure) for name in names])
     rng = np.random.default_rng(0)
     low, high = np.quantile(shares[rng.integers(len(names), size=(RESAMPLES, len(names)))].mean(axis=1), [0.025, 0.975])
     found = Estimate(float(shares.mean()), float(low), float(high), float(shares.mean()), 1.0, names)
     return found, found.value <= claim.at_most
+
+
+def _measured(cell: CellData, key: str) -> bool:
+    return any(row.get(key) is not None for row in cell["curve"])
 
 
 def nfe_share(arm: Sequence[Mapping[str, float]], other: Sequence[Mapping[str, float]], key: str) -> float:

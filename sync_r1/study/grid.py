@@ -139,13 +139,19 @@ def _check(path: Path, study: Study) -> None:
         for other in arm.needs:
             if other not in study.arms:
                 raise ValueError(f"{path}: arm {name!r} needs {other!r}, which is no arm of this study")
+            if len(study.pairs(other)) < len(study.pairs(name)):
+                raise ValueError(f"{path}: arm {name!r} needs {other!r} on all of its cells; give {other!r} as many")
         if arm.command not in COMMANDS:
             raise ValueError(f"{path}: arm {name!r} has command {arm.command!r}; there are {' and '.join(COMMANDS)}")
         if bool(arm.understanding) != bool(arm.generation):
             raise ValueError(f"{path}: arm {name!r} must name both understanding and generation, or neither")
         if not arm.joined:
-            study.config(name, *study.cells[0], Path("runs"))
-    run_order(study.arms)
+            rl = study.config(name, *study.cells[0], Path("runs")).rl
+            if arm.same_nfe_as and (rl.dgs_enabled or rl.num_iterations > 1 or rl.optimise == "text"):
+                raise ValueError(
+                    f"{path}: arm {name!r} has same_nfe_as, but how many evaluations a step takes is known beforehand only without DGS, "
+                    "with rl.num_iterations=1 and with pictures; give it rl.max_steps instead"
+                )
     run_order(study.arms)
 
 
@@ -166,9 +172,9 @@ def run_order(arms: Mapping[str, Arm]) -> list[str]:
     return order
 
 
-def fingerprint(config: Config) -> str:
+def fingerprint(config: Config, command: str = "train") -> str:
     """Changes when anything that can change a cell's result does; the place of its folder cannot."""
-    values = dataclasses.asdict(config)
+    values = {**dataclasses.asdict(config), "command": command}
     for key in ("output_dir", "name"):
         values["run"].pop(key)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sync_r1.bench.result import TASKS
+from sync_r1.manifest import write_text
 from sync_r1.report.plots import BLUE, GREEN, INK, PARTS, QUIET, RED, style
 from sync_r1.study.claims import HALVES, CellData, by_arm, item_values, judge, score
 from sync_r1.study.grid import START, Study
@@ -36,22 +36,15 @@ def write_results(study: Study, cells: Sequence[CellData], out: Path, command: s
         "arms": {name: arm_means(group, name) for name, group in by_arm(cells).items()},
         "claims": [judge(claim, cells) for claim in study.claims],
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _write(out.with_suffix(".json"), json.dumps(result, indent=1) + "\n")
-    _write(out.with_name(f"{out.name}_cells.json"), json.dumps(list(cells)) + "\n")
+    write_text(out.with_suffix(".json"), json.dumps(result, indent=1) + "\n")
+    write_text(out.with_name(f"{out.name}_cells.json"), json.dumps(list(cells)) + "\n")
     claims_figure(result["claims"]).savefig(out.with_name(f"{out.name}_claims.png"), dpi=130)
     figures = [f"{out.name}_claims.png"]
     if (curves := curves_figure(by_arm(cells))) is not None:
         curves.savefig(out.with_name(f"{out.name}_curves.png"), dpi=130)
         figures.append(f"{out.name}_curves.png")
-    _write(out.with_suffix(".md"), page(result, figures))
+    write_text(out.with_suffix(".md"), page(result, figures))
     return result
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.tmp")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def arm_means(group: Mapping[str, CellData], arm: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from sync_r1.data.concepts import list_concepts, load_concept, random_images
 from sync_r1.data.layout import Layout
 from sync_r1.data.pictures import list_pictures
 from sync_r1.data.records import Concept
+from sync_r1.manifest import write_text
 from sync_r1.world.concepts import personas
 
 TITLE = "UnifyBench++ world set"
@@ -139,10 +139,7 @@ def write_card(root: Path | str) -> Path | None:
     path = Path(root) / "README.md"
     if path.exists() and f"pretty_name: {TITLE}\n" not in path.read_text(encoding="utf-8"):
         return None
-    partial = path.with_name(".README.md.tmp")
-    partial.write_text(data_card(root), encoding="utf-8")
-    os.replace(partial, path)
-    return path
+    return write_text(path, data_card(root))
 
 
 def data_card(root: Path | str) -> str:

@@ -104,13 +104,12 @@ def build_concept(root: Path, persona: Persona, rng: np.random.Generator, more: 
 
 
 def _distinct(persona: Persona, rng: np.random.Generator, count: int) -> list[Thing]:
-    """No photo twice: one that is in the test was never seen in training."""
-    things: list[Thing] = []
+    """No picture twice: one that is in the test was never seen in training."""
+    things: dict[bytes, Thing] = {}
     while len(things) < count:
         thing = persona.thing(rng)
-        if thing not in things:
-            things.append(thing)
-    return things
+        things.setdefault(render_image(thing).tobytes(), thing)
+    return list(things.values())
 
 
 def _questions(mark: str, thing: Thing) -> list[QA]:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import numpy as np
 
+from sync_r1.data.phrases import with_article
 from sync_r1.data.prompts import RECOGNITION_QUESTION
 from sync_r1.world.render import ATTRIBUTES, CONTEXT, IDENTITY, Thing
 
@@ -39,28 +40,23 @@ CAPTION_QUESTION = "Describe the picture."
 _VALUE_OF_WORD = {value: name for name, values in ATTRIBUTES.items() for value in values if value != "none"}
 
 
-def article(word: str) -> str:
-    """ "apple" → "an apple"."""
-    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
-
-
 def phrase(attribute: str, value: str) -> str:
     """The words for one context attribute: ("hat", "crown") → "wearing a crown"; nothing worn or held is ""."""
     if value == "none":
         return ""
     if attribute == "scene":
         return PLACES[value]
-    return f"{'wearing' if attribute == 'hat' else 'holding'} {article(value)}"
+    return f"{'wearing' if attribute == 'hat' else 'holding'} {with_article(value)}"
 
 
 def describe(attributes: Mapping[str, str]) -> str:
     """Noun phrase from any subset of the identity that includes the kind: "a red striped robot with a star"."""
     words = [attributes[name] for name in ("colour", "pattern", "kind") if name in attributes]
-    head = article(" ".join(words))
+    head = with_article(" ".join(words))
     mark = attributes.get("mark")
     if mark is None:
         return head
-    return f"{head} with {'no mark' if mark == 'none' else article(mark)}"
+    return f"{head} with {'no mark' if mark == 'none' else with_article(mark)}"
 
 
 def scene_prompt(opening: str, subject: str, context: Mapping[str, str], dense: bool = False) -> str:
@@ -72,7 +68,7 @@ def scene_prompt(opening: str, subject: str, context: Mapping[str, str], dense: 
 def fact(name: str, attribute: str, value: str) -> str:
     """One private fact as a sentence."""
     verb = {"hat": "wears", "item": "carries", "scene": "lives"}[attribute]
-    return f"{name} {verb} {PLACES[value] if attribute == 'scene' else article(value)}."
+    return f"{name} {verb} {PLACES[value] if attribute == 'scene' else with_article(value)}."
 
 
 def private_reference(word: str) -> str:
@@ -85,7 +81,7 @@ def answer(attribute: str, value: str) -> str:
     if attribute == "scene":
         return PLACES[value]
     if attribute in ("kind", "hat", "item", "mark"):
-        return {"mark": "no mark"}.get(attribute, "nothing") if value == "none" else article(value)
+        return {"mark": "no mark"}.get(attribute, "nothing") if value == "none" else with_article(value)
     return value
 
 
@@ -136,7 +132,7 @@ def vocabulary() -> list[str]:
     lines += [question.format(name=name) for question in QUESTIONS.values()]
     lines += ["yes", "no", "nothing", "no mark", "USER: name: info: ASSISTANT:", "facts: rewrite:", "\nfacts: x\nrewrite: a photo of"]
     for attribute, values in ATTRIBUTES.items():
-        lines += [f" {value} {article(value)}, {article(value)}." for value in values]
+        lines += [f" {value} {with_article(value)}, {with_article(value)}." for value in values]
         lines += [phrase(attribute, value) + "," for value in values if attribute in CONTEXT]
         lines += [fact(name, attribute, value) for value in values if attribute in CONTEXT and value != "none"]
     return [text for line in lines for text in (line, " " + line)]

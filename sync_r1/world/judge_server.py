@@ -159,12 +159,12 @@ class JudgeServer(ThreadingHTTPServer):
             messages = json.loads(body)["messages"]
             with self.lock:  # the reader's threads would only take turns on the same cores
                 text = answer(self.judge, messages)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            return 400, _error(str(error) or type(error).__name__)
-        if lying < self.rehearsal.lie_rate:
-            kinds = lies(max(len(json.loads(text).get("pictures", [])), 1))
-            text = kinds[int(lie * len(kinds))]
-        return 200, _completion(messages, text)
+            if lying < self.rehearsal.lie_rate:
+                kinds = lies(max(len(json.loads(text).get("pictures", [])), 1))
+                text = kinds[int(lie * len(kinds))]
+            return 200, _completion(messages, text)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            return 400, _error(f"the request is not of the form of a chat ({error!r})" if not isinstance(error, ValueError) else str(error))
 
 
 @contextmanager

@@ -24,11 +24,11 @@ class ReferenceClip:
         self.references = len(images)
         return torch.ones(len(images), 2)
 
-    def clip_t(self, images: Tensor, texts: Sequence[str], truncate: bool = False) -> Tensor:
+    def clip_t(self, images: Tensor, texts: Sequence[str], *, unit: bool = True, truncate: bool = False) -> Tensor:
         self.texts = list(texts)
         return torch.full((len(images),), 0.2)
 
-    def clip_i(self, images: Tensor, references: Tensor) -> Tensor:
+    def clip_i(self, images: Tensor, references: Tensor, *, unit: bool = True) -> Tensor:
         return torch.full((len(images),), 0.6)
 
 

@@ -7,15 +7,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
-from sync_r1.bench import compare, evaluate, score
 from sync_r1.bench.adapters import TokensAdapter
+from sync_r1.bench.evaluate import evaluate
 from sync_r1.bench.measure import class_text
 from sync_r1.bench.predict import Prediction, predict
 from sync_r1.bench.result import TASKS
+from sync_r1.bench.score import score
+from sync_r1.bench.stats import compare
 from sync_r1.bench.tasks import EvalItem, build_items
 from sync_r1.data import Concept
 from sync_r1.report.run_files import read_run
@@ -66,7 +70,9 @@ def test_batch_size_changes_nothing(session: Session, tmp_path: Path) -> None:
     session.options = replace(session.options, batch_size=1)
     alone = predict(session, items, tmp_path / "b")
     assert [p.text for p in together] == [p.text for p in alone]
-    assert all(a.read_bytes() == b.read_bytes() for p, q in zip(together, alone) for a, b in zip(p.images, q.images, strict=True))
+    pairs = [(a, b) for p, q in zip(together, alone) for a, b in zip(p.images, q.images, strict=True)]
+    gaps = [np.abs(np.asarray(Image.open(a), float) - np.asarray(Image.open(b), float)).max() for a, b in pairs]
+    assert gaps and max(gaps) <= 1, gaps  # on some processors a batch's size changes the last float bit, and so the last bit of a pixel
 
 
 def test_a_rewrite_without_placeholder_gets_no_concept_tokens(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from sync_r1.bench.review import read_review, review_path, write_review
 from sync_r1.bench.tasks import TASKS, runnable
 from sync_r1.commands.bench_build import register
 from sync_r1.data import QA, Concept, Layout, add_concept_folder, check_root, load_concept, write_root
+from sync_r1.data.sft_data import derived_items
 from tests.scorers.fake_endpoint import Body, Response, config, endpoint
 
 FACTS = [
@@ -321,14 +322,15 @@ def test_a_dead_endpoint_leaves_the_templates(root: Path) -> None:
     assert any("no reply" in note for note in made.notes)
 
 
-def test_questions_that_are_there_stay_unless_they_were_trained(root: Path) -> None:
+def test_questions_that_are_there_stay_and_the_warm_up_leaves_them_out(root: Path) -> None:
     path = Layout(root).items("zed")
     asked = [("What is <zed>?", "A dog."), ("Who is a friend of <zed>?", "Mia.")]
     items = [{"type": "text_only", "conversations": [{"from": "human", "value": q}, {"from": "gpt", "value": a}]} for q, a in asked]
     put(path, [*json.loads(path.read_text()), *items])
     made = build_test_set(root, "zed")
-    assert made.questions[0] == QA(*asked[1]) and QA(*asked[0]) not in made.questions  # the warm-up asks what <zed> is
-    assert "1 proposals left out: the question is asked in training" in made.notes
+    assert made.questions[:2] == [QA(*pair) for pair in asked]
+    trained = [turn.question for item in derived_items(root, load_concept(root, "zed")) for turn in item.turns]
+    assert trained and not {question for question, _ in asked} & set(trained)
 
 
 @pytest.mark.parametrize("moves", [1, 2, 4])

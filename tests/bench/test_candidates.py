@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,19 +14,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from sync_r1.bench.artifacts import Place
 from sync_r1.bench.baselines import ImagePrompt, TextPrompt, name_in_words
 from sync_r1.bench.candidates import base_model, chat_model, checkpoints
+from sync_r1.bench.fingerprint import network_content
+from sync_r1.bench.measure import Judges
 from sync_r1.bench.notebook import open_notebook, read_notebook
 from sync_r1.bench.protocol import Protocol, load_protocol
-from sync_r1.bench.run import Plan, choose_concepts, predict_all
+from sync_r1.bench.run import Plan, choose_concepts, predict_all, score_all
 from sync_r1.bench.scores import Outage, score_task
-from sync_r1.bench.setup import build_judges
+from sync_r1.bench.setup import build_judges, check_world_judges
 from sync_r1.bench.tasks import build_items
 from sync_r1.commands.bench import app
-from sync_r1.config import Config, JudgeConfig, save_config
+from sync_r1.config import Config, JudgeConfig, ModelConfig, save_config
 from sync_r1.data import Concept, Conditions
 from sync_r1.manifest import write_manifest
 from sync_r1.session import Session
@@ -53,10 +57,21 @@ def test_told_in_words(concept: Concept, root: Path) -> None:
     assert told.request(some["rea_gen"], "a photo of <kip>, at sea").text == f"a photo of {description}, at sea"
     assert told.request(some["rea_gen"], "a photo of nobody").text == "a photo of nobody"
     assert told.request(some["rea_gen"], "x").item.truth == some["rea_gen"].truth
-    published = TextPrompt(tiny_model(name_pool=[]), concept, load_protocol("unifybenchpp-2026"))
-    text = published.request(replace(some["pure_gen"], prompt="a <bo> at sea")).text
-    assert text == f"name: dog\ninfo: the dog is {description}.\na dog at sea"
     assert len(told.model.concepts) == 0
+
+
+def test_the_published_text_prompt_keeps_the_name(concept: Concept, root: Path) -> None:
+    some, described = items(concept, root), concept.info.removeprefix("<bo> is ").rstrip(".")
+    published = TextPrompt(tiny_model(), concept, load_protocol("unifybenchpp-2026"))
+    drawing = published.request(replace(some["pure_gen"], prompt="a <bo> at sea"))
+    assert drawing.text == f"name: bo\ninfo: {concept.info}\na <bo> at sea" and drawing.words == "a <bo> at sea"
+    rewriting = published.request(some["rea"])
+    assert "These things are known about <bo>: " in rewriting.text and rewriting.reference == some["rea"].truth
+    assert published.request(some["rea_gen"], "<bo> in a tree").words == "<bo> in a tree"
+    spoken = TextPrompt(tiny_model(name_pool=[]), concept, load_protocol("unifybenchpp-2026", ["baseline_name=spoken"]))
+    text = spoken.request(replace(some["pure_gen"], prompt="a <bo> at sea")).text
+    assert text == f"name: dog\ninfo: the dog is {described}.\na dog at sea"
+    assert "These things are known about the dog: " in spoken.request(some["rea"]).text
 
 
 def test_shown_a_photo(concept: Concept, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,24 +90,25 @@ def test_words_for_the_name() -> None:
     assert name_in_words("a red <x> and the <x>", "<x>", "owl", "my grey owl") == "a red owl and my grey owl"
 
 
-Endpoint = tuple[str, list[Any], list[range]]
+Endpoint = tuple[str, list[Any], list[range]]  # its URL, what it was asked (and the key it was given), and which requests fail
 
 
 @pytest.fixture
 def endpoint() -> Iterator[Endpoint]:
-    """A chat endpoint that answers "yes" and keeps what it was asked; the third value says which questions fail."""
+    """A chat endpoint that answers "yes"."""
     asked: list[Any] = []
     outage = [range(10, 21)]
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            asked.append({**body, "key": self.headers["Authorization"]})
             broken = len(asked) in outage[0]
-            body = json.dumps({"choices": [{"message": {"role": "assistant", "content": " yes "}, "finish_reason": "stop"}]}).encode()
+            reply = json.dumps({"choices": [{"message": {"role": "assistant", "content": " yes "}, "finish_reason": "stop"}]}).encode()
             self.send_response(500 if broken else 200)
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(len(reply)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(reply)
 
         def log_message(self, *_: object) -> None: ...
 
@@ -108,7 +124,15 @@ def test_a_chat_model_over_http(endpoint: Endpoint, concept: Concept, root: Path
     plan = Plan(root=root, concepts=["bo"], protocol=SMALL, max_items=4, batch_size=4)
     failed = predict_all(plan, [candidate], tmp_path)
     assert 0 < failed <= 11  # the outage; everything else is there
+    records = [json.loads(path.read_text()) for path in sorted(tmp_path.rglob("*_*.json"))]
+    lost = [record for record in records if record["prediction"] is None]
+    assert len(lost) == failed and all("gave no reply" in record["metadata"]["failure"] for record in lost)
+    task = Counter(record["item_id"].rsplit("_", 1)[0] for record in lost).most_common(1)[0]
+    place, judges = Place(out=tmp_path, concept="bo"), Judges()
+    half = score_task(place, task[0], concept, SMALL, judges, Outage())
+    assert half["progress"] == {"completed": 4 - task[1], "total": 4} and not half["complete"]
     assert predict_all(plan, [candidate], tmp_path) == 0
+    assert score_task(place, task[0], concept, SMALL, judges, Outage())["complete"]
     folder = tmp_path / "artifacts" / "understanding"
     assert sorted(path.name for path in folder.iterdir()) == ["dense_rea", "qa", "rea", "rec", "vqa"]
     assert {json.loads(path.read_text())["prediction"] for path in folder.rglob("*_*.json")} == {"yes"}
@@ -117,6 +141,31 @@ def test_a_chat_model_over_http(endpoint: Endpoint, concept: Concept, root: Path
     assert first[-1]["text"].startswith("name: bo\ninfo: <bo> is") and "ASSISTANT" not in first[-1]["text"]
     with pytest.raises(ValueError, match="cannot do task pure_gen; it can do rec"):
         predict_all(replace(plan, tasks=["pure_gen"]), [candidate], tmp_path)
+
+
+def test_the_chat_models_key_is_its_own(endpoint: Endpoint, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url, asked, outage = endpoint
+    monkeypatch.setenv("SYNC_R1_JUDGE_KEY", "judges-key")
+    monkeypatch.setenv("SYNC_R1_CHAT_KEY", "chats-key")
+    monkeypatch.setenv("OTHER", "others-key")
+    words = ["--chat", url, "--chat-model", "m", "--concept", "bo", "--max-items", "1", "--tasks", "rec", "--data", str(root)]
+    cache = ["--chat-cache", str(tmp_path / "cache")]
+
+    def call(out: str, *more: str) -> int:
+        outage[0] = range(0)
+        return CliRunner().invoke(app, ["run", *words, "--out", str(tmp_path / out), *more], catch_exceptions=False).exit_code
+
+    assert call("a", *cache) == 0 and [body["key"] for body in asked] == ["Bearer chats-key"]
+    assert call("b", *cache) == 0 and len(asked) == 1  # from the cache
+    assert call("c", "--chat-key-env", "OTHER") == 0 and asked[-1]["key"] == "Bearer others-key"
+
+
+def test_a_dead_chat_model_leaves_its_items_open(tmp_path: Path, root: Path) -> None:
+    """One failure stops neither the others nor the scoring."""
+    words = ["--concept", "bo", "--max-items", "2", "--tasks", "rec,vqa", "--data", str(root), "--judge", "none", "--chat-timeout", "1"]
+    result = CliRunner().invoke(app, ["run", "--chat", "http://127.0.0.1:9/v1", "--chat-model", "m", "--out", str(tmp_path), *words])
+    assert result.exit_code == 1 and "4 items got no answer and stay open" in result.output
+    assert "rec.weight lacks 2 of 2 scores" in result.output and (tmp_path / "scores" / "_aggregates").is_dir()
 
 
 def test_a_remote_judge_under_both_readings(endpoint: Endpoint, concept: Concept, root: Path, tmp_path: Path) -> None:
@@ -156,6 +205,54 @@ def test_judges_follow_the_protocol() -> None:
         build_judges(SMALL, [], model="somewhere/else")
 
 
+def test_the_published_judge_client() -> None:
+    """Temperature and timeout of the protocol, in the client, beside the score, and not against an option."""
+    remote = ["eval.judge.url=http://localhost:1/v1", "eval.judge.model=m", "eval.clip=''"]
+    published = load_protocol("unifybenchpp-2026")
+    judges = build_judges(published, remote)
+    client = judges.judge.config
+    assert (client.temperature, client.timeout_s) == (1e-5, 120.0) and judges.judge_name.endswith("; temperature 1e-05")
+    assert build_judges(SMALL, remote).judge.config.temperature == 0.0
+    assert build_judges(SMALL, [*remote, "eval.judge.temperature=0.5"]).judge_setting != build_judges(SMALL, remote).judge_setting
+    with pytest.raises(ValueError, match=r"asks with 1e-05; change it with --set judge_temperature=0.5"):
+        build_judges(published, [*remote, "eval.judge.temperature=0.5"])
+
+
+def test_a_clips_content_is_in_its_setting(tmp_path: Path) -> None:
+    """Of a folder every file, its preprocessing included."""
+    clip = build_judges(SMALL, []).clip
+    assert clip is not None and network_content("hub/id", clip.model) == build_judges(SMALL, []).clip_setting
+    (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0, 0, 0]}')
+    before = network_content(str(tmp_path), clip.model)
+    (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [1, 1, 1]}')
+    assert network_content(str(tmp_path), clip.model) != before
+
+
+def test_the_worlds_judges_read_the_world_only(concept: Concept, root: Path, tmp_path: Path) -> None:
+    real = tmp_path / "concept" / "train" / "bo" / "0.png"
+    real.parent.mkdir(parents=True)
+    Image.new("RGB", (300, 200)).save(real)
+    check_world_judges({"--judge": "world", "--clip": "world"}, root, ["bo"])
+    check_world_judges({"--judge": "http://localhost/v1", "--clip": ""}, tmp_path, ["bo"])
+    with pytest.raises(ValueError, match=r"--judge: the default 'world' reads .* but the data is .*; give --judge <URL> or --judge none"):
+        check_world_judges({"--judge": "world", "--clip": ""}, tmp_path, ["bo"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["rl.max_steps=3"], "'rl.max_steps=3' has no effect on a benchmark; it takes eval.judge"),
+        (["eval.guidance_scale=3"], "decoding and seeds with --set"),
+        (["model.path=x"], "name the model under test with --model"),
+        (["--run", "runs/x", "model.num_tokens=2"], "'model.num_tokens=2' has no effect on --run"),
+        (["--chat", "http://localhost:1/v1", "model.num_tokens=2"], "has no effect on --chat"),
+    ],
+)
+def test_options_without_effect_are_refused(options: list[str], message: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["run", "--out", str(tmp_path), *options])
+    assert isinstance(result.exception, ValueError) and message in str(result.exception)
+
+
 def test_checkpoints_by_step(tmp_path: Path, root: Path, concept: Concept) -> None:
     base = tmp_path / "base"
     tiny_model(max_text_tokens=120).save_pretrained(base)
@@ -178,6 +275,32 @@ def test_checkpoints_by_step(tmp_path: Path, root: Path, concept: Concept) -> No
     assert len(weights) == 3 and newest.epoch == 5 and newest.open(concept, root).fingerprint in weights
     with pytest.raises(ValueError, match=r"no complete checkpoint of step 3; it has 0, 2, 5"):
         checkpoints(pattern, [3], ["bo"], SMALL)
+
+
+def test_settings_and_concepts_in_the_models_path(tmp_path: Path, root: Path, concept: Concept) -> None:
+    """Fresh tokens as model.* options say; one model folder per concept."""
+    tiny_model(max_text_tokens=120).save_pretrained(tmp_path / "for-bo")
+    settings = ModelConfig(num_tokens=6, reading_tokens=3, drawing_tokens=5)
+    pattern = str(tmp_path / "for-{concept}")
+    adapter = base_model(pattern, "tokens", load_protocol("unifybenchpp-2026"), device="cpu", settings=settings).open(concept, root)
+    some = items(concept, root)
+    assert "<bo> is <token_0><token_1><token_2>.\n" in adapter.request(some["rec"]).text
+    drawn = adapter.request(some["dense_gen"]).text
+    assert "<token_4> <bo>" in drawn and "<token_5>" not in drawn
+    told = base_model(pattern, "text-prompt", SMALL, device="cpu").open(concept, root)
+    assert told.kind == "text-prompt"
+
+
+def test_the_token_epoch_is_recorded(tmp_path: Path, root: Path, concept: Concept) -> None:
+    tiny_model(max_text_tokens=120).save_pretrained(tmp_path / "model")
+    plan = Plan(root=root, concepts=["bo"], tasks=["rec"], protocol=SMALL, max_items=1, token_epoch=15)
+    candidate, out = base_model(str(tmp_path / "model"), "tokens", SMALL, device="cpu"), tmp_path / "out"
+    predict_all(plan, [candidate], out)
+    open_notebook(out, plan, [candidate])
+    assert (out / "artifacts/understanding/rec/bo/token_epoch_15/model_epoch_0/manifest.json").is_file()
+    assert read_notebook(out)[0].token_epoch == 15 and 0 in score_all(read_notebook(out)[0], [0], out, Judges())
+    with pytest.raises(ValueError, match="with token_epoch 15, now it is 0"):
+        open_notebook(out, replace(plan, token_epoch=0), [candidate])
 
 
 def test_old_archives_are_refused_for_new_tasks(concept: Concept, root: Path) -> None:

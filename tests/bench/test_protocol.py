@@ -10,7 +10,7 @@ import pytest
 
 from sync_r1.bench.adapters import TokensAdapter
 from sync_r1.bench.measure import Judges, Measure, Row, clip_text, reference_pictures
-from sync_r1.bench.protocol import PRESETS, PUBLISHED_13, PUBLISHED_20, Protocol, describe_protocols, load_protocol
+from sync_r1.bench.protocol import ABOUT, PRESETS, PUBLISHED_13, PUBLISHED_20, Protocol, describe_protocols, load_protocol
 from sync_r1.bench.tasks import EvalItem, build_items
 from sync_r1.config import EvalConfig
 from sync_r1.data import Concept
@@ -62,6 +62,8 @@ def test_world_is_what_evaluate_does() -> None:
 def test_published_decoding_and_lists() -> None:
     assert (PUBLISHED.image_sampling.generation_timesteps, PUBLISHED.image_sampling.guidance_scale) == (50, 5.0)
     assert PUBLISHED.text_sampling.max_completion_length == 100
+    assert (PUBLISHED.image_sampling.choice_temperature, PUBLISHED.image_sampling.temperature) == (1.0, 1.0)
+    assert load_protocol("world", ["choice_temperature=0.3"]).image_sampling.choice_temperature == 0.3
     assert len(set(PUBLISHED_20)) == 20 and len(PUBLISHED_13) == 13 and set(PUBLISHED_13) < set(PUBLISHED_20)
 
 
@@ -70,9 +72,12 @@ def test_literal_prompts_of_questions(session: Session) -> None:
     prefix = f"name: bo\ninfo: {concept.info}"
     session.tokens = replace(session.tokens, read=2)
     line = "<bo> is <token_0><token_1>."
+    session.tokens = replace(session.tokens, draw=3)  # the fourth is for reading only
     assert text_of(session, "vqa", PUBLISHED, prompt=question) == f"USER: {prefix}\n{line}\n{question} ASSISTANT:"
-    assert text_of(session, "vqa", load_protocol("legacy"), prompt=question) == f"USER: {line}\n{question} ASSISTANT:"
-    plain = load_protocol("world", ["reading_tokens=false"])
+    both = "<bo> is <token_0><token_1><token_3>."
+    assert text_of(session, "vqa", load_protocol("legacy"), prompt=question) == f"USER: {both}\n{question} ASSISTANT:"
+    assert both in text_of(session, "vqa", Protocol(), prompt=question)
+    plain = load_protocol("world", ["reading_tokens=none"])
     assert text_of(session, "vqa", plain, prompt=question) == f"USER: {prefix}\n{question} ASSISTANT:"
 
 
@@ -95,7 +100,7 @@ def test_rewriting_instructions(session: Session, tmp_path: Path) -> None:
     file = tmp_path / "mine.json"
     file.write_text(json.dumps({"rea": "{name}: {facts} {prompt}!", "dense_rea": "{facts} {prompt}"}))
     mine = load_protocol("corrected", [f"rewrite_prompt={file}"])
-    assert text_of(session, "rea", mine, prompt="p").endswith(f"\nbo: {facts} p! ASSISTANT:")
+    assert text_of(session, "rea", mine, prompt="p").endswith(f"\n<bo>: {facts} p! ASSISTANT:")
     file.write_text('{"rea": "{prompt}"}')
     with pytest.raises(ValueError, match=r"field 'rea' must be a text that holds \{facts\} and \{prompt\}"):
         text_of(session, "rea", mine)
@@ -138,6 +143,7 @@ def test_wrong_names_are_told() -> None:
 
 def test_every_option_is_in_the_documentation() -> None:
     text = (Path(__file__).parents[2] / "docs" / "benchmark.md").read_text(encoding="utf-8")
+    assert list(ABOUT) == list(PRESETS) and all(f"*{name}*" in text for name in PRESETS)
     for name, _, values in describe_protocols():
         row = " | ".join(str(values[preset]) if values[preset] not in (None, []) else "–" for preset in PRESETS)
         assert f"| `{name}` | {row} |" in text, f"docs/benchmark.md lacks the row of {name}: {row}"

@@ -15,14 +15,15 @@ import pytest
 from PIL import Image
 
 from sync_r1.bench.adapters import TokensAdapter
-from sync_r1.bench.artifacts import Place, write_json
+from sync_r1.bench.artifacts import Place, read_task, write_json
 from sync_r1.bench.measure import Judges, Measure, Row, metrics_of
 from sync_r1.bench.paired import compare_scores, open_scores
 from sync_r1.bench.protocol import Protocol, load_protocol
+from sync_r1.bench.result import COLUMNS
 from sync_r1.bench.scores import PATIENCE, Outage, score_path, score_task, summary_of
 from sync_r1.bench.stage import predict_to
 from sync_r1.bench.stats import macro_interval
-from sync_r1.bench.tables import COLUMNS, aggregate, as_text, write_summaries
+from sync_r1.bench.tables import aggregate, as_text, write_summaries
 from sync_r1.bench.tasks import build_items
 from sync_r1.data import Concept
 from sync_r1.session import Session
@@ -53,6 +54,52 @@ def test_partial_scores_survive_an_outage(session: Session, judges: Judges, tmp_
     assert [row["metrics"] for row in healed["prompt_results"]] == [row["metrics"] for row in whole["prompt_results"]]
     score_task(place, "dense_gen", session.concept, SMALL, judges, Outage())
     assert judges.judge.asked == 5
+
+
+def test_scores_follow_what_they_are_made_from(session: Session, judges: Judges, tmp_path: Path) -> None:
+    """Of all metrics only those are measured again that a change bears on."""
+    place, first = predicted(session, tmp_path, ["dense_gen"]), CountingJudge()
+    judges.judge, concept = first, session.concept
+
+    def asked(concept: Concept, protocol: Protocol = SMALL) -> int:
+        before = first.asked
+        judges.clip.references = 0  # type: ignore[union-attr]
+        score_task(place, "dense_gen", concept, protocol, judges, Outage())
+        return first.asked - before
+
+    assert asked(concept) == 8 and asked(concept) == 0 and judges.clip.references == 0  # type: ignore[union-attr]
+    assert asked(replace(concept, info="<bo> is blue.")) == 4  # whole pictures; clauses do not depend on it
+    assert asked(concept) == 4 and asked(replace(concept, class_noun="owl")) == 0
+    assert "owl" in " ".join(judges.clip.texts)  # type: ignore[union-attr]
+    photo = tmp_path / "0.png"
+    Image.new("RGB", (32, 32), "red").save(photo)
+    assert asked(replace(concept, test_images=[photo])) == 0 and judges.clip.references == 1  # type: ignore[union-attr]
+    Image.new("RGB", (32, 32), "blue").save(photo)
+    assert asked(replace(concept, test_images=[photo])) == 0 and judges.clip.references == 1  # type: ignore[union-attr]
+    judges.judge_setting = "another temperature"
+    assert asked(replace(concept, test_images=[photo])) == 8 and judges.clip.references == 0  # type: ignore[union-attr]
+    judges.clip_setting = "another network"
+    assert asked(replace(concept, test_images=[photo])) == 0 and judges.clip.references == 1  # type: ignore[union-attr]
+    assert asked(replace(concept, test_images=[photo]), replace(SMALL, judge_timeout_s=9.0)) == 0
+
+
+def test_another_answer_to_the_same_request_is_scored_anew(session: Session, judges: Judges, tmp_path: Path) -> None:
+    place = predicted(session, tmp_path, ["qa"], max_items=1)
+    score_task(place, "qa", session.concept, SMALL, judges, Outage())
+    manifest = read_task(place, "qa")
+    manifest["items"][0]["prediction"] = manifest["items"][0]["reference"]
+    write_json(place.folder("qa") / "manifest.json", manifest)
+    assert score_task(place, "qa", session.concept, SMALL, judges, Outage())["summary"]["bleu"] == 1.0
+
+
+def test_cosines_are_not_clamped(concept: Concept, tmp_path: Path) -> None:
+    """Opposite features have cosine -1, which the mean over items must see."""
+    clip, picture = load_world_clip(), tmp_path / "0.png"
+    Image.new("RGB", (32, 32)).save(picture)
+    measure = Measure(concept, SMALL, Judges(clip=clip))
+    measure._references = -clip.image_features([Image.open(picture)])
+    rows = [Row(task="dense_gen", prompt="", truth="<bo>", images=(picture,))]
+    assert measure("clip_i", rows) == pytest.approx([-1.0], abs=1e-5)
 
 
 def test_a_judge_that_is_down_is_left_alone(session: Session, judges: Judges, tmp_path: Path) -> None:
@@ -160,6 +207,9 @@ def test_published_aliases_and_tables(tmp_path: Path) -> None:
     assert as_text({"m": rows}) == "| model | dense_gen.gpt |\n|---|---|\n| m | 0.500* |\n"
     assert "m,generation,dense_gen.gpt,0.5," in as_text({"m": rows}, "csv")
     assert r"dense\_gen.gpt" in as_text({"m": rows}, "latex") and json.loads(as_text({"m": rows}, "json"))["m"]
+    odd = "a|b_50%\\x\n{c}"
+    assert r"| a\|b_50%\\x {c} |" in as_text({odd: rows})
+    assert r"a|b\_50\%\textbackslash{}x \{c\} & 0.500*" in as_text({odd: rows}, "latex")
     with pytest.raises(ValueError, match="table style is 'xls'"):
         as_text({"m": rows}, "xls")
     with pytest.raises(ValueError, match="holds no scores; write them with"):

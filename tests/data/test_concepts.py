@@ -259,10 +259,22 @@ def test_stored_paths_are_found_by_anchors(root: Path, stored: str, found: str) 
     assert load_concept(moved, "zed").items == [TestItem("vqa", moved / found, "What?", "That.")]
 
 
-def test_absolute_pictures_elsewhere_are_used_as_they_are(root: Path, tmp_path: Path) -> None:
+def test_pictures_outside_the_root_are_refused(root: Path, tmp_path: Path) -> None:
     picture().save(tmp_path / "own.png")
-    Layout(root).items("zed").write_text(json.dumps([item(image=str(tmp_path / "own.png"))]))
-    assert load_concept(root, "zed").items[0].image == tmp_path / "own.png"
+    up = "../" * (len(root.relative_to(tmp_path).parts))
+    for stored in (str(tmp_path / "own.png"), f"{up}own.png", f"concept/{up}../own.png", f"random_images/../{up}own.png"):
+        Layout(root).items("zed").write_text(json.dumps([item(image=stored)]))
+        with pytest.raises(ValueError, match="which is not below"):
+            load_concept(root, "zed")
+
+
+def test_absolute_pictures_below_the_root_and_links_in_it_are_used(root: Path, tmp_path: Path) -> None:
+    (root / "own").mkdir()
+    picture().save(tmp_path / "shared.png")
+    (root / "own/a.png").symlink_to(tmp_path / "shared.png")
+    for stored in (str(root / "own/a.png"), "own/a.png", "/elsewhere/unictokens_data/own/a.png"):
+        Layout(root).items("zed").write_text(json.dumps([item(image=stored)]))
+        assert load_concept(root, "zed").items[0].image == root / "own/a.png"
 
 
 def test_concepts_are_listed_in_order_and_only_when_complete(root: Path) -> None:

@@ -119,6 +119,28 @@ def test_more_steps_than_codes_leaves_some_empty(model: Janus) -> None:
     assert not empty[1].any() and (empty[0] == 0).all()
 
 
+def test_a_dropped_prompt_is_read_as_guidance_reads_it(model: Janus, monkeypatch: pytest.MonkeyPatch) -> None:
+    long, short = PROMPTS[1], PROMPTS[0]
+    seen: list[torch.Tensor] = []
+    rows = type(model.get_input_embeddings()).forward
+
+    def spied(self: torch.nn.Embedding, ids: torch.Tensor) -> torch.Tensor:
+        seen.append(ids)
+        return rows(self, ids)
+
+    monkeypatch.setattr(type(model.get_input_embeddings()), "forward", spied)
+    trace = model.generate_image([long], Sampling(guidance_scale=3.0, generation_timesteps=1), [1])
+    guidance = seen[0][1]
+    seen.clear()
+    plain = Sampling(generation_timesteps=1)
+    both = trace.select([0, 0])
+    logps, _ = model.image_logps([long, short], both, plain, [0], [True, False])
+    assert torch.equal(seen[0][0], guidance)
+    asked, _ = model.image_logps([long, short], both, plain, [0])
+    assert not torch.allclose(logps[0], asked[0], atol=1e-3)
+    torch.testing.assert_close(logps[1], asked[1])
+
+
 def test_preview_shows_the_top_above_grey(model: Janus) -> None:
     trace = model.generate_image(["a red hat"], Sampling(generation_timesteps=4), [3], stop_at=2)
     filled = torch.cat([trace.tokens[:, :8], model.grey_codes()[None, 8:]], 1)
@@ -204,6 +226,10 @@ def test_bad_folders(model: Janus, tmp_path: Path) -> None:
         model.load_weights({**weights, EMBED: weights[EMBED][:-1]}, "x")
     with pytest.raises(ValueError, match=r"x lacks 1 tensors of the model, such as lm_head\.weight"):
         model.load_weights({name: value for name, value in weights.items() if name != HEAD}, "x")
+    break_config(tmp_path, sync_r1={"concepts": [], "suppressed": [1]})
+    with pytest.raises(ValueError, match=r"config\.json: section 'sync_r1' has unknown fields suppressed; allowed are concepts"):
+        Janus.from_pretrained(tmp_path)
+    break_config(tmp_path, sync_r1={})
     (tmp_path / "tokenizer.json").unlink()
     with pytest.raises(ValueError, match=r"tokenizer\.json is missing"):
         Janus.from_pretrained(tmp_path)

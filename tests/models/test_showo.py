@@ -180,6 +180,7 @@ def test_unfit_folders_are_named(model: Showo, tmp_path: Path) -> None:
 
 def test_wrong_calls_say_what_is_wrong(model: Showo) -> None:
     trace = model.generate_image(PROMPTS[:2], GUIDED, SEEDS[:2], stop_at=2)
+    weights = {f"showo.{name}": value for name, value in model.showo.state_dict().items()}
     cases = [
         (lambda: model.generate_image(PROMPTS[:1], GUIDED, state=trace), "1 prompts for 2 images"),
         (lambda: model.generate_image(PROMPTS[:2], Sampling(generation_timesteps=9), state=trace), "6 steps.*9"),
@@ -187,7 +188,9 @@ def test_wrong_calls_say_what_is_wrong(model: Showo) -> None:
         (lambda: model.generate_image(PROMPTS[:2], GUIDED, SEEDS[:2], stop_at=7), "stop_at is 7"),
         (lambda: model.image_logps(PROMPTS[:2], trace, GUIDED, [0, 2]), r"0\.\.1"),
         (lambda: model.image_logps(PROMPTS[:2], trace, GUIDED, [0, 0]), "distinct"),
+        (lambda: model.image_logps(PROMPTS[:2], trace, GUIDED, [0], [True]), "1 flags for 2 prompts"),
         (lambda: model.generate_text([TextContext("a")], GUIDED, [1, 2]), "2 seeds for 1"),
+        (lambda: model.load_weights({**weights, "head.bias": torch.zeros(1)}, "x"), r"x holds 1 tensors .* such as head\.bias"),
     ]
     for call, message in cases:
         with pytest.raises(ValueError, match=message):

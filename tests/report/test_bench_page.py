@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from sync_r1.bench.tables import COLUMNS as TABLE_COLUMNS
-from sync_r1.report.bench_files import COLUMNS, BenchModel, read_models
+from sync_r1.report.bench_files import BenchModel, read_models
 from sync_r1.report.bench_page import differences, for_script, main_metric, render_page, settings, write_page
 
 NASTY = "</script><img src=x onerror=alert(1)> & <bo>\u2028"
@@ -79,10 +78,6 @@ def content_of(page: str) -> dict[str, Any]:
     return json.loads(found[1])
 
 
-def test_columns_are_those_of_the_benchmark() -> None:
-    assert COLUMNS == TABLE_COLUMNS
-
-
 def test_models_side_by_side(models: list[BenchModel], tmp_path: Path) -> None:
     page = write_page(models, tmp_path / "a" / "report.html")
     content = content_of(page.read_text())
@@ -97,7 +92,8 @@ def test_models_side_by_side(models: list[BenchModel], tmp_path: Path) -> None:
     assert question["by"][0] == {"score": None, "metrics": {}, "text": "no", "drew": []}
     assert content["pictures"][question["seen"]] == "../data/a%20b.png"
     drawn = by_id["rea_gen", "prompt_000"]
-    assert drawn["seen"] == question["seen"] and [made["drew"][1] for made in drawn["by"]] == [-1, -1]
+    assert drawn["seen"] == question["seen"] and [made["drew"][1] for made in drawn["by"]] == [-2, -2]
+    assert "<b>2 pictures are missing</b>" in page.read_text() and "image_001.png" in page.read_text()
     linked = [content["pictures"][made["drew"][0]] for made in drawn["by"]]
     assert all((page.parent / source).is_file() for source in linked) and len(set(linked)) == 2
     assert content["cells"][1][0]["mean"] == pytest.approx(0.875) and len(content["cells"][0]) == 2  # rea.exact is not of the 15
@@ -114,6 +110,20 @@ def test_the_page_loads_nothing_and_texts_cannot_break_it(models: list[BenchMode
 def test_embedded_pictures_make_one_file(models: list[BenchModel], tmp_path: Path) -> None:
     content = content_of(write_page(models, tmp_path / "one.html", "embed").read_text())
     assert content["pictures"] and all(source.startswith("data:image/") for source in content["pictures"])
+
+
+def test_pictures_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Manifests name them by their way from the manifest's folder, so results and data can move together."""
+    bench_folder(tmp_path / "old" / "a")
+    manifest = tmp_path / "old/a/artifacts/understanding/rec/bo/token_epoch_0/model_epoch_0/manifest.json"
+    manifest.write_text(
+        manifest.read_text().replace(json.dumps(str(tmp_path / "old" / "data" / "a b.png")), '"../../../../../../../data/a b.png"')
+    )
+    (tmp_path / "old").rename(tmp_path / "new")
+    monkeypatch.chdir(tmp_path)
+    page = write_page(read_models(["new/a"]), tmp_path / "new" / "report.html")
+    asked = next(item for item in content_of(page.read_text())["items"] if item["task"] == "rec")
+    assert content_of(page.read_text())["pictures"][asked["seen"]] == "data/a%20b.png"
 
 
 def test_differences_ignore_case_and_final_periods() -> None:

@@ -144,6 +144,10 @@ def damaged(folder: Path) -> None:
     (folder / "w600k_r50.onnx").write_bytes(b"not a model")
 
 
+def with_another(folder: Path) -> None:
+    shutil.copy(folder / "w600k_r50.onnx", folder / "glintr100.onnx")
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -151,6 +155,7 @@ def damaged(folder: Path) -> None:
         (without_points, "no face detector with five points"),
         (without_recogniser, "no ArcFace network .* among det_10g.onnx"),
         (damaged, "w600k_r50.onnx is no readable ONNX file"),
+        (with_another, "glintr100.onnx, w600k_r50.onnx are each the ArcFace network .* leave one"),
         (shutil.rmtree, "no .onnx files; unpack an insightface pack"),
     ],
 )
@@ -171,3 +176,19 @@ def test_other_parts_of_the_pack_are_not_opened(tmp_path: Path) -> None:
     save_landmarks(tmp_path)
     with pytest.raises(ValueError, match=r"no \.onnx files"):
         FaceScorer.from_pretrained(tmp_path)
+
+
+def test_the_scorer_s_own_gpu_is_used_and_its_absence_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    asked, session = [], onnxruntime.InferenceSession
+
+    def opened(path: str, options: object, providers: list[object]) -> object:
+        asked.append(providers)
+        return session(path, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", opened)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    with pytest.warns(UserWarning, match="on the CPU, not on cuda:2: .* install onnxruntime-gpu"):
+        FaceScorer.from_pretrained(folder, "cuda:2")
+    assert asked == [[("CUDAExecutionProvider", {"device_id": 2}), "CPUExecutionProvider"]] * 2

@@ -44,4 +44,6 @@ def test_drawing_is_cross_entropy_on_hidden_codes() -> None:
     logits = model.head(model.hidden(*batch)[:, -17:-1][hidden_codes], model.config.image_rows)
     expected = torch.nn.functional.cross_entropy(logits, codes[hidden_codes])
     assert_close(drawing_loss(model, prompts, codes, seeds).detach(), expected.detach(), rtol=1e-4, atol=1e-5)
+    dropped = drawing_loss(model, ["a <bo>", "a hat", prompts[2]], codes, seeds, [False, True, False])
+    assert_close(dropped, drawing_loss(model, ["a <bo>", "", prompts[2]], codes, seeds))
     assert hidden_codes.any(1).all() and len({int(n) for n in hidden_codes.sum(1)}) > 1

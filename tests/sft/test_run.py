@@ -19,6 +19,7 @@ from sync_r1.models.concept_init import k_means
 from sync_r1.rl.state import checkpoints
 from sync_r1.session import Session
 from sync_r1.sft import trainer
+from sync_r1.sft.data import Batch, Streams
 from sync_r1.sft.diff_masks import PICTURES, changed_patches, draw_diff_masks, start_reading_tokens
 from sync_r1.sft.trainer import Learner, run_sft
 from tests.rl.toys import same, weights
@@ -95,6 +96,18 @@ def test_the_pull_holds_the_name_and_only_the_name(opened: Opened, settings: Set
         found[pull] = (embed.detach() - start)[first : first + 3].norm(dim=1)  # type: ignore[operator]
     assert found[100.0][0] < 0.5 * found[0.0][0]
     assert found[100.0][1] > 0.5 * found[0.0][1]
+
+
+def test_pictures_are_encoded_once_per_epoch(opened: Opened, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, materialise = [], Streams._materialise
+
+    def counting(self: Streams, number: int) -> list[Batch]:
+        drawn.append(number)
+        return materialise(self, number)
+
+    monkeypatch.setattr(Streams, "_materialise", counting)
+    config = settings("sft.stages=[2]", "sft.fresh_epochs=true", "sft.epochs=3", "sft.drawing_batch=1")
+    assert run_sft(opened(), config).steps > 3 and drawn == [0, 1, 2]
 
 
 def test_dropped_prompts_teach_the_rows_nothing(opened: Opened, settings: Settings) -> None:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from sync_r1.study.cells import Cell, Runner, read_cells
+from sync_r1.study.cells import Cell, Runner
 from sync_r1.study.grid import Study, load_study
 from sync_r1.study.results import write_results
 
@@ -48,7 +48,7 @@ def runner(folder: Path, study: Study) -> Runner:
 def test_a_study_runs_once_and_reports(tmp_path: Path) -> None:
     study = declared(tmp_path)
     assert runner(tmp_path, study).run() == []
-    cells = {cell["arm"]: cell for cell in read_cells(tmp_path / "cells")}
+    cells = {cell["arm"]: cell for cell in runner(tmp_path, study).results()}
     assert set(cells) == set(study.arms)
     assert {row[0] for row in cells["joined"]["items"]} == {"rea", "rea_gen"}
     assert cells["text"]["nfe"] == 0 < cells["both"]["nfe"] == cells["joined"]["nfe"]
@@ -58,7 +58,7 @@ def test_a_study_runs_once_and_reports(tmp_path: Path) -> None:
 
     result = write_results(study, list(cells.values()), tmp_path / "docs" / "results", "sync-r1 study")
     assert [row["measure"] for row in result["claims"][0]["measures"]] == ["rea", "rea_gen"] * 2
-    assert result["claims"][0]["holds"] in (True, False) and json.loads((tmp_path / "docs" / "results.json").read_text()) == result
+    assert result["claims"][0]["n_concepts"] == 1 and json.loads((tmp_path / "docs" / "results.json").read_text()) == result
     page = (tmp_path / "docs" / "results.md").read_text()
     assert "| start | 1 |" in page and (tmp_path / "docs" / "results_claims.png").is_file()
 
@@ -80,13 +80,20 @@ def test_a_cell_is_resumed_and_made_anew_when_the_study_changes(tmp_path: Path) 
     assert (work.place(cell) / "checkpoints" / "step_00001" / "manifest.json").stat().st_mtime_ns == checkpoint
 
     changed = runner(tmp_path, declared(tmp_path, **one, set={**TINY, "rl.text_loss_weight": 2.0}))
-    assert not changed.finished(cell)
+    assert not changed.finished(cell) and changed.results() == []
+    assert changed.run() == [] and changed.finished(cell) and not work.finished(cell)
+
+    builds_on = {"arms": {**one["arms"], "joined": {"understanding": "text", "generation": "text"}}, "claims": []}
+    later = runner(tmp_path, declared(tmp_path, **builds_on, set={**TINY, "rl.text_loss_weight": 3.0}))
+    (later.place(Cell("joined", "bo", 0))).mkdir(parents=True)
+    (later.place(Cell("joined", "bo", 0)) / "cell.json").write_text(json.dumps({"made_with": "+".join(["x"] * 2)}))
+    assert not later.finished(Cell("joined", "bo", 0))  # what it builds on has to be made anew
 
 
 def test_a_cell_that_fails_names_its_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    study = declared(tmp_path, arms={"a": {"set": {"eval.tasks": ["dense"]}}, "b": {"same_nfe_as": "a"}}, claims=[])
+    study = declared(tmp_path, arms={"a": {"set": {"eval.tasks": ["dense"]}}, "b": {"recipes": ["no-dgs"], "same_nfe_as": "a"}}, claims=[])
     failed = Runner(study, tmp_path / "cells", jobs=1, console=Console(width=300)).run()
     assert [cell.arm for cell in failed] == ["a", "b"]
     assert "unknown task 'dense'" in capsys.readouterr().out
     with pytest.raises(ValueError, match="no cell of study 'tiny' is finished"):
-        write_results(study, list(read_cells(tmp_path / "cells")), tmp_path / "results", "x")
+        write_results(study, [], tmp_path / "results", "x")

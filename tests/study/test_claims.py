@@ -14,7 +14,7 @@ Pairs = Sequence[tuple[float, float]]
 
 
 def cell(arm: str, seed: int, rea: Pairs, draw: Pairs = ((0.5, 0.5),), **more: Any) -> dict[str, Any]:
-    items = [["rea", "all", *pair] for pair in rea] + [["rea_gen", "all", *pair] for pair in draw]
+    items = [[task, "all", *pair, str(i)] for task, pairs in (("rea", rea), ("rea_gen", draw)) for i, pair in enumerate(pairs)]
     return {"arm": arm, "concept": "bo", "seed": seed, "items": items, "curve": [], **more}
 
 
@@ -31,7 +31,8 @@ def test_a_constant_difference_has_no_width() -> None:
 
 
 def test_halves_are_means_over_tasks_and_strata() -> None:
-    items = [["rec", "recall", 0, 1.0], ["rec", "recall", 0, 1.0], ["rec", "no_recall", 0, 0.0], ["qa", "all", 0, 1.0]]
+    scored = [("rec", "recall", 1.0), ("rec", "recall", 1.0), ("rec", "no_recall", 0.0), ("qa", "all", 1.0)]
+    items = [[task, side, 0, value, str(i)] for i, (task, side, value) in enumerate(scored)]
     first = {"bo-0": {**cell("a", 0, []), "items": items}}
     assert compare(first, first, "understanding", start=True).arm == pytest.approx((0.5 + 1.0) / 2)
 
@@ -81,15 +82,25 @@ def test_evaluations_needed_for_the_same_score() -> None:
     cells = [cell("a", 0, [(0, 1)], curve=fast), cell("b", 0, [(0, 1)], curve=slow)]
     assert judge(claim("cheaper", measure="v", at_most=0.5), cells)["holds"]
     assert not judge(claim("cheaper", measure="v", at_most=0.4), cells)["holds"]
+    faster = cell("c", 0, [(0, 1)], curve=[{"nfe_total": 2000.0, "v": 0.9}])
+    both = Claim(id="x", statement="x", rule="cheaper", arm="a", against=["b", "c"], measures=["v"], at_most=0.6)
+    assert judge(both, [*cells, faster])["delta"] == pytest.approx(0.5)  # the larger share is the harder one
+    assert judge(claim("cheaper", measure="w"), cells)["holds"] is None  # never measured
 
 
 def test_an_unfinished_arm_gives_no_verdict() -> None:
     entry = judge(claim("higher"), [cell("a", 0, [(0, 1)])])
     assert entry["holds"] is None and entry["measures"] == []
+    apart = judge(claim("higher"), [cell("a", 0, [(0, 1)]), cell("b", 1, [(0, 1)])])
+    assert apart["holds"] is None  # no cell in common yet
 
 
-def test_other_items_are_refused() -> None:
-    with pytest.raises(ValueError, match="same items"):
-        compare({"bo-0": cell("a", 0, [(0, 1)])}, {"bo-0": cell("b", 0, [(0, 1), (0, 1)])}, "rea")
+def test_only_items_that_both_could_score_count() -> None:
+    first, second = cell("a", 0, [(0, 1), (0, 0)]), cell("b", 0, [(0, 0.5), (0, 0.5)])
+    del first["items"][1]  # the judge was away
+    found = compare({"bo-0": first}, {"bo-0": second}, "rea")
+    assert (found.arm, found.other) == (1.0, 0.5)
+    with pytest.raises(ValueError, match="no item of 'qa'"):
+        compare({"bo-0": first}, {"bo-0": second}, "qa")
     with pytest.raises(ValueError, match="no finished cell"):
         compare({"bo-0": cell("a", 0, [(0, 1)])}, {}, "rea")

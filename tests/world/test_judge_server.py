@@ -21,6 +21,7 @@ from sync_r1.rl.rewards import Reward, RewardEnsemble
 from sync_r1.scorers.base import Judge, Score
 from sync_r1.scorers.chat import ChatClient, find_object
 from sync_r1.scorers.judge import RemoteJudge, Verdict, pictures_schema
+from sync_r1.scorers.judge_prompts import conversation
 from sync_r1.scorers.rewards import JudgeRewards
 from sync_r1.world import grammar
 from sync_r1.world.assets import load_evaluator_reader, load_reward_reader
@@ -146,6 +147,12 @@ def test_requests_of_others_are_refused_in_words(reward_judge: WorldJudge) -> No
         for body in (b"{", b"[]", b'{"messages": 5}', json.dumps({"messages": [{"role": "user", "content": "hi"}]}).encode()):
             reply = httpx.post(f"{server.url}/chat/completions", content=body)
             assert reply.status_code == 400 and reply.json()["error"]["message"]
+        data = {"task": "answer", "question": "hat?", "reference": "a crown", "answer": "a crown"}
+        spoken = conversation("Grade.", data, [], "score")
+        for odd in ({"role": "assistant"}, 5, {"content": [5]}):
+            reply = httpx.post(f"{server.url}/chat/completions", json={"messages": [*spoken, odd]})
+            assert reply.status_code == 400 and "not of the form of a chat" in reply.json()["error"]["message"]
+        assert httpx.post(f"{server.url}/chat/completions", json={"messages": spoken}).status_code == 200
         connection = http.client.HTTPConnection(*server.server_address[:2])  # type: ignore[misc]
         connection.putrequest("POST", "/v1/chat/completions")
         connection.putheader("Content-Length", str(1 << 40))

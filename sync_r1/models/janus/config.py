@@ -62,7 +62,12 @@ def read_folder(folder: Path) -> tuple[JanusConfig, JanusExtras]:
         raise ValueError(f"{path} has model_type {kind!r}; this class reads {JanusConfig.model_type!r}")
     config = JanusConfig.from_pretrained(folder)
     companions = {name: (folder / name).read_text(encoding="utf-8") for name in COMPANIONS if (folder / name).is_file()}
-    return config, JanusExtras(**getattr(config, SECTION, {}), companions=companions)
+    section = getattr(config, SECTION, {})
+    known = JanusExtras().section
+    if not isinstance(section, dict) or (unknown := sorted(section.keys() - known)):
+        said = f"unknown fields {', '.join(unknown)}" if isinstance(section, dict) else f"the value {section!r}"
+        raise ValueError(f"{path}: section {SECTION!r} has {said}; allowed are {', '.join(known)}. Save the folder again")
+    return config, JanusExtras(**section, companions=companions)
 
 
 def check_sizes(config: JanusConfig, vocabulary: int) -> None:

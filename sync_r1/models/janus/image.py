@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sync_r1.models.decoding import begin, check_steps, check_trace
+from sync_r1.models.decoding import Asked, begin, check_steps, check_trace, with_dropped
 from sync_r1.models.janus.growing import Prefix, Stream
 from sync_r1.models.janus.prompting import drawing_ids, pad_rows, unconditional_ids
 from sync_r1.models.sampling import IMAGE_STREAM, chosen_logps, draw, guide, log_distribution, uniforms
@@ -28,13 +28,14 @@ def block_start(step: int, size: int, timesteps: int) -> int:
     return -(-step * size // timesteps)
 
 
-def embed_prompts(model: Janus, prompts: Sequence[str], sampling: Sampling) -> tuple[Tensor, Tensor, Tensor]:
+def embed_prompts(model: Janus, asked: Sequence[Asked], sampling: Sampling) -> tuple[Tensor, Tensor, Tensor]:
     """Distinct prompts left-padded: embeddings [D, P, H], which are real [D, P]; and every prompt's row among them [B].
 
     With guidance the unconditional twins follow the prompts, and the rows of the twins [B] follow the index.
     """
-    unique, index = distinct(prompts)
-    rows = [drawing_ids(model.marks, model.tokenizer, prompt) for prompt in unique]
+    unique, index = distinct(asked)
+    full = [drawing_ids(model.marks, model.tokenizer, prompt) for prompt, _ in unique]
+    rows = [unconditional_ids(model.marks, row) if dropped else row for row, (_, dropped) in zip(full, unique)]
     if sampling.guidance_scale > 0:
         index = torch.cat([index, index + len(rows)])
         rows += [unconditional_ids(model.marks, row) for row in rows]
@@ -73,7 +74,7 @@ def generate(
     tokens, logps, calls = state.tokens.clone(), state.logps.clone(), last - first
     if first < last:
         noise = uniforms(state.seeds.tolist(), IMAGE_STREAM, 0, size).to(model.device)
-        stream = Stream(model, *embed_prompts(model, prompts, sampling))
+        stream = Stream(model, *embed_prompts(model, with_dropped(prompts), sampling))
         if first:
             stream.feed(model.embed_codes(_doubled(tokens[:, :first], sampling)))
             calls += 1
@@ -95,16 +96,24 @@ def generate(
     )
 
 
-def replay(model: Janus, prompts: Sequence[str], trace: ImageTrace, sampling: Sampling, steps: Sequence[int]) -> tuple[Tensor, Tensor]:
+def replay(
+    model: Janus,
+    prompts: Sequence[str],
+    trace: ImageTrace,
+    sampling: Sampling,
+    steps: Sequence[int],
+    dropped: Sequence[bool] | None = None,
+) -> tuple[Tensor, Tensor]:
     """See UnifiedModel.image_logps. One forward with all codes given; the head runs on the blocks asked for only."""
     check_trace(prompts, sampling, trace, model.num_image_tokens)
     check_steps(steps, trace)
+    asked = with_dropped(prompts, dropped)
     committed = torch.isin(trace.unmask_step, torch.tensor(list(steps), dtype=torch.long, device=trace.unmask_step.device))
     logps = torch.zeros(committed.shape, device=committed.device)
     if not committed.any():
         return logps, committed
     end = int(committed.any(0).nonzero().max()) + 1
-    embeds, valid, index = embed_prompts(model, prompts, sampling)
+    embeds, valid, index = embed_prompts(model, asked, sampling)
     given = model.embed_codes(_doubled(trace.tokens[:, : end - 1], sampling))
     hidden = Prefix.encode(model, embeds, valid).select(index).extend(model, given)
     wanted = committed[:, :end]

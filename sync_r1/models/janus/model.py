@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import Cache, JanusConfig, JanusForConditionalGeneration, PreTrainedTokenizerFast
 
-from sync_r1.models.base import ConceptTokens, Images, Rows, UnifiedModel
+from sync_r1.models.base import ConceptTokens, Images, Rows, UnifiedModel, switch_checkpointing
 from sync_r1.models.janus import image, pictures, text
 from sync_r1.models.janus.config import SECTION, JanusExtras, check_sizes, read_folder
 from sync_r1.models.janus.prompting import Marks, prepare_tokenizer
@@ -167,8 +166,15 @@ class Janus(UnifiedModel):
     def text_logps(self, contexts: Sequence[TextContext], ids: Tensor, mask: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
         return text.replay(self, contexts, ids, mask, sampling)
 
-    def image_logps(self, prompts: Sequence[str], trace: ImageTrace, sampling: Sampling, steps: Sequence[int]) -> tuple[Tensor, Tensor]:
-        return image.replay(self, prompts, trace, sampling, steps)
+    def image_logps(
+        self,
+        prompts: Sequence[str],
+        trace: ImageTrace,
+        sampling: Sampling,
+        steps: Sequence[int],
+        dropped: Sequence[bool] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        return image.replay(self, prompts, trace, sampling, steps, dropped)
 
     def training_trace(self, codes: Tensor, seeds: Sequence[int]) -> tuple[ImageTrace, list[int]]:
         """Teacher forcing: every code is learned from those before it, so one step holds them all and nothing is random."""
@@ -244,15 +250,11 @@ class Janus(UnifiedModel):
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **_: Any) -> None:
         """Recompute the language model's layers in the backward pass; only in train mode."""
-        self._checkpointing("enable")({"use_reentrant": False, **(gradient_checkpointing_kwargs or {})})
+        kwargs = {"use_reentrant": False, **(gradient_checkpointing_kwargs or {})}
+        switch_checkpointing(self.janus.model.language_model, "enable", kwargs)
 
     def gradient_checkpointing_disable(self) -> None:
-        self._checkpointing("disable")()
-
-    def _checkpointing(self, switch: str) -> Callable[..., None]:
-        """transformers 5.2x renamed gradient_checkpointing_* to activation_checkpointing_*."""
-        backbone = self.janus.model.language_model
-        return getattr(backbone, f"activation_checkpointing_{switch}", None) or getattr(backbone, f"gradient_checkpointing_{switch}")
+        switch_checkpointing(self.janus.model.language_model, "disable")
 
     # storage
 
@@ -311,16 +313,6 @@ class Janus(UnifiedModel):
         """Of the weights a file must hold; the head may be left out where it is the embedding."""
         shapes = {name: value.shape for name, value in self.janus.state_dict().items()}
         return {name: shape for name, shape in shapes.items() if name != HEAD or with_head or not self.is_tied}
-
-    @contextmanager
-    def _generating(self) -> Iterator[None]:
-        training = self.training
-        self.eval()
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            self.train(training)
 
 
 def vocabulary_size(tokenizer: PreTrainedTokenizerFast) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sync_r1.models.decoding import begin, check_steps, check_trace
+from sync_r1.models.decoding import Asked, begin, check_steps, check_trace, with_dropped
 from sync_r1.models.sampling import IMAGE_STREAM, chosen_logps, draw, guide, log_distribution, uniforms
 from sync_r1.models.sequences import distinct
 from sync_r1.models.showo.maskgit import confidence, gumbel, masked_counts, remask
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from sync_r1.models.showo.model import Showo
 
 
-def encode_prompts(model: Showo, prompts: Sequence[str], sampling: Sampling) -> tuple[Prefix, Tensor]:
+def encode_prompts(model: Showo, asked: Sequence[Asked], sampling: Sampling) -> tuple[Prefix, Tensor]:
     """Distinct prompts, encoded once, and the row of each prompt among them [B]. With guidance the empty prompt is the last row."""
-    unique, index = distinct(prompts)
-    texts = [drawing_ids(model.tokenizer, model.config, prompt) for prompt in unique]
+    unique, index = distinct(asked)
+    texts = [[] if dropped else drawing_ids(model.tokenizer, model.config, prompt) for prompt, dropped in unique]
     if sampling.guidance_scale > 0:
         texts.append([])
     return Prefix.encode(model, build_t2i_prefix(model.config, texts)), index.to(model.device)
@@ -90,23 +90,31 @@ def generate(
     state, stop = begin(prompts, sampling, seeds, state, stop_at, num_image_tokens=model.num_image_tokens, device=model.device)
     if not prompts or state.step >= stop:
         return state
-    prefix = with_unconditional(*encode_prompts(model, prompts, sampling), sampling)
+    prefix = with_unconditional(*encode_prompts(model, with_dropped(prompts), sampling), sampling)
     while state.step < stop:
         state = advance(model, prefix, state, sampling)
     return state
 
 
-def replay(model: Showo, prompts: Sequence[str], trace: ImageTrace, sampling: Sampling, steps: Sequence[int]) -> tuple[Tensor, Tensor]:
+def replay(
+    model: Showo,
+    prompts: Sequence[str],
+    trace: ImageTrace,
+    sampling: Sampling,
+    steps: Sequence[int],
+    dropped: Sequence[bool] | None = None,
+) -> tuple[Tensor, Tensor]:
     """See UnifiedModel.image_logps. The steps are folded into the batch; the head runs on committed positions only."""
     check_trace(prompts, sampling, trace, model.num_image_tokens)
     check_steps(steps, trace)
+    asked = with_dropped(prompts, dropped)
     batch, size = trace.tokens.shape
     committed = torch.stack([trace.unmask_step == step for step in steps]) if steps else trace.tokens.new_zeros(0, batch, size).bool()
     logps = torch.zeros(batch, size, device=trace.tokens.device)
     if not committed.any():
         return logps, committed.any(0)
     states = torch.cat([masked_state(model, trace, step) for step in steps])
-    unique, index = encode_prompts(model, prompts, sampling)
+    unique, index = encode_prompts(model, asked, sampling)
     prefix = with_unconditional(unique, index.repeat(len(steps)), sampling)
     logits = code_logits(model, prefix, states, committed.flatten(0, 1), sampling)
     _, rows, columns = committed.nonzero(as_tuple=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import Cache, PhiForCausalLM, PreTrainedTokenizerFast
 
-from sync_r1.models.base import ConceptTokens, Images, Rows, UnifiedModel, pictures_at_once, to_bytes, to_pixels
+from sync_r1.models.base import ConceptTokens, Images, Rows, UnifiedModel, pictures_at_once, switch_checkpointing, to_bytes, to_pixels
 from sync_r1.models.showo import image, text
 from sync_r1.models.showo.config import ShowoConfig
 from sync_r1.models.showo.magvit import Magvit
@@ -148,8 +147,15 @@ class Showo(UnifiedModel):
     def text_logps(self, contexts: Sequence[TextContext], ids: Tensor, mask: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
         return text.replay(self, contexts, ids, mask, sampling)
 
-    def image_logps(self, prompts: Sequence[str], trace: ImageTrace, sampling: Sampling, steps: Sequence[int]) -> tuple[Tensor, Tensor]:
-        return image.replay(self, prompts, trace, sampling, steps)
+    def image_logps(
+        self,
+        prompts: Sequence[str],
+        trace: ImageTrace,
+        sampling: Sampling,
+        steps: Sequence[int],
+        dropped: Sequence[bool] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        return image.replay(self, prompts, trace, sampling, steps, dropped)
 
     def blank_codes(self) -> Tensor:
         """Codes [N] of a black picture, which Show-o looks at when there is only text."""
@@ -200,15 +206,14 @@ class Showo(UnifiedModel):
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any) -> None:
         """Recompute layers in the backward pass; only in train mode. Trainer's call; `options` go to transformers as they are."""
-        kwargs = {"use_reentrant": False, **(gradient_checkpointing_kwargs or {})}
-        _renamed(self.showo, "checkpointing_enable")(kwargs, **options)
+        switch_checkpointing(self.showo, "enable", {"use_reentrant": False, **(gradient_checkpointing_kwargs or {})}, **options)
 
     def activation_checkpointing_enable(self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any) -> None:
         """The same under its newer name."""
         self.gradient_checkpointing_enable(activation_checkpointing_kwargs, **options)
 
     def gradient_checkpointing_disable(self) -> None:
-        _renamed(self.showo, "checkpointing_disable")()
+        switch_checkpointing(self.showo, "disable")
 
     def get_input_embeddings(self) -> nn.Module:
         return self.showo.get_input_embeddings()
@@ -270,7 +275,9 @@ class Showo(UnifiedModel):
     def load_weights(self, weights: dict[str, Tensor], source: str = "checkpoint") -> None:
         """Load `showo.*` tensors. Raises ValueError on another vocabulary size, missing or unknown names."""
         _check_vocabulary({name: tuple(value.shape) for name, value in weights.items()}, self.config, source)
-        state = {name.removeprefix("showo."): value for name, value in weights.items() if name.startswith("showo.")}
+        if foreign := [name for name in weights if not name.startswith("showo.")]:
+            raise ValueError(f"{source} holds {len(foreign)} tensors that are not Show-o's, such as {foreign[0]}; names begin with showo.")
+        state = {name.removeprefix("showo."): value for name, value in weights.items()}
         try:
             self.showo.load_state_dict(state)
         except RuntimeError as error:
@@ -280,21 +287,6 @@ class Showo(UnifiedModel):
         if self.magvit is None:
             raise ValueError("this model was built without an image tokenizer; pass magvit=, or put it in <folder>/magvit/")
         return self.magvit
-
-    @contextmanager
-    def _generating(self) -> Iterator[None]:
-        training = self.showo.training
-        self.showo.eval()
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            self.showo.train(training)
-
-
-def _renamed(backbone: PhiForCausalLM, method: str) -> Callable[..., None]:
-    """transformers 5.2x renamed gradient_checkpointing_* to activation_checkpointing_*."""
-    return getattr(backbone, f"activation_{method}", None) or getattr(backbone, f"gradient_{method}")
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
