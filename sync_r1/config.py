@@ -129,6 +129,9 @@ class RLConfig:
     num_generations: int = option(8, "G, trajectories per prompt", ge=2)
     images_per_text: int = option(1, "M, images drawn from each text (a tree: prompt, texts, images)", ge=1)
     num_iterations: int = option(1, "updates per rollout; the clip only matters above 1", ge=1)
+    draw_every: int = option(
+        1, "every so-manieth rollout is drawn; those in between teach the text half on its own rewards, at a small share of the cost", ge=1
+    )
 
     learning_rate: float = option(5e-5, "for the transformer body; 0 freezes it", ge=0)
     concept_learning_rate: float = option(1e-2, "for the concept's rows of embedding and head; 0 freezes them", ge=0)

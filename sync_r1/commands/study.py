@@ -30,8 +30,9 @@ def study(
     chosen = load_study(file, quick=quick)
     place = folder / chosen.name
     runner = Runner(chosen, place, jobs, console)
-    failed = [] if only_report else runner.run()
     target = out.with_name(f"{out.name}_quick") if quick else out
+    runner.restore(target.with_name(f"{target.name}_cells.json"))
+    failed = [] if only_report else runner.run()
     command = f"sync-r1 study {file}{' --quick' if quick else ''}"
     result = write_results(chosen, runner.results(), target, command)
     for claim in result["claims"]:

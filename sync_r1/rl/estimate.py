@@ -148,4 +148,6 @@ def _seconds(plan: Plan, flops: dict[str, float], rates: Rates) -> dict[str, flo
     seconds = {name: value / REACHED / (rates.narrow if name in step_by_step else rates.wide) for name, value in flops.items()}
     rollout = sum(seconds[name] for name in ("text rollout", "image rollout", "pictures"))
     step = rollout / plan.config.rl.num_iterations + sum(seconds.values()) - rollout
+    texts = seconds["text rollout"] / plan.config.rl.num_iterations + seconds["text replay"]  # all that a step without pictures costs
+    step = texts + (step - texts) / plan.config.rl.draw_every
     return {**seconds, "step on average": step, "run": step * plan.config.rl.max_steps}

@@ -38,7 +38,7 @@ class Replay:
             value, found = self._text(rollout, advantages.text.flatten())
             loss += value
             metrics |= {f"text/{name}": figure for name, figure in found.items()}
-        if self.rl.optimise != "text":
+        if self.rl.optimise != "text" and rollout.trace is not None:
             value, found = self._image(rollout, advantages.image.flatten(), timesteps(self.rl, self.seed, step))
             loss += value
             metrics |= {f"image/{name}": figure for name, figure in found.items()}

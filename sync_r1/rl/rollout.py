@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from sync_r1.data.concepts import Concept, load_image
 from sync_r1.data.prompts import RECOGNITION_QUESTION, PromptKind, compose, drawing_prompt, rewrite_prompt, understanding_prompt
 from sync_r1.models.base import ConceptTokens, UnifiedModel
-from sync_r1.rl.group_scaling import Scaling, Selection
+from sync_r1.rl.group_scaling import NoScaling, Scaling, Selection
 from sync_r1.types import ImageTrace, Sampling, TextCompletions, TextContext
 
 PreviewScore = Callable[..., Sequence[float | None]]  # a reward function, see rewards.py
@@ -160,16 +160,18 @@ class Sampler:
     photo_codes: dict[Path, Tensor] = field(default_factory=dict)  # photos are encoded once
 
     @torch.no_grad()
-    def roll_out(self, tasks: Sequence[Task], *, seed: int, step: int, first: int = 0) -> Rollout:
+    def roll_out(self, tasks: Sequence[Task], *, seed: int, step: int, first: int = 0, draw: bool = True) -> Rollout:
         """All trajectories of one step.
 
         Every random number is a function of (seed, step, first + prompt, candidate, image): reruns and resumed runs repeat it.
 
         Args:
             first: number of the first prompt among those of all processes.
+            draw: off, the trajectories end with their texts.
         """
-        pool = _Pool(self, tasks, seed, step, first)
-        selection = self.scaling.select(pool.draw, groups=len(tasks), size=self.group_size)
+        sampler = self if draw else replace(self, draw_images=False, scaling=NoScaling())
+        pool = _Pool(sampler, tasks, seed, step, first)
+        selection = sampler.scaling.select(pool.draw, groups=len(tasks), size=self.group_size)
         return pool.finish(selection)
 
     def context(self, task: Task) -> TextContext:

@@ -42,6 +42,11 @@ def check_setup(rl: RLConfig, tasks: Sequence[Task], rewards: RewardEnsemble, pr
                 f"rl.optimise is {rl.optimise!r} and rl.credit {rl.credit!r}, but no reward judges {' or '.join(sorted(movers[half]))}, "
                 f"so the {half} half cannot learn; add one with a weight for this concept to rl.reward_weights, or optimise the other half"
             )
+    if rl.draw_every > 1 and (rl.optimise == "image" or "text" not in parts):
+        raise ValueError(
+            f"rl.draw_every is {rl.draw_every}, but rollouts without pictures have nothing to teach: rl.optimise is {rl.optimise!r} and "
+            f"the rewards judge {' and '.join(sorted(parts))}; set rl.draw_every=1"
+        )
     if rl.dgs_enabled and preview_score is None:
         raise ValueError("rl.dgs_enabled needs a preview score; add identity and alignment rewards or set rl.dgs_enabled=false")
 

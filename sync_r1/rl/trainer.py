@@ -20,6 +20,7 @@ from sync_r1.config import Config, save_config
 from sync_r1.models.base import UnifiedModel
 from sync_r1.models.concept_tokens import learned_row_ids
 from sync_r1.rl.advantage import Advantages, advantages
+from sync_r1.rl.group_scaling import NoScaling
 from sync_r1.rl.log import MetricsFile, Phases, ProgressBar, save_trajectories
 from sync_r1.rl.replay import Replay
 from sync_r1.rl.rewards import Breakdown, RewardEnsemble
@@ -134,9 +135,15 @@ class SyncGRPOTrainer(Trainer):
         seed = self.config.run.seed
         tasks = choose_tasks(self.tasks, count=rl.prompts_per_step, shares=rl.shares(), seed=seed, first=first)
         with self.phases.time("rollout"), self.accelerator.autocast():
-            rollout = self.sampler.roll_out(tasks, seed=seed, step=step, first=first)
+            rollout = self.sampler.roll_out(tasks, seed=seed, step=step, first=first, draw=not self.texts_only)
         self._metrics |= completion_metrics(rollout, rl.max_completion_length)
         return rollout
+
+    @property
+    def texts_only(self) -> bool:
+        """Whether this step's rollout is one of those between drawn ones (`draw_every`)."""
+        rl = self.config.rl
+        return rl.optimise == "both" and self.state.global_step // rl.num_iterations % rl.draw_every > 0
 
     def score(self, rollout: Rollout) -> Breakdown:
         """Ask every scorer."""
@@ -144,7 +151,8 @@ class SyncGRPOTrainer(Trainer):
             scores = self.rewards.score(rollout)
         total = scores.text + scores.image.nanmean(dim=2)
         final = {"nfe_preview": rollout.nfe_preview, "nfe_final": rollout.nfe_final}
-        self._metrics |= {**scores.metrics, **self.sampler.scaling.metrics(rollout.selection, total, **final)}
+        scaling = NoScaling() if self.texts_only else self.sampler.scaling
+        self._metrics |= {**scores.metrics, **scaling.metrics(rollout.selection, total, **final)}
         spent = torch.tensor(self._metrics["dgs/nfe"], device=self.args.device)
         self.sync_state.nfe += int(self.accelerator.reduce(spent, "sum"))
         return scores
@@ -157,7 +165,8 @@ class SyncGRPOTrainer(Trainer):
         everyone = advantages(text, image, same, credit=rl.credit, scale_rewards=rl.scale_rewards)
         mine = slice(self.accelerator.process_index * len(rollout.tasks), (self.accelerator.process_index + 1) * len(rollout.tasks))
         result = Advantages(everyone.text[mine], everyone.image[mine], everyone.metrics)
-        self._metrics |= result.metrics
+        partial = ("reward", "reward_std", "image/reward") if self.texts_only else ()  # not what drawn steps log under these names
+        self._metrics |= {name: value for name, value in result.metrics.items() if name not in partial}
         self._save_trajectories(rollout, scores, result)
         return result
 
@@ -281,9 +290,10 @@ class SyncGRPOTrainer(Trainer):
     # small things
 
     def _save_trajectories(self, rollout: Rollout, scores: Breakdown, credit: Advantages) -> None:
-        run, step = self.config.run, self.state.global_step + 1
-        due = step == 1 or step % run.completions_steps == 0 or step == self.config.rl.max_steps
-        if run.log_completions and due and self.is_world_process_zero():
+        run, rl, step = self.config.run, self.config.rl, self.state.global_step + 1
+        before, after = step - rl.draw_every, step + rl.draw_every  # the neighbours that are drawn too
+        due = before < 1 or step // run.completions_steps > before // run.completions_steps or after > rl.max_steps
+        if run.log_completions and due and not self.texts_only and self.is_world_process_zero():
             with self.phases.time("log"):
                 save_trajectories(run.folder / "trajectories", step, rollout, scores, credit, max_images=run.completions_images)
 

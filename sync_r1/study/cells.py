@@ -55,9 +55,8 @@ class Runner:
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def cells(self) -> list[Cell]:
-        """Every cell: for each (concept, seed) pair all arms, so that a half-finished study already says something about each claim."""
-        order = run_order(self.study.arms)
-        return [Cell(arm, *pair) for pair in self.study.cells for arm in order if pair in self.study.pairs(arm)]
+        """Every cell, arm by arm as declared: what is declared first is complete first."""
+        return [Cell(arm, *pair) for arm in run_order(self.study.arms) for pair in self.study.pairs(arm)]
 
     def place(self, cell: Cell) -> Path:
         return self.folder / cell.arm / f"{cell.concept}-{cell.seed}"
@@ -127,6 +126,14 @@ class Runner:
             return False
         return self._read(cell)["made_with"] == self._made_with(cell)
 
+    def restore(self, path: Path) -> None:
+        """Take over what an earlier study wrote to `<out>_cells.json`, so that a lost run folder does not mean to start anew."""
+        for values in json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []:
+            place = self.place(Cell(values["arm"], values["concept"], values["seed"])) / CELL_FILE
+            if not place.is_file():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                write_text(place, json.dumps(values) + "\n")
+
     def results(self) -> list[dict[str, Any]]:
         """cell.json of every finished cell of the study as it is declared now."""
         return [self._read(cell) for cell in self.cells() if self.finished(cell)]
@@ -151,7 +158,7 @@ class Runner:
             per_step *= 2 if rl.guidance_scale else 1
             if not spent:
                 raise RuntimeError(f"arm {other!r} spent no image evaluations to compare with; drop same_nfe_as")
-            rl.max_steps = max(round(spent / per_step), 1)
+            rl.max_steps = max(round(spent / per_step), 1) * rl.draw_every
             config.validate()
         return config
 

@@ -172,9 +172,17 @@ def run_order(arms: Mapping[str, Arm]) -> list[str]:
     return order
 
 
+def _unlike(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Sections → options that differ from the defaults."""
+    return {name: {key: value for key, value in section.items() if value != defaults[name][key]} for name, section in values.items()}
+
+
 def fingerprint(config: Config, command: str = "train") -> str:
-    """Changes when anything that can change a cell's result does; the place of its folder cannot."""
-    values = {**dataclasses.asdict(config), "command": command}
+    """Changes with every option of a cell that is not at its default, save the place of its folder.
+
+    Options that a later version adds and a study leaves alone do not make its finished cells stale.
+    """
+    values = {**_unlike(dataclasses.asdict(config), dataclasses.asdict(Config())), "command": command}
     for key in ("output_dir", "name"):
-        values["run"].pop(key)
+        values["run"].pop(key, None)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

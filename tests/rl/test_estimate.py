@@ -154,6 +154,9 @@ def test_memory_follows_the_options() -> None:
     assert full.seconds["image rollout"] == full.flops["image rollout"] / REACHED / 2e12, "wide"
     assert full.seconds["text rollout"] == full.flops["text rollout"] / REACHED / 1e12, "narrow"
     assert estimated(sizes, "rl.num_iterations=2").seconds["step on average"] < full.seconds["step on average"]
+    seldom = estimated(sizes, "rl.draw_every=4").seconds
+    text = seldom["text rollout"] + seldom["text replay"]
+    assert seldom["step on average"] - text == pytest.approx((full.seconds["step on average"] - text) / 4)
 
 
 def test_rates_are_measured() -> None:

@@ -83,6 +83,18 @@ def test_baselines(tmp_path: Path, optimise: str, credit: str) -> None:
     assert row["dgs/nfe"] == (0 if optimise == "text" else 2 * 3 * 2 * 4)
 
 
+def test_rollouts_between_drawn_ones_teach_the_text_half_alone(tmp_path: Path) -> None:
+    settings = ["rl.max_steps=5", "rl.draw_every=2", "rl.dgs_enabled=true", "run.completions_steps=2", "run.save_steps=5"]
+    run = trainer(tmp_path, *settings)
+    run.train()
+    rows = metrics(run)
+    drawn = [row["step"] for row in rows if "image/ratio_mean" in row]
+    assert drawn == [row["step"] for row in rows if row["dgs/nfe"] > 0] == [row["step"] for row in rows if "reward" in row] == [1, 3, 5]
+    assert all("text/ratio_mean" in row and "text/reward" in row and row["grad_norm"] > 0 for row in rows)
+    assert sorted(path.stem for path in (run.config.run.folder / "trajectories").glob("*.parquet")) == [f"step_{n:05d}" for n in drawn]
+    assert len(run.sampler.scaling.state_dict()["threshold"]["history"]) == len(drawn)  # τ follows previews only
+
+
 def test_identical_rewards_give_exactly_no_gradient(tmp_path: Path) -> None:
     constant = RewardEnsemble([Reward("same", lambda **columns: [0.3] * len(columns["prompts"]), part) for part in ("text", "image")])  # type: ignore[arg-type]
     run = trainer(tmp_path, rewards=constant)
@@ -182,6 +194,9 @@ def test_setups_that_cannot_learn_are_refused(tmp_path: Path) -> None:
         trainer(tmp_path, "rl.optimise=text", rewards=image_only)
     trainer(tmp_path, "rl.optimise=both", rewards=image_only)  # a text is credited with its pictures
     trainer(tmp_path, "rl.optimise=image", "rl.credit=shared", rewards=text_only)
+    for needless in ([image_only, "rl.optimise=both"], [ensemble(), "rl.optimise=image"]):
+        with pytest.raises(ValueError, match="rl.draw_every is 2, but rollouts without pictures have nothing to teach"):
+            trainer(tmp_path, "rl.draw_every=2", *needless[1:], rewards=needless[0])
     with pytest.raises(ValueError, match="there are no tasks"):
         SyncGRPOTrainer(model_with_concept(), small_config(tmp_path), [], ensemble(), bright)
     with pytest.raises(ValueError, match="needs a preview score"):
