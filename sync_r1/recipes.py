@@ -14,8 +14,8 @@ def demo(config: Config) -> None:
     """The embedded world on two CPU cores: minutes, no download."""
     config.model.path = config.data.root = "world"
     rl = config.rl
-    rl.max_steps, rl.prompts_per_step, rl.num_generations = 75, 3, 8
-    rl.draw_every = 3  # texts need more updates than pictures, and cost a fifteenth
+    rl.max_steps, rl.prompts_per_step, rl.num_generations = 100, 3, 8
+    rl.draw_every = 4  # texts need more updates than pictures, and cost a fifteenth
     rl.learning_rate, rl.concept_learning_rate = 4e-4, 2e-2
     rl.epsilon_high = 0.28
     rl.look_fraction = 0.2
@@ -23,7 +23,7 @@ def demo(config: Config) -> None:
     rl.max_completion_length = 24
     rl.lr_scheduler_type, rl.beta = "cosine", 0.08
     rl.scale_rewards, rl.entropy_coef = "batch", 0.01
-    rl.text_loss_weight, rl.image_loss_weight = 4.0, 0.5
+    rl.text_loss_weight, rl.image_loss_weight = 8.0, 0.5
     rl.reward_weights = {"rewrite": 2.0, "answer": 1.0, "likeness": 1.0, "faithfulness": 0.5, "identity": 0.1, "alignment": 0.1}
     rl.dgs_enabled, rl.dgs_candidate_factor, rl.dgs_preview_step = True, 2.0, 2
     rl.dgs_preview_score = "reward"
