@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import reprlib
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,8 +18,25 @@ def option(default: Any, doc: str, *, ge: float | None = None, gt: float | None 
     return dataclasses.field(default=default, metadata=limits)
 
 
+class _Shown(reprlib.Repr):
+    """Bounded whatever the value is: nested lists may stand for billions of entries, a number for more digits than Python prints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother, self.maxlong = 3, 60, 60, 60
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if x.bit_length() < 200 else f"a number of {x.bit_length()} bits"
+
+
+def shown(value: object) -> str:
+    """A value from outside as an error message shows it: like `repr`, but never longer than a line."""
+    text = _Shown().repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
 def fail(name: str, value: object, limit: str, fix: str) -> typing.NoReturn:
-    raise ValueError(f"{name} is {value!r}; {limit}; {fix}")
+    raise ValueError(f"{name} is {shown(value)}; {limit}; {fix}")
 
 
 def check_ranges(section: Any, where: str) -> None:
