@@ -109,10 +109,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: the folder is incomplete; write it again or fetch it again")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_json(path)
         files = manifest["files"]
-        assert all(isinstance(entry["sha256"], str) for entry in files.values())
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError, AssertionError) as error:
+        assert all(isinstance(entry["sha256"], str) and isinstance(entry["bytes"], int) for entry in files.values())
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         raise ValueError(f"{path} is not a manifest: it must be a JSON object with files → {{bytes, sha256}}") from error
     return dict(manifest)
 
@@ -123,7 +123,7 @@ def manifest_problems(folder: Path) -> list[str]:
     problems = []
     for name, entry in read_manifest(folder)["files"].items():
         path = folder / name
-        if not path.is_file():
+        if not os.path.isfile(path):
             problems.append(f"{name} is missing")
         elif path.stat().st_size != entry["bytes"]:
             problems.append(f"{name} has {path.stat().st_size} bytes, {entry['bytes']} expected")
