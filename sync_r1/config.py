@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 import yaml
 
-from sync_r1.options import check_ranges, describe, fail, merge, option
+from sync_r1.manifest import read_text
+from sync_r1.options import check_ranges, describe, fail, merge, option, parse_yaml, shown
 from sync_r1.types import Sampling
 
 Weight = float | dict[str, float]
@@ -341,11 +342,8 @@ def _override(config: Config, text: str) -> None:
     path, equals, raw = text.partition("=")
     keys = path.strip().split(".")
     if not equals or len(keys) < 2:
-        raise ValueError(f"override {text!r} is not section.option=value; for example rl.num_generations=12")
-    try:
-        tree: Any = yaml.safe_load(raw)
-    except yaml.YAMLError as error:
-        raise ValueError(f"override {text!r} has a value that is not YAML; quote it") from error
+        raise ValueError(f"override {shown(text)} is not section.option=value; for example rl.num_generations=12")
+    tree: Any = parse_yaml(raw, f"override {shown(text)}")
     for key in reversed(keys):
         tree = {key: tree}
     current = getattr(getattr(config, keys[0], None), keys[1], None)
@@ -370,7 +368,9 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = (), *
     """
     config = base if base is not None else Config()
     if path is not None:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        if not Path(path).exists():
+            raise FileNotFoundError(f"{path}: no such configuration file")
+        values = parse_yaml(read_text(Path(path)), str(path)) or {}
         if not isinstance(values, Mapping):
             raise ValueError(
                 f"{path} holds {type(values).__name__}; it must be a mapping of {', '.join(f.name for f in dataclasses.fields(config))}"

@@ -1,15 +1,20 @@
-"""Files that are whole or absent, and a folder's list of files with their hashes: written last, so a listed folder is complete."""
+"""Files that are whole or absent, and a folder's list of files with their hashes: written last, so a listed folder is complete.
+
+What is read may come from anybody: a text file must be a file, of a bounded size, and every error names it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import stat
 import uuid
 from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
+MAX_TEXT_MB = 64  # no text file of ours or of a published archive comes near
 SKIPPED = {MANIFEST, "__pycache__", "__init__.py", ".DS_Store"}
 
 
@@ -29,6 +34,39 @@ def write_bytes(path: Path, content: bytes) -> Path:
 def write_text(path: Path, text: str) -> Path:
     """`write_bytes` of UTF-8."""
     return write_bytes(path, text.encode())
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 file, with or without a byte order mark. ValueError when there is none, it is something else, too long or not UTF-8."""
+    path = Path(path)
+    try:
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            raise ValueError(f"{path}: must be a file, not a folder, pipe or device")
+        if facts.st_size > MAX_TEXT_MB << 20:
+            raise ValueError(f"{path}: {facts.st_size >> 20} MiB are too many; the limit is {MAX_TEXT_MB} MiB")
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such file") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: cannot be read as UTF-8 text (byte {error.start} is {error.object[error.start]:#x}); save it as UTF-8"
+        ) from error
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. ValueError as for `read_text`, and with line and column of a mistake."""
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}") from error
+    except RecursionError as error:
+        raise ValueError(f"{path}: not valid JSON: lists or objects are nested too deeply") from error
+    except ValueError as error:  # whole numbers of thousands of digits
+        raise ValueError(f"{path}: not valid JSON: {error}") from error
 
 
 def sha256(path: Path) -> str:
@@ -71,10 +109,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: the folder is incomplete; write it again or fetch it again")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_json(path)
         files = manifest["files"]
-        assert all(isinstance(entry["sha256"], str) for entry in files.values())
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError, AssertionError) as error:
+        assert all(isinstance(entry["sha256"], str) and isinstance(entry["bytes"], int) for entry in files.values())
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         raise ValueError(f"{path} is not a manifest: it must be a JSON object with files → {{bytes, sha256}}") from error
     return dict(manifest)
 
@@ -85,7 +123,7 @@ def manifest_problems(folder: Path) -> list[str]:
     problems = []
     for name, entry in read_manifest(folder)["files"].items():
         path = folder / name
-        if not path.is_file():
+        if not os.path.isfile(path):
             problems.append(f"{name} is missing")
         elif path.stat().st_size != entry["bytes"]:
             problems.append(f"{name} has {path.stat().st_size} bytes, {entry['bytes']} expected")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import reprlib
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Union
+
+import yaml
 
 
 def option(default: Any, doc: str, *, ge: float | None = None, gt: float | None = None, le: float | None = None) -> Any:
@@ -17,8 +20,44 @@ def option(default: Any, doc: str, *, ge: float | None = None, gt: float | None 
     return dataclasses.field(default=default, metadata=limits)
 
 
+class _Plain(yaml.SafeLoader):
+    """Without aliases: a few of them can stand for billions of values, or for a list that holds itself."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("an alias (*name) is not allowed; write the value out")
+        return super().compose_node(parent, index)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """The value of a YAML text. ValueError that begins with `where` for all that goes wrong."""
+    try:
+        return yaml.load(text, _Plain)
+    except RecursionError as error:
+        raise ValueError(f"{where} cannot be read: lists or mappings are nested too deeply") from error
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # dates and numbers that Python cannot hold are no YAMLError
+        raise ValueError(f"{where} cannot be read as YAML ({str(error)[:300]}); quote it if it is a text with : # * & [ or {{") from error
+
+
+class _Shown(reprlib.Repr):
+    """Bounded whatever the value is: nested lists may stand for billions of entries, a number for more digits than Python prints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother, self.maxlong = 3, 60, 60, 60
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if x.bit_length() < 200 else f"a number of {x.bit_length()} bits"
+
+
+def shown(value: object) -> str:
+    """A value from outside as an error message shows it: like `repr`, but never longer than a line."""
+    text = _Shown().repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
 def fail(name: str, value: object, limit: str, fix: str) -> typing.NoReturn:
-    raise ValueError(f"{name} is {value!r}; {limit}; {fix}")
+    raise ValueError(f"{name} is {shown(value)}; {limit}; {fix}")
 
 
 def check_ranges(section: Any, where: str) -> None:
@@ -91,8 +130,10 @@ def _convert_plain(value: Any, kind: Any, name: str) -> Any:
         fail(name, value, "it must be a number", f"write {name}=1")
     try:
         number = float(value)  # YAML reads 1e-5 as text
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         fail(name, value, "it must be a number", f"write {name}=1")
+    if not math.isfinite(number):
+        fail(name, value, "it must be finite", f"set {name} to a number")
     if kind is int:
         if number != int(number):
             fail(name, value, "it must be a whole number", f"set {name} to {round(number)}")
@@ -114,7 +155,7 @@ def merge(section: Any, values: Mapping[str, Any], where: str = "", *, known: Se
         if key not in hints:
             near = [n for n in known if n.endswith(f".{key}")] or [where + k for k in difflib.get_close_matches(str(key), hints, n=3)]
             hint = f"did you mean {' or '.join(near)}?" if near else f"{where or 'the configuration'} has {', '.join(hints)}"
-            raise ValueError(f"unknown option {name!r}; {hint}")
+            raise ValueError(f"unknown option {shown(name)}; {hint}")
         current = getattr(section, key)
         if dataclasses.is_dataclass(current):
             if not isinstance(value, Mapping):

@@ -13,10 +13,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import yaml
-
 from sync_r1.config import EvalConfig
-from sync_r1.options import check_ranges, merge, option
+from sync_r1.options import check_ranges, merge, option, parse_yaml
 from sync_r1.types import Sampling
 
 PUBLISHED_20 = (
@@ -180,7 +178,7 @@ def changed(protocol: Protocol, changes: Sequence[str]) -> Protocol:
             near = difflib.get_close_matches(key, _FIELDS[1:], n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_FIELDS[1:])}"
             raise ValueError(f"protocol option {text!r} is not option=value of a known option; {hint}")
-        merge(protocol, {key: yaml.safe_load(raw)}, known=_FIELDS)
+        merge(protocol, {key: parse_yaml(raw, f"protocol option {text!r}")}, known=_FIELDS)
     protocol.name = ", ".join([protocol.name, *sorted(changes)])
     check_ranges(protocol, "protocol.")
     return protocol

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from sync_r1.data.phrases import drawing_pairs, info_sentence, with_article, wit
 from sync_r1.data.pictures import PICTURE_TYPES, is_picture_name, list_folder, natural_key, verify_images
 from sync_r1.data.records import QA, Concept, Conditions, TestItem
 from sync_r1.data.write import write_concept
+from sync_r1.manifest import sha256
 
 _OTHER_PICTURES = (".heic", ".heif", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".svg", ".raw", ".dng", ".jfif")
 _SCENES = ("", " at home", " outdoors")
@@ -130,7 +130,7 @@ def _usable_pictures(folder: Path, notes: list[str]) -> list[Path]:
             notes.append(f"left out {path.name}: no picture")
             continue
         verify_images([path])
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = sha256(path)
         if digest in kept:
             notes.append(f"left out {path.name}: the same picture as {kept[digest].name}")
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from typing import ParamSpec, TypeVar
 
 from sync_r1.data.add import is_class_noun
 from sync_r1.data.concepts import list_concepts, named_pictures, random_images, soft_problems, split_problems
-from sync_r1.data.json_fields import Fields, read_json
+from sync_r1.data.json_fields import Fields
 from sync_r1.data.layout import Layout, validate_name
 from sync_r1.data.loose import read_loose, read_scores
 from sync_r1.data.pictures import list_folder, list_pictures, verify_images
@@ -29,6 +28,7 @@ from sync_r1.data.reading import (
 )
 from sync_r1.data.records import Concept, TestItem
 from sync_r1.data.sft_data import STAGE_FILE, items_without_picture, read_turns, stage_entries, stage_picture
+from sync_r1.manifest import read_json, sha256
 
 LISTED = 5  # problems of one kind
 
@@ -202,15 +202,11 @@ def _check_pictures(report: Problems, places: dict[Path, str]) -> None:
 
 def _check_leaks(report: ConceptReport, concept: Concept) -> None:
     """The same bytes among training and test pictures would test what was trained."""
-    trained = {_digest(path): path for path in concept.train_images}
+    trained = {sha256(path): path for path in concept.train_images}
     for path in concept.test_images:
-        twin = trained.get(_digest(path))
+        twin = trained.get(sha256(path))
         if twin is not None:
             report.doubts.append(f"{path}: the same picture as the training photo {twin.name}")
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _check_stage(report: ConceptReport, layout: Layout, number: int) -> None:

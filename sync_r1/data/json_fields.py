@@ -1,34 +1,15 @@
-"""Reading JSON files that other people wrote: every error names the file, the field, the value seen and what is allowed."""
+"""The fields of JSON files that other people wrote: every error names the file, the field, the value seen and what is allowed."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sync_r1.options import shown
+
 _MISSING = object()
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file, with or without a byte order mark. Raises ValueError naming file, and line and column of a mistake."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such file") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}: cannot be read as UTF-8 text (byte {error.start} is {error.object[error.start]:#x}); save it as UTF-8"
-        ) from error
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    except RecursionError as error:
-        raise ValueError(f"{path}: not valid JSON: lists or objects are nested too deeply") from error
-    except ValueError as error:  # whole numbers of thousands of digits
-        raise ValueError(f"{path}: not valid JSON: {error}") from error
 
 
 class Fields:
@@ -45,7 +26,7 @@ class Fields:
         return f"{self.path}: {self.where}" if self.where else str(self.path)
 
     def _wrong(self, key: str, value: Any, allowed: str) -> ValueError:
-        seen = "is missing" if value is _MISSING else f"is {_short(value)}"
+        seen = "is missing" if value is _MISSING else f"is {shown(value)}"
         return ValueError(f"{self.place}: field {key!r} {seen}; it must be {allowed}")
 
     def text(self, key: str, default: str | None = None) -> str:
@@ -105,8 +86,3 @@ def _writable(text: str) -> bool:
 def _kind(value: Any) -> str:
     names = {list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number", type(None): "null"}
     return names.get(type(value), "an object")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

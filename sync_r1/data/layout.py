@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from sync_r1.options import shown
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -70,7 +72,7 @@ def validate_name(name: str) -> str:
     """A concept's name is also a folder name and a token: letters, digits, _ and -, at most 40, starting with a letter or digit."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", name):
         raise ValueError(
-            f"concept name {name!r} is not allowed: use letters, digits, _ and - only, at most 40, starting with a letter or digit"
+            f"concept name {shown(name)} is not allowed: use letters, digits, _ and - only, at most 40, starting with a letter or digit"
         )
     if re.fullmatch(r"token_[0-9]+", name):
         raise ValueError(f"concept name {name!r} is taken: <token_0>, <token_1> … are the soft tokens of a concept; choose another name")
@@ -92,9 +94,9 @@ def resolve_image(root: Path, stored: str, where: str, second_root: Path | None 
     roots = [root] if second_root is None else [root, second_root]
     candidates = [(base, base.joinpath(*rest)) for base in roots for rest in after if rest]
     for base, candidate in [*candidates, (root, root / stored)]:
-        if Path(os.path.abspath(candidate)).is_relative_to(os.path.abspath(base)) and candidate.is_file():
+        if Path(os.path.abspath(candidate)).is_relative_to(os.path.abspath(base)) and os.path.isfile(candidate):
             return candidate
     raise ValueError(
-        f"{where} is {stored!r}, which is not below {root}; stored paths must hold unictokens_data/, concept/ or random_images/, "
+        f"{where} is {shown(stored)}, which is not below {root}; stored paths must hold unictokens_data/, concept/ or random_images/, "
         "or name the black image"
     )

@@ -5,14 +5,15 @@ They are positive_recognitions.json, random_recognitions.json, negative_example/
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sync_r1.data.json_fields import read_json
 from sync_r1.data.layout import resolve_image
 from sync_r1.data.pictures import is_picture_name
+from sync_r1.manifest import read_json
 
 QUESTION_KEYS = ("query", "question", "prompt")
 ANSWER_KEYS = ("answer", "response")
@@ -40,7 +41,7 @@ class Loose:
 def picture_of(root: Path, folder: Path, item: LooseItem) -> Path | None:
     """The picture that an item names: a bare file name in `folder`, a path by anchors below `root`. None when it is not there."""
     if "/" not in item.image.replace("\\", "/"):
-        return folder / item.image if item.image and (folder / item.image).is_file() else None
+        return folder / item.image if item.image and os.path.isfile(folder / item.image) else None
     try:
         return resolve_image(root, item.image, "")
     except ValueError:

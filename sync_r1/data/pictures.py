@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from functools import lru_cache
@@ -12,6 +13,7 @@ from PIL import Image, ImageOps
 PICTURE_TYPES = (".png", ".jpg", ".jpeg", ".webp")
 MIN_SIDE = 16  # px
 MAX_MEGAPIXELS = 50
+MAX_MEGABYTES = 8 * MAX_MEGAPIXELS  # of the file: pixels of four 16-bit numbers, not compressed at all
 _DECODERS = ("PNG", "JPEG", "WEBP")
 
 
@@ -50,7 +52,23 @@ def without_masks(paths: Iterable[Path]) -> list[Path]:
 def load_image(path: Path | str) -> Image.Image:
     """Decode a picture as RGB: upright (EXIF), transparency over white, 16-bit greys scaled. Raises ValueError naming the file."""
     path = Path(path)
-    image = _decode(path)
+    _check_file(path)
+    try:
+        with Image.open(path, formats=_DECODERS) as image:
+            fault = _size_fault(*image.size)
+            picture = None if fault else _upright_rgb(image)
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path}: larger than the limit of {MAX_MEGAPIXELS} megapixels; make it smaller") from error
+    except Image.UnidentifiedImageError as error:
+        raise ValueError(f"{path}: not a PNG, JPEG or WebP picture; convert it to one of {', '.join(PICTURE_TYPES)}") from error
+    except Exception as error:  # on damaged files Pillow's decoders raise whatever comes: OSError, SyntaxError, ValueError, struct.error …
+        raise ValueError(f"{path}: unreadable or truncated picture ({error}); export it again") from error
+    if picture is None:
+        raise ValueError(f"{path}: {fault}")
+    return picture
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
         image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
@@ -66,37 +84,28 @@ def verify_images(paths: Iterable[Path]) -> None:
     A file that passed is not read again while its size and modification time stay the same.
     """
     for path in paths:
-        if not path.is_file():
-            raise ValueError(f"{path}: no such picture")
+        _check_file(path)
         stat = path.stat()
         _verify(path, stat.st_mtime_ns, stat.st_size)
 
 
 @lru_cache(maxsize=65536)
 def _verify(path: Path, _modified: int, _size: int) -> None:
-    _decode(path)
+    load_image(path)
 
 
-def _decode(path: Path) -> Image.Image:
-    if not path.is_file():
+def _check_file(path: Path) -> None:
+    if not os.path.isfile(path):
         raise ValueError(f"{path}: no such picture")
     if path.suffix.lower() not in PICTURE_TYPES:
         raise ValueError(f"{path}: file type {path.suffix or 'without ending'!r} is not supported; allowed are {', '.join(PICTURE_TYPES)}")
-    try:
-        with Image.open(path, formats=_DECODERS) as image:
-            _check_size(path, *image.size)
-            image.load()
-            return image.copy()
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{path}: larger than the limit of {MAX_MEGAPIXELS} megapixels; make it smaller") from error
-    except Image.UnidentifiedImageError as error:
-        raise ValueError(f"{path}: not a PNG, JPEG or WebP picture; convert it to one of {', '.join(PICTURE_TYPES)}") from error
-    except (OSError, SyntaxError, EOFError) as error:  # what Pillow's decoders raise on damaged files
-        raise ValueError(f"{path}: unreadable or truncated picture ({error}); export it again") from error
+    if path.stat().st_size > MAX_MEGABYTES * 1_000_000:
+        raise ValueError(f"{path}: {path.stat().st_size // 1_000_000} MB are too many; the limit is {MAX_MEGABYTES} MB")
 
 
-def _check_size(path: Path, width: int, height: int) -> None:
+def _size_fault(width: int, height: int) -> str:
     if min(width, height) < MIN_SIDE:
-        raise ValueError(f"{path}: {width}x{height} px is too small; the shorter side must be at least {MIN_SIDE} px")
+        return f"{width}x{height} px is too small; the shorter side must be at least {MIN_SIDE} px"
     if width * height > MAX_MEGAPIXELS * 1_000_000:
-        raise ValueError(f"{path}: {width}x{height} px is {width * height / 1e6:.0f} megapixels; the limit is {MAX_MEGAPIXELS} megapixels")
+        return f"{width}x{height} px is {width * height / 1e6:.0f} megapixels; the limit is {MAX_MEGAPIXELS} megapixels"
+    return ""

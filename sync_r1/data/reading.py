@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from dataclasses import dataclass
@@ -9,11 +10,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from sync_r1.data.category import CATEGORIES, Category, category_of
-from sync_r1.data.json_fields import Fields, read_json
+from sync_r1.data.json_fields import Fields
 from sync_r1.data.layout import Layout, resolve_image
 from sync_r1.data.loose import picture_of, read_loose
 from sync_r1.data.pictures import list_pictures, natural_key, without_masks
 from sync_r1.data.records import CONDITION_KEYS, ITEM_KINDS, QA, Concept, Conditions, ItemKind, TestItem
+from sync_r1.manifest import read_json
 
 GENERATION_TYPES = {"object": "object", "objects": "object", "live_subject": "live_subject", "live": "live_subject"}
 
@@ -147,7 +149,7 @@ def read_train_images(layout: Layout, name: str) -> list[Path]:
     for file_name in names:
         if Path(file_name).name != file_name or "\\" in file_name:
             raise ValueError(f"{index}: field {name!r} holds {file_name!r}; allowed are bare file names of pictures in {folder}")
-        if not (folder / file_name).is_file():
+        if not os.path.isfile(folder / file_name):
             raise ValueError(f"{index}: field {name!r} names {file_name!r}, which is not in {folder}; remove the name or add the picture")
     if len(set(names)) < len(names):
         raise ValueError(f"{index}: field {name!r} names a picture twice: {sorted(n for n in set(names) if names.count(n) > 1)}")

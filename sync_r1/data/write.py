@@ -19,12 +19,12 @@ from typing import Any
 from PIL import Image
 
 from sync_r1.data.concepts import soft_problems
-from sync_r1.data.json_fields import Fields, read_json
+from sync_r1.data.json_fields import Fields
 from sync_r1.data.layout import Layout, validate_name
 from sync_r1.data.pictures import PICTURE_TYPES, is_picture_name, list_pictures, verify_images, without_masks
 from sync_r1.data.reading import read_layout
 from sync_r1.data.records import CONDITION_KEYS, Concept, Conditions, TestItem
-from sync_r1.manifest import write_text
+from sync_r1.manifest import read_json, write_text
 
 Picture = Image.Image | Path  # pixels in memory, or a file to copy
 ARCHIVE_NAME = "unictokens_data"  # what other readers of the layout look for in stored paths
@@ -107,6 +107,8 @@ def _stage(concept: Concept, layout: Layout, staged: Layout, pictures: Mapping[P
         if path not in used:
             raise ValueError(f"{path}: a picture was given for this path, but no field of concept {name!r} uses it")
     for path in used:
+        if ".." in path.parts:
+            raise ValueError(f"{path}: the path of a picture must not hold '..'")
         if any(path.is_relative_to(folder) for folder in own):
             _write_picture(staged.root / path.relative_to(layout.root), pictures.get(path, path))
         elif not path.is_relative_to(layout.root) or path in pictures:
@@ -199,7 +201,10 @@ def _add_to_lists(layout: Layout, concept: Concept) -> None:
 
 
 def _write_json(path: Path, data: Any) -> None:
-    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+    try:
+        write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{path.name}: a text holds half a character ({error.reason}), which no file takes; write it again") from error
 
 
 def _write_picture(path: Path, picture: Picture) -> None:

@@ -209,7 +209,7 @@ class Endpoint:
     def _charge(self, usage: Any) -> None:
         fields = usage if isinstance(usage, dict) else {}
         given = [fields.get(name) for name in ("prompt_tokens", "completion_tokens")]
-        read, written = (value if isinstance(value, int) and value > 0 else 0 for value in given)
+        read, written = (value if type(value) is int and 0 < value < 10**12 else 0 for value in given)
         with self._lock:
             self._usage.prompt_tokens += read
             self._usage.completion_tokens += written
@@ -261,14 +261,14 @@ def _wait_s(seed: str, attempt: int, retry_after_s: float) -> float:
 
 def _seconds(header: str) -> float:
     """Retry-After, a number of seconds or a date; 0 when absent or unreadable."""
-    if header.strip().isdigit():
+    if header.isascii() and header.strip().isdigit():
         return float(header)
     try:
         until = parsedate_to_datetime(header)
-    except (TypeError, ValueError):
+        now = datetime.now(timezone.utc)
+        return max((until if until.tzinfo else until.replace(tzinfo=timezone.utc)).timestamp() - now.timestamp(), 0.0)
+    except (TypeError, ValueError, OverflowError):
         return 0.0
-    now = datetime.now(timezone.utc)
-    return max((until if until.tzinfo else until.replace(tzinfo=timezone.utc)).timestamp() - now.timestamp(), 0.0)
 
 
 def _plain(content: Any) -> str:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from sync_r1.manifest import read_text
+from sync_r1.options import parse_yaml, shown
 from sync_r1.scorers.endpoint import Message
 
 VERSION = "1"  # raise it with every change of wording: it is part of the cache key
@@ -85,16 +85,16 @@ def load_instructions(path: Path | str = "") -> Instructions:
     if not path:
         return Instructions()
     try:
-        given = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        given = parse_yaml(read_text(Path(path)), str(path))
+    except ValueError as error:
         raise ValueError(f"judge.instructions: {path} cannot be read ({error}); it must be a YAML file") from error
     known = [entry.name for entry in fields(Instructions) if entry.name != "version"]
     if not isinstance(given, Mapping) or not given or not set(given) <= set(known):
         keys = list(given) if isinstance(given, Mapping) else given
-        raise ValueError(f"judge.instructions: {path} holds {keys!r}; it must map some of {', '.join(known)} to texts")
+        raise ValueError(f"judge.instructions: {path} holds {shown(keys)}; it must map some of {', '.join(known)} to texts")
     for task, text in given.items():
         if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"judge.instructions: {task} in {path} is {text!r}; it must be the instruction's text")
+            raise ValueError(f"judge.instructions: {task} in {path} is {shown(text)}; it must be the instruction's text")
     digest = hashlib.sha256(json.dumps(dict(given), sort_keys=True).encode()).hexdigest()[:12]
     return replace(Instructions(**given), version=f"{VERSION}+{digest}")
 

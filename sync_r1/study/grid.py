@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sync_r1.config import Config, load_config
+from sync_r1.manifest import read_text
+from sync_r1.options import parse_yaml
 from sync_r1.recipes import apply_recipes
 
 START = "start"  # the arm that is every run's own beginning
@@ -89,7 +89,7 @@ def load_study(path: Path | str, *, quick: bool = False) -> Study:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such study file; the shipped one is studies/claims.yaml")
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    values = parse_yaml(read_text(path), str(path))
     if not isinstance(values, Mapping):
         raise ValueError(f"{path} holds {type(values).__name__}; it must be a mapping with name, cells, arms and claims")
     values = dict(values)

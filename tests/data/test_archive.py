@@ -118,7 +118,7 @@ def test_files_that_are_no_json(archive: Path, content: str | bytes, message: st
 def test_a_folder_in_place_of_a_file(archive: Path) -> None:
     (archive / T2I).unlink()
     (archive / T2I).mkdir()
-    with pytest.raises(ValueError, match=r"t2i_conditions.json: cannot be read \(Is a directory\)"):
+    with pytest.raises(ValueError, match=r"t2i_conditions.json: must be a file, not a folder, pipe or device"):
         load_concept(archive, "bo")
 
 
