@@ -42,7 +42,7 @@ DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda."
 def run(
     overrides: Overrides = None,
     model: Annotated[str, typer.Option(help="Model folder, hub id, or 'world'; {concept} stands for each concept's name.")] = "world",
-    run: Annotated[str | None, typer.Option("--run", help="Run folder instead; {concept} stands for each concept's name.")] = None,
+    run: Annotated[str | None, typer.Option("--run", help="Run folder instead; {concept} stands for each name, * for the seed.")] = None,
     steps: Annotated[str, typer.Option(help="Checkpoints of --run, such as 0,20,60 (0: its start). Default: the newest.")] = "",
     kind: Annotated[str, typer.Option("--as", help="tokens, or a baseline: text-prompt or image-prompt.")] = "tokens",
     chat: Annotated[str | None, typer.Option(help="URL of an OpenAI-compatible endpoint whose model is tested instead.")] = None,
@@ -76,6 +76,7 @@ def run(
     from transformers.utils.logging import disable_progress_bar
 
     from sync_r1.bench.candidates import chat_model as external
+    from sync_r1.bench.candidates import run_folder
     from sync_r1.bench.notebook import open_notebook
     from sync_r1.bench.protocol import load_protocol
     from sync_r1.bench.run import Plan, choose_concepts, predict_all
@@ -87,7 +88,8 @@ def run(
     out = out or Path("runs") / "bench" / _slug("-".join(filter(None, [run or chat_model or model, "" if kind == "tokens" else kind])))
     root = _data_root(data, out)
     names = choose_concepts(root, concept or [], chosen)
-    weights = WORLD if chat is not None else (run or model).replace("{concept}", names[0])  # a chat model draws nothing
+    weights = model.replace("{concept}", names[0]) if run is None else str(run_folder(run, names[0]))
+    weights = WORLD if chat is not None else weights  # a chat model draws nothing
     clip = "none" if chat is not None and clip == WORLD else clip
     plan = Plan(
         root=root,

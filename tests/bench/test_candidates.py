@@ -275,6 +275,14 @@ def test_checkpoints_by_step(tmp_path: Path, root: Path, concept: Concept) -> No
     assert len(weights) == 3 and newest.epoch == 5 and newest.open(concept, root).fingerprint in weights
     with pytest.raises(ValueError, match=r"no complete checkpoint of step 3; it has 0, 2, 5"):
         checkpoints(pattern, [3], ["bo"], SMALL)
+    seeds = str(tmp_path / "r*-{concept}*")
+    run.rename(tmp_path / "run-bo-7")
+    assert checkpoints(seeds, [5], ["bo"], SMALL, device="cpu")[0].open(concept, root).fingerprint in weights
+    with pytest.raises(ValueError, match="fits no folder; it must fit one run of 'ana'"):
+        checkpoints(seeds, None, ["bo", "ana"], SMALL)
+    (tmp_path / "run-bo-8").mkdir()
+    with pytest.raises(ValueError, match="run-bo-7, .*run-bo-8; it must fit one run of 'bo'"):
+        checkpoints(seeds, None, ["bo"], SMALL)
 
 
 def test_settings_and_concepts_in_the_models_path(tmp_path: Path, root: Path, concept: Concept) -> None:
