@@ -88,7 +88,7 @@ def tabulate(folders: dict[str, Path], concepts: Sequence[str], pairs: Sequence[
 def as_page(result: dict[str, Any], command: str) -> str:
     """The section of docs/benchmark.md."""
     runs, whole, trained = result["runs"], result["all"], result["trained"]
-    lines = [HEADING, f"Written by `{command}`", f"with {result['versions']}; everything is in `benchmark_models.json`.", ""]
+    lines = [HEADING, "", f"Written by `{command}`", f"with {result['versions']}; everything is in `benchmark_models.json`.", ""]
     lines += [f"**All {len(whole['concepts'])} concepts**, nothing trained.", "", *_columns(whole["models"]), ""]
     lines += ["| model | items | wall | CPU |", "|---|---:|---:|---:|"]
     lines += [f"| {label} | {row['items']} | {_minutes(row['wall_s'])} | {_minutes(row['cpu_s'])} |" for label, row in runs.items()]

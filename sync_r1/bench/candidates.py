@@ -114,17 +114,16 @@ def checkpoints(
 def run_folder(run: str, concept: str) -> Path:
     """The run of a concept: `{concept}` stands for its name, and `*` for anything, such as the seed, if one folder fits.
 
-    Raises ValueError when none or several fit.
+    Raises ValueError when none or several fit, or when the one that does holds no complete checkpoint.
     """
     path = run.replace("{concept}", concept)
-    if "*" not in path:
-        return Path(path)
-    found = [folder for folder in sorted(glob.glob(path)) if Path(folder).is_dir()]
+    found = [path] if "*" not in path else [folder for folder in sorted(glob.glob(path)) if Path(folder).is_dir()]
     if len(found) != 1:
         raise ValueError(
             f"--run {path!r} fits {', '.join(found) or 'no folder'}; it must fit one run of {concept!r}; "
             "name the concepts that have one with --concept, or write the pattern out"
         )
+    newest_checkpoint(found[0])
     return Path(found[0])
 
 

@@ -85,6 +85,7 @@ def run(
     disable_progress_bar()  # of weight loading, once per concept
     chosen = load_protocol(protocol or "world", change or [])
     settings = _settings(overrides or [], run, chat)
+    _check_named(run, steps, chat, chat_model)
     out = out or Path("runs") / "bench" / _slug("-".join(filter(None, [run or chat_model or model, "" if kind == "tokens" else kind])))
     root = _data_root(data, out)
     names = choose_concepts(root, concept or [], chosen)
@@ -114,7 +115,7 @@ def run(
     if failed:
         typer.secho(f"{failed} items got no answer and stay open; run the same command again to ask for them", fg="red", err=True)
     if judges is not None:
-        _score(out, chosen, names, _split(tasks), [candidate.epoch for candidate in candidates], judges)
+        _score(out, chosen, names, _split(tasks), [candidate.epoch for candidate in candidates], judges, failed)
     if failed:
         raise typer.Exit(1)
 
@@ -227,6 +228,16 @@ def _data_root(data: str, out: Path) -> Path:
     return export_once(out / "data")
 
 
+def _check_named(run: str | None, steps: str, chat: str | None, chat_model: str) -> None:
+    """ValueError for options that would have no effect, or two models under test."""
+    if run is not None and chat is not None:
+        raise ValueError("--run and --chat are both given; test one model at a time")
+    if steps and run is None:
+        raise ValueError(f"--steps is {steps!r}, but only a run has checkpoints; name it with --run")
+    if bool(chat) != bool(chat_model):
+        raise ValueError("--chat and --chat-model go together: the URL of the endpoint, and the name of a model there")
+
+
 def _settings(overrides: list[str], run: str | None, chat: str | None) -> ModelConfig:
     """The `model.*` options. ValueError where they would have no effect."""
     from sync_r1.bench.setup import read_options
@@ -278,7 +289,9 @@ def _progress() -> Iterator[Any]:
         yield titled
 
 
-def _score(out: Path, protocol: Protocol, concepts: list[str], tasks: list[str], epochs: list[int], judges: Judges) -> None:
+def _score(
+    out: Path, protocol: Protocol, concepts: list[str], tasks: list[str], epochs: list[int], judges: Judges, unanswered: int = 0
+) -> None:
     from sync_r1.bench.notebook import read_notebook
     from sync_r1.bench.run import score_all, unfinished
     from sync_r1.bench.tables import as_text
@@ -294,7 +307,8 @@ def _score(out: Path, protocol: Protocol, concepts: list[str], tasks: list[str],
     if missing := unfinished(tables):
         for line in missing:
             typer.secho(line, fg="red", err=True)
-        typer.secho(f"go on with: sync-r1 bench score {out}", fg="red", err=True)
+        go_on = "the same command, which asks the model again" if unanswered else f"sync-r1 bench score {out}"
+        typer.secho(f"go on with: {go_on}", fg="red", err=True)
         raise typer.Exit(1)
 
 
