@@ -39,7 +39,7 @@ Table = dict[str, dict[str, Any]]  # column → {mean, ci95, n, …}
 
 
 def finished_cells(study: Path) -> dict[str, dict[str, str]]:
-    """Arm → concept → name of its cell, such as bo-0, for the concepts that all trained arms have. A concept with two seeds: the first."""
+    """Arm → concept → name of its cell, such as bo-0, for the concepts that all trained arms have."""
     found: dict[str, dict[str, str]] = {}
     for arm in TRAINED.values():
         cells = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((study / arm).glob("*/cell.json"))]
@@ -90,9 +90,7 @@ def as_page(result: dict[str, Any], command: str) -> str:
     runs, whole, trained = result["runs"], result["all"], result["trained"]
     lines = [HEADING, "", f"Written by `{command}`", f"with {result['versions']}; everything is in `benchmark_models.json`.", ""]
     lines += [f"**All {len(whole['concepts'])} concepts**, nothing trained.", "", *_columns(whole["models"]), ""]
-    lines += ["| model | items | wall | CPU |", "|---|---:|---:|---:|"]
-    lines += [f"| {label} | {row['items']} | {_minutes(row['wall_s'])} | {_minutes(row['cpu_s'])} |" for label, row in runs.items()]
-    lines += ["", *_differences(whole["differences"])]
+    lines += _differences(whole["differences"])
     if trained:
         names = ", ".join(trained["concepts"])
         lines += [
@@ -101,6 +99,8 @@ def as_page(result: dict[str, Any], command: str) -> str:
             "",
         ]
         lines += [*_columns(trained["models"]), "", *_differences(trained["differences"])]
+    lines += ["", "**Time**, loading and scoring included.", "", "| model | items | wall | CPU |", "|---|---:|---:|---:|"]
+    lines += [f"| {label} | {row['items']} | {_minutes(row['wall_s'])} | {_minutes(row['cpu_s'])} |" for label, row in runs.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -168,9 +168,7 @@ def main() -> None:
     chosen = [name for name in concepts if name in cells["joint"]]
     result: dict[str, Any] = {"runs": runs, "all": tabulate(folders, concepts, [("base", "TP"), ("base", "IP")]), "trained": None}
     for label, arm in TRAINED.items() if chosen else []:
-        # One finished cell per concept: a pattern that fits its folder alone.
-        names = {cells[arm][concept].removeprefix(concept) for concept in chosen}
-        pattern = given.study / arm / ("{concept}" + (names.pop() if len(names) == 1 else "-*"))
+        pattern = given.study / arm / "{concept}-*"
         folders[label] = given.folder / label
         runs[label] = benchmark(folders[label], ["--run", str(pattern), *(f"--concept={name}" for name in chosen), *common])
         runs[label]["trained"] = [f"{arm}/{cells[arm][concept]}" for concept in chosen]
