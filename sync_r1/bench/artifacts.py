@@ -47,11 +47,16 @@ class Place:
         return folder / item / "prompt.json" if request.seeds else folder / f"{item}.json"
 
     def stored(self, task: str, picture: Path) -> str:
-        """A picture's path as records hold it: relative to the task's folder, so that both may move together."""
-        try:
-            return Path(os.path.relpath(picture.resolve(), self.folder(task).resolve())).as_posix()
-        except ValueError:  # another drive
-            return picture.resolve().as_posix()
+        """A picture's path as records hold it: relative to the task's folder."""
+        return stored_path(picture, self.folder(task))
+
+
+def stored_path(path: Path, folder: Path) -> str:
+    """A path as files in `folder` hold it: relative to it, so that both may move together."""
+    try:
+        return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
+    except ValueError:  # another drive
+        return path.resolve().as_posix()
 
 
 def write_json(path: Path, value: Any) -> Path:

@@ -58,7 +58,7 @@ def _possessive(said: str, mark: str, category: Category) -> tuple[list[Hint], l
     if not match:
         return [], []
     whose, topic, what = _whose(category), match["topic"], match["what"]
-    noun = re.match(rf"{_THE} |[A-Z0-9]", what)
+    noun = re.match(rf"{_THE} |[A-Z0-9]", what) or re.match(r"favou?rite|best", topic)  # of which a thing is said, not a property
     spelled = f"with {what} as {whose} {topic}" if noun or len(what.split()) > 3 else f"with {whose} {what} {topic}"
     return [Hint(f"with {whose} {topic}", spelled)], _asked(what, f"What is {mark}'s {topic}?", f"Can you say what {mark}'s {topic} is?")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,12 +81,12 @@ def checkpoints(
     """A run's checkpoints by step; step 0 is the model it started from.
 
     Args:
-        run: a run folder; `{concept}` in it stands for each concept's name, where every concept has a run of its own.
+        run: a run folder, or a pattern for `run_folder` where every concept has a run of its own.
         steps: default: the newest complete checkpoint of each run, as one candidate of the largest step.
     Raises:
-        ValueError: a run without such a checkpoint; the steps it has are named.
+        ValueError: no run, or several, for a concept; a run without such a checkpoint (the steps it has are named).
     """
-    folders = {name: Path(run.replace("{concept}", name)) for name in concepts}
+    folders = {name: run_folder(run, name) for name in concepts}
     newest = {name: newest_checkpoint(folder) for name, folder in folders.items()}
     for folder in folders.values():
         for step in [step for step in steps or [] if step not in _steps(folder)]:
@@ -108,6 +109,22 @@ def checkpoints(
         last = max((_number(path) for path in newest.values()), default=0)
         return [Candidate(label=run, epoch=last, open=opener(None))]
     return [Candidate(label=f"{run}@{step}", epoch=step, open=opener(step)) for step in steps]
+
+
+def run_folder(run: str, concept: str) -> Path:
+    """The run of a concept: `{concept}` stands for its name, and `*` for anything, such as the seed, if one folder fits.
+
+    Raises ValueError when none or several fit, or when the one that does holds no complete checkpoint.
+    """
+    path = run.replace("{concept}", concept)
+    found = [path] if "*" not in path else [folder for folder in sorted(glob.glob(path)) if Path(folder).is_dir()]
+    if len(found) != 1:
+        raise ValueError(
+            f"--run {path!r} fits {', '.join(found) or 'no folder'}; it must fit one run of {concept!r}; "
+            "name the concepts that have one with --concept, or write the pattern out"
+        )
+    newest_checkpoint(found[0])
+    return Path(found[0])
 
 
 def _number(checkpoint: Path) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sync_r1.bench.artifacts import read_object, write_json
+from sync_r1.bench.artifacts import read_object, stored_path, write_json
 from sync_r1.bench.candidates import Candidate
 from sync_r1.bench.protocol import Protocol, read_protocol
 from sync_r1.bench.run import Plan
@@ -23,7 +24,7 @@ def open_notebook(out: Path, plan: Plan, candidates: Sequence[Candidate]) -> Non
     for partial in out.glob(f".{NAME}.*.tmp"):
         partial.unlink(missing_ok=True)
     old = read_object(out / NAME) or {}
-    new = _content(plan, candidates)
+    new = _content(out, plan, candidates)
     for name in ("root", "max_items", "token_epoch"):
         if old and old[name] != new[name]:
             raise ValueError(f"{out} was made with {name} {old[name]!r}, now it is {new[name]!r}; choose another --out")
@@ -40,9 +41,9 @@ def open_notebook(out: Path, plan: Plan, candidates: Sequence[Candidate]) -> Non
     write_json(out / NAME, {**new, "concepts": concepts})
 
 
-def _content(plan: Plan, candidates: Sequence[Candidate]) -> dict[str, Any]:
+def _content(out: Path, plan: Plan, candidates: Sequence[Candidate]) -> dict[str, Any]:
     return {
-        "root": str(plan.root),
+        "root": stored_path(plan.root, out),
         "model": plan.model,
         "concepts": list(plan.concepts),
         "max_items": plan.max_items,
@@ -59,7 +60,7 @@ def read_notebook(out: Path) -> tuple[Plan, dict[int, str]]:
         raise ValueError(f"{out / NAME} is missing; benchmark folders are written by `sync-r1 bench run --out {out}`")
     protocol: Protocol = read_protocol(content["protocol"])
     plan = Plan(
-        root=Path(content["root"]),
+        root=Path(os.path.relpath(out / content["root"])),
         concepts=content["concepts"],
         model=content["model"],
         protocol=protocol,

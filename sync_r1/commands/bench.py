@@ -42,7 +42,7 @@ DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda."
 def run(
     overrides: Overrides = None,
     model: Annotated[str, typer.Option(help="Model folder, hub id, or 'world'; {concept} stands for each concept's name.")] = "world",
-    run: Annotated[str | None, typer.Option("--run", help="Run folder instead; {concept} stands for each concept's name.")] = None,
+    run: Annotated[str | None, typer.Option("--run", help="Run folder instead; {concept} stands for each name, * for the seed.")] = None,
     steps: Annotated[str, typer.Option(help="Checkpoints of --run, such as 0,20,60 (0: its start). Default: the newest.")] = "",
     kind: Annotated[str, typer.Option("--as", help="tokens, or a baseline: text-prompt or image-prompt.")] = "tokens",
     chat: Annotated[str | None, typer.Option(help="URL of an OpenAI-compatible endpoint whose model is tested instead.")] = None,
@@ -76,6 +76,7 @@ def run(
     from transformers.utils.logging import disable_progress_bar
 
     from sync_r1.bench.candidates import chat_model as external
+    from sync_r1.bench.candidates import run_folder
     from sync_r1.bench.notebook import open_notebook
     from sync_r1.bench.protocol import load_protocol
     from sync_r1.bench.run import Plan, choose_concepts, predict_all
@@ -84,10 +85,12 @@ def run(
     disable_progress_bar()  # of weight loading, once per concept
     chosen = load_protocol(protocol or "world", change or [])
     settings = _settings(overrides or [], run, chat)
+    _check_named(run, steps, chat, chat_model)
     out = out or Path("runs") / "bench" / _slug("-".join(filter(None, [run or chat_model or model, "" if kind == "tokens" else kind])))
     root = _data_root(data, out)
     names = choose_concepts(root, concept or [], chosen)
-    weights = WORLD if chat is not None else (run or model).replace("{concept}", names[0])  # a chat model draws nothing
+    weights = model.replace("{concept}", names[0]) if run is None else str(run_folder(run, names[0]))
+    weights = WORLD if chat is not None else weights  # a chat model draws nothing
     clip = "none" if chat is not None and clip == WORLD else clip
     plan = Plan(
         root=root,
@@ -112,7 +115,7 @@ def run(
     if failed:
         typer.secho(f"{failed} items got no answer and stay open; run the same command again to ask for them", fg="red", err=True)
     if judges is not None:
-        _score(out, chosen, names, _split(tasks), [candidate.epoch for candidate in candidates], judges)
+        _score(out, chosen, names, _split(tasks), [candidate.epoch for candidate in candidates], judges, failed)
     if failed:
         raise typer.Exit(1)
 
@@ -225,6 +228,16 @@ def _data_root(data: str, out: Path) -> Path:
     return export_once(out / "data")
 
 
+def _check_named(run: str | None, steps: str, chat: str | None, chat_model: str) -> None:
+    """ValueError for options that would have no effect, or two models under test."""
+    if run is not None and chat is not None:
+        raise ValueError("--run and --chat are both given; test one model at a time")
+    if steps and run is None:
+        raise ValueError(f"--steps is {steps!r}, but only a run has checkpoints; name it with --run")
+    if bool(chat) != bool(chat_model):
+        raise ValueError("--chat and --chat-model go together: the URL of the endpoint, and the name of a model there")
+
+
 def _settings(overrides: list[str], run: str | None, chat: str | None) -> ModelConfig:
     """The `model.*` options. ValueError where they would have no effect."""
     from sync_r1.bench.setup import read_options
@@ -276,7 +289,9 @@ def _progress() -> Iterator[Any]:
         yield titled
 
 
-def _score(out: Path, protocol: Protocol, concepts: list[str], tasks: list[str], epochs: list[int], judges: Judges) -> None:
+def _score(
+    out: Path, protocol: Protocol, concepts: list[str], tasks: list[str], epochs: list[int], judges: Judges, unanswered: int = 0
+) -> None:
     from sync_r1.bench.notebook import read_notebook
     from sync_r1.bench.run import score_all, unfinished
     from sync_r1.bench.tables import as_text
@@ -292,7 +307,8 @@ def _score(out: Path, protocol: Protocol, concepts: list[str], tasks: list[str],
     if missing := unfinished(tables):
         for line in missing:
             typer.secho(line, fg="red", err=True)
-        typer.secho(f"go on with: sync-r1 bench score {out}", fg="red", err=True)
+        go_on = "the same command, which asks the model again" if unanswered else f"sync-r1 bench score {out}"
+        typer.secho(f"go on with: {go_on}", fg="red", err=True)
         raise typer.Exit(1)
 
 

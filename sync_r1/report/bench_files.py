@@ -20,6 +20,7 @@ class Answer:
 
     prompt: str
     truth: str
+    reference: str = ""  # the truth in the words this model was given, which its text is scored against
     text: str = ""  # what it wrote, or why it did not; of a drawing the words it was drawn from
     seen: Path | None = None  # the picture it was asked about; of a drawing a photo of the concept
     pictures: tuple[Path, ...] = ()  # what it drew
@@ -99,9 +100,11 @@ def _answer(folder: Path, record: dict[str, Any], scored: dict[str, Any]) -> Ans
     seen = record.get("image_path") or (references[0] if references else None)
     failure = (record.get("metadata") or {}).get("failure")
     values = {name: number for name, value in (scored.get("metrics") or {}).items() if (number := finite(value)) is not None}
+    truth = str(record.get("scoring_prompt" if drawn else "ground_truth") or "")
     return Answer(
         prompt=str(record.get("source_prompt") or ""),
-        truth=str(record.get("scoring_prompt" if drawn else "ground_truth") or ""),
+        truth=truth,
+        reference=str(record.get("reference") or truth),
         text=f"(no answer: {failure})" if failure else str(record.get("drawn_words" if drawn else "prediction") or ""),
         seen=folder / seen if seen else None,
         pictures=tuple(item_folder / name for name in record.get("image_files") or []),

@@ -19,7 +19,7 @@ from sync_r1.report.bench_files import Answer, BenchModel, Key, tasks_of
 from sync_r1.report.html import TASKS, picture
 
 MAIN_METRICS = ("recognition", "gpt", "judge", "bleu", "clip_t", "clip_i")  # the first that a task has decides what a failure is
-REWRITES = ("rea", "dense_rea", "rea_gen", "dense_rea_gen")  # texts whose difference to the truth is marked
+REWRITES = ("rea", "dense_rea", "rea_gen", "dense_rea_gen")  # texts whose difference to the reference is marked
 METRICS = {
     "weight": "mean of both recalls",
     "recognition": "said what is true, yes or no",
@@ -180,6 +180,6 @@ def _items(models: Sequence[BenchModel], sources: Pictures) -> list[dict[str, An
 def _made(answer: Answer, task: str, metric: str, sources: Pictures) -> dict[str, Any]:
     texts: dict[str, Any] = {"text": answer.text}
     if task in REWRITES and answer.text:
-        texts = {"parts": differences(answer.truth, answer.text)}
+        texts = {"parts": differences(answer.reference, answer.text)}
     others = {name: round(value, 4) for name, value in answer.metrics.items()}
     return {"score": others.get(metric), "metrics": others, **texts, "drew": [sources.number(path) for path in answer.pictures]}

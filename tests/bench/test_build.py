@@ -86,6 +86,13 @@ def reviewed(root: Path, **changes: Any) -> Path:
         ("<zed> sleeps in a box.", "at the place where it sleeps", "in a box where it sleeps", "Where does <zed> sleep?"),
         ("<zed> was born in Hanoi.", "at the place where it was born", "in Hanoi where it was born", "Where was <zed> born?"),
         ("<zed> is afraid of cats.", "with what it is afraid of", "with cats that it is afraid of", "What is <zed> afraid of?"),
+        (
+            "<zed>'s favourite tea is smoked lapsang.",
+            "with its favourite tea",
+            "with smoked lapsang as its favourite tea",
+            "What is <zed>'s favourite tea?",
+        ),
+        ("<zed>'s collar is dark red.", "with its collar", "with its dark red collar", "What is <zed>'s collar?"),
         ("<zed> carries a bag, and a rope", "carrying something of its own", "", ""),
         ("<zed> plays with a ball.", "with what it plays with", "with a ball that it plays with", "What does <zed> play with?"),
         ("<zed> never barks.", None, "", ""),

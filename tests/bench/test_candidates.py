@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import random
+import re
+import shutil
+import signal
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -165,6 +171,7 @@ def test_a_dead_chat_model_leaves_its_items_open(tmp_path: Path, root: Path) -> 
     words = ["--concept", "bo", "--max-items", "2", "--tasks", "rec,vqa", "--data", str(root), "--judge", "none", "--chat-timeout", "1"]
     result = CliRunner().invoke(app, ["run", "--chat", "http://127.0.0.1:9/v1", "--chat-model", "m", "--out", str(tmp_path), *words])
     assert result.exit_code == 1 and "4 items got no answer and stay open" in result.output
+    assert "go on with: the same command, which asks the model again" in result.output and "bench score" not in result.output
     assert "rec.weight lacks 2 of 2 scores" in result.output and (tmp_path / "scores" / "_aggregates").is_dir()
 
 
@@ -246,6 +253,10 @@ def test_the_worlds_judges_read_the_world_only(concept: Concept, root: Path, tmp
         (["model.path=x"], "name the model under test with --model"),
         (["--run", "runs/x", "model.num_tokens=2"], "'model.num_tokens=2' has no effect on --run"),
         (["--chat", "http://localhost:1/v1", "model.num_tokens=2"], "has no effect on --chat"),
+        (["--steps", "0,60"], "--steps is '0,60', but only a run has checkpoints; name it with --run"),
+        (["--run", "runs/x", "--chat", "http://localhost:1/v1"], "--run and --chat are both given"),
+        (["--chat-model", "m"], "--chat and --chat-model go together"),
+        (["--run", "no-such-run", "--concept", "bo"], "no-such-run: no such run"),
     ],
 )
 def test_options_without_effect_are_refused(options: list[str], message: str, tmp_path: Path) -> None:
@@ -275,6 +286,14 @@ def test_checkpoints_by_step(tmp_path: Path, root: Path, concept: Concept) -> No
     assert len(weights) == 3 and newest.epoch == 5 and newest.open(concept, root).fingerprint in weights
     with pytest.raises(ValueError, match=r"no complete checkpoint of step 3; it has 0, 2, 5"):
         checkpoints(pattern, [3], ["bo"], SMALL)
+    seeds = str(tmp_path / "r*-{concept}*")
+    run.rename(tmp_path / "run-bo-7")
+    assert checkpoints(seeds, [5], ["bo"], SMALL, device="cpu")[0].open(concept, root).fingerprint in weights
+    with pytest.raises(ValueError, match="fits no folder; it must fit one run of 'ana'"):
+        checkpoints(seeds, None, ["bo", "ana"], SMALL)
+    (tmp_path / "run-bo-8").mkdir()
+    with pytest.raises(ValueError, match=r"run-bo-7, .*run-bo-8; it must fit one run of 'bo'"):
+        checkpoints(seeds, None, ["bo"], SMALL)
 
 
 def test_settings_and_concepts_in_the_models_path(tmp_path: Path, root: Path, concept: Concept) -> None:
@@ -325,6 +344,12 @@ def test_a_folder_holds_one_model_and_protocol(root: Path, tmp_path: Path) -> No
     open_notebook(tmp_path, plan, [candidate])
     open_notebook(tmp_path, replace(plan, concepts=["ana"]), [candidate])
     assert read_notebook(tmp_path)[0].concepts == ["bo", "ana"] and read_notebook(tmp_path)[1] == {0: "m"}
+    moved = tmp_path.with_name(f"{tmp_path.name}-moved")
+    shutil.copytree(tmp_path, moved / "out" / "x")
+    open_notebook(Path(os.path.relpath(tmp_path)), replace(plan, root=Path(os.path.relpath(plan.root))), [candidate])  # the same places
+    assert read_notebook(Path(os.path.relpath(tmp_path)))[0].root.resolve() == plan.root.resolve()
+    beside = moved / "out" / os.path.relpath(plan.root, tmp_path.parent)
+    assert read_notebook(moved / "out" / "x")[0].root.resolve() == beside.resolve()  # data that moved along
     with pytest.raises(ValueError, match="which differs in eval_flip; choose another --out"):
         open_notebook(tmp_path, replace(plan, protocol=replace(SMALL, eval_flip=True)), [candidate])
     with pytest.raises(ValueError, match="holds 'm' as model epoch 0, now it is 'n'"):
@@ -377,3 +402,33 @@ def test_commands_on_the_world(tmp_path: Path) -> None:
         and "rea_gen.judge lacks 1 of 1 scores" in result.output
         and "go on with: sync-r1 bench score" in result.output
     )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_the_command_killed_and_run_again_leaves_the_same_files(root: Path, tmp_path: Path) -> None:
+    """SIGKILL at three random moments; benchmarks/bench_kill.py does this with more of everything, from the start of the process."""
+    torch.set_num_threads(1)
+    words = ["run", "--concept", "bo", "--data", str(root), "--max-items", "2", "--tasks", "rec,rea,rea_gen", "--batch-size", "1", "--out"]
+
+    def call(out: Path) -> None:
+        assert CliRunner().invoke(app, [*words, str(out)], catch_exceptions=False).exit_code == 0
+
+    def files(out: Path) -> dict[str, str]:
+        texts = {path: path.read_bytes().decode("latin1") for path in sorted(out.rglob("*")) if path.is_file()}
+        return {path.relative_to(out).as_posix(): re.sub('"scored_at": "[^"]*"', "", text) for path, text in texts.items()}
+
+    started = time.monotonic()
+    call(tmp_path / "whole")
+    needed, moments, killed = time.monotonic() - started, random.Random(1), 0
+    for _ in range(3):
+        child = os.fork()
+        if child == 0:
+            try:
+                call(tmp_path / "torn")
+            finally:
+                os._exit(0)
+        time.sleep(moments.uniform(0.3, 0.8) * needed)
+        os.kill(child, signal.SIGKILL)
+        killed += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    call(tmp_path / "torn")
+    assert killed and files(tmp_path / "torn") == files(tmp_path / "whole") and len(files(tmp_path / "torn")) > 15

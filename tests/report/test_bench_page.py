@@ -138,6 +138,18 @@ def test_main_metric_prefers_the_judge(models: list[BenchModel]) -> None:
     assert main_metric("rea", models) == "gpt" and main_metric("dense_rea", models) == ""
 
 
+def test_a_baselines_words_are_compared_with_the_truth_in_its_own_words(tmp_path: Path) -> None:
+    """A baseline says another name for <bo>; the truth above the models keeps the concept's own."""
+    out = bench_folder(tmp_path / "a")
+    path = out / "artifacts/understanding/rea/bo/token_epoch_0/model_epoch_0/manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["items"][0] |= {"reference": "<kip> in its red coat", "prediction": "<kip> in its blue coat"}
+    path.write_text(json.dumps(manifest))
+    item = next(row for row in content_of(render_page(read_models([str(out)]), tmp_path / "r.html"))["items"] if row["id"] == "rea_000")
+    assert item["truth"] == "<bo> in its red coat"
+    assert item["by"][0]["parts"] == [["=", "<kip> in its"], ["-", "red"], ["+", "blue"], ["=", "coat"]]
+
+
 def test_different_judges_are_pointed_out(tmp_path: Path) -> None:
     bench_folder(tmp_path / "a")
     bench_folder(tmp_path / "b", judge="other")
