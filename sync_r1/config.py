@@ -243,6 +243,7 @@ class RunConfig:
     seed: int = option(0, "all sampling derives from (seed, step, index)", ge=0)
     device: Literal["auto", "cpu", "cuda"] = option("auto", "where to compute; auto prefers cuda")
     precision: Literal["fp32", "bf16"] = option("fp32", "bf16 is autocast; log-probabilities stay fp32")
+    peer_timeout_s: float = option(1800.0, "seconds that one of several processes waits for another before it gives up", ge=1)
     save_steps: int = option(20, "updates between checkpoints; the last step is always saved", ge=1)
     save_total_limit: int = option(2, "checkpoints kept", ge=1)
     log_completions: bool = option(True, "write trajectories and pictures")
