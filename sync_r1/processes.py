@@ -74,6 +74,11 @@ def launched() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def speaks() -> bool:
+    """Whether this process is the one that prints, before it has met the others."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def join_processes(cpu: bool, timeout_s: float) -> Processes:
     """Meet the other processes of this launch, once; alone without a launch.
 
@@ -94,7 +99,9 @@ def watching(processes: Processes, advice: str) -> Iterator[None]:
     except RuntimeError as error:
         if processes.count == 1 or not _is_loss(error):
             raise
-        raise PeerLost(f"process {processes.index} of {processes.count} lost another one ({str(error).splitlines()[0]}); {advice}") from error
+        raise PeerLost(
+            f"process {processes.index} of {processes.count} lost another one ({str(error).splitlines()[0]}); {advice}"
+        ) from error
 
 
 def _is_loss(error: RuntimeError) -> bool:
