@@ -57,7 +57,10 @@ class RewardConfig:
 class JudgeConfig:
     """A judge of pictures and texts behind an OpenAI-compatible endpoint. Its key comes from the environment only."""
 
-    url: str = option("world", "base URL such as http://localhost:8000/v1, several by commas; 'world' reads attributes of the embedded world; empty is none")
+    url: str = option(
+        "world",
+        "base URL such as http://localhost:8000/v1, several of the same model by commas; 'world' reads the embedded world; empty is none",
+    )
     model: str = option("", "model name the endpoint expects")
     key_env: str = option("SYNC_R1_JUDGE_KEY", "environment variable that holds the key; unset sends none")
     timeout_s: float = option(60.0, "seconds until a request counts as failed", gt=0)

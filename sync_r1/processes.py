@@ -99,9 +99,8 @@ def watching(processes: Processes, advice: str) -> Iterator[None]:
     except RuntimeError as error:
         if processes.count == 1 or not _is_loss(error):
             raise
-        raise PeerLost(
-            f"process {processes.index} of {processes.count} lost another one ({str(error).splitlines()[0]}); {advice}"
-        ) from error
+        what = str(error).splitlines()[0]
+        raise PeerLost(f"process {processes.index} of {processes.count} lost another one ({what}); {advice}") from error
 
 
 def _is_loss(error: RuntimeError) -> bool:

@@ -80,7 +80,7 @@ def test_when_one_process_dies_the_other_says_so_and_ends(tmp_path: Path) -> Non
 
 def test_only_lost_processes_are_called_so() -> None:
     pair = Processes(0, 2)
-    with pytest.raises(PeerLost, match="process 0 of 2 lost another one .*; resume"), watching(pair, "resume"):
+    with pytest.raises(PeerLost, match=r"process 0 of 2 lost another one .*; resume"), watching(pair, "resume"):
         raise RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer")
     with pytest.raises(RuntimeError, match="shapes"), watching(pair, "resume"):
         raise RuntimeError("shapes do not fit")

@@ -46,8 +46,17 @@ def evaluate(
         predictions = predict(session, items, out, phase, progress, processes)
 
     def judged() -> EvalResult:
-        names = {"judge_name": judge_name, "clip_references": clip_references, "seed": options.seed}
-        result = score(items, predictions, session.concept, image_judge, clip, out=out, **names)
+        result = score(
+            items,
+            predictions,
+            session.concept,
+            image_judge,
+            clip,
+            out=out,
+            judge_name=judge_name,
+            clip_references=clip_references,
+            seed=options.seed,
+        )
         result.notes = _notes([str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)])
         protocol = replace(Protocol().with_decoding(options), clip_reference_count=clip_references)
         result.protocol = {"model": session.run, **asdict(protocol)}

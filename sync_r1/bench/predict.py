@@ -47,8 +47,8 @@ def predict(
 ) -> list[Prediction]:
     """Predictions in the order of `items`; pictures go to `<out>/images/<phase>/`, those that were asked about to `<out>/images/seen/`.
 
-    Rewrites are made once and serve rea as well as rea_gen (dense_rea and dense_rea_gen likewise). Batches are dealt to `processes`, each of
-    which makes all rewrites itself; all return all predictions.
+    Rewrites are made once and serve rea as well as rea_gen (dense_rea and dense_rea_gen likewise). Batches are dealt to `processes`, which
+    all make all rewrites and return all predictions.
 
     Raises:
         RuntimeError: another process failed.

@@ -123,7 +123,9 @@ class Endpoint:
     def close(self) -> None:
         self._http.close()
 
-    def send(self, messages: list[Message], shape: dict[str, Any] | None, max_tokens: int, key: str, retries: int | None = None) -> Reply | ChatFailure:
+    def send(
+        self, messages: list[Message], shape: dict[str, Any] | None, max_tokens: int, key: str, retries: int | None = None
+    ) -> Reply | ChatFailure:
         """One conversation, with its retries (by default `config.max_retries`). `key` seeds the jitter.
 
         While nothing answers at all (no connection, timeouts), later requests get a single try each, so that a dead endpoint does not

@@ -28,9 +28,9 @@ def addresses(url: str) -> list[str]:
 class EndpointPool:
     """Used like one `Endpoint`; safe to share between threads. `config.concurrency` counts for each of them.
 
-    A request goes to the next endpoint in turn, without retries. When that one gives no reply (busy, broken, denied), the next one is
-    asked, and an unreachable one rests for REST_S. Only when none replies does the last one get its retries with backoff. Processes of
-    one launch begin with different endpoints.
+    A request goes to the next endpoint in turn. When that one gives no reply (busy, broken, denied), it rests for REST_S, in which it is
+    asked last, and the request goes on to the next one without waiting. Only when none replies is one asked with retries and backoff.
+    Processes of one launch begin with different endpoints.
     """
 
     def __init__(self, config: JudgeConfig, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -58,23 +58,24 @@ class EndpointPool:
             endpoint.close()
 
     def send(self, messages: list[Message], shape: dict[str, Any] | None, max_tokens: int, key: str) -> Reply | ChatFailure:
-        """One conversation. Failures of the request itself (rejected, refused) are final; those of a server only when all have them."""
-        order = self._order()
-        for place in order[:-1]:
+        """One conversation. A request that is not accepted fails at once; a server's failure counts only when all have it."""
+        if len(self.endpoints) == 1:
+            return self.endpoints[0].send(messages, shape, max_tokens, key)
+        failures: dict[int, ChatFailure] = {}
+        for place in self._order():
             got = self.endpoints[place].send(messages, shape, max_tokens, key, retries=0)
             if isinstance(got, Reply) or got.kind not in ("unavailable", "denied"):
                 return got
+            failures[place] = got
             with self._lock:
                 self._rests[place] = time.monotonic() + REST_S
-        return self.endpoints[order[-1]].send(messages, shape, max_tokens, key)
+        busy = [place for place, failure in failures.items() if failure.kind == "unavailable"]
+        return self.endpoints[busy[0]].send(messages, shape, max_tokens, key) if busy else next(iter(failures.values()))
 
     def _order(self) -> list[int]:
-        """Endpoints from the one whose turn it is; those that rest come last, the longest rested of them first."""
+        """Endpoints from the one whose turn it is; those that rest come last."""
         with self._lock:
-            start, self._turn = self._turn % len(self.endpoints), self._turn + 1
+            start, self._turn = self._turn, self._turn + 1
             now, rests = time.monotonic(), list(self._rests)
         turns = [(start + number) % len(self.endpoints) for number in range(len(self.endpoints))]
-        awake = [place for place in turns if rests[place] <= now]
-        resting = sorted((place for place in turns if rests[place] > now), key=lambda place: rests[place])
-        # the last one retries with backoff: let that be one that answers
-        return [*awake[:-1], *resting, awake[-1]] if awake and resting and len(awake) > 1 else [*awake, *resting]
+        return sorted(turns, key=lambda place: rests[place] > now)
