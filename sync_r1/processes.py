@@ -84,7 +84,15 @@ def join_processes(cpu: bool, timeout_s: float) -> Processes:
 
     Args:
         cpu: compute, and talk (gloo), without a GPU. timeout_s: how long a process waits for another before it gives up.
+    Raises:
+        ValueError: the launcher asks for sharded weights.
     """
+    for name in ("FSDP", "DEEPSPEED"):
+        if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true":
+            raise ValueError(
+                f"accelerate was told to use {name}, which training does not support; launch plain data parallelism "
+                "(distributed_type: MULTI_GPU, as in examples/launch), and set rl.lora_rank=16 if memory is short (docs/scale.md)"
+            )
     if launched() == 1:
         return Processes()
     state = PartialState(cpu=cpu, timeout=timedelta(seconds=timeout_s))

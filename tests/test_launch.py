@@ -12,10 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
+from accelerate.commands.config.config_args import load_config_from_file
 
 from sync_r1.experiment import one_process
 from sync_r1.manifest import manifest_problems
-from sync_r1.processes import PeerLost, Processes, watching
+from sync_r1.processes import PeerLost, Processes, join_processes, watching
 from sync_r1.rl.state import checkpoints
 
 ROOT = Path(__file__).parents[1]
@@ -84,6 +85,20 @@ def test_only_lost_processes_are_called_so() -> None:
         raise RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer")
     with pytest.raises(RuntimeError, match="shapes"), watching(pair, "resume"):
         raise RuntimeError("shapes do not fit")
+
+
+@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED"])
+def test_sharded_launches_are_refused_before_anything_loads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    with pytest.raises(ValueError, match=rf"told to use {name}, .* MULTI_GPU, as in examples/launch"):
+        join_processes(cpu=True, timeout_s=1)
+
+
+@pytest.mark.parametrize(("layout", "machines", "processes"), [("1x8", 1, 8), ("2x8", 2, 16)])
+def test_accelerate_reads_the_launch_files(layout: str, machines: int, processes: int) -> None:
+    found = load_config_from_file(str(ROOT / "examples" / "launch" / f"data_parallel_{layout}.yaml"))
+    assert (found.num_machines, found.num_processes, found.mixed_precision) == (machines, processes, "no")
+    assert found.distributed_type == "MULTI_GPU"
 
 
 def test_a_warm_up_is_refused_under_a_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
