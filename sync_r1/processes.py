@@ -107,7 +107,7 @@ def watching(processes: Processes, advice: str) -> Iterator[None]:
     except RuntimeError as error:
         if processes.count == 1 or not _is_loss(error):
             raise
-        what = str(error).splitlines()[0]
+        what = str(error).splitlines()[0].split(". ")[0]
         raise PeerLost(f"process {processes.index} of {processes.count} lost another one ({what}); {advice}") from error
 
 
