@@ -29,18 +29,26 @@ def command(folder: Path, *more: str) -> list[str]:
 
 
 def test_two_processes_share_the_main_job(tmp_path: Path) -> None:
-    limits = ["rl.max_steps=2", "eval.max_items=2", "eval.batch_size=1", "rl.validation_prompts=1", "rl.validation_steps=1"]
+    limits = [
+        "rl.max_steps=2",
+        "eval.tasks=[rea, rea_gen]",
+        "eval.max_items=2",
+        "eval.batch_size=1",
+        "rl.validation_prompts=1",
+        "rl.validation_steps=1",
+    ]
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m"]
     run = tmp_path / "two"
     done = subprocess.run([*launch, *command(tmp_path, *limits)], env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
     summary = json.loads((run / "summary.json").read_text())
-    assert summary["processes"] == 2 and summary["steps"] == 2 and len(summary["tasks"]) == 9
+    assert summary["processes"] == 2 and summary["steps"] == 2 and len(summary["tasks"]) == 2
     assert done.stdout.count("held-out") == 1, "one process speaks"
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2] and all(row["dgs/candidates"] >= 4 and "val/reward" in row for row in rows)
     before = json.loads((run / "eval" / "before.json").read_text())
-    assert before["items"] and all((run / "eval" / path).is_file() for item in before["items"] for path in item.get("images", []))
+    drawn = [item["image"] for item in before["items"] if item["task"] == "rea_gen"]
+    assert len(before["items"]) == 4 and len(drawn) == 2 and all((run / "eval" / path).is_file() for path in drawn)
     assert [path.name for path in checkpoints(run / "checkpoints")] == ["step_00001", "step_00002"]
     assert (run / "report.html").is_file() and (run / "sheet.png").is_file()
 
