@@ -58,7 +58,10 @@ class RewardConfig:
 class JudgeConfig:
     """A judge of pictures and texts behind an OpenAI-compatible endpoint. Its key comes from the environment only."""
 
-    url: str = option("world", "base URL such as http://localhost:8000/v1; 'world' reads attributes of the embedded world; empty is none")
+    url: str = option(
+        "world",
+        "base URL such as http://localhost:8000/v1, several of the same model by commas; 'world' reads the embedded world; empty is none",
+    )
     model: str = option("", "model name the endpoint expects")
     key_env: str = option("SYNC_R1_JUDGE_KEY", "environment variable that holds the key; unset sends none")
     timeout_s: float = option(60.0, "seconds until a request counts as failed", gt=0)
@@ -247,6 +250,7 @@ class RunConfig:
     seed: int = option(0, "all sampling derives from (seed, step, index)", ge=0)
     device: Literal["auto", "cpu", "cuda"] = option("auto", "where to compute; auto prefers cuda")
     precision: Literal["fp32", "bf16"] = option("fp32", "bf16 is autocast; log-probabilities stay fp32")
+    peer_timeout_s: float = option(1800.0, "seconds that one of several processes waits for another before it gives up", ge=1)
     save_steps: int = option(20, "updates between checkpoints; the last step is always saved", ge=1)
     save_total_limit: int = option(2, "checkpoints kept", ge=1)
     log_completions: bool = option(True, "write trajectories and pictures")

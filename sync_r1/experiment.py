@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from transformers.utils.logging import disable_progress_bar
@@ -26,6 +26,7 @@ from sync_r1.config import Config
 from sync_r1.data import load_concept
 from sync_r1.data.sft_data import negative_images
 from sync_r1.manifest import write_text
+from sync_r1.processes import Processes, join_processes, launched, watching
 from sync_r1.report import save_concept_card, write_report, write_sheet
 from sync_r1.rl.alarm import HackingAlarm, split_validation
 from sync_r1.rl.group_scaling import NoScaling
@@ -48,14 +49,25 @@ LIBRARIES = ("torch", "transformers", "accelerate", "numpy")
 def run_experiment(config: Config, console: Console, resume: str | None = None, compare_phases: bool = True) -> dict[str, Any]:
     """Train one concept as configured and return the summary, which is also in `<run>/summary.json` beside the report.
 
+    Under `accelerate launch` or `torchrun` all processes call this; they share training and evaluation, and the main one writes.
+
     Args:
         resume: checkpoint folder or "latest". Evaluations that are already there are kept.
         compare_phases: False trains only.
     Raises:
         ValueError: wrong configuration or data, before any weight moves.
+        PeerLost: another process ended, so that this one cannot go on.
     """
+    if config.sft.stages:
+        one_process("a warm-up (sft.stages)")
+    processes = join_processes(config.run.device == "cpu" or not torch.cuda.is_available(), config.run.peer_timeout_s)
+    console = console if processes.main else Console(quiet=True)
+    with watching(processes, f"start all processes again, with --resume latest once {config.run.folder} holds a checkpoint"):
+        return _run_experiment(config, console, resume, compare_phases, processes)
+
+
+def _run_experiment(config: Config, console: Console, resume: str | None, compare_phases: bool, processes: Processes) -> dict[str, Any]:
     started, folder = time.monotonic(), config.run.folder
-    one_process()
     if not resume and latest_checkpoint(folder / "checkpoints"):
         raise ValueError(f"{folder} holds an earlier run; continue it with --resume latest, choose another run.name, or delete the folder")
     if resume:
@@ -73,9 +85,9 @@ def run_experiment(config: Config, console: Console, resume: str | None = None, 
         build_rewards(scorers.weights, scorers.library, scorers.fallback),
         normalize_then_sum=config.rl.multi_objective_aggregation == "normalize_then_sum",
     )
-    session = start(config, console)
+    session = start(config, console, processes)
     scorers.prepare(session.concept)
-    before = evaluate_phase(session, config, "before", compared, console, keep=bool(resume)) if compared is not None else None
+    before = evaluate_phase(session, config, "before", compared, console, bool(resume), processes) if compared is not None else None
     tasks, held = split_validation(questions(session), config.rl.validation_prompts if watched else 0)
     if config.sft.stages and not warm_up(session, config, console, tasks, resumed=bool(resume)):
         return {}  # stopped by Ctrl-C; the same command goes on
@@ -87,9 +99,11 @@ def run_experiment(config: Config, console: Console, resume: str | None = None, 
     session.run = f"{config.run.name}/{checkpoint_name(trainer.state.global_step)}"
     summary: dict[str, Any] = {"concept": session.concept.name, "seed": config.run.seed, "steps": trainer.state.global_step}
     if compared is not None and before is not None and finished:
-        after = evaluate_phase(session, config, "after", compared, console)
+        after = evaluate_phase(session, config, "after", compared, console, False, processes)
         summary |= {**compare(before, after), "evaluator": compared.name, "evaluator_notes": evaluator_notes(config)}
-    summary |= {"reward_models": scorers.models, "nfe": trainer.sync_state.nfe, **spent(started)}
+    summary |= {"reward_models": scorers.models, "nfe": trainer.sync_state.nfe, "processes": processes.count, **spent(started)}
+    if not processes.main:
+        return summary
     write_json(folder / "summary.json", summary)
     if finished:
         console.print(f"report  {write_report(folder)}")
@@ -101,7 +115,7 @@ def run_experiment(config: Config, console: Console, resume: str | None = None, 
 def run_warm_up(config: Config, console: Console, resume: str | None = None, compare_phases: bool = True) -> dict[str, Any]:
     """The warm-up (or the supervised baseline) alone; summary as `run_experiment`, with `checkpoint` and `finished`. Same errors."""
     started = time.monotonic()
-    one_process()
+    one_process("sft")
     check_folder(config.run.folder, config, resume)
     disable_progress_bar()
     check_data(config)
@@ -120,11 +134,15 @@ def run_warm_up(config: Config, console: Console, resume: str | None = None, com
     return summary
 
 
-def start(config: Config, console: Console) -> Session:
+def start(config: Config, console: Console, processes: Processes | None = None) -> Session:
     """Open the model with its concept and introduce it, on the console and in `<run>/concept.json`."""
+    processes = processes or Processes()
     config.run.folder.mkdir(parents=True, exist_ok=True)
+    processes.on_main(lambda: data_root(config))  # the others find the data complete
     session = open_session(config)
     concept = session.concept
+    if not processes.main:
+        return session
     save_concept_card(
         config.run.folder,
         name=concept.name,
@@ -155,10 +173,13 @@ def warm_up(session: Session, config: Config, console: Console, tasks: list[Task
     return run_sft(session, config, folder, console, earlier, tasks).finished
 
 
-def one_process() -> None:
-    """Refuse several processes, which would write the same files. The trainer and the benchmark know them, this job does not yet."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError("train and sft run in one process so far; start them without accelerate launch or torchrun")
+def one_process(work: str) -> None:
+    """Refuse several processes for work that a single one does in minutes."""
+    if launched() > 1:
+        raise ValueError(
+            f"{work} runs in one process; run sync-r1 sft without accelerate launch or torchrun first, "
+            "then train from its checkpoint with --model and without sft.stages"
+        )
 
 
 def watch(trainer: SyncGRPOTrainer, held: list[Task], rewards: RewardEnsemble, judge: Judge) -> None:
@@ -167,7 +188,7 @@ def watch(trainer: SyncGRPOTrainer, held: list[Task], rewards: RewardEnsemble, j
     evaluators = JudgeRewards(judge, photos=config.eval.judge.url != WORLD)
     trainer.add_callback(
         HackingAlarm(
-            replace(trainer.sampler, scaling=NoScaling()),
+            replace(trainer.sampler, scaling=NoScaling(), processes=Processes()),
             held,
             replace(rewards, normalize_then_sum=False),  # standardised rewards have no level to watch
             [evaluators.likeness, evaluators.faithfulness],
@@ -197,12 +218,7 @@ def check_data(config: Config) -> None:
 
 def open_session(config: Config) -> Session:
     """The model with its concept. The embedded world is exported into the run folder first and read back like anybody's data."""
-    root: Path | str = config.data.root
-    names = config.data.concepts
-    if root == WORLD:
-        root = config.run.folder / "data"
-        if not root.is_dir():
-            export_world(root, names)
+    root, names = data_root(config), config.data.concepts
     return Session.open(
         model=config.model.path,
         data=root,
@@ -214,15 +230,33 @@ def open_session(config: Config) -> Session:
     )
 
 
-def evaluate_phase(session: Session, config: Config, phase: str, evaluator: Evaluator, console: Console, keep: bool = False) -> EvalResult:
-    """Predict and score the held-out items with the evaluator; written to `<run>/eval/<phase>.json`."""
-    out = config.run.folder / "eval"
-    if keep and (out / f"{phase}.json").is_file():
-        return EvalResult.read(out / f"{phase}.json")
+def data_root(config: Config) -> Path | str:
+    """Where the concepts are; the embedded world's are exported first."""
+    if config.data.root != WORLD:
+        return config.data.root
+    root = config.run.folder / "data"
+    if not root.is_dir():
+        export_world(root, config.data.concepts)
+    return root
+
+
+def evaluate_phase(
+    session: Session,
+    config: Config,
+    phase: str,
+    evaluator: Evaluator,
+    console: Console,
+    keep: bool = False,
+    processes: Processes | None = None,
+) -> EvalResult:
+    """Predict and score the held-out items with the evaluator; written to `<run>/eval/<phase>.json`. `keep`: unless it is there."""
+    processes, out = processes or Processes(), config.run.folder / "eval"
+    if processes.on_main(lambda: keep and (out / f"{phase}.json").is_file()):
+        return processes.on_main(lambda: EvalResult.read(out / f"{phase}.json"))
     total = len(build_items(session.concept, root=session.root, tasks=config.eval.tasks, max_items=config.eval.max_items))
     with progress_bar(console, f"evaluate {phase}", total) as progress:
         judge, clip, name = evaluator
-        return evaluate(session, out, phase, image_judge=judge, clip=clip, judge_name=name, progress=progress)
+        return evaluate(session, out, phase, image_judge=judge, clip=clip, judge_name=name, progress=progress, processes=processes)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "sync_r1"
 ORDER = [
     "types",
     "manifest",
+    "processes",
     "options",
     "config",
     "recipes",

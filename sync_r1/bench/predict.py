@@ -15,6 +15,7 @@ from sync_r1.bench.protocol import Protocol
 from sync_r1.bench.result import TASKS, UNDERSTANDING
 from sync_r1.bench.tasks import REWRITING, EvalItem
 from sync_r1.data import load_image
+from sync_r1.processes import Processes
 from sync_r1.session import Session, save_picture
 
 Progress = Callable[[str, int, int], None]  # task, items done, items in all
@@ -37,14 +38,33 @@ def silent(task: str, done: int, total: int) -> None:
 
 
 def predict(
-    session: Session, items: Sequence[EvalItem], out: Path | str, phase: str = "after", progress: Progress = silent
+    session: Session,
+    items: Sequence[EvalItem],
+    out: Path | str,
+    phase: str = "after",
+    progress: Progress = silent,
+    processes: Processes | None = None,
 ) -> list[Prediction]:
     """Predictions in the order of `items`; pictures go to `<out>/images/<phase>/`, those that were asked about to `<out>/images/seen/`.
 
-    Rewrites are made once and serve rea as well as rea_gen (dense_rea and dense_rea_gen likewise).
+    Rewrites are made once and serve rea as well as rea_gen (dense_rea and dense_rea_gen likewise). Batches are dealt to `processes`, which
+    all make all rewrites and return all predictions.
+
+    Raises:
+        RuntimeError: another process failed.
     """
+    processes = processes or Processes()
+    parts = processes.gather(processes.together(lambda: _own_predictions(session, items, Path(out), phase, progress, processes)))
+    found = {key: prediction for part in parts for key, prediction in part.items()}
+    return [found[item.task, item.id] for item in items]
+
+
+def _own_predictions(
+    session: Session, items: Sequence[EvalItem], out: Path, phase: str, progress: Progress, processes: Processes
+) -> dict[tuple[str, str], Prediction]:
+    """(task, id) → prediction, of this process's batches."""
     adapter = TokensAdapter(session, Protocol().with_decoding(session.options))
-    folder = Path(out) / "images"
+    folder = out / "images"
     found: dict[tuple[str, str], Prediction] = {}
     rewrites: dict[str, str] = {}
     for task in (task for task in TASKS if any(item.task == task for item in items)):
@@ -52,6 +72,8 @@ def predict(
         if task in REWRITING or task.endswith("rea_gen"):
             rewrites |= _rewritten(adapter, own, rewrites)
         for number, batch in enumerate(batches(own, session.options.batch_size)):
+            if number % processes.count != processes.index:
+                continue
             requests = [adapter.request(item, rewrites.get(item.prompt)) for item in batch]
             if task in REWRITING:
                 texts: Sequence[str] = [rewrites[item.prompt] for item in batch]
@@ -60,7 +82,7 @@ def predict(
             made = _read(requests, texts, folder / "seen") if task in UNDERSTANDING else _drawn(session, adapter, requests, folder / phase)
             found |= {(task, prediction.id): prediction for prediction in made}
             progress(task, min(len(own), (number + 1) * session.options.batch_size), len(own))
-    return [found[item.task, item.id] for item in items]
+    return found
 
 
 def batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
@@ -91,7 +113,7 @@ def _read(requests: Sequence[Request], texts: Sequence[str], folder: Path) -> li
 
 
 def _keep(path: Path, folder: Path, side: int = 256) -> Path:
-    """A small copy for the report, named by content, so that both phases share it."""
+    """A small copy for the report, named by content, so that both phases, and all processes, share it."""
     target = folder / f"{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.png"
     if not target.is_file():
         image = load_image(path)

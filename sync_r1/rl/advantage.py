@@ -23,6 +23,10 @@ class Advantages:
     image: Tensor  # [P, G, M] fp32
     metrics: dict[str, float]
 
+    def of(self, prompts: slice) -> Advantages:
+        """Those of some prompts; the metrics stay those of all."""
+        return Advantages(self.text[prompts], self.image[prompts], self.metrics)
+
 
 def centre(values: Tensor, scale: Scale = "none") -> Tensor:
     """Subtract each row's mean; NaN entries are left out and come back as 0, as do rows with fewer than two numbers.

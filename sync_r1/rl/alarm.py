@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from sync_r1.rl.log import read_metrics
 from sync_r1.rl.rewards import RewardEnsemble, RewardFunction
-from sync_r1.rl.rollout import Sampler, Task, derive_seed
+from sync_r1.rl.rollout import Rollout, Sampler, Task, derive_seed
 
 WINDOW = 3  # validations on each side of the comparison
 RISE, FALL = 0.02, 0.02  # shares of the full scale that count as a change
@@ -49,8 +49,10 @@ def diverged(rewards: Sequence[float], evaluations: Sequence[float], *, window: 
 class HackingAlarm(TrainerCallback):
     """Every `every` steps: draw the validation prompts, log val/reward and val/evaluator, warn when they part.
 
+    Every process draws all of them, since a sharded model needs all of them; the main one alone asks rewards and evaluators.
+
     Args:
-        sampler: draws as training does, without DGS.
+        sampler: draws as training does, without DGS, on this process alone.
         tasks: held-out prompts (`split_validation`). rewards: what training pays for; its image part is watched.
         evaluators: reward functions of networks that no reward uses; their mean counts.
         metrics: metrics.jsonl of the run, from which a resumed run reads what was measured before.
@@ -88,7 +90,10 @@ class HackingAlarm(TrainerCallback):
         if state.global_step % self.every and state.global_step < state.max_steps:
             return
         with self.autocast():
-            reward, evaluation = self.measure()
+            rollout = self.draw()
+        if not state.is_world_process_zero:
+            return
+        reward, evaluation = self.measure(rollout)
         self.note({"val/reward": reward, "val/evaluator": evaluation})
         if not (math.isfinite(reward) and math.isfinite(evaluation)):
             return  # nothing could be scored, such as during an outage of the judge
@@ -103,12 +108,12 @@ class HackingAlarm(TrainerCallback):
             )
         self.alarmed = apart
 
-    def measure(self) -> tuple[float, float]:
-        """(reward, evaluator) on the validation prompts, both means in [0, 1]; NaN for what could not be scored.
+    def draw(self) -> Rollout:
+        """The validation prompts' trajectories. The noise is always the same, so that changes are the policy's."""
+        return self.sampler.roll_out(self.tasks, seed=derive_seed(self.seed, "validation"), step=0)
 
-        The noise is always the same, so that changes are the policy's.
-        """
-        rollout = self.sampler.roll_out(self.tasks, seed=derive_seed(self.seed, "validation"), step=0)
+    def measure(self, rollout: Rollout) -> tuple[float, float]:
+        """(reward, evaluator) of a rollout, both means in [0, 1]; NaN for what could not be scored."""
         scores = self.rewards.score(rollout)
         scale = self.rewards.scale("image", self.tasks[0].concept.category)
         columns = rollout.columns("image")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -60,6 +60,10 @@ class Selection:
     @property
     def acceptance(self) -> float:
         return self.accepted / self.candidates
+
+    def of(self, groups: slice) -> Selection:
+        """Some of the groups; the counts stay those of all."""
+        return replace(self, kept=self.kept[groups], scores=self.scores[groups])
 
 
 def fill_groups(draw: Draw, threshold: Threshold, *, groups: int, size: int, budget: int) -> Selection:

@@ -16,7 +16,7 @@ LossType = Literal["grpo", "bnpo", "dr_grpo"]
 Level = Literal["token", "sequence"]
 
 
-def token_weights(mask: Tensor, loss_type: LossType, max_length: int) -> Tensor:
+def token_weights(mask: Tensor, loss_type: LossType, max_length: int, tokens: float | None = None) -> Tensor:
     """Weight of every token in the loss; `sum(weights · per-token loss)` is the loss.
 
     Args:
@@ -24,6 +24,8 @@ def token_weights(mask: Tensor, loss_type: LossType, max_length: int) -> Tensor:
         loss_type: "grpo" (mean over a row's tokens, then over rows), "bnpo" (mean over all tokens) or "dr_grpo"
             (sum over tokens / (B · max_length): long rows are not discounted).
         max_length: the constant length of "dr_grpo".
+        tokens: what "bnpo" divides by, by default the tokens of `mask`. Where gradients are averaged over processes, the mean of
+            their counts: a process with few tokens must not weigh them more.
     Returns:
         [B, L] fp32, 0 outside the mask.
     """
@@ -32,7 +34,7 @@ def token_weights(mask: Tensor, loss_type: LossType, max_length: int) -> Tensor:
     if loss_type == "grpo":
         return weights / weights.sum(dim=1, keepdim=True).clamp(min=1) / rows
     if loss_type == "bnpo":
-        return weights / weights.sum().clamp(min=1)
+        return weights / max(float(weights.sum()) if tokens is None else tokens, 1.0)
     return weights / (rows * max_length)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from accelerate import Accelerator
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sync_r1.config import RLConfig
 from sync_r1.models.base import UnifiedModel
+from sync_r1.processes import Processes
 from sync_r1.rl.advantage import Advantages
 from sync_r1.rl.loss import merge_metrics, policy_loss, token_weights
 from sync_r1.rl.rollout import Rollout, derive_seed
@@ -21,7 +22,8 @@ from sync_r1.rl.weights import Reference
 class Replay:
     """λ_text·(L_text + β·KL_text) + λ_image·(L_image + β·KL_image) of one rollout: β counts within its half.
 
-    Pieces hold at most `sequences_per_backward` sequences.
+    Pieces hold at most `sequences_per_backward` sequences. Each of several `processes` replays its own rollout: the mean of their losses
+    and gradients is that of one process with all groups, and metrics are those of all.
     """
 
     policy: UnifiedModel
@@ -29,6 +31,7 @@ class Replay:
     reference: Reference
     accelerator: Accelerator
     seed: int
+    processes: Processes = field(default_factory=Processes)
 
     def backward(self, rollout: Rollout, advantages: Advantages, *, step: int) -> tuple[Tensor, dict[str, float]]:
         """Add the gradients of both halves. Returns the loss (scalar, detached) and metrics text/… and image/…."""
@@ -51,7 +54,8 @@ class Replay:
     def _text(self, rollout: Rollout, advantages: Tensor) -> tuple[Tensor, dict[str, float]]:
         rl, device = self.rl, self.policy.device
         texts = rollout.completions
-        weights = token_weights(texts.mask, rl.loss_type, rl.max_completion_length).to(device)
+        counts = self.processes.gather(int(texts.mask.sum()))
+        weights = token_weights(texts.mask, rl.loss_type, rl.max_completion_length, sum(counts) / len(counts)).to(device)
         total, pieces = torch.zeros(()), []
         for rows in self._rows(advantages, rl.sequences_per_backward, always=rl.entropy_coef > 0):
             contexts = [rollout.contexts[row] for row in rows]
@@ -74,7 +78,7 @@ class Replay:
             self.accelerator.backward(rl.text_loss_weight * loss)
             total += rl.text_loss_weight * loss.detach().cpu()
             pieces.append(metrics)
-        return total, merge_metrics(pieces)
+        return total, merge_metrics(self.processes.join(pieces))
 
     def _image(self, rollout: Rollout, advantages: Tensor, steps: list[int]) -> tuple[Tensor, dict[str, float]]:
         rl, trace = self.rl, rollout.trace
@@ -106,7 +110,7 @@ class Replay:
                 self.accelerator.backward(rl.image_loss_weight * loss)
                 total += rl.image_loss_weight * loss.detach().cpu()
                 pieces.append(metrics)
-        return total, merge_metrics(pieces)
+        return total, merge_metrics(self.processes.join(pieces))
 
     def _clipping(self) -> dict:
         rl = self.rl

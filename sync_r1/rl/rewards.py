@@ -6,7 +6,7 @@ score per trajectory. None or NaN means "could not score". Columns: see scorers/
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -43,6 +43,22 @@ class Breakdown:
     text: Tensor  # [P, G] weighted sum of the text part
     image: Tensor  # [P, G, M] weighted sum of the image part
     metrics: dict[str, float]
+
+    @staticmethod
+    def cat(parts: Sequence[Breakdown]) -> Breakdown:
+        """The breakdowns of several processes as one; a reward that a process did not ask is NaN there."""
+        if len(parts) == 1:
+            return parts[0]
+        names = dict.fromkeys(name for part in parts for name in part.scores)
+        image = {name: any(part.scores[name].dim() == 3 for part in parts if name in part.scores) for name in names}
+        scores = {
+            name: torch.cat([part.scores.get(name, torch.full_like(part.image if image[name] else part.text, torch.nan)) for part in parts])
+            for name in names
+        }
+        metrics = {key: value for name, values in scores.items() for key, value in _statistics(name, values.flatten()).items()}
+        counts = dict.fromkeys(key for part in parts for key in part.metrics if key.endswith("/fallback"))
+        metrics |= {key: sum(part.metrics.get(key, 0.0) for part in parts) for key in counts}
+        return Breakdown(scores, torch.cat([part.text for part in parts]), torch.cat([part.image for part in parts]), metrics)
 
 
 def combine(scores: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from sync_r1.data.concepts import Concept, load_image
 from sync_r1.data.prompts import RECOGNITION_QUESTION, PromptKind, compose, drawing_prompt, rewrite_prompt, understanding_prompt
 from sync_r1.models.base import ConceptTokens, UnifiedModel
+from sync_r1.processes import Processes
 from sync_r1.rl.group_scaling import NoScaling, Scaling, Selection
 from sync_r1.types import ImageTrace, Sampling, TextCompletions, TextContext
 
@@ -157,6 +158,7 @@ class Sampler:
     group_size: int = 8
     images_per_text: int = 1
     draw_images: bool = True
+    processes: Processes = field(default_factory=Processes)  # that draw groups of the same step
     photo_codes: dict[Path, Tensor] = field(default_factory=dict)  # photos are encoded once
 
     @torch.no_grad()
@@ -164,15 +166,21 @@ class Sampler:
         """All trajectories of one step.
 
         Every random number is a function of (seed, step, first + prompt, candidate, image): reruns and resumed runs repeat it.
+        Every process draws for its own groups, and all of them decide with the scores of all groups: they agree on one threshold.
 
         Args:
-            first: number of the first prompt among those of all processes.
+            tasks: of this process; the others have as many.
+            first: number of this process's first prompt among those of all.
             draw: off, the trajectories end with their texts.
         """
         sampler = self if draw else replace(self, draw_images=False, scaling=NoScaling())
-        pool = _Pool(sampler, tasks, seed, step, first)
-        selection = sampler.scaling.select(pool.draw, groups=len(tasks), size=self.group_size)
-        return pool.finish(selection)
+        pool, everyone = _Pool(sampler, tasks, seed, step, first), self.processes
+
+        def propose(wanted: list[int]) -> list[list[float]]:
+            return everyone.join(pool.draw(list(everyone.share(wanted))))
+
+        selection = sampler.scaling.select(propose, groups=len(tasks) * everyone.count, size=self.group_size)
+        return pool.finish(selection.of(slice(everyone.index * len(tasks), (everyone.index + 1) * len(tasks))))
 
     def context(self, task: Task) -> TextContext:
         """What the model reads before it writes."""
@@ -200,6 +208,8 @@ class _Pool:
         """Propose `wanted[p]` more candidates for group p, all in one batch, and score their previews."""
         drawn = [sum(group == p for group, _ in self.places) for p in range(len(wanted))]
         rows = [(p, drawn[p] + i) for p, count in enumerate(wanted) for i in range(count)]
+        if not rows:  # only another process's groups are short
+            return [[] for _ in wanted]
         sampler = self.sampler
         self.places |= {row: len(self.places) + i for i, row in enumerate(rows)}
         seeds = [derive_seed(*self.key, self.first + p, number, "text") for p, number in rows]

@@ -63,6 +63,7 @@ def training_arguments(config: Config) -> TrainingArguments:
         warmup_steps=rl.warmup_steps,
         max_grad_norm=0.0,  # update() clips
         seed=run.seed,
+        ddp_timeout=round(run.peer_timeout_s),
         use_cpu=run.device == "cpu" or not torch.cuda.is_available(),
         bf16=run.precision == "bf16",
         save_strategy="steps",

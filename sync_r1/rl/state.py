@@ -19,6 +19,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from sync_r1.config import Config
 from sync_r1.manifest import MANIFEST, manifest_problems, write_manifest
+from sync_r1.processes import Processes
 
 STATE_FILE = "sync_state.json"
 FOLDER = re.compile(r"step_(\d+)")
@@ -127,8 +128,9 @@ def resolve_checkpoint(resume: str | Path, folder: Path) -> Path:
 class Interrupt(TrainerCallback):
     """Ctrl-C once: finish the step, save, stop, say how to go on."""
 
-    def __init__(self, config: Config, console: Console | None) -> None:
+    def __init__(self, config: Config, console: Console | None, processes: Processes | None = None) -> None:
         self.config, self.console, self.asked = config, console, False
+        self.processes = processes or Processes()
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -151,7 +153,10 @@ class Interrupt(TrainerCallback):
             self.console.print("[yellow]stopping after this step; press Ctrl-C again to stop at once[/yellow]")
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if not self.asked or state.global_step % self.config.rl.num_iterations:
+        if state.global_step % self.config.rl.num_iterations:
+            return
+        self.asked = any(self.processes.gather(self.asked))  # the signal may reach processes in different steps
+        if not self.asked:
             return
         control.should_save = control.should_training_stop = True
         if self.console is not None and state.is_world_process_zero:

@@ -19,6 +19,7 @@ from transformers.trainer_callback import PrinterCallback
 from sync_r1.config import Config, save_config
 from sync_r1.models.base import UnifiedModel
 from sync_r1.models.concept_tokens import learned_row_ids
+from sync_r1.processes import Processes, watching
 from sync_r1.rl.advantage import Advantages, advantages
 from sync_r1.rl.group_scaling import NoScaling
 from sync_r1.rl.log import MetricsFile, Phases, ProgressBar, save_trajectories
@@ -26,6 +27,7 @@ from sync_r1.rl.replay import Replay
 from sync_r1.rl.rewards import Breakdown, RewardEnsemble
 from sync_r1.rl.rollout import PreviewScore, Rollout, Sampler, Task, choose_tasks, completion_metrics
 from sync_r1.rl.setup import check_setup, scaling, training_arguments
+from sync_r1.rl.sharing import share_rollout
 from sync_r1.rl.state import Interrupt, SyncState, checkpoint_name, resolve_checkpoint, rotate, writing
 from sync_r1.rl.weights import Trainables
 
@@ -88,6 +90,7 @@ class SyncGRPOTrainer(Trainer):
         # replay does not go through a wrapper's forward, so gradients are averaged in update() and no wrapper is wanted
         prepare = self.accelerator.prepare_model
         self.accelerator.prepare_model = lambda model, **kwargs: prepare(model, **{**kwargs, "evaluation_mode": True})
+        self.processes = Processes(self.accelerator.process_index, self.accelerator.num_processes)
         self.remove_callback(PrinterCallback)
         self.policy = model  # on its device by now
         self.trainables = Trainables(model, config.rl, learned_row_ids(model), seed=config.run.seed)
@@ -102,9 +105,10 @@ class SyncGRPOTrainer(Trainer):
             group_size=config.rl.num_generations,
             images_per_text=config.rl.images_per_text,
             draw_images=config.rl.optimise != "text",
+            processes=self.processes,
         )
         self.sync_state = SyncState(seed=config.run.seed)
-        self.phases, self.interrupt = Phases(), Interrupt(config, console)
+        self.phases, self.interrupt = Phases(), Interrupt(config, console, self.processes)
         self.add_callback(MetricsFile(config.run.folder / "metrics.jsonl"))
         self.add_callback(self.interrupt)
         self.progress = ProgressBar(console) if console is not None else None
@@ -130,14 +134,12 @@ class SyncGRPOTrainer(Trainer):
     def roll_out(self) -> Rollout:
         """Draw this step's trajectories; every process draws its own prompts."""
         rl, step = self.config.rl, self.state.global_step
-        per_step = rl.prompts_per_step * self.accelerator.num_processes
-        first = step // rl.num_iterations * per_step + self.accelerator.process_index * rl.prompts_per_step
+        per_step = rl.prompts_per_step * self.processes.count
+        first = step // rl.num_iterations * per_step + self.processes.index * rl.prompts_per_step
         seed = self.config.run.seed
         tasks = choose_tasks(self.tasks, count=rl.prompts_per_step, shares=rl.shares(), seed=seed, first=first)
         with self.phases.time("rollout"), self.accelerator.autocast():
-            rollout = self.sampler.roll_out(tasks, seed=seed, step=step, first=first, draw=not self.texts_only)
-        self._metrics |= completion_metrics(rollout, rl.max_completion_length)
-        return rollout
+            return self.sampler.roll_out(tasks, seed=seed, step=step, first=first, draw=not self.texts_only)
 
     @property
     def texts_only(self) -> bool:
@@ -148,31 +150,31 @@ class SyncGRPOTrainer(Trainer):
     def score(self, rollout: Rollout) -> Breakdown:
         """Ask every scorer."""
         with self.phases.time("reward"):
-            scores = self.rewards.score(rollout)
-        total = scores.text + scores.image.nanmean(dim=2)
-        final = {"nfe_preview": rollout.nfe_preview, "nfe_final": rollout.nfe_final}
-        scaling = NoScaling() if self.texts_only else self.sampler.scaling
-        self._metrics |= {**scores.metrics, **scaling.metrics(rollout.selection, total, **final)}
-        spent = torch.tensor(self._metrics["dgs/nfe"], device=self.args.device)
-        self.sync_state.nfe += int(self.accelerator.reduce(spent, "sum"))
-        return scores
+            return self.rewards.score(rollout)
 
     def advantage(self, rollout: Rollout, scores: Breakdown) -> Advantages:
         """Credit both halves. Rewards of all processes are centred and scaled together, then each keeps its own."""
-        rl, device = self.config.rl, self.args.device
-        known = (scores.text, scores.image, rollout.same_prompts())
-        text, image, same = (self.accelerator.gather(values.to(device)).cpu() for values in known)
-        everyone = advantages(text, image, same, credit=rl.credit, scale_rewards=rl.scale_rewards)
-        mine = slice(self.accelerator.process_index * len(rollout.tasks), (self.accelerator.process_index + 1) * len(rollout.tasks))
-        result = Advantages(everyone.text[mine], everyone.image[mine], everyone.metrics)
+        rl, prompts = self.config.rl, len(rollout.tasks)
+        everything, known = share_rollout(self.processes, rollout, scores, pictures=self._trajectories_due())
+        credit = advantages(known.text, known.image, everything.same_prompts(), credit=rl.credit, scale_rewards=rl.scale_rewards)
+        self._measure(everything, known, credit)
+        self._save_trajectories(everything, known, credit)
+        return credit.of(slice(self.processes.index * prompts, (self.processes.index + 1) * prompts))
+
+    def _measure(self, rollout: Rollout, scores: Breakdown, credit: Advantages) -> None:
+        total = scores.text + scores.image.nanmean(dim=2)
+        final = {"nfe_preview": rollout.nfe_preview, "nfe_final": rollout.nfe_final}
+        scaling = NoScaling() if self.texts_only else self.sampler.scaling
+        scaled = scaling.metrics(rollout.selection, total, **final)
+        texts = completion_metrics(rollout, self.config.rl.max_completion_length)
         partial = ("reward", "reward_std", "image/reward") if self.texts_only else ()  # not what drawn steps log under these names
-        self._metrics |= {name: value for name, value in result.metrics.items() if name not in partial}
-        self._save_trajectories(rollout, scores, result)
-        return result
+        credited = {name: value for name, value in credit.metrics.items() if name not in partial}
+        self._metrics |= {**texts, **scores.metrics, **scaled, **credited}
+        self.sync_state.nfe += int(scaled["dgs/nfe"])
 
     def loss(self, experience: Experience) -> Tensor:
         """Replay both halves piece by piece, with a backward each, so that memory does not grow with steps or siblings."""
-        replay = Replay(self.policy, self.config.rl, self.reference, self.accelerator, seed=self.config.run.seed)
+        replay = Replay(self.policy, self.config.rl, self.reference, self.accelerator, self.config.run.seed, self.processes)
         with self.phases.time("loss"):
             loss, metrics = replay.backward(experience.rollout, experience.advantages, step=self.state.global_step)
         self._metrics |= metrics
@@ -252,8 +254,9 @@ class SyncGRPOTrainer(Trainer):
         if self.is_world_process_zero():
             folder.mkdir(parents=True, exist_ok=True)
             save_config(self.config, folder / "config.yaml")
+        lost = f"start all processes again, with --resume latest once {folder / 'checkpoints'} holds a checkpoint: those there are complete"
         try:
-            with self.interrupt.listening():
+            with self.interrupt.listening(), watching(self.processes, lost):
                 return super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         finally:
             self.trainables.rows.release()
@@ -289,11 +292,15 @@ class SyncGRPOTrainer(Trainer):
 
     # small things
 
-    def _save_trajectories(self, rollout: Rollout, scores: Breakdown, credit: Advantages) -> None:
+    def _trajectories_due(self) -> bool:
         run, rl, step = self.config.run, self.config.rl, self.state.global_step + 1
         before, after = step - rl.draw_every, step + rl.draw_every  # the neighbours that are drawn too
         due = before < 1 or step // run.completions_steps > before // run.completions_steps or after > rl.max_steps
-        if run.log_completions and due and not self.texts_only and self.is_world_process_zero():
+        return run.log_completions and due and not self.texts_only
+
+    def _save_trajectories(self, rollout: Rollout, scores: Breakdown, credit: Advantages) -> None:
+        run, step = self.config.run, self.state.global_step + 1
+        if self._trajectories_due() and self.processes.main:
             with self.phases.time("log"):
                 save_trajectories(run.folder / "trajectories", step, rollout, scores, credit, max_images=run.completions_images)
 

@@ -17,7 +17,8 @@ from PIL import Image
 from pydantic import BaseModel, ValidationError
 
 from sync_r1.config import JudgeConfig
-from sync_r1.scorers.endpoint import ChatFailure, Endpoint, Message, Reply, Usage, one_line
+from sync_r1.scorers.endpoint import ChatFailure, Message, Reply, Usage, one_line
+from sync_r1.scorers.endpoint_pool import EndpointPool
 from sync_r1.scorers.reply_cache import ReplyCache, content_key
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -67,7 +68,7 @@ class ChatClient:
         if not config.model:
             raise ValueError(f"judge.model is empty; set it to a model that {config.url} serves (its /v1/models lists them)")
         self.config, self.version = config, version
-        self.endpoint = Endpoint(config, sleep)
+        self.endpoint = EndpointPool(config, sleep)
         self.cache = ReplyCache(config.cache)
 
     @property
@@ -102,7 +103,8 @@ class ChatClient:
         requests = [self._request(messages, wanted, max_tokens) for messages, wanted in zip(batch, schemas, strict=True)]
         distinct = {request.key: request for request in requests}
         self.endpoint.count(cache_hits=len(requests) - len(distinct))
-        with ThreadPoolExecutor(max(1, min(self.config.concurrency, len(distinct)))) as pool:
+        at_once = self.config.concurrency * len(self.endpoint.endpoints)
+        with ThreadPoolExecutor(max(1, min(at_once, len(distinct)))) as pool:
             answers = dict(zip(distinct, pool.map(self._answer, distinct.values())))
         return [answers[request.key] for request in requests]
 

@@ -123,13 +123,16 @@ class Endpoint:
     def close(self) -> None:
         self._http.close()
 
-    def send(self, messages: list[Message], shape: dict[str, Any] | None, max_tokens: int, key: str) -> Reply | ChatFailure:
-        """One conversation, with its retries. `key` seeds the jitter.
+    def send(
+        self, messages: list[Message], shape: dict[str, Any] | None, max_tokens: int, key: str, retries: int | None = None
+    ) -> Reply | ChatFailure:
+        """One conversation, with its retries (by default `config.max_retries`). `key` seeds the jitter.
 
         While nothing answers at all (no connection, timeouts), later requests get a single try each, so that a dead endpoint does not
         hold up a whole batch; the first reply restores the retries.
         """
         started, omitted, attempt = time.monotonic(), self._omitted, 0
+        limit = self.config.max_retries if retries is None else retries
         while True:
             body = self._body(messages, shape, max_tokens, omitted)
             with self._slots:
@@ -145,7 +148,7 @@ class Endpoint:
                 return self._final(got)
             wait = _wait_s(f"{key}:{attempt}", attempt, got.retry_after_s)
             down = self._down_at > self._answered_at
-            if attempt >= self.config.max_retries or down or wait > LONGEST_RETRY_AFTER_S:
+            if attempt >= limit or down or wait > LONGEST_RETRY_AFTER_S:
                 if got.status == NO_REPLY and self._answered_at < started:
                     self._down_at = time.monotonic()
                 tries = f"{attempt + 1} tr{'ies' if attempt else 'y'}"

@@ -11,7 +11,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import httpx
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 from torch import Tensor
@@ -98,7 +97,7 @@ class RemoteJudge:
     @property
     def name(self) -> str:
         """Model, host and instructions, for the record beside a score."""
-        return f"{self.config.model} at {httpx.URL(self.client.endpoint.url).host} (instructions {self.instructions.version})"
+        return f"{self.config.model} at {self.client.endpoint.hosts} (instructions {self.instructions.version})"
 
     def __call__(self, images: Tensor, texts: Sequence[str], *, references: Sequence[Sequence[Path]] | None = None) -> list[Score]:
         """How well picture b shows texts[b], and with references[b] how much it is the same subject.

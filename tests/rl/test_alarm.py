@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,10 @@ class Measured(HackingAlarm):
         watching = {"every": 2, "seed": 0, "metrics": path, "note": self.noted.update, "warn": self.said.append}
         super().__init__(None, [], None, [], **watching)  # type: ignore[arg-type]
 
-    def measure(self) -> tuple[float, float]:
+    def draw(self) -> Any:
+        return None
+
+    def measure(self, rollout: Any) -> tuple[float, float]:
         return self.values.pop(0)
 
     def steps(self, first: int, last: int) -> None:
@@ -75,13 +79,13 @@ def test_it_measures_without_touching_the_run(tmp_path: Path) -> None:
     alarm = HackingAlarm(
         sampler, tasks, rewards, [bright], every=1, seed=0, metrics=tmp_path / "none.jsonl", note=noted.update, warn=lambda text: None
     )
-    first, second = alarm.measure(), alarm.measure()
+    first, second = alarm.measure(alarm.draw()), alarm.measure(alarm.draw())
     assert first == second and first[0] == pytest.approx(first[1], abs=1e-6) and model.training
     unscored = HackingAlarm(
         sampler, tasks, RewardEnsemble([]), [lambda images, **_: [None] * len(images)],
         every=1, seed=0, metrics=tmp_path / "none.jsonl", note=noted.update, warn=lambda text: None,
     )  # fmt: skip
-    assert all(math.isnan(value) for value in unscored.measure())
+    assert all(math.isnan(value) for value in unscored.measure(unscored.draw()))
 
 
 def test_validation_prompts_are_not_trained_on(tmp_path: Path) -> None:

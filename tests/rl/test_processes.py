@@ -6,45 +6,110 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as parquet
 import pytest
 import torch
-from safetensors.torch import load_file
+from torch import Tensor
 from torch.testing import assert_close
 
-from tests.rl.toys import log_of, trainer, weights
+from tests.rl.toys import log_of, model_with_concept, small_config, trainer, weights
 
 ROOT = Path(__file__).parents[2]
+CASES = {
+    # both of the first depend on what the other process saw; unequal token counts; one threshold
+    "batch": ["rl.scale_rewards=batch", "rl.max_grad_norm=0.1"],
+    "bnpo": ["rl.loss_type=bnpo", "rl.dgs_enabled=true", "rl.dgs_rate=0.5", "rl.images_per_text=2", "rl.entropy_coef=0.01"],
+    "grpo": ["rl.loss_type=grpo", "rl.dgs_enabled=true", "rl.dgs_keep=spread", "rl.beta=0.05"],
+}
 WORKER = """
 import sys
 from pathlib import Path
-from safetensors.torch import save_file
-from tests.rl.toys import trainer, weights
-run = trainer(Path(sys.argv[1]), *sys.argv[2:])
-run.train()
-save_file(weights(run.policy), Path(sys.argv[1]) / f"rank{run.accelerator.process_index}.safetensors")
+import torch
+from tests.rl.test_processes import CASES, learned
+for name in CASES:
+    found = learned(Path(sys.argv[1]) / name, name, prompts=1)
+    torch.save(found, Path(sys.argv[1]) / f"{name}{found['rank']}.pt")
 """
 
 
-def test_gradients_are_averaged_over_processes(tmp_path: Path) -> None:
-    settings = ["rl.scale_rewards=batch", "rl.max_grad_norm=0.1"]  # both depend on what the other process saw
-    script = tmp_path / "worker.py"
-    script.write_text(WORKER)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", str(script), str(tmp_path / "two")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([*launch, *settings, "rl.prompts_per_step=1"], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    first, second = (load_file(tmp_path / "two" / f"rank{rank}.safetensors") for rank in range(2))
-    for name, value in first.items():
-        assert torch.equal(value, second[name]), f"{name} drifted apart"
+def learned(folder: Path, case: str, prompts: int) -> dict[str, Any]:
+    """Train, and say what was seen on the way: gradients after every update, the threshold, the final weights."""
+    model = model_with_concept()
+    model.showo.lm_head.bias.data[model.config.eos_id] += 5.0  # texts of different lengths
+    run = trainer(folder, *CASES[case], f"rl.prompts_per_step={prompts}", model=model)
+    gradients: list[list[Tensor]] = []
+    update = run.update
 
-    alone = trainer(tmp_path / "one", *settings, "rl.prompts_per_step=2")
-    before = weights(alone.policy)
-    alone.train()
-    for name, value in weights(alone.policy).items():
-        # an update moves a weight by up to 1e-3; Adam turns rounding of gradients that are truly 0 into small moves
-        assert_close(first[name], value, atol=1e-4, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
-    assert any(not torch.equal(value, before[name]) for name, value in first.items())
-    two = trainer(tmp_path / "two", *settings)
-    assert [row["step"] for row in log_of(two)] == [1, 2]
-    assert [row["reward"] for row in log_of(two)] == pytest.approx([row["reward"] for row in log_of(alone)], rel=1e-3)
+    def watched(loss: Tensor) -> Tensor:
+        result = update(loss)
+        gradients.append([torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in run.trainables.parameters()])
+        return result
+
+    run.update = watched  # type: ignore[method-assign]
+    run.train()
+    state = run.sampler.scaling.state_dict()
+    found = {"rank": run.processes.index, "gradients": gradients, "scaling": state, "weights": weights(run.policy)}
+    assert run.experience is not None
+    return {**found, "tokens": int(run.experience.rollout.completions.mask.sum()), "nfe": run.sync_state.nfe, "log": log_of(run)}
+
+
+def flat(state: dict[str, Any]) -> list[float]:
+    threshold = state.get("threshold", {"value": 0.0, "history": []})
+    return [threshold["value"], *threshold["history"]]
+
+
+def launch(script: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in two processes under torchrun."""
+    file = folder / "worker.py"
+    file.write_text(script)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", str(file), str(folder), *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("two")
+    launch(WORKER, folder)
+    return folder
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_learn_what_one_does(case: str, two: Path, tmp_path: Path) -> None:
+    first, second = (torch.load(two / f"{case}{rank}.pt") for rank in range(2))
+    assert first["scaling"] == second["scaling"] and first["nfe"] == second["nfe"]
+    for name, value in first["weights"].items():
+        assert torch.equal(value, second["weights"][name]), f"{name} drifted apart"
+
+    alone = learned(tmp_path, case, prompts=2)
+    assert [row["step"] for row in first["log"]] == [1, 2]
+    for row, expected in zip(first["log"], alone["log"]):
+        assert row == pytest.approx(expected, rel=1e-3, abs=1e-4, nan_ok=True)
+    assert first["tokens"] != second["tokens"], "normalising each process's tokens by themselves would make a difference"
+    assert first["nfe"] == alone["nfe"]
+    assert flat(first["scaling"]) == pytest.approx(flat(alone["scaling"]), abs=1e-5)
+    assert len(first["gradients"]) == 2
+    for mine, expected in zip(first["gradients"][0], alone["gradients"][0]):
+        assert_close(mine, expected, atol=2e-6, rtol=1e-3)
+    assert max(float(gradient.abs().max()) for gradient in alone["gradients"][0]) > 1e-3
+    for name, value in alone["weights"].items():
+        if "k_layernorm.bias" in name or "k_proj.bias" in name:
+            continue  # adds the same to all scores of a softmax: its gradient is rounding, which Adam turns into moves
+        # an update moves a weight by up to 1e-3
+        assert_close(first["weights"][name], value, atol=1e-4, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_the_groups_of_all_processes_are_written_once(two: Path, tmp_path: Path) -> None:
+    run = small_config(two / "bnpo").run.folder
+    learned(tmp_path, "bnpo", prompts=2)
+    folders = (run, small_config(tmp_path).run.folder)
+    written = [parquet.read_table(folder / "trajectories" / "step_00001.parquet").to_pylist() for folder in folders]
+    assert {row["prompt_index"] for row in written[0]} == {0, 1}
+    for mine, expected in zip(*written, strict=True):
+        for name, value in expected.items():
+            assert mine[name] == (pytest.approx(value, rel=1e-3, abs=1e-5) if isinstance(value, float) else value), name
+        assert mine["image"] is None or (run / "trajectories" / "images" / mine["image"]).is_file()

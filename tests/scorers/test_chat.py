@@ -181,7 +181,7 @@ def test_a_dead_endpoint_costs_the_later_requests_one_try_each_until_it_is_back(
     assert all(isinstance(answer, ChatFailure) and answer.kind == "unavailable" for answer in answers)
     assert len(waits) == 3 and chat.usage.requests == 4 + 9
     with endpoint(lambda body, number: Response(hang_up=True) if number in (1, 2) else Response("back")) as server:
-        chat.endpoint.url = server.url
+        chat.endpoint.endpoints[0].url = server.url
         assert chat.complete_many([said("a"), said("b")]) == ["back"] * 2 and chat.usage.retries == 3 + 2
 
 

@@ -1,0 +1,115 @@
+"""The main job under a launcher: shared by two processes, written by one, and ended by both when one is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from accelerate.commands.config.config_args import load_config_from_file
+
+from sync_r1.experiment import one_process
+from sync_r1.manifest import manifest_problems
+from sync_r1.processes import PeerLost, Processes, join_processes, watching
+from sync_r1.rl.state import checkpoints
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["rl.num_generations=2", "rl.prompts_per_step=1", "rl.train_timesteps=1", "run.save_steps=1", "run.device=cpu"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def command(folder: Path, *more: str) -> list[str]:
+    return ["sync_r1.cli", "train", "--recipe", "demo", "--concept", "bo", *SMALL, f"run.output_dir={folder}", "run.name=two", *more]
+
+
+def test_two_processes_share_the_main_job(tmp_path: Path) -> None:
+    limits = [
+        "rl.max_steps=2",
+        "eval.tasks=[rea, rea_gen]",
+        "eval.max_items=2",
+        "eval.batch_size=1",
+        "rl.validation_prompts=1",
+        "rl.validation_steps=1",
+    ]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m"]
+    run = tmp_path / "two"
+    done = subprocess.run([*launch, *command(tmp_path, *limits)], env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-4000:]
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["processes"] == 2 and summary["steps"] == 2 and len(summary["tasks"]) == 2
+    assert done.stdout.count("held-out") == 1, "one process speaks"
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2] and all(row["dgs/candidates"] >= 4 and "val/reward" in row for row in rows)
+    before = json.loads((run / "eval" / "before.json").read_text())
+    drawn = [item["image"] for item in before["items"] if item["task"] == "rea_gen"]
+    assert len(before["items"]) == 4 and len(drawn) == 2 and all((run / "eval" / path).is_file() for path in drawn)
+    assert [path.name for path in checkpoints(run / "checkpoints")] == ["step_00001", "step_00002"]
+    assert (run / "report.html").is_file() and (run / "sheet.png").is_file()
+
+
+def test_when_one_process_dies_the_other_says_so_and_ends(tmp_path: Path) -> None:
+    """Without a launcher's agent, which would end the others itself."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", *command(tmp_path, "rl.max_steps=500", "--no-evaluate")],
+            env={**ENVIRONMENT, **meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    saved = tmp_path / "two" / "checkpoints"
+    try:
+        deadline = time.monotonic() + 120
+        while not (saved.is_dir() and len(checkpoints(saved)) >= 2) and time.monotonic() < deadline:
+            assert all(process.poll() is None for process in started), [p.communicate()[1][-2000:] for p in started if p.poll() is not None]
+            time.sleep(0.1)
+        started[1].send_signal(signal.SIGKILL)
+        _, said = started[0].communicate(timeout=60)
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    assert started[0].returncode == 2, said[-2000:]
+    assert "process 0 of 2 lost another one" in said and "--resume latest" in said and "Traceback" not in said
+    good = checkpoints(saved)
+    assert good and all(manifest_problems(path) == [] for path in good)
+
+
+def test_only_lost_processes_are_called_so() -> None:
+    pair = Processes(0, 2)
+    with pytest.raises(PeerLost, match=r"process 0 of 2 lost another one .*; resume"), watching(pair, "resume"):
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer")
+    with pytest.raises(RuntimeError, match="shapes"), watching(pair, "resume"):
+        raise RuntimeError("shapes do not fit")
+
+
+@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED"])
+def test_sharded_launches_are_refused_before_anything_loads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    with pytest.raises(ValueError, match=rf"told to use {name}, .* MULTI_GPU, as in examples/launch"):
+        join_processes(cpu=True, timeout_s=1)
+
+
+@pytest.mark.parametrize(("layout", "machines", "processes"), [("1x8", 1, 8), ("2x8", 2, 16)])
+def test_accelerate_reads_the_launch_files(layout: str, machines: int, processes: int) -> None:
+    found = load_config_from_file(str(ROOT / "examples" / "launch" / f"data_parallel_{layout}.yaml"))
+    assert (found.num_machines, found.num_processes, found.mixed_precision) == (machines, processes, "no")
+    assert found.distributed_type == "MULTI_GPU"
+
+
+def test_a_warm_up_is_refused_under_a_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="sft runs in one process; run sync-r1 sft without accelerate launch"):
+        one_process("sft")
