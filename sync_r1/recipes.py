@@ -15,7 +15,7 @@ def demo(config: Config) -> None:
     config.model.path = config.data.root = "world"
     rl = config.rl
     rl.max_steps, rl.prompts_per_step, rl.num_generations = 100, 3, 8
-    rl.draw_every = 4  # texts need more updates than pictures, and cost a fifteenth
+    rl.draw_every = 2  # texts need more updates than pictures, and cost a fifteenth
     rl.learning_rate, rl.concept_learning_rate = 4e-4, 2e-2
     rl.epsilon_high = 0.28
     rl.look_fraction = 0.2

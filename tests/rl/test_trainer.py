@@ -195,7 +195,7 @@ def test_setups_that_cannot_learn_are_refused(tmp_path: Path) -> None:
     trainer(tmp_path, "rl.optimise=both", rewards=image_only)  # a text is credited with its pictures
     trainer(tmp_path, "rl.optimise=image", "rl.credit=shared", rewards=text_only)
     for needless in ([image_only, "rl.optimise=both"], [ensemble(), "rl.optimise=image"]):
-        with pytest.raises(ValueError, match="rl.draw_every is 2, but rollouts without pictures have nothing to teach"):
+        with pytest.raises(ValueError, match=r"rl\.draw_every is 2, but rollouts without pictures have nothing to teach"):
             trainer(tmp_path, "rl.draw_every=2", *needless[1:], rewards=needless[0])
     with pytest.raises(ValueError, match="there are no tasks"):
         SyncGRPOTrainer(model_with_concept(), small_config(tmp_path), [], ensemble(), bright)
