@@ -31,6 +31,7 @@ def command(folder: Path, *more: str) -> list[str]:
 def test_two_processes_share_the_main_job(tmp_path: Path) -> None:
     limits = [
         "rl.max_steps=2",
+        "rl.draw_every=1",
         "eval.tasks=[rea, rea_gen]",
         "eval.max_items=2",
         "eval.batch_size=1",

@@ -15,7 +15,8 @@ from sync_r1.study.grid import Study, load_study
 from sync_r1.study.results import write_results
 
 TINY = {
-    "rl.max_steps": 1, "rl.num_generations": 2, "rl.prompts_per_step": 1, "rl.train_timesteps": 1, "rl.validation_prompts": 1,
+    "rl.max_steps": 1, "rl.num_generations": 2, "rl.prompts_per_step": 1, "rl.train_timesteps": 1, "rl.draw_every": 1,
+    "rl.validation_prompts": 1,
     "run.save_steps": 1, "run.log_completions": False, "eval.max_items": 1, "eval.tasks": ["rea", "rea_gen"],
 }  # fmt: skip
 DECLARED: dict[str, Any] = {
@@ -26,7 +27,7 @@ DECLARED: dict[str, Any] = {
     "arms": {
         "text": {"recipes": ["understanding-only"]},
         "both": None,
-        "plain": {"recipes": ["no-dgs"], "same_nfe_as": "both"},
+        "plain": {"recipes": ["no-dgs"], "same_nfe_as": "both", "set": {"rl.draw_every": 2, "run.save_steps": 2}},
         "joined": {"understanding": "text", "generation": "both"},
     },
     "claims": [
@@ -53,7 +54,7 @@ def test_a_study_runs_once_and_reports(tmp_path: Path) -> None:
     assert {row[0] for row in cells["joined"]["items"]} == {"rea", "rea_gen"}
     assert cells["text"]["nfe"] == 0 < cells["both"]["nfe"] == cells["joined"]["nfe"]
     per_step = 1 * 2 * 8  # prompts × G × T
-    assert cells["plain"]["steps"] == round(cells["both"]["nfe"] / per_step)
+    assert cells["plain"]["steps"] == 2 * round(cells["both"]["nfe"] / per_step)  # every second rollout is drawn
     assert [row["step"] for row in cells["both"]["curve"]] == [1] and "val/evaluator" in cells["both"]["curve"][0]
 
     result = write_results(study, list(cells.values()), tmp_path / "docs" / "results", "sync-r1 study")
