@@ -123,6 +123,7 @@ def manifest_problems(folder: Path) -> list[str]:
     problems = []
     for name, entry in read_manifest(folder)["files"].items():
         path = folder / name
+        name = name.encode("utf-8", "backslashreplace").decode()  # half a character cannot be printed
         if os.path.isabs(name) or ".." in Path(name).parts:
             problems.append(f"{name!r:.80} lies outside the folder")
         elif not os.path.isfile(path):

@@ -151,7 +151,7 @@ def _shards_of(index: Path) -> list[str]:
             raise ValueError(
                 f"{index} is no index of shards: weight_map names {name!r:.80}, not a weight file beside it; download it again"
             )
-    return sorted(set(names))
+    return sorted({str(name) for name in names})
 
 
 def _pieces(names: Sequence[str], shapes: Mapping[str, Sequence[int]]) -> Iterator[list[str]]:

@@ -15,7 +15,8 @@ Trace = Callable[[str, dict[str, Any]], None]
 @contextmanager
 def cut_after(seconds: float) -> Iterator[Trace]:
     """Yields httpx's `trace` extension for one request on a connection of its own, which is cut off when the time is up."""
-    deadline, opened = time.monotonic() + seconds, []
+    deadline = time.monotonic() + seconds
+    opened: list[socket.socket] = []
 
     def cut() -> None:
         for connection in opened:
