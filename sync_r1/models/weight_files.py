@@ -127,7 +127,7 @@ def blank(dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
 
 
 @torch.no_grad()
-def fill(module: nn.Module, tensors: Iterable[tuple[str, Tensor]]) -> None:
+def fill(module: nn.Module, tensors: Iterable[tuple[str, Tensor]], source: str | Path = "weights") -> None:
     """Copy tensors into a module's weights of the same names, to their dtype and device, one at a time.
 
     ValueError names a tensor whose numbers are of another kind, or NaN or infinite (also where the module's dtype cannot hold them).
@@ -136,10 +136,10 @@ def fill(module: nn.Module, tensors: Iterable[tuple[str, Tensor]]) -> None:
     for name, value in tensors:
         target = targets[name]
         if target.is_floating_point() and value.dtype not in FLOATS:
-            raise ValueError(f"{name} has numbers of {value.dtype}; weights must be float32, float16, bfloat16 or float64")
+            raise ValueError(f"{source}: {name} has numbers of {value.dtype}; weights must be float32, float16, bfloat16 or float64")
         target.copy_(value)
         if target.is_floating_point() and not torch.isfinite(target).all():
-            raise ValueError(f"{name} holds NaN or infinite numbers as {target.dtype}; fetch or write the file again")
+            raise ValueError(f"{source}: {name} holds NaN or infinite numbers as {target.dtype}; fetch or write the file again")
 
 
 def _shards_of(index: Path) -> list[str]:

@@ -18,6 +18,7 @@ from tests.fuzz.guard import Refused, attempt, bounded, snapshot, watched
 from tests.fuzz.mutations import NAMES, Random, displace, fresh_copy, hostile_value, mutate_json_file, mutate_safetensors, to_json
 from tests.helpers import tiny_model
 
+SIZES = ("codebook_size", "image_size", "num_image_tokens")  # what the two configurations must share
 INDEX = "model.safetensors.index.json"
 
 
@@ -61,17 +62,13 @@ class ModelTarget:
         break_file(r, r.choice(sorted(path for path in folder.rglob("*") if path.is_file())), self.outside)
 
         def call() -> bool:
-            model = attempt([str(folder), *self.model.state_dict(), *self._magvit_names()], load_model, folder, device="cpu")
+            model = attempt([str(folder), *SIZES], load_model, folder, device="cpu")
             if isinstance(model, Refused):
                 return True
             assert all(torch.isfinite(value).all() for value in model.state_dict().values())
             return False
 
         return call
-
-    def _magvit_names(self) -> list[str]:
-        assert self.model.magvit is not None
-        return list(self.model.magvit.state_dict())
 
     def _concept(self, r: Random, copy: Path) -> Any:
         path = copy / "bo.safetensors"

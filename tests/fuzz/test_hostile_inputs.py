@@ -17,6 +17,10 @@ from tests.fuzz.model_target import ModelTarget
 INPUTS: dict[type, int] = {DataTarget: 250, ConfigTarget: 250, JudgeTarget: 250, ModelTarget: 250}
 
 
+def test_there_are_a_thousand() -> None:
+    assert sum(INPUTS.values()) >= 1000
+
+
 @pytest.mark.parametrize("kind", INPUTS, ids=lambda kind: kind.name)
 def test_hostile_inputs_end_in_a_clear_error(kind: type, tmp_path: Path) -> None:
     target, refused = kind(tmp_path), []

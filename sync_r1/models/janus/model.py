@@ -296,7 +296,7 @@ class Janus(UnifiedModel):
         janus.tie_weights()
         model = cls(janus, tokenizer, extras)
         check_shapes(model._shapes(HEAD in files.shapes), files.shapes, folder, "config.json")
-        fill(model.janus, files.stream())
+        fill(model.janus, files.stream(), folder)
         return model.eval()
 
     def load_weights(self, weights: dict[str, Tensor], source: str = "checkpoint") -> None:

@@ -340,7 +340,7 @@ class Magvit(nn.Module):
         check_shapes(expected, files.shapes, files.source, f"{folder}/config.json")
         with blank():
             model = cls(config)
-        fill(model, files.stream())
+        fill(model, files.stream(), files.source)
         return model.eval()
 
 

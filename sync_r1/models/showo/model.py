@@ -277,7 +277,7 @@ class Showo(UnifiedModel):
         check_shapes(expected, shapes, files.source, "a Show-o of these sizes")
         with blank(dtype, device):
             model = cls(config, tokenizer, magvit)
-        fill(model.showo, ((name.removeprefix("showo."), value) for name, value in files.stream(shapes)))
+        fill(model.showo, ((name.removeprefix("showo."), value) for name, value in files.stream(shapes)), files.source)
         return model.to(device).eval()
 
     def load_weights(self, weights: dict[str, Tensor], source: str = "checkpoint") -> None:
