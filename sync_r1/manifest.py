@@ -123,7 +123,10 @@ def manifest_problems(folder: Path) -> list[str]:
     problems = []
     for name, entry in read_manifest(folder)["files"].items():
         path = folder / name
-        if not os.path.isfile(path):
+        name = name.encode("utf-8", "backslashreplace").decode()  # half a character cannot be printed
+        if os.path.isabs(name) or ".." in Path(name).parts:
+            problems.append(f"{name!r:.80} lies outside the folder")
+        elif not os.path.isfile(path):
             problems.append(f"{name} is missing")
         elif path.stat().st_size != entry["bytes"]:
             problems.append(f"{name} has {path.stat().st_size} bytes, {entry['bytes']} expected")

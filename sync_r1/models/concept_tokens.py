@@ -16,6 +16,9 @@ from torch import Tensor
 from sync_r1.manifest import write_bytes
 from sync_r1.models.base import ConceptTokens, Rows, UnifiedModel
 from sync_r1.models.concept_init import Init, start_rows
+from sync_r1.models.weight_files import FLOATS
+
+SOFT_TOKEN = re.compile(r"<token_[0-9]{1,6}>")
 
 
 def add_concept(
@@ -91,22 +94,31 @@ def save_concept(model: UnifiedModel, name: str, path: str | Path) -> None:
 
 def load_concept(model: UnifiedModel, path: str | Path) -> ConceptTokens:
     """Read rows of `save_concept`: adds the concept, or overwrites its rows if the model has it. ValueError on other sizes."""
+    if not Path(path).is_file():
+        raise ValueError(f"{path} is not a concept file written by save_concept: no such file")
     try:
         with safe_open(path, "pt") as file:
             details = file.metadata() or {}
             rows = Rows(*(file.get_tensor(key) for key in ("embed", "head_weight", "head_bias")))
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path} is not a concept file written by save_concept: {error}") from error
+    except (OSError, SafetensorError, MemoryError) as error:
+        said = "it is too large" if isinstance(error, MemoryError) else error
+        raise ValueError(f"{path} is not a concept file written by save_concept: {said}") from error
     if not {"name", "tokens"} <= details.keys():
         raise ValueError(f"{path} does not name its concept; write it with save_concept")
-    concept = ConceptTokens(
-        details["name"],
-        json.loads(details["tokens"]),
-        details.get("class_noun", ""),
-        details.get("pool_name"),
-        int(details.get("read", 0)),
-        int(details["draw"]) if "draw" in details else None,
-    )
+    for key, value in zip(("embed", "head_weight", "head_bias"), (rows.embed, rows.head_weight, rows.head_bias)):
+        if value.dtype not in FLOATS or not torch.isfinite(value).all():
+            raise ValueError(f"{path}: {key} must hold finite floats, not {value.dtype} with NaN or infinite numbers; train it again")
+    try:
+        tokens, read = json.loads(details["tokens"]), int(details.get("read", 0))
+        draw = int(details["draw"]) if "draw" in details else None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: tokens, read or draw cannot be read ({str(error)[:80]}); write it with save_concept") from error
+    numbered = isinstance(tokens, list) and all(isinstance(token, str) and SOFT_TOKEN.fullmatch(token) for token in tokens)
+    if not numbered or len(set(tokens)) < len(tokens):
+        raise ValueError(f"{path}: tokens is {details['tokens']!r:.80}; it must list distinct texts like <token_0>")
+    if not 0 <= read <= (len(tokens) if draw is None else draw) <= len(tokens):
+        raise ValueError(f"{path}: read is {read}, draw {draw}; they must satisfy 0 <= read <= draw <= {len(tokens)}")
+    concept = ConceptTokens(details["name"], tokens, details.get("class_noun", ""), details.get("pool_name"), read, draw)
     return install_concept(model, concept, rows)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sync_r1.models.base import UnifiedModel
+from sync_r1.models.fields import read_object
 from sync_r1.models.hub import fetch
 from sync_r1.models.showo.config import SPECIALS, ShowoConfig
 from sync_r1.models.showo.convert import EMBED, convert_showo, showo_sizes
@@ -71,10 +71,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{path} is missing (found {found}); a model is a folder with config.json, model.safetensors and tokenizer.json, or 'world'; "
             + PUBLISHED
         )
-    try:
-        config = dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON object ({error}); write or download it again") from error
+    config = read_object(path)
     if not is_published(config) and config.get("model_type") not in ("showo", "janus"):
         what = f"model_type {config.get('model_type')!r}" if config.get("model_type") else f"fields {', '.join(list(config)[:6])}"
         raise ValueError(f"{path} has {what}; 'showo' and 'janus' can be loaded; {PUBLISHED}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 import zipfile
@@ -15,9 +14,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from sync_r1.manifest import read_json
+
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 STEMS = ("model", "pytorch_model", "diffusion_pytorch_model")  # transformers', Show-o's and diffusers' names
 SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})$")
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 NESTS = ("model_state_dict", "state_dict")  # where training checkpoints keep the weights
 PIECE = 1 << 26  # numbers read before a file is opened anew, which gives back the pages that were mapped
 
@@ -125,18 +127,31 @@ def blank(dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
 
 
 @torch.no_grad()
-def fill(module: nn.Module, tensors: Iterable[tuple[str, Tensor]]) -> None:
-    """Copy tensors into a module's weights of the same names, to their dtype and device, one at a time."""
+def fill(module: nn.Module, tensors: Iterable[tuple[str, Tensor]], source: str | Path = "weights") -> None:
+    """Copy tensors into a module's weights of the same names, to their dtype and device, one at a time.
+
+    ValueError names a tensor whose numbers are of another kind, or NaN or infinite (also where the module's dtype cannot hold them).
+    """
     targets = module.state_dict(keep_vars=True)
     for name, value in tensors:
-        targets[name].copy_(value)
+        target = targets[name]
+        if target.is_floating_point() and value.dtype not in FLOATS:
+            raise ValueError(f"{source}: {name} has numbers of {value.dtype}; weights must be float32, float16, bfloat16 or float64")
+        target.copy_(value)
+        if target.is_floating_point() and not torch.isfinite(target).all():
+            raise ValueError(f"{source}: {name} holds NaN or infinite numbers as {target.dtype}; fetch or write the file again")
 
 
 def _shards_of(index: Path) -> list[str]:
-    try:
-        return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
-        raise ValueError(f"{index} is no index of shards (weight_map): {error!r}; download it again") from error
+    content = read_json(index)
+    shards = content.get("weight_map") if isinstance(content, dict) else None
+    names = list(shards.values()) if isinstance(shards, dict) else [shards]
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(SUFFIXES[:2]):
+            raise ValueError(
+                f"{index} is no index of shards: weight_map names {name!r:.80}, not a weight file beside it; download it again"
+            )
+    return sorted({str(name) for name in names})
 
 
 def _pieces(names: Sequence[str], shapes: Mapping[str, Sequence[int]]) -> Iterator[list[str]]:
@@ -165,9 +180,12 @@ def _opened(file: Path) -> Iterator[tuple[dict[str, tuple[int, ...]], Callable[[
         yield {name: tuple(value.shape) for name, value in state.items()}, state.__getitem__
         return
     try:
+        if not file.is_file():
+            raise ValueError(f"{file} is no file")
         opened = safe_open(file, "pt")
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{file} is damaged ({error}); fetch or write it again") from error
+    except (SafetensorError, OSError, MemoryError) as error:  # the last one: more bytes than can be mapped
+        said = "it is too large" if isinstance(error, MemoryError) else error
+        raise ValueError(f"{file} is damaged ({said}); fetch or write it again") from error
     with opened as tensors:
         yield {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}, tensors.get_tensor  # noqa: SIM118
 

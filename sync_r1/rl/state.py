@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from sync_r1.config import Config
-from sync_r1.manifest import MANIFEST, manifest_problems, write_manifest
+from sync_r1.manifest import MANIFEST, manifest_problems, read_json, write_manifest
 from sync_r1.processes import Processes
 
 STATE_FILE = "sync_state.json"
@@ -43,8 +43,12 @@ class SyncState:
     def load(folder: Path) -> SyncState:
         """Raises ValueError when the file is not there or is of another version."""
         try:
-            return SyncState(**json.loads((folder / STATE_FILE).read_text(encoding="utf-8")))
-        except (FileNotFoundError, json.JSONDecodeError, TypeError) as error:
+            state = SyncState(**read_json(folder / STATE_FILE))
+            counts = (state.seed, state.step, state.skipped_steps, state.skipped_in_a_row, state.nfe)
+            if not all(type(count) is int and count >= 0 for count in counts) or not isinstance(state.scaling, dict):
+                raise ValueError(f"{STATE_FILE} holds a value of another kind than a count")
+            return state
+        except (ValueError, TypeError) as error:
             raise ValueError(
                 f"{folder} is no checkpoint of this trainer ({error}); resume from a folder like checkpoints/step_00020"
             ) from error

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import httpx
 
 from sync_r1.config import JudgeConfig
+from sync_r1.scorers.deadline import cut_after
 
 Message = dict[str, Any]
 FailureKind = Literal["denied", "rejected", "unavailable", "refused", "invalid"]
@@ -99,9 +100,10 @@ class Endpoint:
     def __init__(self, config: JudgeConfig, sleep: Callable[[float], None] = time.sleep) -> None:
         self.config, self.url, self._sleep = config, base_url(config.url), sleep
         self._key = read_key(config.key_env)
-        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {self._key}"} if self._key else {})}
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        headers |= {"Authorization": f"Bearer {self._key}"} if self._key else {}
         local = httpx.URL(self.url).host in ("localhost", "127.0.0.1", "::1")  # a proxy from the environment would not find it
-        limits = httpx.Limits(max_connections=config.concurrency, max_keepalive_connections=config.concurrency)
+        limits = httpx.Limits(max_connections=config.concurrency, max_keepalive_connections=0)  # `cut_after` needs to see each one open
         self._http = httpx.Client(headers=headers, timeout=config.timeout_s, limits=limits, trust_env=not local)
         self._slots, self._lock = threading.BoundedSemaphore(config.concurrency), threading.Lock()
         self._usage = Usage()
@@ -174,16 +176,22 @@ class Endpoint:
         deadline, raw = time.monotonic() + self.config.timeout_s, bytearray()
         try:
             # json.dumps escapes everything beyond ASCII, lone surrogates too, which httpx's own encoding would trip over.
-            with self._http.stream("POST", f"{self.url}/chat/completions", content=json.dumps(body)) as response:
-                for piece in response.iter_bytes():
+            content, url = json.dumps(body), f"{self.url}/chat/completions"
+            with (
+                cut_after(self.config.timeout_s) as trace,
+                self._http.stream("POST", url, content=content, extensions={"trace": trace}) as response,
+            ):
+                if (encoding := response.headers.get("content-encoding", "identity")) != "identity":  # it may expand without end
+                    return _Trouble(502, f"its reply is encoded ({one_line(encoding, 40)}), though a plain one was asked for")
+                for piece in response.iter_raw():
                     raw += piece
                     if len(raw) > MAX_REPLY_BYTES:
                         return _Trouble(413, f"its reply is longer than {MAX_REPLY_BYTES >> 20} MiB")
                     if time.monotonic() > deadline:  # httpx's own timeout starts anew with every piece
                         raise httpx.ReadTimeout("the reply never ended")
-        except httpx.TimeoutException:
-            return _Trouble(NO_REPLY, f"nothing within {self.config.timeout_s:g} s")
         except (httpx.HTTPError, httpx.StreamError) as error:
+            if isinstance(error, httpx.TimeoutException) or time.monotonic() >= deadline:
+                return _Trouble(NO_REPLY, f"nothing within {self.config.timeout_s:g} s")
             return _Trouble(NO_REPLY, self._blank(f"{type(error).__name__}: {error}"))
         return self._read(response.status_code, self._blank(raw.decode("utf-8", "replace")), response.headers.get("retry-after", ""))
 

@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from sync_r1.manifest import write_text
+from sync_r1.manifest import read_json, write_text
 
 MEMORY_LIMIT = 10_000  # replies kept where there is no folder
 
@@ -38,9 +38,9 @@ class ReplyCache:
         if self.folder is None:
             return self._memory.get(key)
         try:
-            entry = json.loads(self.path(key).read_text(encoding="utf-8"))
+            entry = read_json(self.path(key))
             reply = entry["reply"] if entry["key"] == key else None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError):
             return None
         return reply if isinstance(reply, str) else None
 

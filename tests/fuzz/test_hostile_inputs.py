@@ -9,13 +9,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz.config_target import ConfigTarget
 from tests.fuzz.data_target import DataTarget
+from tests.fuzz.judge_target import JudgeTarget
+from tests.fuzz.model_target import ModelTarget
 
-INPUTS = {DataTarget: 300}
+INPUTS: dict[type, int] = {DataTarget: 250, ConfigTarget: 250, JudgeTarget: 250, ModelTarget: 250}
+
+
+def test_there_are_a_thousand() -> None:
+    assert sum(INPUTS.values()) >= 1000
 
 
 @pytest.mark.parametrize("kind", INPUTS, ids=lambda kind: kind.name)
-def test_hostile_inputs_end_in_a_clear_error(kind: type[DataTarget], tmp_path: Path) -> None:
+def test_hostile_inputs_end_in_a_clear_error(kind: type, tmp_path: Path) -> None:
     target, refused = kind(tmp_path), []
 
     @settings(max_examples=INPUTS[kind], derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
@@ -24,4 +31,5 @@ def test_hostile_inputs_end_in_a_clear_error(kind: type[DataTarget], tmp_path: P
         refused.append(target.run(random.Random(seed)))
 
     one()
+    print(f"{kind.name}: {len(refused)} inputs, {sum(refused)} refused")
     assert len(refused) >= INPUTS[kind] and sum(refused) >= len(refused) / 2, "most inputs must be hostile"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 
 from sync_r1.manifest import MANIFEST, manifest_problems
 from sync_r1.scorers.chat import ChatClient
+from sync_r1.scorers.endpoint import ChatFailure
+from tests.fuzz.judge_target import HostileServer
 from tests.scorers.fake_endpoint import Response, config, endpoint
 
 
@@ -42,3 +45,23 @@ def test_a_manifest_of_another_form_is_named(tmp_path: Path, text: str) -> None:
 def test_a_manifest_may_list_names_that_no_file_has(tmp_path: Path) -> None:
     (tmp_path / MANIFEST).write_text(json.dumps({"files": {"a" * 3000: {"sha256": "x", "bytes": 1}}}))
     assert manifest_problems(tmp_path)[0].endswith("is missing")
+
+
+@pytest.mark.parametrize("drip", [b"HTTP/1.1 100 Continue\r\n\r\n", b"a"])
+def test_drips_do_not_outlast_the_timeout(tmp_path: Path, drip: bytes) -> None:
+    server = HostileServer()
+    server.pieces = [(b"" if drip[:1] == b"H" else b"HTTP/1.1 200 OK\r\n", 0), *[(drip, 0.05)] * 200]
+    client = ChatClient(config(f"http://127.0.0.1:{server.port}/v1", max_retries=0, timeout_s=0.3))
+    started = time.monotonic()
+    (answer,) = client.complete_many([[{"role": "user", "content": "hi"}]])
+    server.listener.close()
+    assert isinstance(answer, ChatFailure) and "nothing within 0.3 s" in answer.message
+    assert time.monotonic() - started < 5  # the drips take ten seconds
+
+
+def test_an_encoded_reply_is_not_expanded() -> None:
+    with endpoint(lambda body, number: Response("hi", headers={"Content-Encoding": "gzip, gzip"})) as server:
+        client = ChatClient(config(server, max_retries=0))
+        (answer,) = client.complete_many([[{"role": "user", "content": "hi"}]])
+        assert server.headers[0]["Accept-Encoding"] == "identity"
+    assert isinstance(answer, ChatFailure) and "its reply is encoded (gzip, gzip)" in answer.message

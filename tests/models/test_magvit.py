@@ -183,7 +183,7 @@ def test_from_pretrained_says_what_is_wrong(small: Magvit, tmp_path: Path) -> No
     small.save_pretrained(tmp_path)
     values = SMALL.to_dict() | {"z_channels": 7}
     (tmp_path / "config.json").write_text(json.dumps(values))
-    with pytest.raises(ValueError, match=r"does not fit .*config\.json"):
+    with pytest.raises(ValueError, match=r"config\.json"):
         Magvit.from_pretrained(tmp_path)
 
 

@@ -10,6 +10,9 @@ from typing import Any, cast
 
 from transformers import JanusConfig
 
+from sync_r1.manifest import read_text
+from sync_r1.models.fields import read_object
+
 SECTION = "sync_r1"  # our part of config.json, which transformers keeps but does not read
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 COMPANIONS = ("generation_config.json", PREPROCESSOR, PROCESSOR, "chat_template.jinja", "chat_template.json")
@@ -57,11 +60,14 @@ def read_folder(folder: Path) -> tuple[JanusConfig, JanusExtras]:
     path = folder / "config.json"
     if not path.is_file():
         raise ValueError(f"{path} is missing; a Janus folder has config.json, tokenizer.json and weights (model.safetensors)")
-    kind = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+    kind = read_object(path).get("model_type")
     if kind != JanusConfig.model_type:
         raise ValueError(f"{path} has model_type {kind!r}; this class reads {JanusConfig.model_type!r}")
-    config = JanusConfig.from_pretrained(folder)
-    companions = {name: (folder / name).read_text(encoding="utf-8") for name in COMPANIONS if (folder / name).is_file()}
+    try:
+        config = JanusConfig.from_pretrained(folder)
+    except Exception as error:  # transformers and huggingface_hub check with errors of their own
+        raise ValueError(f"{path} is no Janus configuration: {str(error)[:200]}; download it again") from error
+    companions = {name: read_text(folder / name) for name in COMPANIONS if (folder / name).is_file()}
     section = getattr(config, SECTION, {})
     known = JanusExtras().section
     if not isinstance(section, dict) or (unknown := sorted(section.keys() - known)):

@@ -17,6 +17,7 @@ from sync_r1.models.base import ConceptTokens, Images, Rows, UnifiedModel, switc
 from sync_r1.models.janus import image, pictures, text
 from sync_r1.models.janus.config import SECTION, JanusExtras, check_sizes, read_folder
 from sync_r1.models.janus.prompting import Marks, prepare_tokenizer
+from sync_r1.models.tokenizer_files import load_tokenizer
 from sync_r1.models.weight_files import WeightFiles, blank, check_shapes, fill
 from sync_r1.types import ImageTrace, Sampling, TextCompletions, TextContext
 
@@ -288,14 +289,14 @@ class Janus(UnifiedModel):
         files = WeightFiles(folder)
         if HEAD in files.shapes and EMBED in files.shapes:
             config.tie_word_embeddings = config.tie_word_embeddings and torch.equal(files.read(HEAD), files.read(EMBED))
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        tokenizer = load_tokenizer(folder)
         with blank(dtype, device):
             janus = JanusForConditionalGeneration(config)
         janus.model.vqmodel.float()
         janus.tie_weights()
         model = cls(janus, tokenizer, extras)
         check_shapes(model._shapes(HEAD in files.shapes), files.shapes, folder, "config.json")
-        fill(model.janus, files.stream())
+        fill(model.janus, files.stream(), folder)
         return model.eval()
 
     def load_weights(self, weights: dict[str, Tensor], source: str = "checkpoint") -> None:

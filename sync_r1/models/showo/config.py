@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from transformers import PhiConfig
+
+from sync_r1.models.fields import check_kinds, read_object
 
 SPECIALS = ("soi", "eoi", "sov", "eov", "t2i", "mmu", "t2v", "v2v", "lvg")
 
@@ -44,6 +46,9 @@ class ShowoConfig:
     model_type = "showo"
 
     def __post_init__(self) -> None:
+        for name in ("text_vocab", "codebook_size", "num_image_tokens", "image_size", "hidden_size", "num_attention_heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(f"hidden_size is {self.hidden_size}; make it a multiple of the {self.num_attention_heads} heads")
         if self.max_text_tokens < 4:
@@ -131,11 +136,32 @@ class ShowoConfig:
     @classmethod
     def from_file(cls, path: Path) -> ShowoConfig:
         """Read config.json. Raises ValueError if it is missing, belongs to another family or has unknown fields."""
-        if not path.is_file():
+        if not path.exists():
             raise ValueError(f"{path} is missing; a Show-o folder has config.json, model.safetensors and tokenizer.json")
-        values = json.loads(path.read_text())
+        values = read_object(path)
         if (kind := values.pop("model_type", None)) != cls.model_type:
             raise ValueError(f"{path} has model_type {kind!r}; this class reads {cls.model_type!r}")
-        if unknown := sorted(set(values) - {f.name for f in fields(cls)}):
-            raise ValueError(f"{path} has unknown fields {unknown}")
-        return cls(**values)
+        check_kinds(path, values, cls())
+        _check_lists(path, values)
+        try:
+            return cls(**values)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+def _check_lists(path: Path, values: dict[str, Any]) -> None:
+    named = {"suppress_tokens": int, "name_pool": str, "concepts": dict}
+    for name, kind in named.items():
+        if odd := [value for value in values.get(name, []) if type(value) is not kind]:
+            raise ValueError(f"{path}: {name} holds {odd[0]!r:.80}; it must be a list of {kind.__name__}")
+    for concept in values.get("concepts", []):
+        tokens, numbers = concept.get("tokens"), (concept.get("read", 0), concept.get("draw") or 0)
+        texts = (
+            concept.get("name"),
+            concept.get("class_noun", ""),
+            concept.get("pool_name") or "",
+            *(tokens if isinstance(tokens, list) else [0]),
+        )
+        kinds = all(isinstance(text, str) for text in texts) and all(type(number) is int for number in numbers)
+        if not kinds or concept.keys() - {"name", "tokens", "class_noun", "pool_name", "read", "draw"}:
+            raise ValueError(f"{path}: concepts holds {concept!r:.80}; each needs a name and tokens, a list of texts")

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sync_r1.manifest import read_tensors
-from sync_r1.models.weight_files import blank
+from sync_r1.models.fields import check_kinds, read_object
+from sync_r1.models.weight_files import WeightFiles, blank, check_shapes, fill
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -328,12 +328,19 @@ class Magvit(nn.Module):
         for name in ("config.json", "model.safetensors"):
             if not (folder / name).is_file():
                 raise ValueError(f"{folder} has no {name}; give a folder written by Magvit.save_pretrained")
-        with blank():
-            model = cls(MagvitConfig.from_dict(json.loads((folder / "config.json").read_text())))
+        values = read_object(folder / "config.json")
+        check_kinds(folder / "config.json", values, MagvitConfig(decoder_multipliers=(1,) * 5, decoder_res_blocks=(1,) * 5))
+        files = WeightFiles(folder / "model.safetensors")
         try:
-            model.load_state_dict(read_tensors(folder / "model.safetensors"))
-        except RuntimeError as error:
-            raise ValueError(f"{folder}/model.safetensors does not fit {folder}/config.json: {error}") from error
+            config = MagvitConfig.from_dict(values)
+            with blank(device="meta"):
+                expected = {name: value.shape for name, value in cls(config).state_dict().items()}
+        except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
+            raise ValueError(f"{folder / 'config.json'} cannot be built: {str(error)[:200]}") from error
+        check_shapes(expected, files.shapes, files.source, f"{folder}/config.json")
+        with blank():
+            model = cls(config)
+        fill(model, files.stream(), files.source)
         return model.eval()
 
 

@@ -18,6 +18,7 @@ from sync_r1.models.showo import image, text
 from sync_r1.models.showo.config import ShowoConfig
 from sync_r1.models.showo.magvit import Magvit
 from sync_r1.models.showo.prompting import END_OF_TEXT, prepare_tokenizer
+from sync_r1.models.tokenizer_files import load_tokenizer
 from sync_r1.models.weight_files import WeightFiles, blank, check_shapes, fill
 from sync_r1.types import ImageTrace, Sampling, TextCompletions, TextContext
 
@@ -242,7 +243,7 @@ class Showo(UnifiedModel):
         for name in ("model.safetensors", "tokenizer.json"):
             if not (folder / name).is_file():
                 raise ValueError(f"{folder / name} is missing; a Show-o folder has config.json, model.safetensors and tokenizer.json")
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        tokenizer = load_tokenizer(folder)
         if len(tokenizer) != config.image_offset:
             raise ValueError(f"{folder}: the tokenizer has {len(tokenizer)} tokens, config.json says {config.image_offset}")
         magvit = Magvit.from_pretrained(folder / "magvit") if (folder / "magvit").is_dir() else None
@@ -263,13 +264,20 @@ class Showo(UnifiedModel):
 
         The image tokenizer keeps its own dtype. Raises ValueError naming a tensor that does not fit.
         """
-        with blank(dtype, device):
-            model = cls(config, tokenizer, magvit)
         shapes = {name: shape for name, shape in files.shapes.items() if not name.endswith("rotary_emb.inv_freq")}
-        expected = {f"showo.{name}": tuple(value.shape) for name, value in model.showo.state_dict().items()}
+        if config.num_hidden_layers > len(shapes):  # before as many are built
+            raise ValueError(f"{files.source} holds {len(shapes)} tensors, too few for num_hidden_layers = {config.num_hidden_layers}")
+        try:
+            with blank(dtype, "meta"):
+                planned = cls(config, tokenizer)
+        except (TypeError, RuntimeError, ArithmeticError, KeyError) as error:
+            raise ValueError(f"{files.source}: no model can be built from its config.json: {str(error)[:200]}") from error
+        expected = {f"showo.{name}": tuple(value.shape) for name, value in planned.showo.state_dict().items()}
         _check_vocabulary(shapes, config, files.source)
         check_shapes(expected, shapes, files.source, "a Show-o of these sizes")
-        fill(model.showo, ((name.removeprefix("showo."), value) for name, value in files.stream(shapes)))
+        with blank(dtype, device):
+            model = cls(config, tokenizer, magvit)
+        fill(model.showo, ((name.removeprefix("showo."), value) for name, value in files.stream(shapes)), files.source)
         return model.to(device).eval()
 
     def load_weights(self, weights: dict[str, Tensor], source: str = "checkpoint") -> None:

@@ -30,6 +30,7 @@ from sync_r1.models.showo.convert import (
 from sync_r1.models.showo.magvit import Magvit
 from sync_r1.models.showo.model import Showo
 from sync_r1.models.showo.prompting import END_OF_TEXT, prepare_tokenizer
+from sync_r1.models.tokenizer_files import load_tokenizer
 from sync_r1.models.weight_files import WeightFiles, blank, check_shapes, fill
 
 IMAGE_TOKENIZER, TEXT_TOKENIZER = "showlab/magvitv2", "microsoft/phi-1_5"
@@ -80,7 +81,7 @@ def read_tokenizer(source: str | Path, text_vocab: int) -> PreTrainedTokenizerFa
     """
     folder = fetch(source, weights=False)
     if (folder / "tokenizer.json").is_file():
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        tokenizer = load_tokenizer(folder)
     elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         tokenizer = _from_vocabulary(folder)
     else:
