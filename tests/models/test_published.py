@@ -229,7 +229,7 @@ def test_hub_ids_come_from_the_cache_or_say_what_to_do(kit: Published, tmp_path:
         (snapshot.parent.parent / "refs" / "main").write_text("a" * 40)
     loaded = load_model("some/show-o", device="cpu", image_tokenizer="some/magvitv2", text_tokenizer="some/phi")
     assert loaded.num_image_tokens == 16
-    with pytest.raises(ValueError, match=r"some/other could not be fetched.*pass its folder") as caught:
+    with pytest.raises(ValueError, match=r"some/other is no folder here and could not be fetched.*pass its folder") as caught:
         load_model("some/other", device="cpu")
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="no such file or folder; give a folder, or a hub id"):
