@@ -267,7 +267,9 @@ def test_our_folders_and_janus_are_told_apart(model: Showo, tmp_path: Path) -> N
     again = load_model(tmp_path / "showo", device="cpu")
     assert isinstance(again, Showo) and again.config == model.config
     assert isinstance(load_model(tmp_path / "janus", device="cpu"), Janus)
-    assert describe(tmp_path / "janus")["family"] == "janus"
+    described, whole = describe(tmp_path / "janus"), sum(parameter.numel() for parameter in tiny_janus().parameters())
+    assert described["family"] == "janus" and described["sizes"]["codebook_size"] == 32 and described["sizes"]["image_size"] == 16
+    assert sum(described["parameters"].values()) == whole and described["parameters"]["image_tokenizer"] > 0
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="sees no GPU; use cpu or auto"):
             load_model(tmp_path / "showo", device="cuda")
