@@ -72,10 +72,8 @@ class SyncState:
 def generator_states() -> dict[str, Any]:
     """Python's, NumPy's and PyTorch's global generators. Training draws from none of them, but a reward or a model's dropout may."""
     numpy: Any = np.random.get_state(legacy=False)
-    state: dict[str, Any] = {
-        "numpy": {**numpy, "state": {**numpy["state"], "key": numpy["state"]["key"].tolist()}}
-    }  # plain values load safely
-    state |= {"python": random.getstate(), "torch": torch.get_rng_state()}
+    plain_numpy = {**numpy, "state": {**numpy["state"], "key": numpy["state"]["key"].tolist()}}  # plain values load safely
+    state: dict[str, Any] = {"numpy": plain_numpy, "python": random.getstate(), "torch": torch.get_rng_state()}
     return state | ({"cuda": torch.cuda.get_rng_state_all()} if torch.cuda.is_available() else {})
 
 
