@@ -96,13 +96,13 @@ def test_only_complete_checkpoints_count(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     assert [path.name for path in checkpoints(tmp_path)] == ["step_00002", "step_00004", "step_00010"]
     assert latest_checkpoint(tmp_path) == tmp_path / "step_00010"
-    rotate(tmp_path, 2)
+    rotate(tmp_path / "step_00010", 2)
     assert [path.name for path in checkpoints(tmp_path)] == ["step_00004", "step_00010"]
     with pytest.raises(ValueError, match=r"not a complete checkpoint; complete ones beside it: .*step_00004, .*step_00010"):
         resolve_checkpoint(tmp_path / "step_00099", tmp_path)
     (tmp_path / "step_00010" / "weights").write_text("other")
     with pytest.raises(ValueError, match=r"step_00010 is damaged: weights .*other complete checkpoints: .*step_00004"):
-        resolve_checkpoint("latest", tmp_path)
+        resolve_checkpoint(tmp_path / "step_00010", tmp_path)
     with pytest.raises(ValueError, match="no complete checkpoint to resume from"):
         resolve_checkpoint("latest", tmp_path / "none")
 
