@@ -161,6 +161,7 @@ def rotate(newest: Path, keep: int) -> None:
     """
     others = [path for path in checkpoints(newest.parent) if path != newest]
     for path in others[: max(len(others) - (keep - 1), 0)]:
+        shutil.rmtree(hidden(plain(path), "gone"), ignore_errors=True)  # of a rotation that was killed
         path.rename(hidden(plain(path), "gone"))  # at once: half a deleted checkpoint must not count
     for path in list(newest.parent.iterdir()):
         if (match := HIDDEN.fullmatch(path.name)) and (match[3] != "old" or path.with_name(match[1]).exists()):
@@ -250,6 +251,8 @@ class GlobalGenerators(TrainerCallback):
 
     def load(self, folder: Path, process: int) -> None:
         """Take this process's state; a process that was not there then starts as its seed says."""
+        if not (folder / GENERATORS_FILE).is_file():
+            return  # written before generators were saved
         states = torch.load(folder / GENERATORS_FILE, weights_only=True)
         self.waiting = states[process] if process < len(states) else None
 
