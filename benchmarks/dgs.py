@@ -28,7 +28,7 @@ from sync_r1.config import Config, load_config
 from sync_r1.experiment import open_session, questions
 from sync_r1.models.concept_tokens import learned_row_ids
 from sync_r1.recipes import apply_recipes
-from sync_r1.report.plots import BLUE, INK, ORANGE, QUIET, style
+from sync_r1.report.plots import BLUE, GREEN, INK, ORANGE, QUIET, RED, style
 from sync_r1.rl.advantage import advantages
 from sync_r1.rl.group_scaling import GroupScaling, NoScaling, Scaling, SpreadScaling, Threshold
 from sync_r1.rl.replay import Replay
@@ -41,6 +41,12 @@ from sync_r1.session import Session
 
 HALVES = ("image", "text", "both")
 PLAIN = "plain"
+BARS = (
+    (-0.24, "image", "variance_to_plain", BLUE, "variance, image half"),
+    (-0.08, "text", "variance_to_plain", ORANGE, "variance, text half"),
+    (0.08, "image", "noise_to_plain", GREEN, "noise to signal, image half"),
+    (0.24, "text", "noise_to_plain", RED, "noise to signal, text half"),
+)
 
 
 def open_policy(run: Path | None, seed: int) -> tuple[Config, Session]:
@@ -114,38 +120,53 @@ def moments(gram: Tensor) -> tuple[float, float]:
     return power - signal, signal
 
 
-def noise_ratio(gram: Tensor, nfe: Tensor, plain: Tensor, plain_nfe: Tensor) -> float:
-    """(tr Σ / ‖μ‖²) · NFE of one way to draw over that of plain drawing; NaN when a signal is lost in the noise."""
-    (variance, signal), (plain_variance, plain_signal) = moments(gram), moments(plain)
-    if signal <= 0 or plain_signal <= 0:
-        return math.nan
-    return variance / signal * float(nfe.mean()) / (plain_variance / plain_signal * float(plain_nfe.mean()))
+def noise(gram: Tensor) -> float:
+    """tr Σ / ‖μ‖²; NaN when the signal is lost in the noise."""
+    variance, signal = moments(gram)
+    return variance / signal if signal > 0 else math.nan
+
+
+def at_equal_cost(figure: Callable[[Tensor], float], grams: Sequence[Tensor], costs: Sequence[Tensor]) -> dict[str, Any]:
+    """`figure` times evaluations of the first of two ways to draw over the second: the ratio when both may spend as much.
+
+    Independent rollouts can be averaged, and n of them have 1/n of the variance, so equal evaluations mean a factor of the cost.
+
+    Args:
+        grams: inner products [R, R]. costs: evaluations [R] of each rollout.
+    Returns:
+        ratio, and ci95 by a jackknife over the repeats on the log scale; None where `figure` is not a number.
+    """
+
+    def ratio(keep: list[int]) -> float:
+        first, second = (figure(gram[keep][:, keep]) * float(cost[keep].mean()) for gram, cost in zip(grams, costs, strict=True))
+        return first / second
+
+    count = len(grams[0])
+    value = ratio(list(range(count)))
+    logs = torch.tensor([ratio([j for j in range(count) if j != i]) for i in range(count)], dtype=torch.float64).log()
+    error = float(((count - 1) / count * (logs - logs.mean()).square().sum()).sqrt())
+    if not (math.isfinite(value) and math.isfinite(error)):
+        return {"ratio": None, "ci95": None}
+    return {"ratio": value, "ci95": [value * math.exp(side * 1.96 * error) for side in (-1, 1)]}
 
 
 def compared(gradients: Tensor, nfe: Tensor, plain: Tensor, plain_nfe: Tensor) -> dict[str, Any]:
     """One way to draw against plain drawing, from [R, D] gradients and [R] evaluations of each.
 
     Returns:
-        variance, signal, noise_to_signal; relative_to_plain with a 95 % interval by a jackknife over the repeats, on the log scale; and
-        cosine: between the two mean gradients, from pairs of different repeats only. None where the signal is lost in the noise.
+        variance, signal; both ratios at equal evaluations; and cosine, between the two mean gradients, from pairs of different repeats
+        only, which can exceed 1 by chance. None where a signal is lost in the noise.
     """
-    gram, plain_gram, cross = gradients @ gradients.T, plain @ plain.T, gradients @ plain.T
+    gram, plain_gram = gradients @ gradients.T, plain @ plain.T
     variance, signal = moments(gram)
-    between, plain_signal = moments(cross)[1], moments(plain_gram)[1]
-    ratio, count = noise_ratio(gram, nfe, plain_gram, plain_nfe), len(gram)
-    keep = [[j for j in range(count) if j != i] for i in range(count)]
-    left = [noise_ratio(gram[k][:, k], nfe[k], plain_gram[k][:, k], plain_nfe[k]) for k in keep]
-    logs = torch.tensor(left, dtype=torch.float64).log()
-    error = float(((count - 1) / count * (logs - logs.mean()).square().sum()).sqrt())
-    known = math.isfinite(ratio) and math.isfinite(error)
-    positive = signal > 0 and plain_signal > 0
+    between, plain_signal = moments(gradients @ plain.T)[1], moments(plain_gram)[1]
+    grams, costs = (gram, plain_gram), (nfe, plain_nfe)
     return {
         "variance": variance,
         "signal": signal,
-        "noise_to_signal": variance / signal if signal > 0 else None,
-        "relative_to_plain": ratio if known else None,
-        "ci95": [ratio * math.exp(side * 1.96 * error) for side in (-1, 1)] if known else None,
-        "cosine": between / math.sqrt(signal * plain_signal) if positive else None,
+        "variance_to_plain": at_equal_cost(lambda own: moments(own)[0], grams, costs),
+        "noise_to_plain": at_equal_cost(noise, grams, costs),
+        "cosine": between / math.sqrt(signal * plain_signal) if signal > 0 and plain_signal > 0 else None,
     }
 
 
@@ -196,6 +217,10 @@ def gradient_table(
     return table
 
 
+def label(run: Path | None) -> str:
+    return "start" if run is None else f"after {run}"
+
+
 def measure(run: Path | None, options: argparse.Namespace) -> dict[str, Any]:
     """Both tables of one policy."""
     config, session = open_policy(run, options.seed)
@@ -212,7 +237,7 @@ def measure(run: Path | None, options: argparse.Namespace) -> dict[str, Any]:
     wide = replace(sampler, group_size=options.candidates)
     few = tasks[: config.rl.prompts_per_step]
     return {
-        "policy": "start" if run is None else f"after {run}",
+        "policy": label(run),
         "preview_step": config.rl.dgs_preview_step,
         "timesteps": config.rl.generation_timesteps,
         "previews": preview_table(config, wide, scorers, rewards, tasks, options.seed),
@@ -221,7 +246,7 @@ def measure(run: Path | None, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def draw(policies: Sequence[dict[str, Any]]) -> Figure:
-    """Per policy: correlation by preview step, and the image half's relative gradient noise at equal NFE."""
+    """Per policy: correlation by preview step, and the gradient's variance and noise at equal NFE."""
     figure = Figure(figsize=(10, 3.4 * len(policies)), layout="constrained")
     for row, policy in enumerate(policies):
         left, right = (figure.add_subplot(len(policies), 2, 2 * row + side) for side in (1, 2))
@@ -236,19 +261,21 @@ def draw(policies: Sequence[dict[str, Any]]) -> Figure:
         left.set(ylim=(-0.25, 1.05), xlabel=f"preview after step k of {policy['timesteps']}", ylabel="correlation with the final reward")
         left.set_title(f"policy: {policy['policy']}", fontsize=10, color=INK, loc="left")
         left.legend(fontsize=8, frameon=False, loc="lower right")
-        names = list(policy["gradient"])
-        for shift, half, color in ((-0.2, "image", BLUE), (0.2, "text", ORANGE)):
-            for place, name in enumerate(names):
-                found = policy["gradient"][name][half]
-                if found["relative_to_plain"] is not None:
-                    value, at = found["relative_to_plain"], place + shift
-                    right.bar(at, value, 0.36, color=color, alpha=0.85, label=f"{half} half" if not place else None)
-                    right.plot([at, at], found["ci95"], color=INK, linewidth=1.2)
+        names = list(policy["gradient"])[1:]
+        for shift, half, key, color, label in BARS:
+            found = [(place + shift, policy["gradient"][name][half][key]) for place, name in enumerate(names)]
+            known = [(at, value) for at, value in found if value["ratio"] is not None]
+            right.plot([at for at, _ in known], [value["ratio"] for _, value in known], "o", color=color, label=label, markersize=5)
+            for at, value in known:
+                right.plot([at, at], value["ci95"], color=color, linewidth=1.6)
         right.axhline(1, color=QUIET, linewidth=1)
-        right.set_xticks(range(len(names)), [name.replace(", ", ",\n") for name in names])
-        right.set_ylabel("gradient noise at equal NFE, plain = 1")
+        right.set_yscale("log")
+        right.set_ylim(0.1, 30)
+        right.set_yticks([0.1, 0.3, 1, 3, 10, 30], ["0.1", "0.3", "1", "3", "10", "30"])
+        right.set_xticks(range(len(names)), names)
+        right.set_title("gradient at equal NFE, relative to plain drawing", fontsize=10, color=INK, loc="left")
         if names:
-            right.legend(fontsize=8, frameon=False)
+            right.legend(fontsize=8, frameon=False, ncols=2)
     return figure
 
 
@@ -259,10 +286,12 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=24, help="siblings per prompt in the preview table")
     parser.add_argument("--repeats", type=int, default=12, help="independent rollouts per way to draw")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="JSON; a figure of the same name is drawn beside it")
+    parser.add_argument("--out", type=Path, help="JSON, and a figure beside it; policies it holds already are not measured again")
     options = parser.parse_args()
     sizes = {name: getattr(options, name) for name in ("prompts", "candidates", "repeats", "seed")}
-    result = {**sizes, "policies": [measure(run, options) for run in (None, *options.run)]}
+    known = json.loads(options.out.read_text(encoding="utf-8")) if options.out and options.out.is_file() else {}
+    done = {found["policy"]: found for found in known.get("policies", []) if all(known[name] == size for name, size in sizes.items())}
+    result = {**sizes, "policies": [done.get(label(run)) or measure(run, options) for run in (None, *options.run)]}
     text = json.dumps(result, indent=1)
     print(text)
     if options.out:

@@ -18,6 +18,7 @@ RULE = (
     f"prompts with private words, rewritten wrongly and drawn with a score of at most {LOW} before, both right after (picture's score 1);"
     " of each run the one whose score rose most"
 )
+NOTE = "A score of 1 says that the evaluator read everything it was asked about right, not that the picture is clean."
 EXAMPLES = 3
 SIDE, GAP, MARGIN, TEXT, SAID, LINE, SMALL = 192, 16, 28, 260, 220, 19, 56
 Word = tuple[str, str]  # text, colour
@@ -94,7 +95,7 @@ def loop_section(summary: dict[str, Any], figure: str | None) -> list[str]:
         scores = " | ".join("–" if score is None else f"{score:.3f}" for score in row["scores"])
         lines.append(f"| {word[row['before']]} → {word[row['after']]} | {row['items']} | {scores} | {row['right_pictures_after']} |")
     if figure:
-        return [*lines, "", f"![{figure}]({figure})", "", f"Examples chosen by rule: {RULE}.", ""]
+        return [*lines, "", f"![{figure}]({figure})", "", f"Examples chosen by rule: {RULE}.", NOTE, ""]
     return [*lines, "", f"No example fits the rule: {RULE}.", ""]
 
 
