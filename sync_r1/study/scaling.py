@@ -99,7 +99,8 @@ def dgs_figure(cells: Sequence[CellData]) -> Figure | None:
     _lines(spread, runs, "dgs/reward_var_all", "all candidates (estimate)", ORANGE)
     for axes in (control, cost, spread):
         axes.set_ylim(0, axes.get_ylim()[1] * 1.2)
-        axes.legend(fontsize=8, frameon=False, ncols=2, loc="upper left")
+        if axes.get_legend_handles_labels()[0]:  # filtering by spread has neither a threshold nor an acceptance
+            axes.legend(fontsize=8, frameon=False, ncols=2, loc="upper left")
     figure.suptitle(f"mean of {len(runs)} run{'s' if len(runs) > 1 else ''}, smoothed over about 5 rollouts", fontsize=9, color=QUIET)
     return figure
 
