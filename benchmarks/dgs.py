@@ -291,13 +291,15 @@ def main() -> None:
     sizes = {name: getattr(options, name) for name in ("prompts", "candidates", "repeats", "seed")}
     known = json.loads(options.out.read_text(encoding="utf-8")) if options.out and options.out.is_file() else {}
     done = {found["policy"]: found for found in known.get("policies", []) if all(known[name] == size for name, size in sizes.items())}
-    result = {**sizes, "policies": [done.get(label(run)) or measure(run, options) for run in (None, *options.run)]}
-    text = json.dumps(result, indent=1)
+    for run in (None, *options.run):
+        if label(run) not in done:
+            done[label(run)] = measure(run, options)
+        text = json.dumps({**sizes, "policies": list(done.values())}, indent=1)
+        if options.out:  # after each: a policy takes minutes
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.write_text(text + "\n", encoding="utf-8")
+            draw(list(done.values())).savefig(options.out.with_suffix(".png"), dpi=130)
     print(text)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text + "\n", encoding="utf-8")
-        draw(result["policies"]).savefig(options.out.with_suffix(".png"), dpi=130)
 
 
 if __name__ == "__main__":
