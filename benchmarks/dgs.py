@@ -28,7 +28,7 @@ from sync_r1.config import Config, load_config
 from sync_r1.experiment import open_session, questions
 from sync_r1.models.concept_tokens import learned_row_ids
 from sync_r1.recipes import apply_recipes
-from sync_r1.report.plots import BLUE, GREEN, INK, ORANGE, QUIET, RED, style
+from sync_r1.report.plots import BLUE, INK, ORANGE, QUIET, style
 from sync_r1.rl.advantage import advantages
 from sync_r1.rl.group_scaling import GroupScaling, NoScaling, Scaling, SpreadScaling, Threshold
 from sync_r1.rl.replay import Replay
@@ -41,12 +41,6 @@ from sync_r1.session import Session
 
 HALVES = ("image", "text", "both")
 PLAIN = "plain"
-BARS = (
-    (-0.24, "image", "variance_to_plain", BLUE, "variance, image half"),
-    (-0.08, "text", "variance_to_plain", ORANGE, "variance, text half"),
-    (0.08, "image", "noise_to_plain", GREEN, "noise to signal, image half"),
-    (0.24, "text", "noise_to_plain", RED, "noise to signal, text half"),
-)
 
 
 def open_policy(run: Path | None, seed: int) -> tuple[Config, Session]:
@@ -120,53 +114,38 @@ def moments(gram: Tensor) -> tuple[float, float]:
     return power - signal, signal
 
 
-def noise(gram: Tensor) -> float:
-    """tr Σ / ‖μ‖²; NaN when the signal is lost in the noise."""
-    variance, signal = moments(gram)
-    return variance / signal if signal > 0 else math.nan
-
-
-def at_equal_cost(figure: Callable[[Tensor], float], grams: Sequence[Tensor], costs: Sequence[Tensor]) -> dict[str, Any]:
-    """`figure` times evaluations of the first of two ways to draw over the second: the ratio when both may spend as much.
-
-    Independent rollouts can be averaged, and n of them have 1/n of the variance, so equal evaluations mean a factor of the cost.
-
-    Args:
-        grams: inner products [R, R]. costs: evaluations [R] of each rollout.
-    Returns:
-        ratio, and ci95 by a jackknife over the repeats on the log scale; None where `figure` is not a number.
-    """
-
-    def ratio(keep: list[int]) -> float:
-        first, second = (figure(gram[keep][:, keep]) * float(cost[keep].mean()) for gram, cost in zip(grams, costs, strict=True))
-        return first / second
-
-    count = len(grams[0])
-    value = ratio(list(range(count)))
-    logs = torch.tensor([ratio([j for j in range(count) if j != i]) for i in range(count)], dtype=torch.float64).log()
-    error = float(((count - 1) / count * (logs - logs.mean()).square().sum()).sqrt())
-    if not (math.isfinite(value) and math.isfinite(error)):
-        return {"ratio": None, "ci95": None}
-    return {"ratio": value, "ci95": [value * math.exp(side * 1.96 * error) for side in (-1, 1)]}
+def noise_ratio(gram: Tensor, nfe: Tensor, plain: Tensor, plain_nfe: Tensor) -> float:
+    """(tr Σ / ‖μ‖²) · NFE of one way to draw over that of plain drawing; NaN when a signal is lost in the noise."""
+    (variance, signal), (plain_variance, plain_signal) = moments(gram), moments(plain)
+    if signal <= 0 or plain_signal <= 0:
+        return math.nan
+    return variance / signal * float(nfe.mean()) / (plain_variance / plain_signal * float(plain_nfe.mean()))
 
 
 def compared(gradients: Tensor, nfe: Tensor, plain: Tensor, plain_nfe: Tensor) -> dict[str, Any]:
     """One way to draw against plain drawing, from [R, D] gradients and [R] evaluations of each.
 
     Returns:
-        variance, signal; both ratios at equal evaluations; and cosine, between the two mean gradients, from pairs of different repeats
-        only, which can exceed 1 by chance. None where a signal is lost in the noise.
+        variance, signal, noise_to_signal; relative_to_plain with a 95 % interval by a jackknife over the repeats, on the log scale; and
+        cosine: between the two mean gradients, from pairs of different repeats only. None where the signal is lost in the noise.
     """
-    gram, plain_gram = gradients @ gradients.T, plain @ plain.T
+    gram, plain_gram, cross = gradients @ gradients.T, plain @ plain.T, gradients @ plain.T
     variance, signal = moments(gram)
-    between, plain_signal = moments(gradients @ plain.T)[1], moments(plain_gram)[1]
-    grams, costs = (gram, plain_gram), (nfe, plain_nfe)
+    between, plain_signal = moments(cross)[1], moments(plain_gram)[1]
+    ratio, count = noise_ratio(gram, nfe, plain_gram, plain_nfe), len(gram)
+    keep = [[j for j in range(count) if j != i] for i in range(count)]
+    left = [noise_ratio(gram[k][:, k], nfe[k], plain_gram[k][:, k], plain_nfe[k]) for k in keep]
+    logs = torch.tensor(left, dtype=torch.float64).log()
+    error = float(((count - 1) / count * (logs - logs.mean()).square().sum()).sqrt())
+    known = math.isfinite(ratio) and math.isfinite(error)
+    positive = signal > 0 and plain_signal > 0
     return {
         "variance": variance,
         "signal": signal,
-        "variance_to_plain": at_equal_cost(lambda own: moments(own)[0], grams, costs),
-        "noise_to_plain": at_equal_cost(noise, grams, costs),
-        "cosine": between / math.sqrt(signal * plain_signal) if signal > 0 and plain_signal > 0 else None,
+        "noise_to_signal": variance / signal if signal > 0 else None,
+        "relative_to_plain": ratio if known else None,
+        "ci95": [ratio * math.exp(side * 1.96 * error) for side in (-1, 1)] if known else None,
+        "cosine": between / math.sqrt(signal * plain_signal) if positive else None,
     }
 
 
@@ -262,18 +241,18 @@ def draw(policies: Sequence[dict[str, Any]]) -> Figure:
         left.set_title(f"policy: {policy['policy']}", fontsize=10, color=INK, loc="left")
         left.legend(fontsize=8, frameon=False, loc="lower right")
         names = list(policy["gradient"])[1:]
-        for shift, half, key, color, label in BARS:
-            found = [(place + shift, policy["gradient"][name][half][key]) for place, name in enumerate(names)]
-            known = [(at, value) for at, value in found if value["ratio"] is not None]
-            right.plot([at for at, _ in known], [value["ratio"] for _, value in known], "o", color=color, label=label, markersize=5)
-            for at, value in known:
-                right.plot([at, at], value["ci95"], color=color, linewidth=1.6)
+        for shift, half, color in ((-0.1, "image", BLUE), (0.1, "text", ORANGE)):
+            known = [(place + shift, policy["gradient"][name][half]) for place, name in enumerate(names)]
+            known = [(at, found) for at, found in known if found["relative_to_plain"] is not None]
+            right.plot([at for at, _ in known], [found["relative_to_plain"] for _, found in known], "o", color=color, label=f"{half} half")
+            for at, found in known:
+                right.plot([at, at], found["ci95"], color=color, linewidth=1.6)
         right.axhline(1, color=QUIET, linewidth=1)
         right.set_yscale("log")
-        right.set_ylim(0.1, 30)
+        right.set_ylim(0.05, 50)
         right.set_yticks([0.1, 0.3, 1, 3, 10, 30], ["0.1", "0.3", "1", "3", "10", "30"])
         right.set_xticks(range(len(names)), names)
-        right.set_title("gradient at equal NFE, relative to plain drawing", fontsize=10, color=INK, loc="left")
+        right.set_title("gradient noise to signal at equal NFE, plain = 1", fontsize=10, color=INK, loc="left")
         if names:
             right.legend(fontsize=8, frameon=False, ncols=2)
     return figure
