@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -71,8 +72,7 @@ def _run_experiment(config: Config, console: Console, resume: str | None, compar
     started, folder = time.monotonic(), config.run.folder
     if not resume and latest_checkpoint(folder / "checkpoints"):
         raise ValueError(f"{folder} holds an earlier run; continue it with --resume latest, choose another run.name, or delete the folder")
-    if resume:
-        resolve_checkpoint(resume, folder / "checkpoints")
+    checkpoint = resolve_checkpoint(resume, folder / "checkpoints", console.print) if resume else None
     disable_progress_bar()  # of transformers' weight loading, which takes no time here
     check_data(config)
     watched = config.rl.validation_prompts > 0 and config.rl.optimise != "text"
@@ -95,7 +95,7 @@ def _run_experiment(config: Config, console: Console, resume: str | None, compar
     trainer = SyncGRPOTrainer(session.model, config, tasks, rewards, scorers.preview, console)
     if judge is not None:
         watch(trainer, held, rewards, judge)
-    trainer.train(resume_from_checkpoint=resume)
+    trainer.train(resume_from_checkpoint=checkpoint)
     finished = trainer.state.global_step >= config.rl.max_steps
     session.run = f"{config.run.name}/{checkpoint_name(trainer.state.global_step)}"
     summary: dict[str, Any] = {"concept": session.concept.name, "seed": config.run.seed, "steps": trainer.state.global_step}
@@ -245,7 +245,10 @@ def data_root(config: Config) -> Path | str:
         return config.data.root
     root = config.run.folder / "data"
     if not root.is_dir():
-        export_world(root, config.data.concepts)
+        partial = root.with_name(".data.partial")  # a world exported half, by a run that was killed, must not count
+        shutil.rmtree(partial, ignore_errors=True)
+        export_world(partial, config.data.concepts)
+        partial.rename(root)
     return root
 
 
