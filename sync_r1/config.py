@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import yaml
 
-from sync_r1.manifest import read_text
+from sync_r1.manifest import read_text, write_text
 from sync_r1.options import check_ranges, describe, fail, merge, option, parse_yaml, shown
 from sync_r1.types import Sampling
 
@@ -387,4 +387,4 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = (), *
 
 def save_config(config: Config, path: str | Path) -> None:
     """Write the resolved configuration; `load_config` of the file gives it back."""
-    Path(path).write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    write_text(Path(path), yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True))

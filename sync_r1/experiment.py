@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,8 @@ from transformers.utils.logging import disable_progress_bar
 
 from sync_r1 import __version__
 from sync_r1.bench.evaluate import evaluate
-from sync_r1.bench.result import EvalResult
+from sync_r1.bench.result import GENERATION, EvalResult
+from sync_r1.bench.score import check_judges
 from sync_r1.bench.stats import compare
 from sync_r1.bench.tasks import build_items
 from sync_r1.config import Config
@@ -70,12 +72,11 @@ def _run_experiment(config: Config, console: Console, resume: str | None, compar
     started, folder = time.monotonic(), config.run.folder
     if not resume and latest_checkpoint(folder / "checkpoints"):
         raise ValueError(f"{folder} holds an earlier run; continue it with --resume latest, choose another run.name, or delete the folder")
-    if resume:
-        resolve_checkpoint(resume, folder / "checkpoints")
+    checkpoint = resolve_checkpoint(resume, folder / "checkpoints", console.print) if resume else None
     disable_progress_bar()  # of transformers' weight loading, which takes no time here
     check_data(config)
     watched = config.rl.validation_prompts > 0 and config.rl.optimise != "text"
-    scorers, evaluator = build_scorers(config), build_evaluator(config) if compare_phases or watched else None
+    scorers, evaluator = build_scorers(config), _evaluator(config, compare_phases) if compare_phases or watched else None
     judge = evaluator.image_judge if evaluator is not None and watched else None
     if watched and judge is None:
         seen = f"rl.validation_prompts is {config.rl.validation_prompts}, but no judge watches them"
@@ -94,7 +95,7 @@ def _run_experiment(config: Config, console: Console, resume: str | None, compar
     trainer = SyncGRPOTrainer(session.model, config, tasks, rewards, scorers.preview, console)
     if judge is not None:
         watch(trainer, held, rewards, judge)
-    trainer.train(resume_from_checkpoint=resume)
+    trainer.train(resume_from_checkpoint=checkpoint)
     finished = trainer.state.global_step >= config.rl.max_steps
     session.run = f"{config.run.name}/{checkpoint_name(trainer.state.global_step)}"
     summary: dict[str, Any] = {"concept": session.concept.name, "seed": config.run.seed, "steps": trainer.state.global_step}
@@ -112,6 +113,14 @@ def _run_experiment(config: Config, console: Console, resume: str | None, compar
     return summary
 
 
+def _evaluator(config: Config, compare_phases: bool) -> Evaluator:
+    """Who scores; refused before any model is loaded when drawings of the two phases would be left without."""
+    evaluator = build_evaluator(config)
+    drawings = set(config.eval.tasks or GENERATION) & set(GENERATION)
+    check_judges(compare_phases and bool(drawings), evaluator.image_judge, evaluator.clip)
+    return evaluator
+
+
 def run_warm_up(config: Config, console: Console, resume: str | None = None, compare_phases: bool = True) -> dict[str, Any]:
     """The warm-up (or the supervised baseline) alone; summary as `run_experiment`, with `checkpoint` and `finished`. Same errors."""
     started = time.monotonic()
@@ -119,7 +128,7 @@ def run_warm_up(config: Config, console: Console, resume: str | None = None, com
     check_folder(config.run.folder, config, resume)
     disable_progress_bar()
     check_data(config)
-    evaluator = build_evaluator(config) if compare_phases else None
+    evaluator = _evaluator(config, compare_phases) if compare_phases else None
     session = start(config, console)
     before = evaluate_phase(session, config, "before", evaluator, console, keep=bool(resume)) if evaluator is not None else None
     tasks, _ = split_validation(questions(session), config.rl.validation_prompts)
@@ -236,7 +245,10 @@ def data_root(config: Config) -> Path | str:
         return config.data.root
     root = config.run.folder / "data"
     if not root.is_dir():
-        export_world(root, config.data.concepts)
+        partial = root.with_name(".data.partial")  # a world exported half, by a run that was killed, must not count
+        shutil.rmtree(partial, ignore_errors=True)
+        export_world(partial, config.data.concepts)
+        partial.rename(root)
     return root
 
 

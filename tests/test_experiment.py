@@ -65,6 +65,12 @@ def test_reward_names_are_checked_before_training(tmp_path: Path) -> None:
         run_experiment(small(tmp_path, "rl.reward_weights={likenes: 1.0}"), QUIET)
 
 
+def test_an_evaluation_that_nobody_scores_is_refused_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sync_r1.experiment.start", lambda *_: pytest.fail("the model was opened"))
+    with pytest.raises(ValueError, match=r"somebody to score them: give a judge \(eval.judge.url\) or a CLIP \(eval.clip\)"):
+        run_experiment(small(tmp_path, "eval.clip=", "eval.judge.url=", "eval.tasks=[]"), QUIET)
+
+
 def test_the_number_of_soft_tokens_is_configurable(tmp_path: Path) -> None:
     session = open_session(small(tmp_path, "model.num_tokens=2"))
     assert session.tokens.tokens == ["<token_0>", "<token_1>"]

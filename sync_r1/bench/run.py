@@ -17,6 +17,7 @@ from sync_r1.bench.measure import Judges
 from sync_r1.bench.predict import Progress, silent
 from sync_r1.bench.protocol import CONCEPT_LISTS, Protocol
 from sync_r1.bench.result import GENERATION, TASKS
+from sync_r1.bench.score import check_judges
 from sync_r1.bench.scores import Outage, score_task
 from sync_r1.bench.stage import predict_to
 from sync_r1.bench.tables import write_summaries
@@ -119,8 +120,7 @@ def score_all(
             tasks = [task for task in plan.tasks_of(concept) if plan.tasks or place.folder(task).is_dir()]
             if not tasks:
                 raise ValueError(f"{out} holds no predictions of {name} at model epoch {epoch}; run `sync-r1 bench run` first")
-            if judges.judge is None and judges.clip is None and set(tasks) & set(GENERATION):
-                raise ValueError("drawings need somebody to score them: give a judge or a CLIP, or name understanding tasks only")
+            check_judges(bool(set(tasks) & set(GENERATION)), judges.judge, judges.clip)
             report = progress(f"score {name}")
             for number, task in enumerate(tasks):
                 score_task(place, task, concept, plan.protocol, judges, outage)

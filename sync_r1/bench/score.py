@@ -81,7 +81,9 @@ def score(
 def check_judges(drawings: bool, image_judge: ImageJudge | None, clip: ClipScorer | None) -> None:
     """ValueError when drawings would be made that nobody can score."""
     if drawings and image_judge is None and clip is None:
-        raise ValueError("drawings need somebody to score them: give a judge or a CLIP folder, or evaluate understanding tasks only")
+        raise ValueError(
+            "drawings need somebody to score them: give a judge (eval.judge.url) or a CLIP (eval.clip), or name understanding tasks only"
+        )
 
 
 def _metrics(task: str, judges: Judges) -> list[str]:

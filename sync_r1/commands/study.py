@@ -34,7 +34,7 @@ def study(
     runner.restore(target.with_name(f"{target.name}_cells.json"))
     failed = [] if only_report else runner.run()
     command = f"sync-r1 study {file}{' --quick' if quick else ''}"
-    result = write_results(chosen, runner.results(), target, command)
+    result = write_results(chosen, runner.results(), target, command, place)
     for claim in result["claims"]:
         verdict = {True: "[green]holds[/green]", False: "[red]does not hold[/red]", None: "[yellow]not run yet[/yellow]"}[claim["holds"]]
         figure = "" if claim["delta"] is None else f"  {claim['delta']:+.3f} [{claim['ci95'][0]:+.3f}, {claim['ci95'][1]:+.3f}]"

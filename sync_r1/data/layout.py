@@ -93,10 +93,17 @@ def resolve_image(root: Path, stored: str, where: str, second_root: Path | None 
         after.append(parts[-1:])
     roots = [root] if second_root is None else [root, second_root]
     candidates = [(base, base.joinpath(*rest)) for base in roots for rest in after if rest]
-    for base, candidate in [*candidates, (root, root / stored)]:
-        if Path(os.path.abspath(candidate)).is_relative_to(os.path.abspath(base)) and os.path.isfile(candidate):
+    below = [file for base, file in candidates if _is_below(file, base)]
+    for candidate in [*below, *([root / stored] if _is_below(root / stored, root) else [])]:
+        if os.path.isfile(candidate):
             return candidate
+    if below:
+        raise ValueError(f"{where} is {shown(stored)}, but {shown(str(below[0]))} is no file; copy the picture there or correct the path")
     raise ValueError(
         f"{where} is {shown(stored)}, which is not below {root}; stored paths must hold unictokens_data/, concept/ or random_images/, "
         "or name the black image"
     )
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))

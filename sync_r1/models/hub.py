@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sync_r1.models.weight_files import pick
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]  # configs, vocabularies, indices of shards
 
 
@@ -33,8 +33,8 @@ def fetch(source: str | Path, *, weights: bool = True) -> Path:
         except Exception:
             reason = (str(error).strip() or "no reason given").splitlines()[0]
             raise ValueError(
-                f"{source} could not be fetched from the hub ({type(error).__name__}: {reason}); "
-                "download it elsewhere and pass its folder in place of the id"
+                f"{source} is no folder here and could not be fetched from the hub ({type(error).__name__}: {reason}); "
+                "correct the path, or download it elsewhere and pass its folder in place of the id"
             ) from error
 
 

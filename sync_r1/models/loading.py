@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -88,7 +88,7 @@ def describe(path: str | Path) -> dict[str, Any]:
     config = read_config(folder)
     files = WeightFiles(folder)
     count = {name: torch.Size(shape).numel() for name, shape in files.shapes.items()}
-    facts: dict[str, Any] = {"family": "janus", "layout": "transformers", "sizes": {}, "concepts": []}
+    facts: dict[str, Any] = {"family": "", "layout": "", "sizes": {}, "concepts": []}
     parameters = {"backbone": sum(count.values())}
     if is_published(config):
         shapes = convert_showo(files.shapes)
@@ -100,10 +100,29 @@ def describe(path: str | Path) -> dict[str, Any]:
         ours = ShowoConfig.from_file(folder / "config.json")
         names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "codebook_size", "num_image_tokens", "image_size")
         facts |= {"family": "showo", "layout": "ours", "sizes": {name: getattr(ours, name) for name in names}}
-        facts["concepts"] = [{"name": c["name"], "class_noun": c["class_noun"], "tokens": len(c["tokens"])} for c in ours.concepts]
+        facts["concepts"] = [_named(concept) for concept in ours.concepts]
         if (folder / "magvit").is_dir():
             shapes = WeightFiles(folder / "magvit").shapes
             parameters["image_tokenizer"] = sum(torch.Size(shape).numel() for shape in shapes.values())
+    else:
+        facts |= _describe_janus(folder)
+        parameters["image_tokenizer"] = sum(number for name, number in count.items() if ".vqmodel." in name)
+        parameters["backbone"] -= parameters["image_tokenizer"]
     fixed = 4 * parameters.get("image_tokenizer", 0)
     memory = {name: round((parameters["backbone"] * dtype.itemsize + fixed) / 1e9, 3) for name, dtype in DTYPES.items()}
     return {**facts, "parameters": parameters, "memory_gb": memory}
+
+
+def _describe_janus(folder: Path) -> dict[str, Any]:
+    from sync_r1.models.janus.config import read_folder
+
+    config, extras = read_folder(folder)
+    text, vision, codes = (cast(Any, part) for part in (config.text_config, config.vision_config, config.vq_config))
+    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+    sizes = {name: getattr(text, name) for name in names} | {"codebook_size": codes.num_embeddings}
+    sizes |= {name: getattr(vision, name) for name in ("num_image_tokens", "image_size")}
+    return {"family": "janus", "layout": "transformers", "sizes": sizes, "concepts": [_named(concept) for concept in extras.concepts]}
+
+
+def _named(concept: dict[str, Any]) -> dict[str, Any]:
+    return {"name": concept["name"], "class_noun": concept["class_noun"], "tokens": len(concept["tokens"])}

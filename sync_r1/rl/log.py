@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from sync_r1.manifest import write_text
 from sync_r1.rl.advantage import Advantages
 from sync_r1.rl.rewards import Breakdown
 from sync_r1.rl.rollout import Candidate, Rollout
@@ -48,29 +50,42 @@ class MetricsFile(TrainerCallback):
 
 def drop_metrics_after(path: Path, step: int) -> None:
     """Make room for a run that starts, or goes on, at `step`: later lines and those cut short by a crash go."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    kept = [line for line in lines if _step_of(line) <= step]
-    path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    before = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    kept = "".join(line + "\n" for line in before.splitlines() if _step_of(line) <= step)
+    if kept != before or not path.exists():
+        with or_say_how_to_go_on(path):
+            write_text(path, kept)  # whole or not at all: a kill or a full disk must not take the earlier lines
 
 
 def append_metrics(path: Path, row: dict[str, Any]) -> None:
-    """One line; what is no finite number becomes null."""
+    """One line, on the disk when this returns; what is no finite number becomes null. OSError says how to go on."""
     row = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
-    with path.open("a", encoding="utf-8") as file:
+    with or_say_how_to_go_on(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def or_say_how_to_go_on(path: Path) -> Iterator[None]:
+    """A file of the run that cannot be written, as on a full disk, ends it: OSError with the file and what to do."""
+    try:
+        yield
+    except OSError as error:
+        kept = "earlier checkpoints are as they were; free some space and go on with --resume latest"
+        raise OSError(error.errno, f"{path} was not written ({error}); {kept}") from error
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines so far; one cut short by a crash is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
     return [json.loads(line) for line in lines if math.isfinite(_step_of(line))]
 
 
 def _step_of(line: str) -> float:
     try:
         return float(json.loads(line)["step"])
-    except (json.JSONDecodeError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return math.inf  # a line cut short by a crash
 
 

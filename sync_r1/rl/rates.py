@@ -23,13 +23,20 @@ def measure_rates(hidden: int, width: int, *, wide: int, narrow: int, device: st
     """Time matrix products of [rows, hidden] with [hidden, width] for about `budget` seconds.
 
     Args:
-        wide, narrow: rows. device: such as "cpu". dtype: what forward passes compute in.
+        wide, narrow: rows; fewer where one product would use up the budget, as bf16 does on a processor without units for it.
+        device: such as "cpu". dtype: what forward passes compute in.
     """
     weight = torch.randn(hidden, width, device=device, dtype=dtype)
 
-    def rate(rows: int) -> float:
+    def product(rows: int) -> Callable[[], torch.Tensor]:
         inputs = torch.randn(rows, hidden, device=device, dtype=dtype)
-        return 2 * rows * weight.numel() / _time_of(lambda: inputs @ weight, device, budget / 2)
+        return lambda: inputs @ weight
+
+    def rate(rows: int) -> float:
+        used = 1
+        while used < rows and _time_of(product(used), device, 0.0) * 4 < budget / 4:
+            used = min(4 * used, rows)
+        return 2 * used * weight.numel() / _time_of(product(used), device, budget / 2)
 
     return Rates(wide=rate(wide), narrow=rate(narrow), device=device)
 

@@ -22,13 +22,23 @@ from sync_r1.models.concept_tokens import learned_row_ids
 from sync_r1.processes import Processes, watching
 from sync_r1.rl.advantage import Advantages, advantages
 from sync_r1.rl.group_scaling import NoScaling
-from sync_r1.rl.log import MetricsFile, Phases, ProgressBar, save_trajectories
+from sync_r1.rl.log import MetricsFile, Phases, ProgressBar, or_say_how_to_go_on, save_trajectories
 from sync_r1.rl.replay import Replay
 from sync_r1.rl.rewards import Breakdown, RewardEnsemble
 from sync_r1.rl.rollout import PreviewScore, Rollout, Sampler, Task, choose_tasks, completion_metrics
 from sync_r1.rl.setup import check_setup, scaling, training_arguments
 from sync_r1.rl.sharing import share_rollout
-from sync_r1.rl.state import Interrupt, SyncState, checkpoint_name, resolve_checkpoint, rotate, writing
+from sync_r1.rl.state import (
+    GlobalGenerators,
+    Interrupt,
+    Start,
+    SyncState,
+    checkpoint_name,
+    generator_states,
+    resolve_checkpoint,
+    rotate,
+    writing,
+)
 from sync_r1.rl.weights import Trainables
 
 
@@ -108,9 +118,9 @@ class SyncGRPOTrainer(Trainer):
             processes=self.processes,
         )
         self.sync_state = SyncState(seed=config.run.seed)
-        self.phases, self.interrupt = Phases(), Interrupt(config, console, self.processes)
-        self.add_callback(MetricsFile(config.run.folder / "metrics.jsonl"))
-        self.add_callback(self.interrupt)
+        self.phases, self.interrupt, self.generators = Phases(), Interrupt(config, console, self.processes), GlobalGenerators()
+        for callback in (Start(config, self.say), MetricsFile(config.run.folder / "metrics.jsonl"), self.interrupt, self.generators):
+            self.add_callback(callback)
         self.progress = ProgressBar(console) if console is not None else None
         if self.progress is not None:
             self.add_callback(self.progress)
@@ -249,12 +259,9 @@ class SyncGRPOTrainer(Trainer):
 
         The first Ctrl-C ends the run after the current step with a checkpoint, the second at once.
         """
-        folder = self.config.run.folder
-        checkpoint = resolve_checkpoint(resume_from_checkpoint, folder / "checkpoints") if resume_from_checkpoint else None
-        if self.is_world_process_zero():
-            folder.mkdir(parents=True, exist_ok=True)
-            save_config(self.config, folder / "config.yaml")
-        lost = f"start all processes again, with --resume latest once {folder / 'checkpoints'} holds a checkpoint: those there are complete"
+        resume, folder = resume_from_checkpoint, self.config.run.folder / "checkpoints"
+        checkpoint = resolve_checkpoint(resume, folder, self.say) if resume else None
+        lost = f"start all processes again, with --resume latest once {folder} holds a checkpoint: those there are complete"
         try:
             with self.interrupt.listening(), watching(self.processes, lost):
                 return super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -271,6 +278,7 @@ class SyncGRPOTrainer(Trainer):
         target = self.config.run.folder / "checkpoints" / checkpoint_name(step)
         self.store_flos()
         self.sync_state.step, self.sync_state.scaling = step, self.sampler.scaling.state_dict()
+        generators = self.processes.gather(generator_states())
         if self.args.should_save:
             with self.phases.time("save"), writing(target, step=step, config=str(self.config.run.name)) as folder:
                 self.trainables.save(self.policy, folder)
@@ -278,15 +286,16 @@ class SyncGRPOTrainer(Trainer):
                 self.state.save_to_json(str(folder / "trainer_state.json"))
                 save_config(self.config, folder / "config.yaml")
                 self.sync_state.save(folder)
-            rotate(target.parent, self.config.run.save_total_limit)
+                self.generators.save(folder, generators)
+            rotate(target, self.config.run.save_total_limit)
         self.accelerator.wait_for_everyone()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         folder = Path(resume_from_checkpoint)
         state = SyncState.load(folder)
-        if state.seed != self.config.run.seed:
-            raise ValueError(f"run.seed is {self.config.run.seed}; {folder} was trained with {state.seed}; set run.seed={state.seed}")
+        state.check(folder, self.config, self.sampler.scaling.state_dict())
         self.trainables.load(self.policy, folder)
+        self.generators.load(folder, self.accelerator.process_index)
         self.sync_state = state
         self.sampler.scaling.load_state_dict(state.scaling)
 
@@ -301,7 +310,7 @@ class SyncGRPOTrainer(Trainer):
     def _save_trajectories(self, rollout: Rollout, scores: Breakdown, credit: Advantages) -> None:
         run, step = self.config.run, self.state.global_step + 1
         if self._trajectories_due() and self.processes.main:
-            with self.phases.time("log"):
+            with self.phases.time("log"), or_say_how_to_go_on(run.folder / "trajectories"):
                 save_trajectories(run.folder / "trajectories", step, rollout, scores, credit, max_images=run.completions_images)
 
     def note(self, metrics: dict[str, float]) -> None:

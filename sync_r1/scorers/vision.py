@@ -17,6 +17,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
+from sync_r1.models.hub import HUB_ID
+
 Pictures: TypeAlias = Tensor | Sequence[Image.Image]  # uint8 [B, 3, H, W], or PIL pictures of any sizes
 
 
@@ -72,6 +74,8 @@ def read_network(network: type[PreTrainedModel], folder: Path | str, what: str) 
         ValueError: the folder holds no such network, another kind, or weights that are missing or of another shape (named).
     """
     wanted = network.config_class.model_type  # type: ignore[union-attr]
+    if not Path(folder).exists() and not HUB_ID.fullmatch(str(folder)):
+        raise ValueError(f"{folder}: no such folder; give one with a {what}, or a hub id")
     try:
         config = cached_file(str(folder), "config.json")
         kind = json.loads(Path(str(config)).read_text(encoding="utf-8")).get("model_type")
@@ -83,7 +87,8 @@ def read_network(network: type[PreTrainedModel], folder: Path | str, what: str) 
     except pickle.UnpicklingError as error:
         raise ValueError(f"{folder}: the {what} is refused: its .bin holds more than tensors, or is damaged; use safetensors") from error
     except Exception as error:  # a damaged file can raise anything
-        raise ValueError(f"{folder}: no {what} (folder or hub id) could be read: {_first_line(error)}") from error
+        fix = "give a folder with its published files, or a hub id"
+        raise ValueError(f"{folder}: no {what} could be read: {_first_line(error).rstrip('.')}; {fix}") from error
     model, report = loaded
     fix = "download the folder again"
     if missing := sorted(report["missing_keys"]):

@@ -20,7 +20,7 @@ from sync_r1.manifest import read_tensors
 from sync_r1.models.base import UnifiedModel
 from sync_r1.rl.log import append_metrics, drop_metrics_after
 from sync_r1.rl.rollout import Task, derive_seed
-from sync_r1.rl.state import Interrupt, checkpoint_name, latest_checkpoint, resolve_checkpoint, rotate, writing
+from sync_r1.rl.state import Interrupt, checkpoint_name, latest_checkpoint, resolve_checkpoint, rotate, set_aside, writing
 from sync_r1.rl.weights import Trainables
 from sync_r1.session import Session
 from sync_r1.sft.data import Batch, Streams
@@ -78,9 +78,11 @@ def run_sft(
     """
     folder = folder or config.run.folder
     check_folder(folder, config, resume)
-    checkpoint = resolve_checkpoint(resume, folder / "checkpoints") if resume else None
+    say = console.print if console is not None else lambda message: None
+    checkpoint = resolve_checkpoint(resume, folder / "checkpoints", say) if resume else None
     state = Progressed(config.run.seed, list(config.sft.stages)) if checkpoint is None else _earlier(checkpoint, config)
     folder.mkdir(parents=True, exist_ok=True)
+    set_aside(folder / "checkpoints", state.step, say)
     save_config(config, folder / "config.yaml")
     drop_metrics_after(folder / "metrics.jsonl", state.step)
     if checkpoint is not None:
@@ -166,7 +168,7 @@ class _Run:
             learner.save(folder)
             (folder / STATE_FILE).write_text(json.dumps(asdict(self.state), indent=1) + "\n", encoding="utf-8")
             save_config(self.config, folder / "config.yaml")
-        rotate(target.parent, self.config.run.save_total_limit)
+        rotate(target, self.config.run.save_total_limit)
         if self.interrupt.asked and self.console is not None:
             alone = self.folder == self.config.run.folder
             on = f"sync-r1 sft --config {self.folder}/config.yaml --resume latest" if alone else "the same command"

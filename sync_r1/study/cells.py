@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -20,11 +21,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from sync_r1.bench.result import EvalResult, ScoredItem, strata
 from sync_r1.config import Config, load_config, save_config
 from sync_r1.manifest import write_text
+from sync_r1.report.run_files import read_metrics
 from sync_r1.study.grid import Study, fingerprint, run_order
 
 CELL_FILE = "cell.json"
-CURVE = ("step", "nfe_total", "reward", "text/reward", "image/reward", "val/reward", "val/evaluator", "kl", "grad_norm")
 DGS = ("dgs/acceptance_rate", "dgs/threshold", "dgs/preview_corr", "dgs/nfe", "dgs/nfe_saved", "dgs/reward_var_kept", "dgs/reward_var_all")
+CURVE = ("step", "nfe_total", "reward", "text/reward", "image/reward", "val/reward", "val/evaluator", "kl", "grad_norm", *DGS)
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,9 @@ class Runner:
                 write_text(place, json.dumps(values) + "\n")
 
     def results(self) -> list[dict[str, Any]]:
-        """cell.json of every finished cell of the study as it is declared now."""
-        return [self._read(cell) for cell in self.cells() if self.finished(cell)]
+        """cell.json of every finished cell of the study as it is declared now; its curve is read anew where all of it is still there."""
+        cells = [(self._read(cell), curve_of(self.place(cell))) for cell in self.cells() if self.finished(cell)]
+        return [{**values, "curve": curve if len(curve) >= len(values["curve"]) else values["curve"]} for values, curve in cells]
 
     def _made_with(self, cell: Cell) -> str:
         arm = self.study.arms[cell.arm]
@@ -196,7 +199,6 @@ class Runner:
 
     def _finish(self, cell: Cell, place: Path, seconds: float) -> None:
         before, after = (EvalResult.read(place / "eval" / f"{phase}.json") for phase in ("before", "after"))
-        metrics = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()] if _trained(place) else []
         summary = json.loads((place / "summary.json").read_text(encoding="utf-8"))
         values = {
             "arm": cell.arm,
@@ -209,8 +211,7 @@ class Runner:
             "versions": summary["versions"],
             "judge": after.judge,
             "items": scores_of(before, after),
-            "curve": [{key: row[key] for key in CURVE if key in row} for row in metrics],
-            "dgs": {key: _mean([row[key] for row in metrics if row.get(key) is not None]) for key in DGS},
+            "curve": curve_of(place),
         }
         write_text(place / CELL_FILE, json.dumps(values) + "\n")
         for checkpoint in sorted((place / "checkpoints").glob("step_*"))[:-1]:
@@ -229,9 +230,7 @@ def scores_of(before: EvalResult, after: EvalResult) -> list[list[Any]]:
     return rows
 
 
-def _trained(place: Path) -> bool:
-    return (place / "metrics.jsonl").is_file()
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+def curve_of(place: Path) -> list[dict[str, float]]:
+    """The finite values of metrics.jsonl that a study needs, one row per step; empty without that file."""
+    rows = read_metrics(place / "metrics.jsonl", [])
+    return [{key: row[key] for key in CURVE if math.isfinite(row.get(key, math.nan))} for row in rows]

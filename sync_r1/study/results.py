@@ -9,21 +9,26 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 from sync_r1.bench.result import TASKS
 from sync_r1.manifest import write_text
 from sync_r1.report.plots import BLUE, GREEN, INK, PARTS, QUIET, RED, style
+from sync_r1.report.run_files import read_run
 from sync_r1.study.claims import HALVES, CellData, by_arm, item_values, judge, score
 from sync_r1.study.grid import START, Study
+from sync_r1.study.loop import examples, loop_figure, loop_section, loop_summary
+from sync_r1.study.scaling import dgs_figure, dgs_section, dgs_summary
 
 MARKS = {True: "holds", False: "**does not hold**", None: "not run yet"}
 
 
-def write_results(study: Study, cells: Sequence[CellData], out: Path, command: str) -> dict[str, Any]:
+def write_results(study: Study, cells: Sequence[CellData], out: Path, command: str, folder: Path) -> dict[str, Any]:
     """Write `<out>.json`, `<out>.md`, `<out>_cells.json` (every cell's raw scores) and `<out>_*.png`; returns what the JSON holds.
 
     Args:
         out: path without suffix, for example docs/results.
+        folder: of the run folders <arm>/<concept>-<seed>/, for single pictures; those that are gone are left out.
     """
     cells = [cell for cell in cells if cell["arm"] in study.arms]
     if not cells:
@@ -36,15 +41,37 @@ def write_results(study: Study, cells: Sequence[CellData], out: Path, command: s
         "arms": {name: arm_means(group, name) for name, group in by_arm(cells).items()},
         "claims": [judge(claim, cells) for claim in study.claims],
     }
+    shown = next((name for name in study.arms if any(cell["arm"] == name and cell["nfe"] for cell in cells)), None)
+    chosen = [cell for cell in cells if cell["arm"] == shown]
+    runs = [read_run(place) for cell in chosen if ((place := run_folder(folder, cell)) / "eval" / "after.json").is_file()]
+    result |= {"dgs": dgs_summary(by_arm(cells)), "loop": {"arm": shown, **loop_summary(runs)}}
     write_text(out.with_suffix(".json"), json.dumps(result, indent=1) + "\n")
     write_text(out.with_name(f"{out.name}_cells.json"), json.dumps(list(cells)) + "\n")
-    claims_figure(result["claims"]).savefig(out.with_name(f"{out.name}_claims.png"), dpi=130)
-    figures = [f"{out.name}_claims.png"]
-    if (curves := curves_figure(by_arm(cells))) is not None:
-        curves.savefig(out.with_name(f"{out.name}_curves.png"), dpi=130)
-        figures.append(f"{out.name}_curves.png")
-    write_text(out.with_suffix(".md"), page(result, figures))
+    figures = {
+        "claims": claims_figure(result["claims"]),
+        "curves": curves_figure(by_arm(cells)),
+        "dgs": dgs_figure(chosen),
+        "loop": loop_figure(examples(runs)),
+    }
+    names = {kind: _save(figure, out.with_name(f"{out.name}_{kind}.png")) for kind, figure in figures.items()}
+    write_text(out.with_suffix(".md"), page(result, names))
     return result
+
+
+def run_folder(folder: Path, cell: CellData) -> Path:
+    return folder / cell["arm"] / f"{cell['concept']}-{cell['seed']}"
+
+
+def _save(figure: Figure | Image.Image | None, path: Path) -> str | None:
+    """Write a figure and return its name; without one, remove what an earlier report left there."""
+    if figure is None:
+        path.unlink(missing_ok=True)
+        return None
+    if isinstance(figure, Figure):
+        figure.savefig(path, dpi=130)
+    else:
+        figure.save(path, "PNG", optimize=True)
+    return path.name
 
 
 def arm_means(group: Mapping[str, CellData], arm: str) -> dict[str, Any]:
@@ -61,8 +88,12 @@ def arm_means(group: Mapping[str, CellData], arm: str) -> dict[str, Any]:
     return {"cells": len(group), **spent, "scores": means}
 
 
-def page(result: Mapping[str, Any], figures: Sequence[str]) -> str:
-    """The Markdown page."""
+def page(result: Mapping[str, Any], figures: Mapping[str, str | None]) -> str:
+    """The Markdown page.
+
+    Args:
+        figures: file names by kind; None where there is nothing to draw.
+    """
     lines = [
         "# Results",
         "",
@@ -71,7 +102,7 @@ def page(result: Mapping[str, Any], figures: Sequence[str]) -> str:
         "and over the items inside each, paired between arms. The verdict is computed by the rule beside it. Raw scores of every",
         "cell lie beside this page.",
         "",
-        *[f"![{name}]({name})" for name in figures],
+        *[f"![{name}]({name})" for kind in ("claims", "curves") if (name := figures[kind])],
         "",
         "## Claims",
         "",
@@ -89,6 +120,7 @@ def page(result: Mapping[str, Any], figures: Sequence[str]) -> str:
             lines.append(f"| {head} | {row['measure']} | {row['against']} | {cells} | {MARKS[row['holds']]} |")
             head = " | "
     lines += ["", "## Arms", "", _arms_table(result["arms"]), ""]
+    lines += [*dgs_section(result["dgs"], figures["dgs"]), *loop_section(result["loop"], figures["loop"])]
     return "\n".join(lines)
 
 

@@ -90,9 +90,17 @@ def test_a_tokenizer_brings_no_weights(hub: list[str]) -> None:
 
 
 def test_an_unknown_repository_is_one_line(hub: list[str]) -> None:
-    with pytest.raises(ValueError, match=r"some/typo could not be fetched .*pass its folder in place of the id") as caught:
+    with pytest.raises(
+        ValueError, match=r"some/typo is no folder here and could not be fetched .*pass its folder in place of the id"
+    ) as caught:
         fetch("some/typo")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["./show-o", "../show-o", ".cache/show-o", "/show-o"])
+def test_a_path_that_is_missing_is_not_looked_for_on_the_hub(hub: list[str], path: str) -> None:
+    with pytest.raises(ValueError, match=f"{path}: no such file or folder"):
+        fetch(path)
 
 
 def test_a_hub_that_is_gone_still_serves_the_cache(hub: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

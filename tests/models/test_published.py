@@ -177,7 +177,7 @@ BAD = [
     (lambda folder: (folder / "pytorch_model.safetensors").unlink(), r"holds no weights \(found config\.json\).*model\.safetensors"),
     (lambda folder: (folder / "pytorch_model.safetensors").write_bytes(b"oops"), r"pytorch_model\.safetensors is damaged"),
     (lambda folder: (folder / "config.json").unlink(), r"config\.json is missing \(found pytorch_model\.safetensors\).*llm_vocab_size"),
-    (lambda folder: (folder / "config.json").write_text("oops"), r"config\.json is no JSON"),
+    (lambda folder: (folder / "config.json").write_text("oops"), r"config\.json: not valid JSON"),
     (as_llama, "model_type 'llama'.*'showo' and 'janus' can be loaded.*published Show-o folder"),
     (as_diffusion, "fields _class_name, sample_size.*can be loaded"),
 ]
@@ -229,7 +229,7 @@ def test_hub_ids_come_from_the_cache_or_say_what_to_do(kit: Published, tmp_path:
         (snapshot.parent.parent / "refs" / "main").write_text("a" * 40)
     loaded = load_model("some/show-o", device="cpu", image_tokenizer="some/magvitv2", text_tokenizer="some/phi")
     assert loaded.num_image_tokens == 16
-    with pytest.raises(ValueError, match=r"some/other could not be fetched.*pass its folder") as caught:
+    with pytest.raises(ValueError, match=r"some/other is no folder here and could not be fetched.*pass its folder") as caught:
         load_model("some/other", device="cpu")
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="no such file or folder; give a folder, or a hub id"):
@@ -267,7 +267,9 @@ def test_our_folders_and_janus_are_told_apart(model: Showo, tmp_path: Path) -> N
     again = load_model(tmp_path / "showo", device="cpu")
     assert isinstance(again, Showo) and again.config == model.config
     assert isinstance(load_model(tmp_path / "janus", device="cpu"), Janus)
-    assert describe(tmp_path / "janus")["family"] == "janus"
+    described, whole = describe(tmp_path / "janus"), sum(parameter.numel() for parameter in tiny_janus().parameters())
+    assert described["family"] == "janus" and described["sizes"]["codebook_size"] == 32 and described["sizes"]["image_size"] == 16
+    assert sum(described["parameters"].values()) == whole and described["parameters"]["image_tokenizer"] > 0
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="sees no GPU; use cpu or auto"):
             load_model(tmp_path / "showo", device="cuda")

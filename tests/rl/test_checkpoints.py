@@ -14,7 +14,16 @@ from rich.console import Console
 from safetensors import SafetensorError
 
 from sync_r1.rl.rewards import Reward, RewardEnsemble
-from sync_r1.rl.state import SyncState, checkpoint_name, checkpoints, latest_checkpoint, resolve_checkpoint, rotate, writing
+from sync_r1.rl.state import (
+    GlobalGenerators,
+    SyncState,
+    checkpoint_name,
+    checkpoints,
+    latest_checkpoint,
+    resolve_checkpoint,
+    rotate,
+    writing,
+)
 from tests.rl.toys import bright, log_of, same, trainer, weights, wordy
 
 FOUR = ["rl.max_steps=4", "rl.dgs_enabled=true", "rl.beta=0.05", "rl.train_timesteps=2", "rl.lr_scheduler_type=cosine", "rl.warmup_steps=1"]
@@ -96,15 +105,31 @@ def test_only_complete_checkpoints_count(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     assert [path.name for path in checkpoints(tmp_path)] == ["step_00002", "step_00004", "step_00010"]
     assert latest_checkpoint(tmp_path) == tmp_path / "step_00010"
-    rotate(tmp_path, 2)
+    rotate(tmp_path / "step_00010", 2)
     assert [path.name for path in checkpoints(tmp_path)] == ["step_00004", "step_00010"]
     with pytest.raises(ValueError, match=r"not a complete checkpoint; complete ones beside it: .*step_00004, .*step_00010"):
         resolve_checkpoint(tmp_path / "step_00099", tmp_path)
     (tmp_path / "step_00010" / "weights").write_text("other")
     with pytest.raises(ValueError, match=r"step_00010 is damaged: weights .*other complete checkpoints: .*step_00004"):
-        resolve_checkpoint("latest", tmp_path)
+        resolve_checkpoint(tmp_path / "step_00010", tmp_path)
     with pytest.raises(ValueError, match="no complete checkpoint to resume from"):
         resolve_checkpoint("latest", tmp_path / "none")
+
+
+def test_what_a_killed_rotation_left_does_not_stop_the_next_one(tmp_path: Path) -> None:
+    for step in (2, 4):
+        fill(tmp_path, step)
+    for name in (".step_00002.gone", ".step_00006.partial"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_text("half")
+    rotate(fill(tmp_path, 6), 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_00004", "step_00006"]
+
+
+def test_a_checkpoint_from_before_generators_were_saved_still_resumes(tmp_path: Path) -> None:
+    generators = GlobalGenerators()
+    generators.load(fill(tmp_path, 2), process=0)
+    assert generators.waiting is None
 
 
 @pytest.mark.parametrize("error", [OSError(28, "full"), KeyboardInterrupt(), RuntimeError("x"), SafetensorError("x")])

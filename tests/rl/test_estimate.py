@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
@@ -162,6 +164,19 @@ def test_memory_follows_the_options() -> None:
 def test_rates_are_measured() -> None:
     rates = measure_rates(64, 128, wide=64, narrow=1, device="cpu", dtype=torch.float32, budget=0.05)
     assert rates.narrow > 1e6 and 1e6 < rates.wide < 1e14
+
+
+def test_slow_products_are_measured_with_fewer_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor without units for bf16 takes minutes for what a forward pass multiplies; the dry run must not."""
+    asked = []
+
+    def slow(call: Callable[[], Tensor], device: str, budget: float) -> float:
+        asked.append(len(call()))
+        return 0.05 * asked[-1]
+
+    monkeypatch.setattr("sync_r1.rl.rates._time_of", slow)
+    rates = measure_rates(64, 128, wide=8192, narrow=16, device="cpu", dtype=torch.float32)
+    assert max(asked) == 4 and rates.wide == rates.narrow == pytest.approx(2 * 64 * 128 / 0.05)
 
 
 def test_dry_run_loads_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:

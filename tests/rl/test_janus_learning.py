@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sync_r1.config import EvalConfig
 from sync_r1.models.concept_tokens import add_concept, learned_row_ids
+from sync_r1.models.janus.model import Janus
 from sync_r1.rl.rewards import Reward, RewardEnsemble
 from sync_r1.rl.trainer import SyncGRPOTrainer
 from sync_r1.session import Session
@@ -27,7 +30,7 @@ def letter(*, completions: Sequence[str], **_: Any) -> list[float]:
 
 
 def test_both_halves_learn(tmp_path: Path) -> None:
-    """Updates on one rollout make what was worth more likelier, in both halves; learning from new rollouts is left to Show-o's test."""
+    """Updates on one rollout make what was worth more likelier, in both halves."""
     model = tiny_janus(3, positions=512)
     add_concept(model, "bo", "robot", num_tokens=2)
     start = weights(model)  # type: ignore[arg-type]
@@ -81,6 +84,37 @@ def check_session(run: Path, folder: Path) -> None:
     photo = concept(folder).train_images[0]
     assert isinstance(session.ask("What colour?", photo), str) and isinstance(session.recognize(photo)[0], bool)
     assert session.draw("a photo of <bo>")[0].size == (16, 16)
+
+
+def left(*, images: Tensor, **_: Any) -> list[float]:
+    """How much brighter the left half is. A picture's mean hardly varies: the decoder's group norm takes it away."""
+    half = images.shape[-1] // 2
+    difference = images[..., :half].float().mean(dim=(1, 2, 3)) - images[..., half:].float().mean(dim=(1, 2, 3))
+    return (0.5 + difference / 510).tolist()
+
+
+def separate_codes(model: Janus) -> None:
+    """Let every code paint its own patch. A random decoder's attention mixes all of them, and no code has an effect of its own."""
+    with torch.no_grad():
+        for name, parameter in model.janus.model.vqmodel.decoder.named_parameters():
+            if "proj_out" in name or "conv2" in name:
+                parameter.zero_()
+
+
+def test_rewards_rise_in_both_halves(tmp_path: Path) -> None:
+    """Over new rollouts. On five seeds the share of letters rose by 0.22 to 0.9 and `left` by 0.06 to 0.14; without learning by 0.01."""
+    model = tiny_janus(2, positions=512)
+    separate_codes(model)
+    add_concept(model, "bo", "robot", num_tokens=2)
+    settings = ["rl.max_steps=36", "run.save_steps=36", "rl.num_generations=16", "rl.prompts_per_step=2", "rl.guidance_scale=0.5"]
+    settings += ["rl.learning_rate=5e-3", "rl.concept_learning_rate=0.05", "rl.scale_rewards=group", "rl.beta=0", "rl.max_grad_norm=0"]
+    rewards = RewardEnsemble([Reward("letter", letter, "text", 1.0), Reward("left", left, "image", 1.0)])
+    run = trainer(tmp_path, *settings, "rl.credit=routed", "rl.look_fraction=0.5", model=model, rewards=rewards)
+    run.train()
+    rows = log_of(run)
+    for name, gain in (("letter", 0.1), ("left", 0.03)):
+        curve = [row[f"rewards/{name}/mean"] for row in rows]
+        assert mean(curve[-5:]) > mean(curve[:5]) + gain, curve
 
 
 def test_adapters_kl_and_checkpointing_work_and_resume(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_bad_inputs_say_what_is_wrong(clip: ClipScorer, tmp_path: Path) -> None:
         clip.clip_i(noise(1), torch.zeros(0, 12))
     with pytest.raises(ValueError, match="texts is 'a'; it must be a list"):
         clip.text_features("a")
-    with pytest.raises(ValueError, match="nothing: no CLIP checkpoint"):
+    with pytest.raises(ValueError, match="nothing: no such folder; give one with a CLIP checkpoint"):
         ClipScorer.from_pretrained(tmp_path / "nothing")
     clip_without_end = ClipScorer(clip.model, clip.tokenizer)
     clip_without_end._end_id = 5

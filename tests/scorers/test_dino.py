@@ -48,8 +48,11 @@ def test_a_folder_without_preprocessor_is_read_as_published(folder: Path, tmp_pa
 
 
 def test_bad_input_says_what_is_wrong(dino: DinoScorer, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="nothing: no DINOv2 checkpoint"):
+    with pytest.raises(ValueError, match="nothing: no such folder; give one with a DINOv2 checkpoint, or a hub id"):
         DinoScorer.from_pretrained(tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"empty: no DINOv2 checkpoint could be read: .*; give a folder with its published"):
+        DinoScorer.from_pretrained(tmp_path / "empty")
     with pytest.raises(ValueError, match="got no pictures"):
         dino.image_features([])
     with pytest.raises(ValueError, match=r"images is torch.float32 .*; it must be uint8 \[B, 3, H, W\]"):

@@ -57,11 +57,18 @@ def test_a_study_runs_once_and_reports(tmp_path: Path) -> None:
     assert cells["plain"]["steps"] == 2 * round(cells["both"]["nfe"] / per_step)  # every second rollout is drawn
     assert [row["step"] for row in cells["both"]["curve"]] == [1] and "val/evaluator" in cells["both"]["curve"][0]
 
-    result = write_results(study, list(cells.values()), tmp_path / "docs" / "results", "sync-r1 study")
+    result = write_results(study, list(cells.values()), tmp_path / "docs" / "results", "sync-r1 study", tmp_path / "cells")
     assert [row["measure"] for row in result["claims"][0]["measures"]] == ["rea", "rea_gen"] * 2
     assert result["claims"][0]["n_concepts"] == 1 and json.loads((tmp_path / "docs" / "results.json").read_text()) == result
     page = (tmp_path / "docs" / "results.md").read_text()
     assert "| start | 1 |" in page and (tmp_path / "docs" / "results_claims.png").is_file()
+    assert result["loop"]["arm"] == "both" and result["loop"]["runs"] == 1 and sum(row["items"] for row in result["loop"]["rewrites"]) == 1
+    assert list(result["dgs"]) == ["both"] and (tmp_path / "docs" / "results_dgs.png").is_file()
+    assert "![results_dgs.png](results_dgs.png)" in page and "| both | 1 | 1 |" in page and "## From the rewrite to the picture" in page
+
+    metrics = tmp_path / "cells" / "both" / "bo-0" / "metrics.jsonl"
+    metrics.unlink()  # a run folder is lost: cell.json knows the curve
+    assert [cell["curve"] for cell in runner(tmp_path, study).results() if cell["arm"] == "both"] == [cells["both"]["curve"]]
 
     untouched = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").rglob("cell.json")}
     assert runner(tmp_path, study).run() == []
@@ -97,4 +104,4 @@ def test_a_cell_that_fails_names_its_log(tmp_path: Path, capsys: pytest.CaptureF
     assert [cell.arm for cell in failed] == ["a", "b"]
     assert "unknown task 'dense'" in capsys.readouterr().out
     with pytest.raises(ValueError, match="no cell of study 'tiny' is finished"):
-        write_results(study, [], tmp_path / "results", "x")
+        write_results(study, [], tmp_path / "results", "x", tmp_path)

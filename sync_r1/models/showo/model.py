@@ -269,7 +269,7 @@ class Showo(UnifiedModel):
             raise ValueError(f"{files.source} holds {len(shapes)} tensors, too few for num_hidden_layers = {config.num_hidden_layers}")
         try:
             with blank(dtype, "meta"):
-                planned = cls(config, tokenizer)
+                planned = cls(config, tokenizer, magvit)
         except (TypeError, RuntimeError, ArithmeticError, KeyError) as error:
             raise ValueError(f"{files.source}: no model can be built from its config.json: {str(error)[:200]}") from error
         expected = {f"showo.{name}": tuple(value.shape) for name, value in planned.showo.state_dict().items()}
