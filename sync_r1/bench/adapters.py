@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ class Adapter(Interface):
         ...
 
 
-class ModelAdapter:
+class ModelAdapter(ABC):
     """A `UnifiedModel` that reads and draws requests in batches; how they are worded is the sub-class's part."""
 
     kind = "model"
@@ -82,8 +83,9 @@ class ModelAdapter:
             self._fingerprint = model_fingerprint(self.model)
         return self._fingerprint
 
+    @abstractmethod
     def request(self, item: EvalItem, rewrite: str | None = None) -> Request:
-        raise NotImplementedError
+        """See Adapter."""
 
     def answers(self, requests: Sequence[Request]) -> list[str]:
         """Greedy texts."""

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from sync_r1.bench.artifacts import family_of, read_object, write_json
+from sync_r1.bench.artifacts import Place, family_of, read_object, write_json
 from sync_r1.bench.protocol import Protocol, digest, read_protocol
 from sync_r1.bench.result import COLUMNS, TASKS, UNDERSTANDING
 from sync_r1.bench.scores import sides_of
 from sync_r1.bench.stats import macro_interval
+from sync_r1.manifest import MANIFEST
 
 ALIASES = {"gpt": "ds-score", "clip_i": "clip-i", "clip_t": "clip-t"}  # published names written beside ours
 
@@ -28,18 +29,30 @@ Strata = list[np.ndarray]  # values of the parts of one concept's items that cou
 
 
 def read_scores(out: Path | str, epoch: int | None = None) -> dict[int, dict[str, dict[str, Any]]]:
-    """Model epoch → task → concept → score file. ValueError when there are none."""
+    """Model epoch → task → concept → score file. ValueError when there are none, or when what they scored was predicted anew since."""
     out = Path(out)
     found: dict[int, dict[str, dict[str, Any]]] = {}
     for task in TASKS:
         for path in sorted((out / "scores" / family_of(task) / task).glob("model_epoch_*/*.json")):
             number = int(path.parent.name.removeprefix("model_epoch_"))
             if path.name != "summary.json" and epoch in (None, number) and (content := read_object(path)) is not None:
+                _check_current(out, path, content)
                 found.setdefault(number, {}).setdefault(task, {})[content["concept"]] = content
     if not found:
         which = "" if epoch is None else f" of model epoch {epoch}"
         raise ValueError(f"{out} holds no scores{which}; write them with `sync-r1 bench run --out {out}` or `bench score`")
     return found
+
+
+def _check_current(out: Path, path: Path, content: dict[str, Any]) -> None:
+    epochs = {name: content.get(name, 0) for name in ("token_epoch", "model_epoch")}
+    place = Place(out=out, concept=content["concept"], **epochs)
+    manifest = read_object(place.folder(content["task"]) / MANIFEST)
+    if manifest is None:
+        return  # being predicted anew, or only scores were kept
+    options = read_protocol(content["protocol"]).prediction_options()
+    if manifest["model"] != content["model"] or any(manifest["protocol"].get(name) != value for name, value in options.items()):
+        raise ValueError(f"{path} scores predictions that were replaced since; score the new ones with `sync-r1 bench score {out}`")
 
 
 def results_of(content: dict[str, Any]) -> list[dict[str, Any]]:

@@ -75,16 +75,20 @@ def write_concept(
     validate_name(concept.name)
     if layout.info(concept.name).exists() and not overwrite:
         raise ValueError(f"concept {concept.name!r} is already in {root}; choose another name or overwrite it")
-    write_root(root)
+    new = not root.exists()
+    root.mkdir(parents=True, exist_ok=True)
     stage = Path(tempfile.mkdtemp(prefix=f".{concept.name}-", dir=root))
     try:
         if keep:
             _carry_over(concept.name, layout, Layout(stage), leave_out)
         _stage(concept, layout, Layout(stage), pictures or {})
         _check(concept, layout, stage)
+        write_root(root)
         _move_in(concept, layout, stage)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+        if new and not any(root.iterdir()):
+            root.rmdir()
 
 
 def _carry_over(name: str, layout: Layout, staged: Layout, leave_out: Sequence[Path]) -> None:

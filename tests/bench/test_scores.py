@@ -23,7 +23,7 @@ from sync_r1.bench.result import COLUMNS
 from sync_r1.bench.scores import PATIENCE, Outage, score_path, score_task, summary_of
 from sync_r1.bench.stage import predict_to
 from sync_r1.bench.stats import macro_interval
-from sync_r1.bench.tables import aggregate, as_text, write_summaries
+from sync_r1.bench.tables import aggregate, as_text, read_scores, write_summaries
 from sync_r1.bench.tasks import build_items
 from sync_r1.data import Concept
 from sync_r1.session import Session
@@ -148,6 +148,18 @@ def test_predictions_of_another_protocol_are_not_scored(session: Session, judges
     score_task(place, "rec", session.concept, replace(SMALL, recognition="substring"), judges, Outage())
     with pytest.raises(ValueError, match=r"task vqa of bo is not .completely. predicted"):
         score_task(place, "vqa", session.concept, SMALL, judges, Outage())
+
+
+def test_scores_of_replaced_predictions_are_not_shown(session: Session, judges: Judges, tmp_path: Path) -> None:
+    place = predicted(session, tmp_path, ["qa"])
+    score_task(place, "qa", session.concept, SMALL, judges, Outage())
+    assert list(read_scores(tmp_path)) == [0]
+    path = place.folder("qa") / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for changes in ({"model": {**manifest["model"], "fingerprint": "other weights"}}, {"protocol": {**manifest["protocol"], "seed": 1}}):
+        write_json(path, {**manifest, **changes})
+        with pytest.raises(ValueError, match="scores predictions that were replaced since; score the new ones with `sync-r1 bench score"):
+            read_scores(tmp_path)
 
 
 def test_a_damaged_picture_is_not_scored(session: Session, judges: Judges, tmp_path: Path) -> None:

@@ -32,6 +32,15 @@ def test_root_files_are_written_once(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_refused_concept_leaves_no_trace(root: Path, tmp_path: Path) -> None:
+    for place in (tmp_path / "new", tmp_path / "empty"):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        there = place.exists()
+        with pytest.raises(ValueError):
+            write_concept(place, sample_concept(place), {Layout(place).train("zed") / "99.png": picture(1)})
+        assert place.exists() == there and not (there and any(place.iterdir()))
+
+
 def test_overwriting_replaces_pictures_and_a_second_concept_joins(root: Path) -> None:
     concept = sample_concept(root)
     fewer: Concept = dataclasses.replace(concept, train_images=concept.train_images[:1], conversations={})
