@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sync_r1.models.decoding import Asked, begin, check_steps, check_trace, with_dropped
@@ -41,12 +42,11 @@ def code_logits(model: Showo, prefix: Prefix, states: Tensor, wanted: Tensor, sa
     guided = sampling.guidance_scale > 0
     span = image_span(model.config, states)
     own = torch.ones(span.shape[1], span.shape[1], dtype=torch.bool, device=span.device)
-    hidden = prefix.extend(model, torch.cat([span, span]) if guided else span, own)[:, 2:-1]
-    if not guided:
-        return model.head(hidden[wanted], model.config.image_rows).float()
-    logits = model.head(hidden[torch.cat([wanted, wanted])], model.config.image_rows).float()
-    conditional, unconditional = logits.chunk(2)
-    return guide(conditional, unconditional, sampling.guidance_scale)
+    places = F.pad(wanted, (2, 1))  # behind the last prefix token and soi, before eoi
+    if guided:
+        span, places = torch.cat([span, span]), torch.cat([places, places])
+    logits = model.head(prefix.extend(model, span, own, places), model.config.image_rows).float()
+    return guide(*logits.chunk(2), sampling.guidance_scale) if guided else logits
 
 
 def masked_state(model: Showo, trace: ImageTrace, step: int) -> Tensor:
