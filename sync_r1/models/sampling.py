@@ -44,13 +44,15 @@ def _keep_top(logits: Tensor, top_k: int | None) -> Tensor:
 def log_distribution(logits: Tensor, sampling: Sampling) -> Tensor:
     """Logits [..., V] → fp32 log-probabilities after temperature and top-k; -inf outside the k."""
     scaled = logits.float() / sampling.temperature
+    if sampling.top_k is None:
+        return scaled.log_softmax(-1)
     return scaled.masked_fill(~_keep_top(scaled, sampling.top_k), -torch.inf).log_softmax(-1)
 
 
 def draw(logps: Tensor, uniform: Tensor) -> Tensor:
     """Inverse-CDF sampling: one uniform [...] in (0, 1] per distribution [..., V] → token [...] long."""
     cdf = logps.exp().cumsum(-1, dtype=torch.float64)  # in fp32, rounding at each of V steps would make batch mates matter
-    tokens = (cdf < uniform[..., None] * cdf[..., -1:]).sum(-1).clamp(max=logps.shape[-1] - 1)
+    tokens = torch.searchsorted(cdf, uniform[..., None] * cdf[..., -1:])[..., 0].clamp(max=logps.shape[-1] - 1)
     # a parallel scan may round the CDF out of order by one bit, which could name a token of probability 0
     possible = logps.gather(-1, tokens[..., None])[..., 0] > -torch.inf
     return torch.where(possible, tokens, logps.argmax(-1))

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import Cache, PreTrainedTokenizerFast
 
@@ -67,3 +68,22 @@ class PrefixCache(Cache):
         chosen = PrefixCache()
         chosen.states = [(keys[index], values[index]) for keys, values in self.states]
         return chosen
+
+
+class GrowingCache(Cache):
+    """A prefix and what is appended token by token, in memory that is taken once."""
+
+    def __init__(self, prefix: PrefixCache, room: int) -> None:
+        super().__init__(layers=[])
+        self.states = [(F.pad(keys, (0, 0, 0, room)), F.pad(values, (0, 0, 0, room))) for keys, values in prefix.states]
+        self.lengths = [keys.shape[2] for keys, _ in prefix.states]
+
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        start = self.lengths[layer_idx]
+        end = self.lengths[layer_idx] = start + key_states.shape[2]
+        keys, values = self.states[layer_idx]
+        keys[:, :, start:end], values[:, :, start:end] = key_states, value_states
+        return keys[:, :, :end], values[:, :, :end]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return self.lengths[layer_idx]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sync_r1.models.decoding import Asked, begin, check_steps, check_trace, with_dropped
@@ -29,24 +30,34 @@ def encode_prompts(model: Showo, asked: Sequence[Asked], sampling: Sampling) -> 
     return Prefix.encode(model, build_t2i_prefix(model.config, texts)), index.to(model.device)
 
 
-def with_unconditional(prefix: Prefix, index: Tensor, sampling: Sampling) -> Prefix:
-    """One row per index [R]; with guidance, R unconditional rows behind them."""
-    if sampling.guidance_scale > 0:
-        index = torch.cat([index, torch.full_like(index, len(prefix.batch.ids) - 1)])
-    return prefix.select(index)
+def code_logits(model: Showo, prefix: Prefix, index: Tensor, states: Tensor, wanted: Tensor, sampling: Sampling) -> Tensor:
+    """Guided fp32 logits [M, codebook_size] at the `wanted` positions [R, N] of partly masked codes `states` [R, N].
 
-
-def code_logits(model: Showo, prefix: Prefix, states: Tensor, wanted: Tensor, sampling: Sampling) -> Tensor:
-    """Guided fp32 logits [M, codebook_size] at the `wanted` positions [R, N] of partly masked codes `states` [R, N]."""
+    Row r continues prefix index[r]; its unconditional half continues the last one. Rows that are equal, as siblings without a committed
+    token are, are computed once.
+    """
     guided = sampling.guidance_scale > 0
-    span = image_span(model.config, states)
+    if guided:
+        index = torch.cat([index, torch.full_like(index, len(prefix.batch.ids) - 1)])
+        states, wanted = states.repeat(2, 1), wanted.repeat(2, 1)
+    rows = torch.cat([index[:, None], states], 1)
+    kinds, back = rows.unique(dim=0, return_inverse=True)
+    if len(kinds) == len(rows):
+        logits = _unguided(model, prefix, rows, wanted)
+    else:
+        anywhere = torch.zeros(len(kinds), wanted.shape[1], device=wanted.device).index_add(0, back, wanted.float()) > 0
+        place = (anywhere.flatten().cumsum(0) - 1).view(anywhere.shape)
+        logits = _unguided(model, prefix, kinds, anywhere)[place[back][wanted]]
+    return guide(*logits.chunk(2), sampling.guidance_scale) if guided else logits
+
+
+def _unguided(model: Showo, prefix: Prefix, rows: Tensor, wanted: Tensor) -> Tensor:
+    """fp32 logits [M, codebook_size] at the `wanted` positions [R, N] of rows [R, 1+N]: which prefix, and partly masked codes."""
+    span = image_span(model.config, rows[:, 1:])
     own = torch.ones(span.shape[1], span.shape[1], dtype=torch.bool, device=span.device)
-    hidden = prefix.extend(model, torch.cat([span, span]) if guided else span, own)[:, 2:-1]
-    if not guided:
-        return model.head(hidden[wanted], model.config.image_rows).float()
-    logits = model.head(hidden[torch.cat([wanted, wanted])], model.config.image_rows).float()
-    conditional, unconditional = logits.chunk(2)
-    return guide(conditional, unconditional, sampling.guidance_scale)
+    places = F.pad(wanted, (2, 1))  # behind the last prefix token and soi, before eoi
+    hidden = prefix.select(rows[:, 0]).extend(model, span, own, places)
+    return model.head(hidden, model.config.image_rows).float()
 
 
 def masked_state(model: Showo, trace: ImageTrace, step: int) -> Tensor:
@@ -54,13 +65,13 @@ def masked_state(model: Showo, trace: ImageTrace, step: int) -> Tensor:
     return torch.where(trace.known_before(step), trace.tokens, model.codebook_size)
 
 
-def advance(model: Showo, prefix: Prefix, trace: ImageTrace, sampling: Sampling) -> ImageTrace:
+def advance(model: Showo, prefix: Prefix, index: Tensor, trace: ImageTrace, sampling: Sampling) -> ImageTrace:
     """One decoding step: propose a token for every masked position, commit the most confident (the same number in every row)."""
     step, total, size = trace.step, trace.timesteps, trace.tokens.shape
     counts = masked_counts(size[1], total)
     masked = ~trace.known_before(step)
     positions = masked.nonzero()[:, 1].view(size[0], counts[step])
-    logits = code_logits(model, prefix, masked_state(model, trace, step), masked, sampling)
+    logits = code_logits(model, prefix, index, masked_state(model, trace, step), masked, sampling)
     logps = log_distribution(logits, sampling).view(*positions.shape, -1)
     noise = uniforms(trace.seeds.tolist(), IMAGE_STREAM, step, 2 * size[1]).to(logits.device)
     proposals = draw(logps, noise[:, : size[1]].gather(1, positions))
@@ -90,9 +101,9 @@ def generate(
     state, stop = begin(prompts, sampling, seeds, state, stop_at, num_image_tokens=model.num_image_tokens, device=model.device)
     if not prompts or state.step >= stop:
         return state
-    prefix = with_unconditional(*encode_prompts(model, with_dropped(prompts), sampling), sampling)
+    prefix, index = encode_prompts(model, with_dropped(prompts), sampling)
     while state.step < stop:
-        state = advance(model, prefix, state, sampling)
+        state = advance(model, prefix, index, state, sampling)
     return state
 
 
@@ -114,9 +125,8 @@ def replay(
     if not committed.any():
         return logps, committed.any(0)
     states = torch.cat([masked_state(model, trace, step) for step in steps])
-    unique, index = encode_prompts(model, asked, sampling)
-    prefix = with_unconditional(unique, index.repeat(len(steps)), sampling)
-    logits = code_logits(model, prefix, states, committed.flatten(0, 1), sampling)
+    prefix, index = encode_prompts(model, asked, sampling)
+    logits = code_logits(model, prefix, index.repeat(len(steps)), states, committed.flatten(0, 1), sampling)
     _, rows, columns = committed.nonzero(as_tuple=True)
     chosen, _ = chosen_logps(logits, trace.tokens[rows, columns], sampling)
     return logps.index_put((rows, columns), chosen), committed.any(0)

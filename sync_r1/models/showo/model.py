@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import Cache, PhiForCausalLM, PreTrainedTokenizerFast
 
 from sync_r1.models.base import ConceptTokens, Images, Rows, UnifiedModel, pictures_at_once, switch_checkpointing, to_bytes, to_pixels
-from sync_r1.models.showo import image, text
+from sync_r1.models.showo import backbone, image, text
 from sync_r1.models.showo.config import ShowoConfig
 from sync_r1.models.showo.magvit import Magvit
 from sync_r1.models.showo.prompting import END_OF_TEXT, prepare_tokenizer
@@ -68,12 +68,12 @@ class Showo(UnifiedModel):
 
     # forward
 
-    def hidden(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None, past: Cache | None = None) -> Tensor:
-        """Last hidden state [B, L, H] of ids [B, L] under a bool mask [B, 1, L, past+L]. Positions count padding, as upstream's do."""
-        output = self.showo.model(
-            input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, past_key_values=past, use_cache=False
-        )
-        return output.last_hidden_state
+    def hidden(self, input_ids: Tensor, attention_mask: Tensor | None, past: Cache | None = None, wanted: Tensor | None = None) -> Tensor:
+        """Last hidden state [B, L, H] of ids [B, L] under a bool mask [B, 1, L, past+L]; or [M, H] where `wanted` [B, L] is set.
+
+        Positions count padding, as upstream's do. Without a mask, single tokens see everything.
+        """
+        return backbone.run(self.showo.model, input_ids, attention_mask, past, wanted)
 
     def head(self, hidden: Tensor, rows: slice | Tensor) -> Tensor:
         """Logits [..., rows] of hidden [..., H] for some rows of the vocabulary only (config.text_rows, config.image_rows, ids)."""

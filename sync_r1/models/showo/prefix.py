@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sync_r1.models.sequences import PrefixCache, seen_mask
@@ -31,9 +32,9 @@ class Prefix:
         batch = batch.to(model.device)
         if model.is_gradient_checkpointing and model.showo.training:
             return cls(batch, None, None)
-        cache = PrefixCache()
-        hidden = model.hidden(batch.ids, batch.mask, past=cache)
-        return cls(batch, hidden[:, -1], cache)
+        cache, ends = PrefixCache(), torch.zeros_like(batch.ids, dtype=torch.bool)
+        ends[:, -1] = True
+        return cls(batch, model.hidden(batch.ids, batch.mask, cache, ends), cache)
 
     def select(self, index: Tensor) -> Prefix:
         """Row r of the result is prefix index[r]."""
@@ -41,10 +42,14 @@ class Prefix:
             return Prefix(Batch(self.batch.ids[index], self.batch.mask[index]), None, None)
         return Prefix(Batch(self.batch.ids[index], self.batch.mask[index]), self.last[index], self.cache.select(index))
 
-    def extend(self, model: Showo, ids: Tensor, own: Tensor) -> Tensor:
-        """Hidden states [R, 1+S, H]: last prefix token, then the suffix `ids` [R, S], whose tokens see each other as `own` [S, S] says."""
+    def extend(self, model: Showo, ids: Tensor, own: Tensor, wanted: Tensor) -> Tensor:
+        """Hidden states [M, H] at the `wanted` [R, 1+S] of: last prefix token, suffix `ids` [R, S], whose tokens see each other as
+        `own` [S, S] says."""
         mask = seen_mask(self.batch.ids != model.config.pad_id, own)
         if self.cache is None or self.last is None:
             whole = join(self.batch, ids, mask)
-            return model.hidden(whole.ids, whole.mask)[:, self.batch.ids.shape[1] - 1 :]
-        return torch.cat([self.last[:, None], model.hidden(ids, mask, past=self.cache)], dim=1)
+            return model.hidden(whole.ids, whole.mask, wanted=F.pad(wanted, (self.batch.ids.shape[1] - 1, 0)))
+        hidden = model.hidden(ids, mask, self.cache, wanted[:, 1:])
+        leading = torch.zeros_like(wanted).index_fill(1, torch.tensor(0, device=wanted.device), True)[wanted]
+        found = hidden.new_zeros(len(leading), hidden.shape[1])
+        return found.index_put((leading,), self.last[wanted[:, 0]]).index_put((~leading,), hidden)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from transformers import DynamicCache
 
 from sync_r1.models.decoding import check_writing, check_written, write
 from sync_r1.models.sampling import chosen_logps
-from sync_r1.models.sequences import distinct
+from sync_r1.models.sequences import GrowingCache, distinct
 from sync_r1.models.showo.prefix import Prefix
 from sync_r1.models.showo.prompting import Batch, build_mmu, text_ids
 from sync_r1.types import Sampling, TextCompletions, TextContext
@@ -41,17 +41,17 @@ def generate(model: Showo, contexts: Sequence[TextContext], sampling: Sampling, 
     check_writing(contexts, seeds)
     config = model.config
     batch, index = context_batch(model, contexts)
-    cache = DynamicCache()
-    hidden = model.hidden(batch.ids, batch.mask, past=cache)[index, -1]
-    cache.batch_select_indices(index)
-    seen = (batch.ids != config.pad_id)[index][:, None, None, :]
+    prefix = Prefix.encode(model, batch).select(index)
+    assert prefix.cache is not None and prefix.last is not None, "nothing is recomputed while generating"
+    cache = GrowingCache(prefix.cache, sampling.max_completion_length - 1)
+    seen = F.pad(prefix.batch.ids != config.pad_id, (0, sampling.max_completion_length - 1), value=True)[:, None, None, :]
+    padded = not bool(seen.all())
 
     def following(token: Tensor) -> Tensor:
-        nonlocal seen
-        seen = torch.cat([seen, torch.ones_like(seen[..., :1])], -1)
-        return text_logits(model, model.hidden(token[:, None], seen, past=cache)[:, 0])
+        mask = seen[..., : cache.get_seq_length() + 1] if padded else None
+        return text_logits(model, model.hidden(token[:, None], mask, cache)[:, 0])
 
-    return write(text_logits(model, hidden), following, sampling, seeds, model.tokenizer, end_id=config.eos_id, pad_id=config.pad_id)
+    return write(text_logits(model, prefix.last), following, sampling, seeds, model.tokenizer, end_id=config.eos_id, pad_id=config.pad_id)
 
 
 def replay(model: Showo, contexts: Sequence[TextContext], ids: Tensor, mask: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
@@ -60,7 +60,7 @@ def replay(model: Showo, contexts: Sequence[TextContext], ids: Tensor, mask: Ten
     mask = mask.bool()
     batch, index = context_batch(model, contexts)
     own = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()
-    hidden = Prefix.encode(model, batch).select(index).extend(model, ids, own)[:, :-1]
-    logps, entropy = chosen_logps(text_logits(model, hidden[mask]), ids[mask], sampling)
+    hidden = Prefix.encode(model, batch).select(index).extend(model, ids, own, F.pad(mask, (0, 1)))
+    logps, entropy = chosen_logps(text_logits(model, hidden), ids[mask], sampling)
     zeros = torch.zeros(ids.shape, device=ids.device)
     return zeros.masked_scatter(mask, logps), zeros.masked_scatter(mask, entropy)

@@ -1,0 +1,189 @@
+"""How many times as long plain code takes (benchmarks/plain.py): same weights, same work, runs in turn, medians of paired ratios.
+
+Models: tiny (the embedded world's), middle (random: hidden 512, 12 layers, 256 of 8192 codes, 50295 text ids) and full (random Show-o at
+512 px, for a GPU). Work: `answer` is 64 greedy tokens after a picture and a question, batch 8. `step` is a whole Sync-GRPO step, one
+prompt × 8 trajectories with guidance and KL, all weights and a concept's rows trained, by our trainer, and by plain code with the same
+seeds, hence the same trajectories; its parts are `draw` (eight images) and `update` (log-probabilities and backward). Ours replays K of
+T steps there, as the recipes do; `update, all T steps` is ours without that. `memory` is the growth of a child process, or of the GPU's
+memory, during an update over all T, and over all 2T, steps; one trajectory of the middle model, eight of the tiny one.
+
+The first run warms up, unless it took more than three minutes, and counts FLOPs and bytes. Rows already in the file are replaced one by one.
+Where --minutes are over, a row ends with the runs it has, one at least.
+
+Run: make bench
+     python benchmarks/speed.py --device cuda --dtype bf16 --models tiny,middle,full --runs 2 --out benchmarks/results_gpu.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from counting import Counter, rates
+from workload import SIZES, Parts, Workload
+
+from sync_r1.rl.trainer import Experience
+
+GOALS = {"answer": 20, "draw": 4, "update": 4, "step": 5}
+UNITS = ["memory", "answer", "step"]
+WARM = 200  # seconds after which a first run needs no warm-up
+Pair = tuple[Parts, Parts]  # ours, plain
+Row = dict[str, Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default="tiny,middle")
+    parser.add_argument("--only", default=",".join(UNITS))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32", help="bf16 is autocast")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json")
+    parser.add_argument("--page", type=Path, default=None, help="write the table to this Markdown file")
+    parser.add_argument("--child", nargs=3, default=None, help=argparse.SUPPRESS)  # side, model, T: in a process of its own
+    options = parser.parse_args()
+    if options.child:
+        side, name, timesteps = options.child
+        print(peak_growth(side, name, int(timesteps), options.device, options.dtype))
+        return
+    warnings.filterwarnings("ignore", message="prompt has")
+    end = time.monotonic() + 60 * options.minutes
+    for name in options.models.split(","):
+        if "memory" in options.only and SIZES[name].steps_per_graph is None:
+            write([memory(name, options)], options)
+        if options.only != "memory":
+            measure(name, options, end)
+    if options.page:
+        options.page.write_text(page(json.loads(options.out.read_text())))
+
+
+def measure(name: str, options: argparse.Namespace, end: float) -> None:
+    """Rows of one model, written one unit after the other."""
+    work = Workload(name, options.device, options.dtype)
+    peak = rates(options.device, torch.bfloat16 if options.dtype == "bf16" else torch.float32)
+    for unit, ours, theirs in (("answer", work.our_answer, work.plain_answer), ("step", work.our_step, work.plain_step)):
+        if unit in options.only:
+            pairs, counts = alternate(ours, theirs, work.counter, options.runs, end)
+            write([row(name, part, pairs, counts, peak, options) for part in pairs[0][0]], options)
+    work.close()
+
+
+def alternate(ours: Callable[[], Parts], theirs: Callable[[], Parts], counter: Counter, runs: int, end: float) -> tuple[list[Pair], Pair]:
+    """Figures of both sides, in turn; and of the run in which `counter` counted."""
+    with counter:
+        counts = first = (ours(), theirs())
+    pairs = [first] if sum(figures.seconds for figures in first[1].values()) > WARM else []
+    while len(pairs) < runs and (not pairs or time.monotonic() < end):
+        pairs.append((ours(), theirs()))
+    return pairs, counts
+
+
+def row(name: str, part: str, pairs: list[Pair], counts: Pair, peak: tuple[float, float], options: argparse.Namespace) -> Row:
+    """Medians of a part, and the seconds that FLOPs at the rate of a large product, and bytes at that of a copy, would take."""
+    seconds = [(ours[part].seconds, theirs[part].seconds) for ours, theirs in pairs]
+    middle = [statistics.median(side) for side in zip(*seconds)]
+    limits = [(counted[part].flops / peak[0], counted[part].bytes / peak[1]) for counted in counts]
+    return {
+        "name": part,
+        "model": name,
+        "goal": GOALS.get(part),
+        "ours_s": round(middle[0], 4),
+        "plain_s": round(middle[1], 4),
+        "ratio": round(statistics.median(theirs / ours for ours, theirs in seconds), 2),
+        "runs": len(pairs),
+        "machine": machine(options),
+        "flop_ratio": round(counts[1][part].flops / counts[0][part].flops, 2),
+        "ours_limits_s": [round(limit, 4) for limit in limits[0]],  # FLOPs, bytes
+        "plain_limits_s": [round(limit, 4) for limit in limits[1]],
+    }
+
+
+def machine(options: argparse.Namespace) -> str:
+    if options.device.startswith("cuda"):
+        return f"{torch.cuda.get_device_name()}, {options.dtype}, torch {torch.__version__}"
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return f"{processor}, {torch.get_num_threads()} threads, {options.dtype}, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}"
+
+
+def memory(name: str, options: argparse.Namespace) -> Row:
+    """MB by which an update over T and over 2T steps grows a process, both sides."""
+    timesteps, grown = SIZES[name].timesteps, {}
+    for side in ("ours", "plain"):
+        for total in (timesteps, 2 * timesteps):
+            command = [sys.executable, __file__, "--child", side, name, str(total), "--device", options.device, "--dtype", options.dtype]
+            environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
+            done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+            grown[f"{side}_mb_at_{'T' if total == timesteps else '2T'}"] = round(int(done.stdout.splitlines()[-1]) / 2**20)
+    return {"name": "memory", "model": name, "goal": None, **grown, "machine": machine(options)}
+
+
+def peak_growth(side: str, name: str, timesteps: int, device: str, dtype: str) -> int:
+    """Bytes by which memory grows during an update over `timesteps` steps."""
+    work = Workload(name, device, dtype, group=8 if name == "tiny" else 1, timesteps=timesteps)
+    rollout = work.trainer.roll_out()
+    experience = Experience(rollout, work.trainer.advantage(rollout, work.trainer.score(rollout)))
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+    before = used(device, peak=False)
+    (work.our_update if side == "ours" else work.plain_update)(experience)
+    return used(device, peak=True) - before
+
+
+def used(device: str, peak: bool) -> int:
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if peak else psutil.Process().memory_info().rss
+
+
+def write(found: list[Row], options: argparse.Namespace) -> None:
+    """Put rows into the file, in place of those of the same name and model."""
+    earlier = json.loads(options.out.read_text()) if options.out.exists() else []
+    new = {(row["model"], row["name"]) for row in found}
+    kept = [row for row in earlier if (row["model"], row["name"]) not in new]
+    options.out.write_text(json.dumps([*kept, *found], indent=1) + "\n")
+    print(table(found), flush=True)
+
+
+def table(found: list[Row]) -> str:
+    """Markdown."""
+    lines = []
+    for row in found:
+        if row["name"] == "memory":
+            figures = [f"{side}: {row[f'{side}_mb_at_T']} MB at T, {row[f'{side}_mb_at_2T']} MB at 2T" for side in ("ours", "plain")]
+            lines.append(f"| {row['model']} | memory of an update | {figures[0]} | {figures[1]} | | | | | |")
+            continue
+        share = max(row["ours_limits_s"]) / row["ours_s"]
+        goal = f"≥ {row['goal']}×" if row["goal"] else ""
+        limits = " / ".join(f"{limit:.3g}" for limit in row["ours_limits_s"])
+        lines.append(
+            f"| {row['model']} | {row['name']} | {row['ours_s']:.3g} | {row['plain_s']:.3g} | **{row['ratio']}×** | {goal} | "
+            f"{row['flop_ratio']}× | {limits} | {share:.0%} | {row['runs']} |"
+        )
+    return "\n".join(lines)
+
+
+def page(found: list[Row]) -> str:
+    head = "| model | work | ours, s | plain, s | plain / ours | goal | FLOPs plain / ours | limits of ours: FLOPs / bytes, s | share reached | runs |"
+    machines = sorted({row["machine"] for row in found})
+    text = "# Benchmark\n\nWritten by `make bench`; what the columns mean is in [performance.md](performance.md).\n\n"
+    return text + head + "\n" + "|---" * head.count(" |") + "|\n" + table(found) + "\n\nMeasured on: " + "; ".join(machines) + ".\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""One pass through Phi that computes what is asked for and nothing twice; transformers' own pass gives the same within rounding.
+
+A layer is x + attention(n) + mlp(n) with n = norm(x), which saves work in two places. The first layer's projections and MLP know nothing
+of positions, so they are computed once per distinct id: most ids of an image being drawn are the mask. The last layer's queries and MLP
+are needed only where somebody reads the result. Modules are called, never their weights, so that adapters count. Layers that are
+wrapped (FSDP) are called as a whole.
+
+B rows, L new tokens, P tokens before them, U distinct ids, A heads of D numbers, H = A·D, M wanted positions.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import Cache
+from transformers.models.phi.modeling_phi import PhiDecoderLayer, PhiModel
+
+Rotary = tuple[Tensor, Tensor]  # cosines and sines [1 or B, L, rotated part of D]
+
+
+class Wanted(NamedTuple):
+    """Positions whose result is read, ascending, as many in every row: rows that want fewer are filled up with others."""
+
+    index: Tensor  # [B, W] long
+    real: Tensor  # [B, W] bool
+
+    @classmethod
+    def of(cls, flags: Tensor) -> Wanted:
+        """From flags [B, L]."""
+        index = flags.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : max(1, int(flags.sum(1).max()))]
+        return cls(index, flags.gather(1, index))
+
+    def take(self, values: Tensor) -> Tensor:
+        """[B, W, …] of values [1 or B, L, …]."""
+        rows = torch.arange(len(self.index), device=values.device)[:, None] if len(values) > 1 else torch.zeros_like(self.index)
+        return values[rows, self.index]
+
+
+def run(body: PhiModel, ids: Tensor, mask: Tensor | None, past: Cache | None = None, flags: Tensor | None = None) -> Tensor:
+    """Last hidden states [B, L, H] of ids [B, L], or [M, H] where flags [B, L] are set, row by row.
+
+    Args:
+        mask: [B, 1, L, P+L] bool, True = row may attend to column; None for a single token that sees everything.
+        past: keys and values of the P tokens before; receives the new ones.
+    """
+    start = past.get_seq_length() if past is not None else 0
+    table, index = ids, None
+    if ids.shape[1] > 1 and is_plain(body.layers[0]):
+        table, index = ids.unique(return_inverse=True)
+    x = body.embed_tokens(table)
+    rotary = body.rotary_emb(x, torch.arange(start, start + ids.shape[1], device=ids.device)[None])
+    wanted = Wanted.of(flags) if flags is not None and is_plain(body.layers[-1]) else None
+    for number, layer in enumerate(body.layers, start=1):
+        ends = wanted if number == len(body.layers) else None
+        if not is_plain(layer):
+            x = layer(x, attention_mask=mask, past_key_values=past, position_embeddings=rotary)
+        elif layer.gradient_checkpointing and layer.training:
+            x = layer._gradient_checkpointing_func(block, layer, x, rotary, mask, None, index, ends)
+        else:
+            x = block(layer, x, rotary, mask, past, index, ends)
+        index = None
+    x = body.final_layernorm(x)
+    if flags is None:
+        return x
+    return x[flags] if wanted is None else x[wanted.real]
+
+
+def is_plain(layer: torch.nn.Module) -> bool:
+    """Whether nobody hooked into the layer as a whole."""
+    return type(layer) is PhiDecoderLayer
+
+
+def block(
+    layer: PhiDecoderLayer, x: Tensor, rotary: Rotary, mask: Tensor | None, past: Cache | None, index: Tensor | None, wanted: Wanted | None
+) -> Tensor:
+    """One layer: x [B, L, H] → [B, L, H], or [B, W, H] at `wanted`. With `index` [B, L], x [U, H] holds the distinct inputs."""
+    attention, normed = layer.self_attn, layer.input_layernorm(x)
+    key, value = heads(attention.k_proj(normed), attention.head_dim), heads(attention.v_proj(normed), attention.head_dim)
+    turned = rotary
+    if wanted is not None and index is None:
+        x, normed, turned = wanted.take(x), wanted.take(normed), (wanted.take(rotary[0]), wanted.take(rotary[1]))
+        mask = wanted.take(mask.transpose(1, 2)).transpose(1, 2) if mask is not None else None
+    query, rest = heads(attention.q_proj(normed), attention.head_dim), x + layer.mlp(normed)
+    if attention.qk_layernorm:
+        query, key = attention.q_layernorm(query), attention.k_layernorm(key)
+    if index is not None:
+        query, key, value, rest = (spread(part, index) for part in (query, key, value, rest))
+    query, key, value = rotate(query, turned).transpose(1, 2), rotate(key, rotary).transpose(1, 2), value.transpose(1, 2)
+    if past is not None:
+        key, value = past.update(key, value, attention.layer_idx)
+    seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=attention.scaling)
+    x = rest + attention.dense(seen.transpose(1, 2).flatten(2))
+    return wanted.take(x) if wanted is not None and index is not None else x
+
+
+def heads(values: Tensor, size: int) -> Tensor:
+    """[..., H] → [..., A, D]."""
+    return values.unflatten(-1, (-1, size))
+
+
+def spread(table: Tensor, index: Tensor) -> Tensor:
+    """Rows of table [U, …] at index [B, L] → [B, L, …]."""
+    return F.embedding(index, table.flatten(1)).unflatten(-1, table.shape[1:])
+
+
+def rotate(values: Tensor, rotary: Rotary) -> Tensor:
+    """Rotary embedding of the first part of each head of values [B, L, A, D]."""
+    cosine, sine = (part.unsqueeze(2).chunk(2, dim=-1)[0] for part in rotary)  # both halves are the same
+    half = cosine.shape[-1]
+    first, second, rest = values.split([half, half, values.shape[-1] - 2 * half], dim=-1)
+    return torch.cat([first * cosine - second * sine, second * cosine + first * sine, rest], dim=-1)
