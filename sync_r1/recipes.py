@@ -15,7 +15,8 @@ def demo(config: Config) -> None:
     config.model.path = config.data.root = "world"
     rl = config.rl
     rl.max_steps, rl.prompts_per_step, rl.num_generations = 100, 3, 8
-    rl.draw_every = 2  # texts need more updates than pictures, and cost a fifteenth
+    rl.draw_every = 2  # texts need more updates than pictures, and cost a fifth even with three times the prompts:
+    rl.text_prompts_per_step = 9  # of few prompts an update learns what is not meant, such as one fact for every word
     rl.learning_rate, rl.concept_learning_rate = 4e-4, 2e-2
     rl.epsilon_high = 0.28
     rl.look_fraction = 0.2
