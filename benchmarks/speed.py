@@ -7,8 +7,8 @@ seeds, hence the same trajectories; its parts are `draw` (eight images) and `upd
 T steps there, as the recipes do; `update, all T steps` is ours without that. `memory` is the growth of a child process, or of the GPU's
 memory, during an update over T, and over 2T, steps; one trajectory of the middle model, eight of the tiny one.
 
-The first run counts FLOPs and bytes and warms up; with --runs 1, or where it took more than three minutes, it is measured too. Rows
-already in the file are replaced one by one. After --minutes, a unit of work ends with the runs it has, one at least.
+The first run counts FLOPs and bytes and warms up; where it took more than three minutes it is measured too. Rows already in the file
+are replaced one by one. After --minutes, a unit of work ends with the runs it has, one at least.
 
 Run: make bench
      python benchmarks/speed.py --device cuda --dtype bf16 --models tiny,middle,full --runs 2 --out benchmarks/results_gpu.json
@@ -88,7 +88,7 @@ def alternate(ours: Work, theirs: Work, counter: Counter, runs: int, minutes: fl
     end = time.monotonic() + 60 * minutes
     with counter:
         counts = first = (ours(), theirs())
-    pairs = [first] if runs == 1 or max(figures.seconds for figures in first[1].values()) > WARM else []
+    pairs = [first] if max(figures.seconds for figures in first[1].values()) > WARM else []
     while len(pairs) < runs and (not pairs or time.monotonic() < end):
         pairs.append((ours(), theirs()))
     return pairs, counts
