@@ -1,7 +1,7 @@
 """How seconds grow with the group, the steps, the text and the image: drawing a group and replaying all its steps with a backward pass.
 
 One number at a time departs from a base case of a small random Show-o (hidden 128, 4 layers, 1024 codes). Exponents are least-squares
-slopes of log seconds on log size: 1 is proportional. On a CPU, processor seconds, the least of three runs. Plain code
+slopes of log seconds on log size: 1 is proportional. On a CPU, processor seconds, the least of --runs. Plain code
 (benchmarks/plain.py) pads every prompt to 129 tokens.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/growth.py --out docs/growth.json --figure docs/growth.png
@@ -37,7 +37,6 @@ VALUES = {
     "image tokens": [36, 64, 144, 256],
 }
 SIZES = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 4, "codebook_size": 1024}
-RUNS = 3
 
 
 def ours(model: Showo, prompts: list[str], sampling: Sampling) -> None:
@@ -52,14 +51,14 @@ def plainly(model: Showo, prompts: list[str], sampling: Sampling) -> None:
     (-torch.cat(rows).sum()).backward()
 
 
-def seconds(way: Callable[..., None], case: dict[str, int], device: str) -> float:
+def seconds(way: Callable[..., None], case: dict[str, int], device: str, runs: int) -> float:
     """Of the fastest run."""
     config = ShowoConfig(text_vocab=4096, bos_id=0, eos_id=0, num_image_tokens=case["image tokens"], image_size=16, **SIZES)
     model, found = random_showo(config, None, device), []
     words = case["text tokens"] - 1
     prompts = [" ".join(f"w{10 + word}" for word in range(words)) + f" w{2000 + row}" for row in range(case["trajectories G"])]
     clock = time.perf_counter if device.startswith("cuda") else time.process_time
-    for _ in range(RUNS):
+    for _ in range(runs):
         synchronize(device)
         started = clock()
         way(model, prompts, Sampling(guidance_scale=2.0, generation_timesteps=case["steps T"]))
@@ -91,6 +90,7 @@ def figure(result: dict, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--figure", type=Path, default=None)
     options = parser.parse_args()
@@ -98,7 +98,7 @@ def main() -> None:
     for name, values in VALUES.items():
         curves: dict = {"values": values}
         for side, way in (("ours", ours), ("plain", plainly)):
-            times = [seconds(way, {**BASE, name: value}, options.device) for value in values]
+            times = [seconds(way, {**BASE, name: value}, options.device, options.runs) for value in values]
             curves[side] = {"seconds": [round(value, 3) for value in times], "exponent": round(exponent(values, times), 2)}
             print(name, side, json.dumps(curves[side]), flush=True)
         result["curves"][name] = curves

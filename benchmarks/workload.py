@@ -51,7 +51,7 @@ class Size:
 SIZES = {
     "tiny": Size(timesteps=18, trained=6, together=16),
     "middle": Size(timesteps=18, trained=6, together=8, rows_per_graph=1),  # eight images would take 50 GB
-    "full": Size(timesteps=50, trained=8, together=8, rows_per_graph=1, steps_per_graph=8),
+    "full": Size(timesteps=50, trained=8, together=4, rows_per_graph=1, steps_per_graph=4),
 }
 
 
