@@ -81,7 +81,7 @@ def figure(result: dict, path: Path) -> None:
         panel.set_xlabel(name)
         panel.set_xticks(curves["values"], [str(value) for value in curves["values"]])
         panel.minorticks_off()
-        panel.legend(fontsize=8)
+        panel.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     panels[0].set_ylabel("seconds")
     plt.tight_layout()
     plt.savefig(path, dpi=110)
