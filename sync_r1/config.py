@@ -137,6 +137,10 @@ class RLConfig:
         1, "every so-manieth rollout is drawn; those in between teach the text half on its own rewards, at a small share of the cost", ge=1
     )
 
+    text_prompts_per_step: int | None = option(
+        None, "groups per step on each process where nothing is drawn: more prompts make steadier texts; empty is prompts_per_step", ge=1
+    )
+
     learning_rate: float = option(5e-5, "for the transformer body; 0 freezes it", ge=0)
     concept_learning_rate: float = option(1e-2, "for the concept's rows of embedding and head; 0 freezes them", ge=0)
     lora_rank: int = option(0, "rank of adapters on the body, which then keeps its own weights; 0 trains the weights themselves", ge=0)
@@ -222,6 +226,16 @@ class RLConfig:
     def replayed_timesteps(self) -> int:
         """K, with "all" resolved."""
         return self.train_timesteps or self.generation_timesteps
+
+    def drawn(self, rollout: int) -> bool:
+        """Whether pictures are drawn in rollout number `rollout` (`draw_every`)."""
+        return self.optimise != "text" and rollout % self.draw_every == 0
+
+    def prompts_of(self, rollout: int) -> tuple[int, int]:
+        """How many prompts a process asks in rollout number `rollout`, and how many it asked in all before it."""
+        counts = (self.text_prompts_per_step or self.prompts_per_step, self.prompts_per_step)
+        drawn = 0 if self.optimise == "text" else -(-rollout // self.draw_every)
+        return counts[self.drawn(rollout)], drawn * counts[True] + (rollout - drawn) * counts[False]
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)

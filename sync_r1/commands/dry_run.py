@@ -50,7 +50,7 @@ def cost(config: Config) -> dict[str, Any]:
     images, steps = plan.piece
     wide = min(max(images * steps * plan.guided * plan.span, 256), 8192)
     dtype = torch.float32 if plan.mode == "fp32" else torch.bfloat16
-    narrow = config.rl.prompts_per_step * plan.candidates
+    narrow = plan.asked * plan.candidates
     rates = measure_rates(sizes.hidden, sizes.intermediate, wide=wide, narrow=narrow, device=device, dtype=dtype)
     result: Estimate = estimate(config, sizes, rates, prompts)
     return {

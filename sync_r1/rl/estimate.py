@@ -69,8 +69,8 @@ def _work(plan: Plan) -> dict[str, float]:
     rl = plan.config.rl
     steps = 1 if plan.sizes.autoregressive else rl.replayed_timesteps()
     return {
-        "prompts": rl.prompts_per_step,
-        "candidates": rl.prompts_per_step * plan.candidates,
+        "prompts": plan.asked,
+        "candidates": plan.asked * plan.candidates,
         "kept": plan.texts,
         "images finished": plan.images,
         "nfe": plan.nfe[0],
@@ -95,9 +95,9 @@ def _dgs(plan: Plan) -> dict[str, float]:
 
 def _flops(plan: Plan) -> dict[str, float]:
     rl, sizes = plan.config.rl, plan.sizes
-    texts = rl.prompts_per_step * plan.candidates
+    texts = plan.asked * plan.candidates
     length = rl.max_completion_length
-    reading = plan.forward(rl.prompts_per_step * plan.context, plan.context / 2)
+    reading = plan.forward(plan.asked * plan.context, plan.context / 2)
     writing = plan.forward(texts * length, plan.context + length / 2) + 2.0 * texts * length * sizes.hidden * sizes.text_rows
     text_replay, image_replay = _replay_forward(plan)
     reference = 1 if rl.beta > 0 else 0
@@ -128,7 +128,7 @@ def _replay_forward(plan: Plan) -> tuple[tuple[float, float], tuple[float, float
     rl, sizes = plan.config.rl, plan.sizes
     texts = plan.texts if rl.optimise != "image" else 0
     whole = rl.gradient_checkpointing  # prefixes are recomputed with every row
-    contexts = texts if whole else max(min(rl.prompts_per_step, texts), math.ceil(texts / rl.sequences_per_backward))
+    contexts = texts if whole else max(min(plan.asked, texts), math.ceil(texts / rl.sequences_per_backward))
     length = rl.max_completion_length
     text = plan.forward(contexts * plan.context, plan.context / 2) + plan.forward(texts * length, plan.context + length / 2)
     steps = rl.replayed_timesteps()
@@ -149,5 +149,6 @@ def _seconds(plan: Plan, flops: dict[str, float], rates: Rates) -> dict[str, flo
     rollout = sum(seconds[name] for name in ("text rollout", "image rollout", "pictures"))
     step = rollout / plan.config.rl.num_iterations + sum(seconds.values()) - rollout
     texts = seconds["text rollout"] / plan.config.rl.num_iterations + seconds["text replay"]  # all that a step without pictures costs
-    step = texts + (step - texts) / plan.config.rl.draw_every
+    seldom, more = 1 / plan.config.rl.draw_every, plan.asked_at_most / plan.asked
+    step = seldom * step + (1 - seldom) * more * texts
     return {**seconds, "step on average": step, "run": step * plan.config.rl.max_steps}

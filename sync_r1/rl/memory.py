@@ -44,11 +44,11 @@ def lasting(plan: Plan) -> dict[str, float]:
 def phases(plan: Plan) -> dict[str, float]:
     """Bytes of every phase on top of what stays; only one phase runs at a time."""
     rl, sizes = plan.config.rl, plan.sizes
-    texts = rl.prompts_per_step * plan.candidates
+    texts = max(plan.asked * plan.candidates, plan.asked_at_most * rl.num_generations)
     pairs = 2 * sizes.layers * sizes.key_width * plan.value_bytes  # one token's keys and values
     length = rl.max_completion_length
-    rows = min(rl.sequences_per_backward, plan.texts)
-    text = _saved(plan, rows, length, min(rl.prompts_per_step, rows), plan.context, rows * length * sizes.text_rows)
+    rows = min(rl.sequences_per_backward, plan.asked_at_most * rl.num_generations)
+    text = _saved(plan, rows, length, min(plan.asked_at_most, rows), plan.context, rows * length * sizes.text_rows)
     result = {
         "text rollout": texts * (plan.context + length) * pairs + 4.0 * texts * sizes.text_rows * LOGIT_COPIES,
         "text replay": text if rl.optimise != "image" else 0.0,

@@ -69,9 +69,19 @@ class Plan:
         return budget if rl.dgs_keep == "spread" else min(math.ceil(rl.num_generations / rl.dgs_target_acceptance), budget)
 
     @property
+    def asked(self) -> int:
+        """P of a drawn rollout, or of any where nothing is drawn."""
+        return self.config.rl.prompts_of(0)[0]
+
+    @property
+    def asked_at_most(self) -> int:
+        """P of the rollout that asks most: those between drawn ones may ask more."""
+        return max(self.asked, self.config.rl.prompts_of(1)[0])
+
+    @property
     def texts(self) -> int:
-        """Rows of text that are replayed."""
-        return self.config.rl.prompts_per_step * self.config.rl.num_generations
+        """Rows of text that are replayed with pictures."""
+        return self.asked * self.config.rl.num_generations
 
     @property
     def images(self) -> int:
@@ -80,7 +90,7 @@ class Plan:
     @property
     def drawn(self) -> int:
         """Images that are begun."""
-        return self.config.rl.prompts_per_step * self.candidates * self.config.rl.images_per_text if self.draws else 0
+        return self.asked * self.candidates * self.config.rl.images_per_text if self.draws else 0
 
     @property
     def context(self) -> float:

@@ -144,10 +144,10 @@ class SyncGRPOTrainer(Trainer):
     def roll_out(self) -> Rollout:
         """Draw this step's trajectories; every process draws its own prompts."""
         rl, step = self.config.rl, self.state.global_step
-        per_step = rl.prompts_per_step * self.processes.count
-        first = step // rl.num_iterations * per_step + self.processes.index * rl.prompts_per_step
+        count, asked = rl.prompts_of(step // rl.num_iterations)
+        first = asked * self.processes.count + self.processes.index * count
         seed = self.config.run.seed
-        tasks = choose_tasks(self.tasks, count=rl.prompts_per_step, shares=rl.shares(), seed=seed, first=first)
+        tasks = choose_tasks(self.tasks, count=count, shares=rl.shares(), seed=seed, first=first)
         with self.phases.time("rollout"), self.accelerator.autocast():
             return self.sampler.roll_out(tasks, seed=seed, step=step, first=first, draw=not self.texts_only)
 
@@ -155,7 +155,7 @@ class SyncGRPOTrainer(Trainer):
     def texts_only(self) -> bool:
         """Whether this step's rollout is one of those between drawn ones (`draw_every`)."""
         rl = self.config.rl
-        return rl.optimise == "both" and self.state.global_step // rl.num_iterations % rl.draw_every > 0
+        return rl.optimise == "both" and not rl.drawn(self.state.global_step // rl.num_iterations)
 
     def score(self, rollout: Rollout) -> Breakdown:
         """Ask every scorer."""

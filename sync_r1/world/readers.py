@@ -73,6 +73,10 @@ class AttributeReader(nn.Module):
         self.trunk = ConvolutionTrunk() if kind == "convolution" else PatchTrunk()
         self.heads = nn.ModuleDict({name: nn.Linear(self.trunk.width, len(values)) for name, values in ATTRIBUTES.items()})
 
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """Float pixels [B, 3, 32, 32] in [−1, 1] → logits [B, values] per attribute."""
         features = self.trunk(pixels)
@@ -81,13 +85,13 @@ class AttributeReader(nn.Module):
     @torch.no_grad()
     def read(self, images: Tensor) -> list[dict[str, str]]:
         """uint8 [B, 3, 32, 32] → the likeliest value of every attribute."""
-        best = {name: logits.argmax(-1).tolist() for name, logits in self(to_pixels(images)).items()}
+        best = {name: logits.argmax(-1).tolist() for name, logits in self(to_pixels(images.to(self.device))).items()}
         return [{name: ATTRIBUTES[name][rows[i]] for name, rows in best.items()} for i in range(len(images))]
 
     @torch.no_grad()
     def probabilities(self, images: Tensor, wanted: Sequence[Mapping[str, str]]) -> list[dict[str, float]]:
         """Probability of each wanted value, per picture."""
-        found = {name: logits.float().softmax(-1) for name, logits in self(to_pixels(images)).items()}
+        found = {name: logits.float().softmax(-1) for name, logits in self(to_pixels(images.to(self.device))).items()}
         return [{name: float(found[name][i, ATTRIBUTES[name].index(value)]) for name, value in row.items()} for i, row in enumerate(wanted)]
 
     def save_pretrained(self, folder: str | Path) -> None:

@@ -159,6 +159,9 @@ def test_memory_follows_the_options() -> None:
     seldom = estimated(sizes, "rl.draw_every=4").seconds
     text = seldom["text rollout"] + seldom["text replay"]
     assert seldom["step on average"] - text == pytest.approx((full.seconds["step on average"] - text) / 4)
+    wider = ["rl.draw_every=4", "rl.prompts_per_step=2", "rl.text_prompts_per_step=4"]
+    assert estimated(sizes, *wider).seconds["step on average"] - seldom["step on average"] == pytest.approx(0.75 * text)
+    assert estimated(sizes, *wider).phases["text rollout"] > estimated(sizes, *wider[:2]).phases["text rollout"]
 
 
 def test_rates_are_measured() -> None:

@@ -12,9 +12,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from sync_r1.config import Config
 from sync_r1.models.concept_tokens import learned_row_ids
 from sync_r1.rl.replay import Replay, timesteps
 from sync_r1.rl.rewards import Reward, RewardEnsemble
+from sync_r1.rl.rollout import choose_tasks
 from sync_r1.rl.trainer import SyncGRPOTrainer, TrainingStopped
 from tests.rl.toys import bright, ensemble, model_with_concept, same, small_config, trainer, weights, wordy
 
@@ -93,6 +95,27 @@ def test_rollouts_between_drawn_ones_teach_the_text_half_alone(tmp_path: Path) -
     assert all("text/ratio_mean" in row and "text/reward" in row and row["grad_norm"] > 0 for row in rows)
     assert sorted(path.stem for path in (run.config.run.folder / "trajectories").glob("*.parquet")) == [f"step_{n:05d}" for n in drawn]
     assert len(run.sampler.scaling.state_dict()["threshold"]["history"]) == len(drawn)  # τ follows previews only
+
+
+def test_rollouts_without_pictures_may_ask_more_prompts_and_none_is_asked_twice_in_a_pass(tmp_path: Path) -> None:
+    settings = ["rl.draw_every=3", "rl.prompts_per_step=1", "rl.text_prompts_per_step=2", "rl.look_fraction=0"]
+    run = trainer(tmp_path, *settings)
+    asked = []
+    for run.state.global_step in range(5):
+        asked.append([task.prompt for task in run.roll_out().tasks])
+    assert [len(prompts) for prompts in asked] == [1, 2, 2, 1, 2]
+    stream = [task.prompt for task in choose_tasks(run.tasks, count=8, shares=run.config.rl.shares(), seed=run.config.run.seed, first=0)]
+    assert [prompt for prompts in asked for prompt in prompts] == stream
+
+
+def test_prompts_are_counted_over_rollouts_of_both_kinds() -> None:
+    rl = Config().rl
+    rl.prompts_per_step, rl.text_prompts_per_step, rl.draw_every = 3, 9, 4
+    assert [rl.prompts_of(number) for number in range(6)] == [(3, 0), (9, 3), (9, 12), (9, 21), (3, 30), (9, 33)]
+    rl.optimise = "text"
+    assert [rl.prompts_of(number) for number in range(3)] == [(9, 0), (9, 9), (9, 18)]
+    rl.text_prompts_per_step = None
+    assert rl.prompts_of(7) == (3, 21)
 
 
 def test_identical_rewards_give_exactly_no_gradient(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 
 from sync_r1.manifest import write_manifest
 from sync_r1.models.showo.magvit import MagvitConfig
+from sync_r1.models.showo.model import Showo
 from sync_r1.world.assets import load_evaluator_reader, load_reward_reader, load_world_clip, load_world_model
 from sync_r1.world.pretrain.clip import save_clip, train_clip
 from sync_r1.world.pretrain.measure import measure, unseen_things
@@ -72,6 +73,28 @@ def pretrain(recipe: Recipe, work: Path, assets: Path) -> dict[str, Any]:
     evaluator.save_pretrained(assets / "evaluator_reader")
     save_clip(clip, clip_tokenizer, assets / "clip")
     return write_card(recipe, figures, assets)
+
+
+def pretrain_larger(width: int, layers: int, steps: int, work: Path, out: Path, device: torch.device | str) -> dict[str, Any]:
+    """Another unified model over the shipped tokenizer, readers and CLIP, in `out`/model; returns its figures, also in `out`/card.json.
+
+    The learning rate falls with the width, as 192 is to it. Resumable: training state lies in `work`.
+    """
+    magvit = load_world_model().magvit
+    assert magvit is not None, "the shipped model has its tokenizer"
+    schedule = replace(UNIFIED_SCHEDULE, steps=steps, learning_rate=UNIFIED_SCHEDULE.learning_rate * 192 / width)
+    model, training = train_unified(magvit, schedule, work, width=width, layers=layers, device=device)
+    model.half().save_pretrained(out / "model")
+    card = {
+        "parameters": sum(p.numel() for p in model.showo.parameters()),
+        "width": width,
+        "layers": layers,
+        "training": training,
+        "measured": measure(Showo.from_pretrained(out / "model", device), load_evaluator_reader().to(device)),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]},
+    }
+    (out / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+    return card
 
 
 def write_card(recipe: Recipe, training: dict[str, Any], assets: Path) -> dict[str, Any]:

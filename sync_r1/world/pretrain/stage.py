@@ -56,7 +56,7 @@ def run_stage(name: str, model: nn.Module, loss: Loss, schedule: Schedule, folde
     average = {key: value.clone() for key, value in model.state_dict().items()} if schedule.average else {}
     step, seconds, smooth = 0, 0.0, {}
     if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
+        state = torch.load(state_file, weights_only=True, map_location=next(model.parameters()).device)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         average, step, seconds, smooth = state["average"], state["step"], state["seconds"], state["metrics"]

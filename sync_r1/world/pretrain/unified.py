@@ -22,6 +22,7 @@ from sync_r1.world.pretrain.stage import Schedule, run_stage
 from sync_r1.world.readers import to_pixels
 
 IGNORE = -100
+HEAD = 32  # numbers of an attention head
 # From which step: sequences of drawing, of reading with a picture, of reading text alone. Rewriting is learned first, drawing last;
 # small batches make more of the later hours.
 MIX = ((0, (29, 18, 17)), (600, (40, 16, 8)), (1100, (18, 11, 3)), (2000, (15, 15, 2)), (2800, (8, 22, 2)))
@@ -44,8 +45,10 @@ def world_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token=AddedToken(END_OF_TEXT, special=True), bos_token=END_OF_TEXT)
 
 
-def world_config(tokenizer: PreTrainedTokenizerFast, magvit: Magvit) -> ShowoConfig:
-    """The tiny Show-o: 192 wide, 6 layers."""
+def world_config(tokenizer: PreTrainedTokenizerFast, magvit: Magvit, width: int = 192, layers: int = 6) -> ShowoConfig:
+    """The tiny Show-o. ValueError unless `width` is a multiple of 32, an attention head's."""
+    if width % HEAD:
+        raise ValueError(f"width is {width}; it must be a multiple of {HEAD}; use {max(width // HEAD, 1) * HEAD}")
     text_vocab = prepare_tokenizer(tokenizer, tasks.NAME_POOL)
     end = tokenizer.get_vocab()[END_OF_TEXT]
     return ShowoConfig(
@@ -58,23 +61,24 @@ def world_config(tokenizer: PreTrainedTokenizerFast, magvit: Magvit) -> ShowoCon
         max_text_tokens=56,
         text_only_image=False,
         name_pool=list(tasks.NAME_POOL),
-        hidden_size=192,
-        intermediate_size=768,
-        num_hidden_layers=6,
-        num_attention_heads=6,
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=width // HEAD,
         max_position_embeddings=512,
     )
 
 
 def drawing_loss(model: Showo, drawings: Sequence[tasks.Drawing], codes: Tensor, rng: np.random.Generator) -> Tensor:
-    """Cross-entropy at masked codes; the mask ratio is cos(u·π/2), u uniform (MaskGIT)."""
+    """Cross-entropy at masked codes [B, N] (on the CPU); the mask ratio is cos(u·π/2), u uniform (MaskGIT)."""
     texts = ["" if rng.random() < DROP_PROMPT else item.text for item in drawings]
     ratio = np.cos(rng.random((len(drawings), 1)) * np.pi / 2)
     masked = torch.from_numpy(rng.random(tuple(codes.shape)) < np.maximum(ratio, 1 / codes.shape[1]))
     ids = [drawing_ids(model.tokenizer, model.config, text) for text in texts]
-    batch = build_t2i(model.config, ids, torch.where(masked, model.config.codebook_size, codes))
+    batch = build_t2i(model.config, ids, torch.where(masked, model.config.codebook_size, codes)).to(model.device)
     hidden = model.hidden(batch.ids, batch.mask)[:, -codes.shape[1] - 1 : -1]
-    return F.cross_entropy(model.head(hidden[masked], model.config.image_rows).float(), codes[masked])
+    logits = model.head(hidden[masked.to(model.device)], model.config.image_rows)
+    return F.cross_entropy(logits.float(), codes[masked].to(model.device))
 
 
 def reading_loss(model: Showo, readings: Sequence[tasks.Reading], codes: Sequence[Tensor | None]) -> Tensor:
@@ -86,6 +90,7 @@ def reading_loss(model: Showo, readings: Sequence[tasks.Reading], codes: Sequenc
     targets = torch.full_like(batch.ids, IGNORE)
     for row, answer in enumerate(answers):
         targets[row, -len(answer) - 1 : -1] = torch.tensor(answer)
+    batch, targets = batch.to(model.device), targets.to(model.device)
     hidden = model.hidden(batch.ids, batch.mask)
     wanted = targets != IGNORE
     return F.cross_entropy(model.head(hidden[wanted], model.config.text_rows).float(), targets[wanted])
@@ -97,11 +102,20 @@ def sequences(steps: int) -> int:
     return sum(sum(sizes) * max(0, min(end, steps) - start) for (start, sizes), end in zip(MIX, ends, strict=True))
 
 
-def train_unified(magvit: Magvit, schedule: Schedule, folder: Path, scale: float = 1.0) -> tuple[Showo, dict[str, float]]:
+def train_unified(
+    magvit: Magvit,
+    schedule: Schedule,
+    folder: Path,
+    scale: float = 1.0,
+    *,
+    width: int = 192,
+    layers: int = 6,
+    device: torch.device | str = "cpu",
+) -> tuple[Showo, dict[str, float]]:
     """Three streams a step: drawing, reading with a picture, reading text alone. Their sizes are those of MIX times `scale`."""
     torch.manual_seed(schedule.seed)
     tokenizer = world_tokenizer()
-    model = Showo.from_config(world_config(tokenizer, magvit), tokenizer, magvit)  # which freezes the MAGVIT
+    model = Showo.from_config(world_config(tokenizer, magvit, width, layers), tokenizer, magvit).to(device)  # which freezes the MAGVIT
 
     def sample(
         rng: np.random.Generator, kinds: Sequence[tuple[Callable[[np.random.Generator], tasks.Reading], float]], count: int
@@ -116,7 +130,7 @@ def train_unified(magvit: Magvit, schedule: Schedule, folder: Path, scale: float
         seen = sample(rng, [(tasks.visual_question, 0.65), (tasks.recognition, 0.35)], looks)
         read = sample(rng, [(tasks.rewriting, 0.75), (tasks.text_question, 0.25)], reads)
         things = [item.thing for item in drawings] + [item.thing for item in seen if item.thing is not None]
-        codes = magvit.encode(to_pixels(render_batch(things)))
+        codes = magvit.encode(to_pixels(render_batch(things).to(device))).cpu()
         parts = {
             "draw": drawing_loss(model, drawings, codes[:draws], rng),
             "look": reading_loss(model, seen, list(codes[draws:])),
