@@ -8,10 +8,13 @@ VENV ?= .venv
 JOBS ?= 2
 # What to install PyTorch from is your choice: pip's own configuration, or TORCH="torch==2.13.0 --index-url <the index for your device>".
 TORCH ?= torch==2.13.0
+# make bench: runs per comparison, and minutes after which a comparison ends with those it has.
+RUNS ?= 5
+MINUTES ?= 6
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check
 STAMP := $(VENV)/.stamp-setup
 
-.PHONY: help setup demo test study lint format clean
+.PHONY: help setup demo test study bench lint format clean
 
 help:  ## Show this help
 	@echo "Sync-R1: one model that understands and draws your things"; echo
@@ -33,6 +36,9 @@ test: $(STAMP)  ## Run all tests
 
 study: $(STAMP)  ## Test every claim (hours; stop and resume at will); STUDY=quick takes about 20 minutes
 	$(VENV)/bin/sync-r1 study $(if $(filter quick,$(STUDY)),--quick)
+
+bench: $(STAMP)  ## Time ours against plain code, about 45 minutes; writes benchmarks/results.json and docs/bench.md
+	$(VENV)/bin/python benchmarks/speed.py --runs $(RUNS) --minutes $(MINUTES) --page docs/bench.md
 
 lint: $(STAMP)  ## Check style (ruff) and types (mypy)
 	$(VENV)/bin/ruff check .

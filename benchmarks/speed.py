@@ -5,10 +5,10 @@ Models: tiny (the embedded world's), middle (random: hidden 512, 12 layers, 256 
 prompt × 8 trajectories with guidance and KL, all weights and a concept's rows trained, by our trainer, and by plain code with the same
 seeds, hence the same trajectories; its parts are `draw` (eight images) and `update` (log-probabilities and backward). Ours replays K of
 T steps there, as the recipes do; `update, all T steps` is ours without that. `memory` is the growth of a child process, or of the GPU's
-memory, during an update over all T, and over all 2T, steps; one trajectory of the middle model, eight of the tiny one.
+memory, during an update over T, and over 2T, steps; one trajectory of the middle model, eight of the tiny one.
 
-The first run warms up, unless it took more than three minutes, and counts FLOPs and bytes. Rows already in the file are replaced one by one.
-Where --minutes are over, a row ends with the runs it has, one at least.
+The first run counts FLOPs and bytes and warms up; where it took more than three minutes it is measured too. Rows already in the file
+are replaced one by one. After --minutes, a unit of work ends with the runs it has, one at least.
 
 Run: make bench
      python benchmarks/speed.py --device cuda --dtype bf16 --models tiny,middle,full --runs 2 --out benchmarks/results_gpu.json
@@ -33,14 +33,16 @@ from typing import Any
 import psutil
 import torch
 from counting import Counter, rates
-from workload import SIZES, Parts, Workload
+from workload import Parts, Workload
 
 from sync_r1.rl.trainer import Experience
 
 GOALS = {"answer": 20, "draw": 4, "update": 4, "step": 5}
 UNITS = ["memory", "answer", "step"]
+MEMORY_STEPS = {"tiny": 18, "middle": 6}
 WARM = 200  # seconds after which a first run needs no warm-up
 Pair = tuple[Parts, Parts]  # ours, plain
+Work = Callable[[], Parts]
 Row = dict[str, Any]
 
 
@@ -61,32 +63,32 @@ def main() -> None:
         print(peak_growth(side, name, int(timesteps), options.device, options.dtype))
         return
     warnings.filterwarnings("ignore", message="prompt has")
-    end = time.monotonic() + 60 * options.minutes
     for name in options.models.split(","):
-        if "memory" in options.only and SIZES[name].steps_per_graph is None:
+        if "memory" in options.only and name in MEMORY_STEPS:
             write([memory(name, options)], options)
         if options.only != "memory":
-            measure(name, options, end)
+            measure(name, options)
     if options.page:
         options.page.write_text(page(json.loads(options.out.read_text())))
 
 
-def measure(name: str, options: argparse.Namespace, end: float) -> None:
+def measure(name: str, options: argparse.Namespace) -> None:
     """Rows of one model, written one unit after the other."""
     work = Workload(name, options.device, options.dtype)
     peak = rates(options.device, torch.bfloat16 if options.dtype == "bf16" else torch.float32)
     for unit, ours, theirs in (("answer", work.our_answer, work.plain_answer), ("step", work.our_step, work.plain_step)):
         if unit in options.only:
-            pairs, counts = alternate(ours, theirs, work.counter, options.runs, end)
+            pairs, counts = alternate(ours, theirs, work.counter, options.runs, options.minutes)
             write([row(name, part, pairs, counts, peak, options) for part in pairs[0][0]], options)
     work.close()
 
 
-def alternate(ours: Callable[[], Parts], theirs: Callable[[], Parts], counter: Counter, runs: int, end: float) -> tuple[list[Pair], Pair]:
+def alternate(ours: Work, theirs: Work, counter: Counter, runs: int, minutes: float) -> tuple[list[Pair], Pair]:
     """Figures of both sides, in turn; and of the run in which `counter` counted."""
+    end = time.monotonic() + 60 * minutes
     with counter:
         counts = first = (ours(), theirs())
-    pairs = [first] if sum(figures.seconds for figures in first[1].values()) > WARM else []
+    pairs = [first] if max(figures.seconds for figures in first[1].values()) > WARM else []
     while len(pairs) < runs and (not pairs or time.monotonic() < end):
         pairs.append((ours(), theirs()))
     return pairs, counts
@@ -123,14 +125,14 @@ def machine(options: argparse.Namespace) -> str:
 
 def memory(name: str, options: argparse.Namespace) -> Row:
     """MB by which an update over T and over 2T steps grows a process, both sides."""
-    timesteps, grown = SIZES[name].timesteps, {}
+    timesteps, grown = MEMORY_STEPS[name], {}
     for side in ("ours", "plain"):
         for total in (timesteps, 2 * timesteps):
             command = [sys.executable, __file__, "--child", side, name, str(total), "--device", options.device, "--dtype", options.dtype]
             environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
             done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
             grown[f"{side}_mb_at_{'T' if total == timesteps else '2T'}"] = round(int(done.stdout.splitlines()[-1]) / 2**20)
-    return {"name": "memory", "model": name, "goal": None, **grown, "machine": machine(options)}
+    return {"name": "memory", "model": name, "goal": None, "timesteps": timesteps, **grown, "machine": machine(options)}
 
 
 def peak_growth(side: str, name: str, timesteps: int, device: str, dtype: str) -> int:
@@ -165,8 +167,9 @@ def table(found: list[Row]) -> str:
     lines = []
     for row in found:
         if row["name"] == "memory":
-            figures = [f"{side}: {row[f'{side}_mb_at_T']} MB at T, {row[f'{side}_mb_at_2T']} MB at 2T" for side in ("ours", "plain")]
-            lines.append(f"| {row['model']} | memory of an update | {figures[0]} | {figures[1]} | | | | | |")
+            ours, theirs = ([f"{row[f'{side}_mb_at_{total}']:,} MB" for total in ("T", "2T")] for side in ("ours", "plain"))
+            steps = f"T = {row['timesteps']}, {2 * row['timesteps']}"
+            lines.append(f"| {row['model']} | memory of an update, {steps} | {', '.join(ours)} | {', '.join(theirs)} |" + " |" * 6)
             continue
         share = max(row["ours_limits_s"]) / row["ours_s"]
         goal = f"≥ {row['goal']}×" if row["goal"] else ""
@@ -179,7 +182,8 @@ def table(found: list[Row]) -> str:
 
 
 def page(found: list[Row]) -> str:
-    head = "| model | work | ours, s | plain, s | plain / ours | goal | FLOPs plain / ours | limits of ours: FLOPs / bytes, s | share reached | runs |"
+    columns = ["model", "work", "ours, s", "plain, s", "plain / ours", "goal", "FLOPs plain / ours"]
+    head = "| " + " | ".join([*columns, "limits of ours: FLOPs / bytes, s", "share reached", "runs"]) + " |"
     machines = sorted({row["machine"] for row in found})
     text = "# Benchmark\n\nWritten by `make bench`; what the columns mean is in [performance.md](performance.md).\n\n"
     return text + head + "\n" + "|---" * head.count(" |") + "|\n" + table(found) + "\n\nMeasured on: " + "; ".join(machines) + ".\n"

@@ -51,11 +51,11 @@ class Size:
 SIZES = {
     "tiny": Size(timesteps=18, trained=6, together=16),
     "middle": Size(timesteps=18, trained=6, together=8, rows_per_graph=1),  # eight images would take 50 GB
-    "full": Size(timesteps=50, trained=8, together=8, rows_per_graph=1, steps_per_graph=8),
+    "full": Size(timesteps=50, trained=8, together=4, rows_per_graph=1, steps_per_graph=4),
 }
 
 
-def random_showo(config: ShowoConfig, image: MagvitConfig, device: str) -> Showo:
+def random_showo(config: ShowoConfig, image: MagvitConfig | None, device: str) -> Showo:
     """A model built on the device, with one token per word."""
     words = {"<|endoftext|>": 0, "<unk>": 1} | {f"w{number}": number for number in range(2, config.text_vocab)}
     backend = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
@@ -63,7 +63,7 @@ def random_showo(config: ShowoConfig, image: MagvitConfig, device: str) -> Showo
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>", bos_token="<|endoftext|>", unk_token="<unk>")
     torch.manual_seed(0)
     with torch.device(device):
-        return Showo.from_config(config, tokenizer, Magvit(image).eval())
+        return Showo.from_config(config, tokenizer, Magvit(image).eval() if image else None).eval()
 
 
 def build(name: str, device: str) -> Showo:

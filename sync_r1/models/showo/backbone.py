@@ -10,7 +10,7 @@ B rows, L new tokens, P tokens before them, U distinct ids, A heads of D numbers
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -24,19 +24,19 @@ Rotary = tuple[Tensor, Tensor]  # cosines and sines [1 or B, L, rotated part of 
 class Wanted(NamedTuple):
     """Positions whose result is read, ascending, as many in every row: rows that want fewer are filled up with others."""
 
-    index: Tensor  # [B, W] long
+    places: Tensor  # [B, W] long
     real: Tensor  # [B, W] bool
 
     @classmethod
     def of(cls, flags: Tensor) -> Wanted:
         """From flags [B, L]."""
-        index = flags.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : max(1, int(flags.sum(1).max()))]
-        return cls(index, flags.gather(1, index))
+        places = flags.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : max(1, int(flags.sum(1).max()))]
+        return cls(places, flags.gather(1, places))
 
     def take(self, values: Tensor) -> Tensor:
         """[B, W, …] of values [1 or B, L, …]."""
-        rows = torch.arange(len(self.index), device=values.device)[:, None] if len(values) > 1 else torch.zeros_like(self.index)
-        return values[rows, self.index]
+        rows = torch.arange(len(self.places), device=values.device)[:, None] if len(values) > 1 else torch.zeros_like(self.places)
+        return values[rows, self.places]
 
 
 def run(body: PhiModel, ids: Tensor, mask: Tensor | None, past: Cache | None = None, flags: Tensor | None = None) -> Tensor:
@@ -53,12 +53,13 @@ def run(body: PhiModel, ids: Tensor, mask: Tensor | None, past: Cache | None = N
     x = body.embed_tokens(table)
     rotary = body.rotary_emb(x, torch.arange(start, start + ids.shape[1], device=ids.device)[None])
     wanted = Wanted.of(flags) if flags is not None and is_plain(body.layers[-1]) else None
-    for number, layer in enumerate(body.layers, start=1):
-        ends = wanted if number == len(body.layers) else None
+    layers = cast(list[PhiDecoderLayer], list(body.layers))
+    for layer in layers:
+        ends = wanted if layer is layers[-1] else None
         if not is_plain(layer):
             x = layer(x, attention_mask=mask, past_key_values=past, position_embeddings=rotary)
         elif layer.gradient_checkpointing and layer.training:
-            x = layer._gradient_checkpointing_func(block, layer, x, rotary, mask, None, index, ends)
+            x = layer._gradient_checkpointing_func(block, layer, x, rotary, mask, None, index, ends)  # type: ignore[operator]
         else:
             x = block(layer, x, rotary, mask, past, index, ends)
         index = None

@@ -48,7 +48,10 @@ def code_logits(model: Showo, prefix: Prefix, index: Tensor, states: Tensor, wan
         anywhere = torch.zeros(len(kinds), wanted.shape[1], device=wanted.device).index_add(0, back, wanted.float()) > 0
         place = (anywhere.flatten().cumsum(0) - 1).view(anywhere.shape)
         logits = _unguided(model, prefix, kinds, anywhere)[place[back][wanted]]
-    return guide(*logits.chunk(2), sampling.guidance_scale) if guided else logits
+    if not guided:
+        return logits
+    conditional, unconditional = logits.chunk(2)
+    return guide(conditional, unconditional, sampling.guidance_scale)
 
 
 def _unguided(model: Showo, prefix: Prefix, rows: Tensor, wanted: Tensor) -> Tensor:
