@@ -120,7 +120,7 @@ class Replay:
         return total, merge_metrics(self.processes.join(pieces))
 
     def _start(self, parts: Sequence[P], read: Callable[[UnifiedModel, P], tuple[Tensor, Tensor]]) -> list[Tensor | None]:
-        """The reference's log-probabilities of every piece. It is entered once and first: it may swap weights, which no graph would survive."""
+        """The reference's log-probabilities of every piece. Entered once, and first: it may swap weights, which no graph would survive."""
         with torch.no_grad(), self.accelerator.autocast(), self.reference.policy() as start:
             return [None if start is None else read(start, part)[0] for part in parts]
 

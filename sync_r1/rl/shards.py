@@ -1,8 +1,9 @@
 """FSDP2: every process keeps its share of the layers' weights, and the optimizer's memory of that share only (docs/scale.md).
 
 Layers are whole from a rollout's first token to the last backward pass: processes write texts of different lengths and replay different
-numbers of pieces, so nothing in between may wait for the others. Gradients are summed once, after the last backward pass. While the optimizer
-steps, and until the next rollout, each process holds its share alone. Embedding, head and last norm are never shared: they are read by rows.
+numbers of pieces, so nothing in between may wait for the others. Gradients are summed once, after the last backward pass. While the
+optimizer steps, and until the next rollout, each process holds its share alone. Embedding, head and last norm are read by rows and
+stay whole.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Partial, distribute_tensor
 
 from sync_r1.models.base import UnifiedModel
@@ -73,7 +74,7 @@ class ShardedLayers:
                 f"run.sharding=fsdp2 shares a model's layers, and {type(model).__name__}._no_split_modules {known}; set run.sharding=none"
             )
         self.mesh = mesh
-        self.layers = [cast(FSDPModule, fully_shard(layer, mesh=mesh, reshard_after_forward=False)) for layer in layers]
+        self.layers = [fully_shard(layer, mesh=mesh, reshard_after_forward=False) for layer in layers]
         for layer in self.layers:
             layer.set_requires_gradient_sync(False)
             layer.set_reshard_after_backward(False)
@@ -166,7 +167,7 @@ class Shards(Copies):
 
 
 class ShardedReference:
-    """The start as a second model, whole only while it is read; meanwhile the policy's layers are in shares. All processes read it together."""
+    """The start as a second model, whole only while it is read: the policy is in shares then. All processes read together."""
 
     def __init__(self, start: CopiedReference, policy: ShardedLayers) -> None:
         self.model, self.other = start.model, policy

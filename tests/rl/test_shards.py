@@ -1,0 +1,123 @@
+"""Layers shared by two processes (FSDP2 over gloo): what each keeps, uneven work, checkpoints for any number of processes, refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.distributed.tensor import DTensor
+from torch.testing import assert_close
+
+from sync_r1.config import load_config
+from sync_r1.rl.rewards import Reward, RewardEnsemble
+from sync_r1.rl.shards import ShardedLayers
+from sync_r1.rl.trainer import SyncGRPOTrainer
+from tests.rl.test_processes import launch, learned
+from tests.rl.toys import log_of, read_log, small_config, trainer
+
+FOUR = ["run.sharding=fsdp2", "rl.max_steps=4", "rl.beta=0.05", "rl.lr_scheduler_type=cosine", "rl.dgs_enabled=true"]
+UNEVEN = ["run.sharding=fsdp2", "rl.optimise=image", "rl.sequences_per_backward=1"]
+WORKER = """
+import shutil, sys
+from pathlib import Path
+import torch
+from tests.rl.test_shards import FOUR, UNEVEN, check_shares, one_prompt_pays, run_of
+from tests.rl.test_processes import learned
+
+folder = Path(sys.argv[1])
+found = learned(folder / "uneven", UNEVEN, prompts=1, rewards=one_prompt_pays())
+torch.save(found, folder / f"uneven{found['rank']}.pt")
+run = run_of(folder / "a", prompts=1)
+run.train()
+check_shares(run)
+if run.processes.main:
+    shutil.copytree(folder / "a", folder / "b")
+    shutil.rmtree(folder / "b" / "run" / "checkpoints" / "step_00004")
+    shutil.copytree(folder / "b", folder / "c")
+run.accelerator.wait_for_everyone()
+run_of(folder / "b", prompts=1).train(resume_from_checkpoint="latest")
+"""
+
+
+def run_of(folder: Path, prompts: int) -> SyncGRPOTrainer:
+    return trainer(folder, *FOUR, f"rl.prompts_per_step={prompts}")
+
+
+def one_prompt_pays() -> RewardEnsemble:
+    """The second process's questions are all worth the same, so that it has nothing to replay and no backward pass."""
+
+    def pays(*, kind: list[str], **_: Any) -> list[float]:
+        return [float(one == "reason" and row % 3 == 0) for row, one in enumerate(kind)]
+
+    return RewardEnsemble([Reward("pays", pays, "image")])
+
+
+def check_shares(run: SyncGRPOTrainer) -> None:
+    """The optimizer updates and remembers this process's half of the layers alone."""
+    shared = [parameter for parameter in run.trainables.body if isinstance(parameter, DTensor)]
+    assert len(shared) == len(list(run.policy.showo.model.layers.parameters())) < len(run.trainables.body)
+    mine = sum(parameter.to_local().numel() for parameter in shared)
+    assert 0.4 < mine / sum(parameter.numel() for parameter in shared) < 0.6
+    assert run.optimizer is not None
+    moments = [run.optimizer.state[parameter][name].to_local() for parameter in shared for name in ("exp_avg", "exp_avg_sq")]
+    assert sum(moment.numel() for moment in moments) == 2 * mine
+
+
+def log_lines(folder: Path) -> list[dict[str, Any]]:
+    return read_log(small_config(folder).run.folder)
+
+
+def files(folder: Path, step: int = 4) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(weights, the optimizer's state) of a checkpoint."""
+    checkpoint = small_config(folder).run.folder / "checkpoints" / f"step_{step:05}"
+    return load_file(checkpoint / "model.safetensors"), torch.load(checkpoint / "optimizer.pt", weights_only=True)["state"]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("two")
+    launch(WORKER, folder)
+    return folder
+
+
+def test_a_process_without_a_backward_pass_waits_for_nobody(two: Path, tmp_path: Path) -> None:
+    first, second = (torch.load(two / f"uneven{rank}.pt") for rank in range(2))
+    alone = learned(tmp_path, UNEVEN, prompts=2, rewards=one_prompt_pays())
+    assert alone["log"][0]["frac_reward_zero_std"] == first["log"][0]["frac_reward_zero_std"] == 0.5
+    assert max(float(gradient.abs().max()) for gradient in alone["gradients"][0]) > 1e-3
+    for mine, other, expected in zip(first["gradients"][0], second["gradients"][0], alone["gradients"][0], strict=True):
+        assert_close(mine, expected, atol=2e-6, rtol=1e-3)
+        assert torch.equal(mine, other)
+
+
+def test_resume_equals_uninterrupted_bit_for_bit(two: Path) -> None:
+    assert [row["step"] for row in log_lines(two / "b")] == [1, 2, 3, 4]
+    assert log_lines(two / "b") == log_lines(two / "a")
+    (weights, states), (expected, remembered) = files(two / "b"), files(two / "a")
+    assert weights.keys() == expected.keys() and states.keys() == remembered.keys()
+    assert all(torch.equal(weights[name], value) for name, value in expected.items())
+    for number, state in remembered.items():
+        assert all(torch.equal(states[number][name], value) for name, value in state.items())
+
+
+def test_one_process_goes_on_from_shares(two: Path) -> None:
+    """Weights and states are written whole, so the number of processes may change; two prompts in one process are the same work."""
+    run = run_of(two / "c", prompts=2)
+    run.train(resume_from_checkpoint="latest")
+    for row, expected in zip(log_of(run), log_lines(two / "a"), strict=True):
+        assert row == pytest.approx(expected, rel=2e-3, abs=1e-3, nan_ok=True)
+
+
+def test_little_that_trains_is_not_shared() -> None:
+    for option, seen in (("rl.lora_rank=4", "rl.lora_rank = 4"), ("rl.learning_rate=0", "rl.learning_rate = 0")):
+        with pytest.raises(ValueError, match=rf"run.sharding .*{seen} so little trains .*set run.sharding=none"):
+            load_config(None, ["run.sharding=fsdp2", option])
+
+
+def test_a_model_must_say_what_its_layers_are() -> None:
+    with pytest.raises(ValueError, match=r"Linear._no_split_modules names none; set run.sharding=none"):
+        ShardedLayers(nn.Linear(2, 2), mesh=None)  # type: ignore[arg-type]
