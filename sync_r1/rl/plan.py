@@ -28,6 +28,7 @@ class Plan:
     config: Config
     sizes: ModelSizes
     prompts: Prompts
+    processes: int = 1
 
     @property
     def kind(self) -> Kind:
@@ -110,6 +111,16 @@ class Plan:
     def trained(self) -> int:
         """Numbers in the body or its adapters that train."""
         return {"full": self.sizes.body, "lora": self.adapter, "rows": 0}[self.kind]
+
+    @property
+    def shared(self) -> int:
+        """Numbers of which a process keeps its share only, while the optimizer steps."""
+        return self.sizes.in_layers if self.config.run.sharding != "none" and self.processes > 1 else 0
+
+    @property
+    def own(self) -> float:
+        """How many of the `shared` are this process's."""
+        return self.shared / self.processes
 
     @property
     def vocabulary(self) -> int:

@@ -13,13 +13,15 @@ from torch.distributed.tensor import DTensor
 from torch.testing import assert_close
 
 from sync_r1.config import load_config
+from sync_r1.rl.estimate import estimate
 from sync_r1.rl.rewards import Reward, RewardEnsemble
 from sync_r1.rl.shards import ShardedLayers
+from sync_r1.rl.sizes import showo_sizes_of
 from sync_r1.rl.trainer import SyncGRPOTrainer
 from tests.rl.test_processes import launch, learned
 from tests.rl.toys import log_of, read_log, small_config, trainer
 
-FOUR = ["run.sharding=fsdp2", "rl.max_steps=4", "rl.beta=0.05", "rl.lr_scheduler_type=cosine", "rl.dgs_enabled=true"]
+FOUR = ["run.sharding=fsdp2", "model.num_tokens=2", "rl.max_steps=4", "rl.beta=0.05", "rl.lr_scheduler_type=cosine", "rl.dgs_enabled=true"]
 UNEVEN = ["run.sharding=fsdp2", "rl.optimise=image", "rl.sequences_per_backward=1"]
 WORKER = """
 import shutil, sys
@@ -65,6 +67,11 @@ def check_shares(run: SyncGRPOTrainer) -> None:
     assert run.optimizer is not None
     moments = [run.optimizer.state[parameter][name].to_local() for parameter in shared for name in ("exp_avg", "exp_avg_sq")]
     assert sum(moment.numel() for moment in moments) == 2 * mine
+    sizes = showo_sizes_of(run.policy.config, run.policy.magvit.config)
+    assert sizes.in_layers == sum(parameter.numel() for parameter in shared)
+    kept = [value for state in run.optimizer.state.values() for name, value in state.items() if name != "step"]
+    nbytes = sum((value.to_local() if isinstance(value, DTensor) else value).nbytes for value in kept)
+    assert nbytes == pytest.approx(estimate(run.config, sizes, processes=2).memory["Adam states"], rel=0.01)
 
 
 def log_lines(folder: Path) -> list[dict[str, Any]]:
