@@ -250,8 +250,8 @@ class RunConfig:
     seed: int = option(0, "all sampling derives from (seed, step, index)", ge=0)
     device: Literal["auto", "cpu", "cuda"] = option("auto", "where to compute; auto prefers cuda")
     precision: Literal["fp32", "bf16"] = option("fp32", "bf16 is autocast; log-probabilities stay fp32")
-    sharding: Literal["none", "fsdp2"] = option(
-        "none", "of the layers among several processes: fsdp2 saves the optimizer's memory and the KL reference's, see docs/scale.md"
+    sharding: Literal["none", "fsdp2", "zero1"] = option(
+        "none", "of memory among several processes: fsdp2 the optimizer's and the KL reference's; zero1 (DeepSpeed) the optimizer's"
     )
     peer_timeout_s: float = option(1800.0, "seconds that one of several processes waits for another before it gives up", ge=1)
     save_steps: int = option(20, "updates between checkpoints; the last step is always saved", ge=1)

@@ -29,11 +29,12 @@ SAVED: dict[tuple[str, Kind], tuple[float, float, float]] = {
 
 
 def lasting(plan: Plan) -> dict[str, float]:
-    """Bytes that stay for the whole run. With shared layers: what a replay holds, which is the policy and its gradients whole."""
+    """Bytes that stay for the whole run. With `run.sharding`: while replaying, when the policy and its gradients are whole."""
     sizes, rl = plan.sizes, plan.config.rl
     trained = plan.trained + plan.rows
     kept = trained - plan.shared + plan.own
-    copied = sizes.body + plan.vocabulary - plan.shared + plan.own if plan.kind == "full" else plan.rows
+    copied: float = sizes.body + plan.vocabulary if plan.kind == "full" else plan.rows
+    copied -= plan.shared - plan.own if plan.config.run.sharding == "fsdp2" else 0
     return {
         "weights": float(plan.weight_bytes * (sizes.body + plan.vocabulary) + 4 * (sizes.frozen + plan.adapter + plan.rows + plan.own)),
         "gradients": 4.0 * trained,
@@ -56,7 +57,7 @@ def phases(plan: Plan) -> dict[str, float]:
         "image rollout": 0.0,
         "pictures": 4.0 * MAPS_ALIVE * sizes.picture_map * min(sizes.pictures_at_once, plan.drawn),
         "image replay": 0.0,
-        "optimizer": 4.0 * (plan.trained - plan.shared + plan.own),  # a temporary of every weight
+        "optimizer": 4.0 * (max(plan.trained - plan.shared, 0) + plan.own),  # a temporary of every weight
     }
     if plan.draws:
         drawn, width = plan.drawn * plan.guided, 3 * sizes.intermediate + 6 * sizes.hidden

@@ -115,7 +115,8 @@ class Plan:
     @property
     def shared(self) -> int:
         """Numbers of which a process keeps its share only, while the optimizer steps."""
-        return self.sizes.in_layers if self.config.run.sharding != "none" and self.processes > 1 else 0
+        shared = {"none": 0, "fsdp2": self.sizes.in_layers, "zero1": self.trained + self.rows}[self.config.run.sharding]
+        return shared if self.processes > 1 else 0
 
     @property
     def own(self) -> float:

@@ -8,6 +8,7 @@ stay whole.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -44,6 +45,14 @@ class Copies:
     def clip(self, parameters: Sequence[nn.Parameter], limit: float) -> float:
         """Clip averaged gradients together; returns their norm before."""
         return float(nn.utils.clip_grad_norm_(parameters, limit))
+
+    def step(self) -> None:
+        """Update the shares of averaged gradients, where that is not the optimizer's own work."""
+
+    def forget(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Drop all gradients."""
+        for parameter in parameters:
+            parameter.grad = None
 
     def reference(self, start: Reference) -> Reference:
         """The KL reference, kept as the policy's weights are."""
@@ -123,9 +132,7 @@ class Shards(Copies):
         """As of whole gradients: shares add up over processes, the rest counts once."""
         shares = [p.grad.to_local() for p in parameters if isinstance(p.grad, DTensor)]
         rest = [p.grad for p in parameters if p.grad is not None and not isinstance(p.grad, DTensor)]
-        square = nn.utils.get_total_norm(shares) ** 2
-        dist.all_reduce(square)
-        norm = (square + nn.utils.get_total_norm(rest).to(square) ** 2).sqrt()
+        norm = torch.hypot(shared_norm(shares), nn.utils.get_total_norm(rest))
         for grad in (*shares, *rest):
             grad.mul_((limit / (norm + 1e-6)).clamp(max=1.0))
         return float(norm)
@@ -182,6 +189,13 @@ class ShardedReference:
         self.other.gather()
 
 
+def shared_norm(shares: Sequence[Tensor]) -> Tensor:
+    """2-norm of what all processes hold shares of."""
+    square = nn.utils.get_total_norm(shares) ** 2
+    dist.all_reduce(square)
+    return square.sqrt()
+
+
 def whole(tensor: Tensor) -> Tensor:
     """A share completed by those of the others, who must ask for it too; any other tensor as it is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
@@ -206,4 +220,16 @@ def _replace(tensors: dict[str, Tensor]) -> Callable[..., None]:
 
 def shards(model: UnifiedModel, trainables: Trainables, sharding: str, count: int) -> Copies:
     """What `run.sharding` asks for; a single process has nobody to share with."""
-    return Shards(model, trainables, count) if sharding == "fsdp2" and count > 1 else Copies(count)
+    if sharding == "none" or count == 1:
+        return Copies(count)
+    if sharding == "fsdp2":
+        return Shards(model, trainables, count)
+    from sync_r1.rl.zero import ZeroStates
+
+    return ZeroStates(model, trainables, count)
+
+
+def check_sharding(sharding: str, count: int) -> None:
+    """Raises ValueError when DeepSpeed is asked for and not installed."""
+    if sharding == "zero1" and count > 1 and importlib.util.find_spec("deepspeed") is None:
+        raise ValueError("run.sharding=zero1 needs DeepSpeed, which is not installed; pip install deepspeed, or set run.sharding=fsdp2")

@@ -205,6 +205,8 @@ class SyncGRPOTrainer(Trainer):
             if reason:
                 self._forget_gradients()
                 loss = torch.zeros_like(loss)
+            else:
+                self.shards.step()
         self._count_skip(reason)
         return loss
 
@@ -231,8 +233,7 @@ class SyncGRPOTrainer(Trainer):
             )
 
     def _forget_gradients(self) -> None:
-        for parameter in self.trainables.parameters():
-            parameter.grad = None
+        self.shards.forget(self.trainables.parameters())
 
     # what transformers asks for
 
