@@ -41,7 +41,7 @@ class Assumed:
     sync_share: float = 0.05  # of the rollout spent waiting for the slowest process, per doubling of GPUs
 
 
-def configured(recipe: str, group: int, lora: int, sharding: Literal["none", "fsdp2"] = "none") -> Config:
+def configured(recipe: str, group: int, lora: int, sharding: Literal["none", "fsdp2", "zero1"] = "none") -> Config:
     """A recipe with another group size; `lora` 0 trains the body itself."""
     config = apply_recipes([recipe])
     config.rl.num_generations, config.rl.lora_rank, config.run.sharding = group, lora, sharding
@@ -103,7 +103,7 @@ def predict(recipe: str, assumed: Assumed) -> dict[str, Any]:
             found.append({"at": value, "seconds": seconds, "step_s": total, "trajectories_per_s": made / total})
         return found
 
-    shared = configured(recipe, 9, 0, "fsdp2")
+    fsdp2, zero1 = configured(recipe, 9, 0, "fsdp2"), configured(recipe, 9, 0, "zero1")
     return {
         "gpus": rows(GPUS, lambda gpus: (base, gpus, assumed)),
         "gpus, one endpoint per 2 GPUs": rows(GPUS, lambda gpus: (base, gpus, replace(assumed, endpoints=max(gpus // 2, 1)))),
@@ -111,7 +111,8 @@ def predict(recipe: str, assumed: Assumed) -> dict[str, Any]:
         "judge latency, 8 GPUs": rows(LATENCIES, lambda wait: (base, 8, replace(assumed, judge_latency_s=wait))),
         "memory_gib": {
             "full": memory(estimate(base, sizes)),
-            **{f"full, fsdp2 over {gpus}": memory(estimate(shared, sizes, processes=gpus)) for gpus in (2, 8, 16)},
+            **{f"full, fsdp2 over {gpus}": memory(estimate(fsdp2, sizes, processes=gpus)) for gpus in (2, 8, 16)},
+            **{f"full, zero1 over {gpus}": memory(estimate(zero1, sizes, processes=gpus)) for gpus in (2, 8, 16)},
             "LoRA 16": memory(estimate(configured(recipe, 9, 16), sizes)),
         },
         "fsdp2_exchange_s": {gpus: sharded_exchange(sizes, base.rl.beta > 0, gpus, assumed) for gpus in (2, 8, 16)},
