@@ -47,7 +47,7 @@ def learned(folder: Path, options: list[str], prompts: int, **extra: Any) -> dic
 
     def watched(loss: Tensor) -> Tensor:
         result = update(loss)
-        gradients.append([torch.zeros_like(p) if p.grad is None else whole(p.grad).clone() for p in run.trainables.parameters()])
+        gradients.append([whole(torch.zeros_like(p) if p.grad is None else p.grad).clone() for p in run.trainables.parameters()])
         return result
 
     run.update = watched  # type: ignore[method-assign]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.testing import assert_close
 from transformers import TrainerCallback
@@ -17,11 +17,11 @@ from transformers import TrainerCallback
 from sync_r1.config import load_config
 from sync_r1.rl.estimate import estimate
 from sync_r1.rl.rewards import Reward, RewardEnsemble
-from sync_r1.rl.shards import ShardedLayers
+from sync_r1.rl.shards import ShardedLayers, ShardedReference
 from sync_r1.rl.sizes import showo_sizes_of
 from sync_r1.rl.trainer import SyncGRPOTrainer
 from tests.rl.test_processes import launch, learned
-from tests.rl.toys import log_of, read_log, small_config, trainer
+from tests.rl.toys import bright, log_of, read_log, small_config, trainer
 
 FOUR = ["run.sharding=fsdp2", "model.num_tokens=2", "rl.max_steps=4", "rl.beta=0.05", "rl.lr_scheduler_type=cosine", "rl.dgs_enabled=true"]
 UNEVEN = ["run.sharding=fsdp2", "rl.optimise=image", "rl.sequences_per_backward=1"]
@@ -29,12 +29,14 @@ WORKER = """
 import shutil, sys
 from pathlib import Path
 import torch
-from tests.rl.test_shards import FOUR, UNEVEN, check_shares, one_prompt_pays, run_of
+from tests.rl.test_shards import FOUR, UNEVEN, check_shares, one_prompt_pays, run_of, silent_at_first
 from tests.rl.test_processes import learned
 
 folder = Path(sys.argv[1])
 found = learned(folder / "uneven", UNEVEN, prompts=1, rewards=one_prompt_pays())
 torch.save(found, folder / f"uneven{found['rank']}.pt")
+found = learned(folder / "skipped", ["run.sharding=fsdp2"], prompts=1, rewards=silent_at_first())
+torch.save(found, folder / f"skipped{found['rank']}.pt")
 run = run_of(folder / "a", prompts=1)
 run.train()
 check_shares(run)
@@ -60,12 +62,37 @@ def one_prompt_pays() -> RewardEnsemble:
     return RewardEnsemble([Reward("pays", pays, "image")])
 
 
+def silent_at_first() -> RewardEnsemble:
+    """The first step scores nothing and is skipped."""
+    calls: list[int] = []
+
+    def pays(*, images: Tensor, **columns: Any) -> list[float] | list[None]:
+        calls.append(len(images))
+        return [None] * len(images) if len(calls) == 1 else bright(images=images, **columns)
+
+    return RewardEnsemble([Reward("pays", pays, "image", 50.0)])
+
+
+def check_skipped(two: Path, folder: Path) -> None:
+    """A skipped step leaves neither gradients nor moves behind."""
+    first, alone = torch.load(two / "skipped0.pt"), learned(folder, [], prompts=2, rewards=silent_at_first())
+    for row, expected in zip(first["log"], alone["log"], strict=True):
+        known = {name: value for name, value in expected.items() if value is not None}
+        assert {name: row[name] for name in known} == pytest.approx(known, rel=1e-3, abs=1e-4)
+    assert [row["skipped_steps"] for row in first["log"]] == [1, 1] and first["log"][1]["grad_norm"] > 1e-2
+    for name, value in alone["weights"].items():
+        if "k_layernorm.bias" not in name and "k_proj.bias" not in name:  # whose gradient is rounding
+            assert_close(first["weights"][name], value, atol=1e-4, rtol=0)
+
+
 def check_shares(run: SyncGRPOTrainer) -> None:
     """The optimizer updates and remembers this process's half of the layers alone."""
     shared = [parameter for parameter in run.trainables.body if isinstance(parameter, DTensor)]
     assert len(shared) == len(list(run.policy.showo.model.layers.parameters())) < len(run.trainables.body)
     mine = sum(parameter.to_local().numel() for parameter in shared)
     assert 0.4 < mine / sum(parameter.numel() for parameter in shared) < 0.6
+    assert isinstance(run.reference, ShardedReference)
+    assert all(isinstance(parameter, DTensor) for parameter in run.reference.model.showo.model.layers.parameters())
     assert run.optimizer is not None
     moments = [run.optimizer.state[parameter][name].to_local() for parameter in shared for name in ("exp_avg", "exp_avg_sq")]
     assert sum(moment.numel() for moment in moments) == 2 * mine
@@ -118,6 +145,10 @@ def test_a_process_without_a_backward_pass_waits_for_nobody(two: Path, tmp_path:
     for mine, other, expected in zip(first["gradients"][0], second["gradients"][0], alone["gradients"][0], strict=True):
         assert_close(mine, expected, atol=2e-6, rtol=1e-3)
         assert torch.equal(mine, other)
+
+
+def test_a_skipped_step_leaves_nothing_behind(two: Path, tmp_path: Path) -> None:
+    check_skipped(two, tmp_path)
 
 
 def test_resume_equals_uninterrupted_bit_for_bit(two: Path) -> None:

@@ -14,7 +14,7 @@ from sync_r1.rl.shards import check_sharding
 from sync_r1.rl.sizes import showo_sizes_of
 from sync_r1.rl.trainer import SyncGRPOTrainer
 from tests.rl.test_processes import launch, learned
-from tests.rl.test_shards import FOUR, check_going_on, files, log_lines
+from tests.rl.test_shards import FOUR, check_going_on, check_skipped, files, log_lines
 from tests.rl.toys import trainer
 
 needs_deepspeed = pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
@@ -24,11 +24,14 @@ import shutil, sys
 from pathlib import Path
 import torch
 from tests.rl.test_processes import learned
+from tests.rl.test_shards import silent_at_first
 from tests.rl.test_zero import CLIPPED, check_shares, run_of
 
 folder = Path(sys.argv[1])
 found = learned(folder / "clipped", ["run.sharding=zero1", *CLIPPED], prompts=1)
 torch.save(found, folder / f"clipped{found['rank']}.pt")
+found = learned(folder / "skipped", ["run.sharding=zero1"], prompts=1, rewards=silent_at_first())
+torch.save(found, folder / f"skipped{found['rank']}.pt")
 run = run_of(folder / "a")
 run.train()
 check_shares(run)
@@ -71,6 +74,11 @@ def test_shared_states_learn_what_one_process_does(two: Path, tmp_path: Path) ->
         assert torch.equal(first["weights"][name], second["weights"][name]), f"{name} drifted apart"
         if "k_layernorm.bias" not in name and "k_proj.bias" not in name:  # whose gradient is rounding
             assert_close(first["weights"][name], value, atol=1e-4, rtol=0)
+
+
+@needs_deepspeed
+def test_a_skipped_step_leaves_nothing_behind(two: Path, tmp_path: Path) -> None:
+    check_skipped(two, tmp_path)
 
 
 @needs_deepspeed
