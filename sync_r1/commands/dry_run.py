@@ -105,6 +105,7 @@ def _print(config: Config, facts: dict[str, Any]) -> None:
             *([] if config.rl.gradient_checkpointing else ["rl.gradient_checkpointing=true"]),
             *(["a smaller rl.sequences_per_backward"] if config.rl.sequences_per_backward > 1 else []),
             *(["rl.lora_rank=16 model.dtype=bf16"] if assumed["trains"] == "full" else []),
+            *(["run.sharding=fsdp2 on several GPUs"] if assumed["trains"] == "full" and config.run.sharding == "none" else []),
         ]
         console.print(f"[red]That does not fit.[/red] Try {', '.join([*ways, 'fewer rl.num_generations'])}.")
 

@@ -2,8 +2,8 @@
 
 Layers are whole from a rollout's first token to the last backward pass: processes write texts of different lengths and replay different
 numbers of pieces, so nothing in between may wait for the others. Gradients are summed once, after the last backward pass. While the
-optimizer steps, and until the next rollout, each process holds its share alone. Embedding, head and last norm are read by rows and
-stay whole.
+optimizer steps, and until the next rollout, each process holds its share alone. Embedding and head are read by rows; they and the
+last norm stay whole.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ class SyncGRPOTrainer(Trainer):
         self.policy = model  # on its device by now
         self.trainables = Trainables(model, config.rl, learned_row_ids(model), seed=config.run.seed)
         self.reference = self.trainables.reference(model)
-        self.shards = Copies()  # until the optimizer is made
+        self.shards = Copies(self.processes.count)  # until the optimizer is made
         if config.rl.gradient_checkpointing:
             model.gradient_checkpointing_enable()
         self.sampler = Sampler(

@@ -203,7 +203,15 @@ def test_dry_run_loads_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.exit_code == 0 and facts["peak"] > 0 and facts["dgs"]["nfe saved"] > 0 and facts["assumed"]["trains"] == "full"
     monkeypatch.setattr(dry_run, "_available", lambda device: 1)
     shown = " ".join(CliRunner().invoke(cli.app, ["train", "--recipe", "demo", "--dry-run"]).output.split())
-    for words in ("trainable", "nfe saved", "image replay", "step on average", "That does not fit", "rl.gradient_checkpointing=true"):
+    for words in (
+        "trainable",
+        "nfe saved",
+        "image replay",
+        "step on average",
+        "That does not fit",
+        "rl.gradient_checkpointing=true",
+        "run.sharding=fsdp2",
+    ):
         assert words in shown
     shared = CliRunner().invoke(cli.app, ["train", "--recipe", "demo", "--dry-run", "run.sharding=fsdp2"]).output
     assert "one of 8 processes that share the layers" in " ".join(shared.split())
