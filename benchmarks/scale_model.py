@@ -12,7 +12,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sync_r1.config import Config
 from sync_r1.recipes import apply_recipes
@@ -22,7 +22,6 @@ from sync_r1.rl.rates import Rates
 from sync_r1.rl.sizes import ModelSizes, read_sizes
 
 GPUS, GROUPS, LATENCIES = (1, 2, 4, 8, 16), (4, 9, 16, 32), (0.0, 1.0, 3.0, 10.0, 30.0)
-SHARDED = ("gradients", "Adam states", "reference")  # what FSDP2 or ZeRO-2 would divide by the number of GPUs
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,10 @@ class Assumed:
     sync_share: float = 0.05  # of the rollout spent waiting for the slowest process, per doubling of GPUs
 
 
-def configured(recipe: str, group: int, lora: int) -> Config:
+def configured(recipe: str, group: int, lora: int, sharding: Literal["none", "fsdp2", "zero1"] = "none") -> Config:
     """A recipe with another group size; `lora` 0 trains the body itself."""
     config = apply_recipes([recipe])
-    config.rl.num_generations, config.rl.lora_rank = group, lora
+    config.rl.num_generations, config.rl.lora_rank, config.run.sharding = group, lora, sharding
     return config.validate()
 
 
@@ -71,16 +70,21 @@ def step_seconds(config: Config, sizes: ModelSizes, gpus: int, assumed: Assumed)
     }
 
 
+def sharded_exchange(sizes: ModelSizes, reference: bool, gpus: int, assumed: Assumed) -> float:
+    """Seconds that FSDP2 sends for in a step: layers gathered once, twice more per half around the reference; gradients scattered once."""
+    times = 2 + 4 * reference
+    return times / 2 * _all_reduce(4.0 * sizes.in_layers, gpus, assumed)  # each is half an all-reduce
+
+
 def _all_reduce(size: float, gpus: int, assumed: Assumed) -> float:
     """Ring within a machine, then between machines."""
     inside, machines = min(gpus, assumed.per_machine), math.ceil(gpus / assumed.per_machine)
     return 2 * size * ((inside - 1) / inside / assumed.inside + (machines - 1) / machines / assumed.between)
 
 
-def memory(found: Estimate, gpus: int, sharded: bool) -> dict[str, float]:
-    """GiB per GPU; `sharded` divides what FSDP2 or ZeRO-2 would divide."""
-    lasting = {name: value / (gpus if sharded and name in SHARDED else 1) for name, value in found.memory.items()}
-    rows = {**lasting, "largest phase": max(found.phases.values())}
+def memory(found: Estimate) -> dict[str, float]:
+    """GiB per GPU."""
+    rows = {**found.memory, "largest phase": max(found.phases.values())}
     return {name: value / 2**30 for name, value in {**rows, "peak": sum(rows.values())}.items()}
 
 
@@ -99,19 +103,19 @@ def predict(recipe: str, assumed: Assumed) -> dict[str, Any]:
             found.append({"at": value, "seconds": seconds, "step_s": total, "trajectories_per_s": made / total})
         return found
 
-    plans = {f"{name}, {gpus} GPUs": (lora, gpus) for name, lora in (("full", 0), ("LoRA 16", 16)) for gpus in (1, 8, 16)}
+    fsdp2, zero1 = configured(recipe, 9, 0, "fsdp2"), configured(recipe, 9, 0, "zero1")
     return {
         "gpus": rows(GPUS, lambda gpus: (base, gpus, assumed)),
         "gpus, one endpoint per 2 GPUs": rows(GPUS, lambda gpus: (base, gpus, replace(assumed, endpoints=max(gpus // 2, 1)))),
         "group size, 8 GPUs": rows(GROUPS, lambda size: (configured(recipe, size, 0), 8, assumed)),
         "judge latency, 8 GPUs": rows(LATENCIES, lambda wait: (base, 8, replace(assumed, judge_latency_s=wait))),
         "memory_gib": {
-            name: {
-                "replicated": memory(estimate(configured(recipe, 9, lora), sizes), gpus, sharded=False),
-                "sharded": memory(estimate(configured(recipe, 9, lora), sizes), gpus, sharded=True),
-            }
-            for name, (lora, gpus) in plans.items()
+            "full": memory(estimate(base, sizes)),
+            **{f"full, fsdp2 over {gpus}": memory(estimate(fsdp2, sizes, processes=gpus)) for gpus in (2, 8, 16)},
+            **{f"full, zero1 over {gpus}": memory(estimate(zero1, sizes, processes=gpus)) for gpus in (2, 8, 16)},
+            "LoRA 16": memory(estimate(configured(recipe, 9, 16), sizes)),
         },
+        "fsdp2_exchange_s": {gpus: sharded_exchange(sizes, base.rl.beta > 0, gpus, assumed) for gpus in (2, 8, 16)},
     }
 
 

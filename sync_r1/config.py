@@ -264,6 +264,9 @@ class RunConfig:
     seed: int = option(0, "all sampling derives from (seed, step, index)", ge=0)
     device: Literal["auto", "cpu", "cuda"] = option("auto", "where to compute; auto prefers cuda")
     precision: Literal["fp32", "bf16"] = option("fp32", "bf16 is autocast; log-probabilities stay fp32")
+    sharding: Literal["none", "fsdp2", "zero1"] = option(
+        "none", "of memory among several processes: fsdp2 the optimizer's and the KL reference's; zero1 (DeepSpeed) the optimizer's"
+    )
     peer_timeout_s: float = option(1800.0, "seconds that one of several processes waits for another before it gives up", ge=1)
     save_steps: int = option(20, "updates between checkpoints; the last step is always saved", ge=1)
     save_total_limit: int = option(2, "checkpoints kept", ge=1)
@@ -322,6 +325,10 @@ def _check_relations(rl: RLConfig, run: RunConfig) -> None:
             fail(name, value, limit, f"set {name} to {math.ceil(value / updates) * updates}")
     if run.name in ("", ".", "..") or Path(run.name).name != run.name:
         fail("run.name", run.name, "it must be one folder name without separators", "use run.output_dir for the place")
+    if run.sharding != "none" and (rl.lora_rank or not rl.learning_rate):
+        trained = f"with rl.lora_rank = {rl.lora_rank}" if rl.learning_rate else "with rl.learning_rate = 0"
+        limit = f"{trained} so little trains that every process may keep all of it"
+        fail("run.sharding", run.sharding, limit, "set run.sharding=none")
     if rl.warmup_steps > rl.max_steps:
         fail("rl.warmup_steps", rl.warmup_steps, f"it must be at most rl.max_steps = {rl.max_steps}", "lower it")
     _check_rewards(rl)

@@ -35,6 +35,7 @@ from sync_r1.rl.group_scaling import NoScaling
 from sync_r1.rl.log import peak_memory_mb
 from sync_r1.rl.rewards import RewardEnsemble, build_rewards
 from sync_r1.rl.rollout import Task, tasks_of
+from sync_r1.rl.shards import check_sharding
 from sync_r1.rl.state import checkpoint_name, latest_checkpoint, resolve_checkpoint
 from sync_r1.rl.trainer import SyncGRPOTrainer
 from sync_r1.scorers.base import Judge
@@ -70,6 +71,7 @@ def run_experiment(config: Config, console: Console, resume: str | None = None, 
 
 def _run_experiment(config: Config, console: Console, resume: str | None, compare_phases: bool, processes: Processes) -> dict[str, Any]:
     started, folder = time.monotonic(), config.run.folder
+    check_sharding(config.run.sharding, processes.count)
     if not resume and latest_checkpoint(folder / "checkpoints"):
         raise ValueError(f"{folder} holds an earlier run; continue it with --resume latest, choose another run.name, or delete the folder")
     checkpoint = resolve_checkpoint(resume, folder / "checkpoints", console.print) if resume else None

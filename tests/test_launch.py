@@ -110,6 +110,21 @@ def test_accelerate_reads_the_launch_files(layout: str, machines: int, processes
     assert found.distributed_type == "MULTI_GPU"
 
 
+@pytest.mark.parametrize("sharding", ["", "fsdp2", "zero1"])
+@pytest.mark.parametrize("layout", ["1x8", "2x8", "cpu"])
+def test_the_launch_script_starts_training(layout: str, sharding: str, tmp_path: Path) -> None:
+    for name in ("accelerate", "python"):
+        (tmp_path / name).write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+        (tmp_path / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "MACHINE": "1", "MAIN": "10.0.0.1"}
+    script = ["bash", str(ROOT / "examples" / "launch" / "train.sh"), layout, *([sharding] if sharding else []), "run.name=a b"]
+    given = subprocess.run(script, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+    train = given[given.index("-m") :] if layout != "cpu" else given[given.index("sync_r1.cli") - 1 :]
+    assert train == ["-m", "sync_r1.cli", "train", "run.name=a b", *([f"run.sharding={sharding}"] if sharding else [])]
+    if layout != "cpu":
+        assert load_config_from_file(given[given.index("--config_file") + 1]).num_machines == int(layout[0])
+
+
 def test_a_warm_up_is_refused_under_a_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="sft runs in one process; run sync-r1 sft without accelerate launch"):

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from sync_r1.config import Config
     from sync_r1.rl.estimate import Estimate
 
+PROCESSES = 8  # that share layers, when no launcher says how many
 UNITS = {"flops": (1e12, "TFLOP"), "memory": (2**30, "GiB"), "phases": (2**30, "GiB"), "seconds": (1, "s")}
 TITLES = {
     "parameters": "parameters",
@@ -40,6 +41,7 @@ def cost(config: Config) -> dict[str, Any]:
     import torch
 
     from sync_r1.models.loading import pick_device
+    from sync_r1.processes import launched
     from sync_r1.rl.estimate import estimate
     from sync_r1.rl.plan import Plan, Prompts
     from sync_r1.rl.rates import measure_rates
@@ -47,18 +49,19 @@ def cost(config: Config) -> dict[str, Any]:
 
     sizes, prompts = read_sizes(config.model), Prompts()
     plan, device = Plan(config, sizes, prompts), pick_device(config.run.device)
+    processes = launched() if launched() > 1 or config.run.sharding == "none" else PROCESSES
     images, steps = plan.piece
     wide = min(max(images * steps * plan.guided * plan.span, 256), 8192)
     dtype = torch.float32 if plan.mode == "fp32" else torch.bfloat16
     narrow = plan.asked * plan.candidates
     rates = measure_rates(sizes.hidden, sizes.intermediate, wide=wide, narrow=narrow, device=device, dtype=dtype)
-    result: Estimate = estimate(config, sizes, rates, prompts)
+    result: Estimate = estimate(config, sizes, rates, prompts, processes)
     return {
         **asdict(result),
         "peak": result.peak,
         "available": _available(device),
         "rates": asdict(rates),
-        "assumed": {**asdict(prompts), "trains": plan.kind, "numbers": plan.mode},
+        "assumed": {**asdict(prompts), "trains": plan.kind, "numbers": plan.mode, "processes": processes},
     }
 
 
@@ -88,8 +91,9 @@ def _print(config: Config, facts: dict[str, Any]) -> None:
             table.add_row(name, _shown(key, value))
         console.print(table)
     rates, assumed = facts["rates"], facts["assumed"]
+    shared = f"one of {assumed['processes']} processes that share the layers" if config.run.sharding != "none" else "one process"
     console.print(
-        f"An estimate of one process, {assumed['trains']} training in {assumed['numbers']}: understanding prompts of {assumed['reading']} "
+        f"An estimate of {shared}, {assumed['trains']} training in {assumed['numbers']}: understanding prompts of {assumed['reading']} "
         f"tokens and drawing prompts of {assumed['drawing']}, full-length texts; time at half the rate of matrix products measured on "
         f"{rates['device']}, {rates['wide'] / 1e12:.3g} TFLOP/s ({rates['narrow'] / 1e12:.3g} for one decoding step). "
         "Scorers' networks, Python and the libraries come on top."
@@ -101,6 +105,7 @@ def _print(config: Config, facts: dict[str, Any]) -> None:
             *([] if config.rl.gradient_checkpointing else ["rl.gradient_checkpointing=true"]),
             *(["a smaller rl.sequences_per_backward"] if config.rl.sequences_per_backward > 1 else []),
             *(["rl.lora_rank=16 model.dtype=bf16"] if assumed["trains"] == "full" else []),
+            *(["run.sharding=fsdp2 on several GPUs"] if assumed["trains"] == "full" and config.run.sharding == "none" else []),
         ]
         console.print(f"[red]That does not fit.[/red] Try {', '.join([*ways, 'fewer rl.num_generations'])}.")
 

@@ -37,9 +37,9 @@ class Estimate:
         return sum(self.memory.values()) + max(self.phases.values())
 
 
-def estimate(config: Config, sizes: ModelSizes, rates: Rates | None = None, prompts: Prompts | None = None) -> Estimate:
-    """Everything about one optimizer step on one process that rolls out and replays; with `num_iterations` > 1 some steps only replay."""
-    plan = Plan(config, sizes, prompts or Prompts())
+def estimate(config: Config, sizes: ModelSizes, rates: Rates | None = None, prompts: Prompts | None = None, processes: int = 1) -> Estimate:
+    """Everything about one optimizer step on one of `processes` that rolls out and replays; with `num_iterations` > 1 some only replay."""
+    plan = Plan(config, sizes, prompts or Prompts(), processes)
     flops = _flops(plan)
     return Estimate(
         parameters=_parameters(plan),

@@ -29,14 +29,16 @@ SAVED: dict[tuple[str, Kind], tuple[float, float, float]] = {
 
 
 def lasting(plan: Plan) -> dict[str, float]:
-    """Bytes that stay for the whole run."""
+    """Bytes that stay for the whole run. With `run.sharding`: while replaying, when the policy and its gradients are whole."""
     sizes, rl = plan.sizes, plan.config.rl
     trained = plan.trained + plan.rows
-    copied = sizes.body + plan.vocabulary if plan.kind == "full" else plan.rows
+    kept = trained - plan.shared + plan.own
+    copied: float = sizes.body + plan.vocabulary if plan.kind == "full" else plan.rows
+    copied -= plan.shared - plan.own if plan.config.run.sharding == "fsdp2" else 0
     return {
-        "weights": float(plan.weight_bytes * (sizes.body + plan.vocabulary) + 4 * (sizes.frozen + plan.adapter + plan.rows)),
+        "weights": float(plan.weight_bytes * (sizes.body + plan.vocabulary) + 4 * (sizes.frozen + plan.adapter + plan.rows + plan.own)),
         "gradients": 4.0 * trained,
-        "Adam states": 8.0 * trained,
+        "Adam states": 8.0 * kept,
         "reference": 4.0 * copied if rl.beta > 0 else 0.0,
     }
 
@@ -55,7 +57,7 @@ def phases(plan: Plan) -> dict[str, float]:
         "image rollout": 0.0,
         "pictures": 4.0 * MAPS_ALIVE * sizes.picture_map * min(sizes.pictures_at_once, plan.drawn),
         "image replay": 0.0,
-        "optimizer": 4.0 * plan.trained,  # a temporary of every weight
+        "optimizer": 4.0 * (max(plan.trained - plan.shared, 0) + plan.own),  # a temporary of every weight
     }
     if plan.draws:
         drawn, width = plan.drawn * plan.guided, 3 * sizes.intermediate + 6 * sizes.hidden

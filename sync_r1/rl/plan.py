@@ -28,6 +28,7 @@ class Plan:
     config: Config
     sizes: ModelSizes
     prompts: Prompts
+    processes: int = 1
 
     @property
     def kind(self) -> Kind:
@@ -120,6 +121,17 @@ class Plan:
     def trained(self) -> int:
         """Numbers in the body or its adapters that train."""
         return {"full": self.sizes.body, "lora": self.adapter, "rows": 0}[self.kind]
+
+    @property
+    def shared(self) -> int:
+        """Numbers of which a process keeps its share only, while the optimizer steps."""
+        shared = {"none": 0, "fsdp2": self.sizes.in_layers, "zero1": self.trained + self.rows}[self.config.run.sharding]
+        return shared if self.processes > 1 else 0
+
+    @property
+    def own(self) -> float:
+        """How many of the `shared` are this process's."""
+        return self.shared / self.processes
 
     @property
     def vocabulary(self) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -16,6 +17,8 @@ from sync_r1.rl.advantage import Advantages
 from sync_r1.rl.loss import merge_metrics, policy_loss, token_weights
 from sync_r1.rl.rollout import Rollout, derive_seed
 from sync_r1.rl.weights import Reference
+
+P = TypeVar("P")
 
 
 @dataclass
@@ -57,14 +60,14 @@ class Replay:
         counts = self.processes.gather(int(texts.mask.sum()))
         weights = token_weights(texts.mask, rl.loss_type, rl.max_completion_length, sum(counts) / len(counts)).to(device)
         total, pieces = torch.zeros(()), []
-        for rows in self._rows(advantages, rl.sequences_per_backward, always=rl.entropy_coef > 0):
-            contexts = [rollout.contexts[row] for row in rows]
-            ids, mask = texts.ids[rows], texts.mask[rows]
-            sampling = rl.sampling()
+        parts = list(self._rows(advantages, rl.sequences_per_backward, always=rl.entropy_coef > 0))
+
+        def read(model: UnifiedModel, rows: list[int]) -> tuple[Tensor, Tensor]:
+            return model.text_logps([rollout.contexts[row] for row in rows], texts.ids[rows], texts.mask[rows], rl.sampling())
+
+        for rows, ref_logps in zip(parts, self._start(parts, read)):
             with self.accelerator.autocast():
-                with torch.no_grad(), self.reference.policy() as start:  # first: it may swap weights, which no graph would survive
-                    ref_logps = None if start is None else start.text_logps(contexts, ids, mask, sampling)[0]
-                logps, entropy = self.policy.text_logps(contexts, ids, mask, sampling)
+                logps, entropy = read(self.policy, rows)
             loss, metrics = policy_loss(
                 logps,
                 texts.logps[rows].to(device),
@@ -90,27 +93,36 @@ class Replay:
         weights = token_weights(everywhere, rl.loss_type, trace.tokens.shape[1]).to(device) * share
         together = max(rl.sequences_per_backward // max(len(advantages), 1), 1)
         total, pieces = torch.zeros(()), []
-        for chunk in (steps[i : i + together] for i in range(0, len(steps), together)):
-            for rows in self._rows(advantages, max(rl.sequences_per_backward // len(chunk), 1)):
-                chosen, part = [prompts[row] for row in rows], trace.select(rows)
-                sampling = rl.sampling()
-                with self.accelerator.autocast():
-                    with torch.no_grad(), self.reference.policy() as start:
-                        ref_logps = None if start is None else start.image_logps(chosen, part, sampling, chunk)[0]
-                    logps, committed = self.policy.image_logps(chosen, part, sampling, chunk)
-                loss, metrics = policy_loss(
-                    logps,
-                    part.logps.to(device),
-                    weights[rows] * committed,
-                    advantages[rows].to(device),
-                    **self._clipping(),
-                    segments=part.unmask_step.to(device),
-                    ref_logps=ref_logps,
-                )
-                self.accelerator.backward(rl.image_loss_weight * loss)
-                total += rl.image_loss_weight * loss.detach().cpu()
-                pieces.append(metrics)
+        chunks = [steps[i : i + together] for i in range(0, len(steps), together)]
+        parts = [(chunk, rows) for chunk in chunks for rows in self._rows(advantages, max(rl.sequences_per_backward // len(chunk), 1))]
+
+        def read(model: UnifiedModel, piece: tuple[list[int], list[int]]) -> tuple[Tensor, Tensor]:
+            chunk, rows = piece
+            return model.image_logps([prompts[row] for row in rows], trace.select(rows), rl.sampling(), chunk)
+
+        for piece, ref_logps in zip(parts, self._start(parts, read)):
+            with self.accelerator.autocast():
+                logps, committed = read(self.policy, piece)
+            rows = piece[1]
+            part = trace.select(rows)
+            loss, metrics = policy_loss(
+                logps,
+                part.logps.to(device),
+                weights[rows] * committed,
+                advantages[rows].to(device),
+                **self._clipping(),
+                segments=part.unmask_step.to(device),
+                ref_logps=ref_logps,
+            )
+            self.accelerator.backward(rl.image_loss_weight * loss)
+            total += rl.image_loss_weight * loss.detach().cpu()
+            pieces.append(metrics)
         return total, merge_metrics(self.processes.join(pieces))
+
+    def _start(self, parts: Sequence[P], read: Callable[[UnifiedModel, P], tuple[Tensor, Tensor]]) -> list[Tensor | None]:
+        """The reference's log-probabilities of every piece. Entered once, and first: it may swap weights, which no graph would survive."""
+        with torch.no_grad(), self.accelerator.autocast(), self.reference.policy() as start:
+            return [None if start is None else read(start, part)[0] for part in parts]
 
     def _clipping(self) -> dict:
         rl = self.rl

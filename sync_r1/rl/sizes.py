@@ -35,6 +35,7 @@ class ModelSizes:
 
     family: str
     body: int  # parameters that train without adapters: all but vocabulary and frozen parts
+    in_layers: int  # those of them in transformer layers
     vocabulary: int  # of embedding and head
     largest_matrix: int  # the larger of the two
     row: int  # per vocabulary row
@@ -161,6 +162,7 @@ def _count_parts(network: Any) -> dict[str, Any]:
     linear = {name: network.get_submodule(name) for name in adapted_layers(network, set(matrices))}
     return {
         "body": _count(p for p in network.parameters() if p.requires_grad and id(p) not in matrices),
+        "in_layers": _count(p for name, p in network.named_parameters() if p.requires_grad and ".layers." in name),
         "vocabulary": _count(matrices.values()),
         "largest_matrix": max(matrix.numel() for matrix in matrices.values()),
         "row": sum(matrix[0].numel() for matrix in matrices.values()),

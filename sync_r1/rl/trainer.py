@@ -27,6 +27,7 @@ from sync_r1.rl.replay import Replay
 from sync_r1.rl.rewards import Breakdown, RewardEnsemble
 from sync_r1.rl.rollout import PreviewScore, Rollout, Sampler, Task, choose_tasks, completion_metrics
 from sync_r1.rl.setup import check_setup, scaling, training_arguments
+from sync_r1.rl.shards import Copies, shards
 from sync_r1.rl.sharing import share_rollout
 from sync_r1.rl.state import (
     GlobalGenerators,
@@ -95,7 +96,8 @@ class SyncGRPOTrainer(Trainer):
         super().__init__(model=cast(Any, model), args=training_arguments(config), train_dataset=Steps(config.rl.max_steps))
         if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
             raise ValueError(
-                f"{self.accelerator.distributed_type.value} is not supported; launch with plain multi-process data parallelism"
+                f"accelerate's {self.accelerator.distributed_type.value} is not supported; launch plain data parallelism, "
+                "with run.sharding=fsdp2 to share what the optimizer keeps"
             )
         # replay does not go through a wrapper's forward, so gradients are averaged in update() and no wrapper is wanted
         prepare = self.accelerator.prepare_model
@@ -105,6 +107,7 @@ class SyncGRPOTrainer(Trainer):
         self.policy = model  # on its device by now
         self.trainables = Trainables(model, config.rl, learned_row_ids(model), seed=config.run.seed)
         self.reference = self.trainables.reference(model)
+        self.shards = Copies(self.processes.count)  # until the optimizer is made
         if config.rl.gradient_checkpointing:
             model.gradient_checkpointing_enable()
         self.sampler = Sampler(
@@ -133,6 +136,7 @@ class SyncGRPOTrainer(Trainer):
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None) -> Tensor:
         """One update: roll out, score and credit every `num_iterations`-th time, then loss and update. Returns the loss, detached."""
         model.train()
+        self.shards.gather()
         self._forget_gradients()
         if self.experience is None or self.state.global_step % self.config.rl.num_iterations == 0:
             rollout = self.roll_out()
@@ -194,14 +198,15 @@ class SyncGRPOTrainer(Trainer):
         """Average gradients over processes, clip, and let the optimizer step, or skip when there is nothing sound to learn from."""
         with self.phases.time("update"):
             parameters = self.trainables.parameters()
-            self._average_gradients(parameters)
-            limit = self.config.rl.max_grad_norm or math.inf
-            self._grad_norm = float(nn.utils.clip_grad_norm_(parameters, limit))
+            self.shards.average(parameters)
+            self._grad_norm = self.shards.clip(parameters, self.config.rl.max_grad_norm or math.inf)
             loss = self.accelerator.reduce(loss.to(self.args.device), "mean")
             reason = self._why_skip(float(loss))
             if reason:
                 self._forget_gradients()
                 loss = torch.zeros_like(loss)
+            else:
+                self.shards.step()
         self._count_skip(reason)
         return loss
 
@@ -228,22 +233,16 @@ class SyncGRPOTrainer(Trainer):
             )
 
     def _forget_gradients(self) -> None:
-        for parameter in self.trainables.parameters():
-            parameter.grad = None
-
-    def _average_gradients(self, parameters: list[nn.Parameter]) -> None:
-        if self.accelerator.num_processes == 1:
-            return
-        for parameter in parameters:
-            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            torch.distributed.all_reduce(parameter.grad)
-            parameter.grad /= self.accelerator.num_processes
+        self.shards.forget(self.trainables.parameters())
 
     # what transformers asks for
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        if self.optimizer is None:
+        if self.optimizer is None:  # weights of a checkpoint are in by now
+            self.shards = shards(self.policy, self.trainables, self.config.run.sharding, self.processes.count)
+            self.reference = self.shards.reference(self.reference)
             self.optimizer = self.trainables.optimizer()
+            self.shards.attach(self.optimizer)
         return self.optimizer
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> float:
@@ -264,7 +263,9 @@ class SyncGRPOTrainer(Trainer):
         lost = f"start all processes again, with --resume latest once {folder} holds a checkpoint: those there are complete"
         try:
             with self.interrupt.listening(), watching(self.processes, lost):
-                return super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+                done = super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+                self.shards.gather()
+                return done
         finally:
             self.trainables.rows.release()
             if self.progress is not None:
@@ -279,16 +280,20 @@ class SyncGRPOTrainer(Trainer):
         self.store_flos()
         self.sync_state.step, self.sync_state.scaling = step, self.sampler.scaling.state_dict()
         generators = self.processes.gather(generator_states())
-        if self.args.should_save:
-            with self.phases.time("save"), writing(target, step=step, config=str(self.config.run.name)) as folder:
-                self.trainables.save(self.policy, folder)
-                self._save_optimizer_and_scheduler(str(folder))
-                self.state.save_to_json(str(folder / "trainer_state.json"))
-                save_config(self.config, folder / "config.yaml")
-                self.sync_state.save(folder)
-                self.generators.save(folder, generators)
-            rotate(target, self.config.run.save_total_limit)
+        with self.shards.saving():
+            if self.args.should_save:
+                self._write_checkpoint(target, generators)
         self.accelerator.wait_for_everyone()
+
+    def _write_checkpoint(self, target: Path, generators: list[dict[str, Any]]) -> None:
+        with self.phases.time("save"), writing(target, step=self.sync_state.step, config=str(self.config.run.name)) as folder:
+            self.trainables.save(self.policy, folder)
+            self._save_optimizer_and_scheduler(str(folder))
+            self.state.save_to_json(str(folder / "trainer_state.json"))
+            save_config(self.config, folder / "config.yaml")
+            self.sync_state.save(folder)
+            self.generators.save(folder, generators)
+        rotate(target, self.config.run.save_total_limit)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         folder = Path(resume_from_checkpoint)

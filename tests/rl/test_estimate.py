@@ -169,6 +169,19 @@ def test_memory_follows_the_options() -> None:
     assert estimated(sizes, *wider).phases["text rollout"] > estimated(sizes, *wider[:2]).phases["text rollout"]
 
 
+def test_sharing_saves_the_optimizers_memory_and_the_references() -> None:
+    sizes = read_sizes(ModelConfig(path="showlab/show-o-512x512"))
+    config = load_config(None, [*ROLL, "rl.beta=0.1", "run.sharding=fsdp2"])
+    layers, alone = 4 * sizes.in_layers, estimate(config, sizes).memory
+    found = estimate(config, sizes, processes=8).memory
+    assert sizes.body - sizes.in_layers == 2 * sizes.hidden, "the last norm"
+    assert alone == estimated(sizes, "rl.beta=0.1").memory, "one process has nobody to share with"
+    assert alone["Adam states"] - found["Adam states"] == pytest.approx(2 * layers * 7 / 8)
+    assert alone["reference"] - found["reference"] == pytest.approx(layers * 7 / 8)
+    assert found["weights"] - alone["weights"] == pytest.approx(layers / 8), "the share beside the whole"
+    assert found["gradients"] == alone["gradients"]
+
+
 def test_rates_are_measured() -> None:
     rates = measure_rates(64, 128, wide=64, narrow=1, device="cpu", dtype=torch.float32, budget=0.05)
     assert rates.narrow > 1e6 and 1e6 < rates.wide < 1e14
@@ -198,8 +211,18 @@ def test_dry_run_loads_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.exit_code == 0 and facts["peak"] > 0 and facts["dgs"]["nfe saved"] > 0 and facts["assumed"]["trains"] == "full"
     monkeypatch.setattr(dry_run, "_available", lambda device: 1)
     shown = " ".join(CliRunner().invoke(cli.app, ["train", "--recipe", "demo", "--dry-run"]).output.split())
-    for words in ("trainable", "nfe saved", "image replay", "step on average", "That does not fit", "rl.gradient_checkpointing=true"):
+    for words in (
+        "trainable",
+        "nfe saved",
+        "image replay",
+        "step on average",
+        "That does not fit",
+        "rl.gradient_checkpointing=true",
+        "run.sharding=fsdp2",
+    ):
         assert words in shown
+    shared = CliRunner().invoke(cli.app, ["train", "--recipe", "demo", "--dry-run", "run.sharding=fsdp2"]).output
+    assert "one of 8 processes that share the layers" in " ".join(shared.split())
 
 
 def test_plan_counts_pieces() -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from sync_r1.rl.shards import whole
 from tests.rl.toys import log_of, model_with_concept, small_config, trainer, weights
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +22,8 @@ CASES = {
     # both of the first depend on what the other process saw; unequal token counts; one threshold
     "batch": ["rl.scale_rewards=batch", "rl.max_grad_norm=0.1"],
     "bnpo": ["rl.loss_type=bnpo", "rl.dgs_enabled=true", "rl.dgs_rate=0.5", "rl.images_per_text=2", "rl.entropy_coef=0.01"],
+    "sharded": ["run.sharding=fsdp2", "rl.scale_rewards=batch", "rl.max_grad_norm=0.1", "rl.sequences_per_backward=2"],
+    "sharded, with a second model": ["run.sharding=fsdp2", "rl.beta=0.05", "rl.gradient_checkpointing=true", "rl.num_iterations=2"],
     "grpo": ["rl.loss_type=grpo", "rl.dgs_enabled=true", "rl.dgs_keep=spread", "rl.beta=0.05"],
 }
 WORKER = """
@@ -29,28 +32,29 @@ from pathlib import Path
 import torch
 from tests.rl.test_processes import CASES, learned
 for name in CASES:
-    found = learned(Path(sys.argv[1]) / name, name, prompts=1)
+    found = learned(Path(sys.argv[1]) / name, CASES[name], prompts=1)
     torch.save(found, Path(sys.argv[1]) / f"{name}{found['rank']}.pt")
 """
 
 
-def learned(folder: Path, case: str, prompts: int) -> dict[str, Any]:
+def learned(folder: Path, options: list[str], prompts: int, **extra: Any) -> dict[str, Any]:
     """Train, and say what was seen on the way: gradients after every update, the threshold, the final weights."""
     model = model_with_concept()
     model.showo.lm_head.bias.data[model.config.eos_id] += 5.0  # texts of different lengths
-    run = trainer(folder, *CASES[case], f"rl.prompts_per_step={prompts}", model=model)
+    run = trainer(folder, *options, f"rl.prompts_per_step={prompts}", model=model, **extra)
     gradients: list[list[Tensor]] = []
     update = run.update
 
     def watched(loss: Tensor) -> Tensor:
         result = update(loss)
-        gradients.append([torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in run.trainables.parameters()])
+        gradients.append([whole(torch.zeros_like(p) if p.grad is None else p.grad).clone() for p in run.trainables.parameters()])
         return result
 
     run.update = watched  # type: ignore[method-assign]
     run.train()
     state = run.sampler.scaling.state_dict()
-    found = {"rank": run.processes.index, "gradients": gradients, "scaling": state, "weights": weights(run.policy)}
+    learned = {name: whole(value) for name, value in weights(run.policy).items()}
+    found = {"rank": run.processes.index, "gradients": gradients, "scaling": state, "weights": learned}
     assert run.experience is not None
     return {**found, "tokens": int(run.experience.rollout.completions.mask.sum()), "nfe": run.sync_state.nfe, "log": log_of(run)}
 
@@ -85,7 +89,7 @@ def test_two_processes_learn_what_one_does(case: str, two: Path, tmp_path: Path)
     for name, value in first["weights"].items():
         assert torch.equal(value, second["weights"][name]), f"{name} drifted apart"
 
-    alone = learned(tmp_path, case, prompts=2)
+    alone = learned(tmp_path, CASES[case], prompts=2)
     assert [row["step"] for row in first["log"]] == [1, 2]
     for row, expected in zip(first["log"], alone["log"]):
         assert row == pytest.approx(expected, rel=1e-3, abs=1e-4, nan_ok=True)
@@ -105,7 +109,7 @@ def test_two_processes_learn_what_one_does(case: str, two: Path, tmp_path: Path)
 
 def test_the_groups_of_all_processes_are_written_once(two: Path, tmp_path: Path) -> None:
     run = small_config(two / "bnpo").run.folder
-    learned(tmp_path, "bnpo", prompts=2)
+    learned(tmp_path, CASES["bnpo"], prompts=2)
     folders = (run, small_config(tmp_path).run.folder)
     written = [parquet.read_table(folder / "trajectories" / "step_00001.parquet").to_pylist() for folder in folders]
     assert {row["prompt_index"] for row in written[0]} == {0, 1}

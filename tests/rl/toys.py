@@ -91,7 +91,12 @@ def trainer(folder: Path, *overrides: str, model: Any = None, rewards: RewardEns
 
 def log_of(run: SyncGRPOTrainer) -> list[dict[str, Any]]:
     """Rows of metrics.jsonl without timings."""
-    lines = (run.config.run.folder / "metrics.jsonl").read_text().splitlines()
+    return read_log(run.config.run.folder)
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The same, of a run's folder."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [{key: value for key, value in json.loads(line).items() if not key.startswith("perf/")} for line in lines]
 
 
