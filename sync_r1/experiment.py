@@ -104,7 +104,12 @@ def _run_experiment(config: Config, console: Console, resume: str | None, compar
     if compared is not None and before is not None and finished:
         after = evaluate_phase(session, config, "after", compared, console, False, processes)
         summary |= {**compare(before, after), "evaluator": compared.name, "evaluator_notes": evaluator_notes(config)}
-    summary |= {"reward_models": scorers.models, "nfe": trainer.sync_state.nfe, "processes": processes.count, **spent(started)}
+    summary |= {
+        "reward_models": scorers.models,
+        "nfe": trainer.sync_state.nfe,
+        "processes": processes.count,
+        **spent(started, session.model.device),
+    }
     if not processes.main:
         return summary
     write_json(folder / "summary.json", summary)
@@ -140,7 +145,7 @@ def run_warm_up(config: Config, console: Console, resume: str | None = None, com
     if evaluator is not None and before is not None and done.finished:
         after = evaluate_phase(session, config, "after", evaluator, console)
         summary |= {**compare(before, after), "evaluator": evaluator.name}
-    summary |= {"finished": done.finished, "checkpoint": str(done.checkpoint), "nfe": 0, **spent(started)}
+    summary |= {"finished": done.finished, "checkpoint": str(done.checkpoint), "nfe": 0, **spent(started, session.model.device)}
     write_json(config.run.folder / "summary.json", summary)
     return summary
 
@@ -213,9 +218,10 @@ def watch(trainer: SyncGRPOTrainer, held: list[Task], rewards: RewardEnsemble, j
     )
 
 
-def spent(started: float) -> dict[str, Any]:
-    """Seconds since `started`, peak memory, versions."""
+def spent(started: float, device: torch.device) -> dict[str, Any]:
+    """Seconds since `started`, peak memory, versions of what ran, and on what."""
     versions = {"sync-r1": __version__, "python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+    versions["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     return {"wall_time_s": round(time.monotonic() - started, 1), "peak_memory_mb": round(peak_memory_mb()), "versions": versions}
 
 

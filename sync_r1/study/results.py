@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def write_results(study: Study, cells: Sequence[CellData], out: Path, command: s
     result = {
         "study": study.name,
         "command": command,
-        "versions": cells[0]["versions"],
+        "computed_with": Counter(f"torch {cell['versions']['torch']} on {cell['versions'].get('device', 'CPU')}" for cell in cells),
         "evaluator": cells[0]["judge"],
         "arms": {name: arm_means(group, name) for name, group in by_arm(cells).items()},
         "claims": [judge(claim, cells) for claim in study.claims],
@@ -100,7 +101,9 @@ def page(result: Mapping[str, Any], figures: Mapping[str, str | None]) -> str:
         f"Study `{result['study']}`, made by `{result['command']}`. Scores are of held-out prompts, pictures judged by",
         f"*{result['evaluator']}*, a network that no reward uses. Intervals are 95 %, from a bootstrap over (concept, seed) cells",
         "and over the items inside each, paired between arms. The verdict is computed by the rule beside it. Raw scores of every",
-        "cell lie beside this page.",
+        "cell lie beside this page. Cells by where they ran: "
+        + ", ".join(f"{count} with {place}" for place, count in result["computed_with"].items())
+        + ".",
         "",
         *[f"![{name}]({name})" for kind in ("claims", "curves") if (name := figures[kind])],
         "",

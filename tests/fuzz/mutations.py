@@ -68,7 +68,7 @@ def mutate_tree(r: Random, data: Any) -> Any:
     elif isinstance(holder[last], (int, float)):
         holder[last] = r.choice((holder[last] + 1, -holder[last], holder[last] * 10**18, str(holder[last]), float(holder[last]) + 0.5))
     else:
-        holder[last] = list(holder[last])
+        holder[last] = list(holder[last] or ())
     return data
 
 
