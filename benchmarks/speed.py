@@ -7,8 +7,9 @@ seeds, hence the same trajectories; its parts are `draw` (eight images) and `upd
 T steps there, as the recipes do; `update, all T steps` is ours without that. `memory` is the growth of a child process, or of the GPU's
 memory, during an update over T, and over 2T, steps; one trajectory of the middle model, eight of the tiny one.
 
-The first run counts FLOPs and bytes and warms up; where it took more than three minutes it is measured too. Rows already in the file
-are replaced one by one. After --minutes, a unit of work ends with the runs it has, one at least.
+The first run counts FLOPs and bytes and warms up; its seconds are a run only for models whose products are so large that counting costs
+nothing beside them. Rows already in the file are replaced one by one. After --minutes, a unit of work ends with the runs it has, one at
+least.
 
 Run: make bench
      python benchmarks/speed.py --device cuda --dtype bf16 --models tiny,middle,full --runs 2 --out benchmarks/results_gpu.json
@@ -20,27 +21,25 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 from counting import Counter, rates
-from workload import Parts, Workload
+from workload import SIZES, Parts, Workload
 
 from sync_r1.rl.trainer import Experience
 
 GOALS = {"answer": 20, "draw": 4, "update": 4, "step": 5}
 UNITS = ["memory", "answer", "step"]
 MEMORY_STEPS = {"tiny": 18, "middle": 6}
-WARM = 200  # seconds after which a first run needs no warm-up
 Pair = tuple[Parts, Parts]  # ours, plain
 Work = Callable[[], Parts]
 Row = dict[str, Any]
@@ -63,32 +62,44 @@ def main() -> None:
         print(peak_growth(side, name, int(timesteps), options.device, options.dtype))
         return
     warnings.filterwarnings("ignore", message="prompt has")
-    for name in options.models.split(","):
-        if "memory" in options.only and name in MEMORY_STEPS:
+    units = chosen(options.only, UNITS, "--only")
+    for name in chosen(options.models, list(SIZES), "--models"):
+        if "memory" in units and name in MEMORY_STEPS:
             write([memory(name, options)], options)
-        if options.only != "memory":
-            measure(name, options)
+        if units != ["memory"]:
+            measure(name, units, options)
     if options.page:
         options.page.write_text(page(json.loads(options.out.read_text())))
 
 
-def measure(name: str, options: argparse.Namespace) -> None:
+def chosen(given: str, known: Sequence[str], option: str) -> list[str]:
+    """Names between commas; the program ends at one that is not `known`."""
+    names = given.split(",")
+    if unknown := [name for name in names if name not in known]:
+        raise SystemExit(f"{option} names {', '.join(unknown)}; it takes {', '.join(known)}, separated by commas")
+    return names
+
+
+def measure(name: str, units: Sequence[str], options: argparse.Namespace) -> None:
     """Rows of one model, written one unit after the other."""
     work = Workload(name, options.device, options.dtype)
-    peak = rates(options.device, torch.bfloat16 if options.dtype == "bf16" else torch.float32)
+    limits = rates(options.device, torch.bfloat16 if options.dtype == "bf16" else torch.float32)
     for unit, ours, theirs in (("answer", work.our_answer, work.plain_answer), ("step", work.our_step, work.plain_step)):
-        if unit in options.only:
-            pairs, counts = alternate(ours, theirs, work.counter, options.runs, options.minutes)
-            write([row(name, part, pairs, counts, peak, options) for part in pairs[0][0]], options)
+        if unit in units:
+            pairs, counts = alternate(ours, theirs, work.counter, options.runs, 60 * options.minutes, keep=name != "tiny")
+            write([row(name, part, pairs, counts, limits, options) for part in pairs[0][0]], options)
     work.close()
 
 
-def alternate(ours: Work, theirs: Work, counter: Counter, runs: int, minutes: float) -> tuple[list[Pair], Pair]:
-    """Figures of both sides, in turn; and of the run in which `counter` counted."""
-    end = time.monotonic() + 60 * minutes
+def alternate(ours: Work, theirs: Work, counter: Counter, runs: int, seconds: float, *, keep: bool) -> tuple[list[Pair], Pair]:
+    """Figures of both sides, in turn, until there are `runs` or `seconds` are over; and of the first run, in which `counter` counted.
+
+    Args:
+        keep: the first run is one of them.
+    """
     with counter:
-        counts = first = (ours(), theirs())
-    pairs = [first] if max(figures.seconds for figures in first[1].values()) > WARM else []
+        counts = (ours(), theirs())
+    pairs, end = [counts] if keep else [], time.monotonic() + seconds
     while len(pairs) < runs and (not pairs or time.monotonic() < end):
         pairs.append((ours(), theirs()))
     return pairs, counts
@@ -140,17 +151,29 @@ def peak_growth(side: str, name: str, timesteps: int, device: str, dtype: str) -
     work = Workload(name, device, dtype, group=8 if name == "tiny" else 1, timesteps=timesteps)
     rollout = work.trainer.roll_out()
     experience = Experience(rollout, work.trainer.advantage(rollout, work.trainer.score(rollout)))
+    before = used(device)
+    forget_peak(device)
+    (work.our_update if side == "ours" else work.plain_update)(experience)
+    return peak(device) - before
+
+
+def used(device: str) -> int:
+    return torch.cuda.memory_allocated() if device.startswith("cuda") else psutil.Process().memory_info().rss
+
+
+def forget_peak(device: str) -> None:
+    """So that the next peak is of what follows."""
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
-    before = used(device, peak=False)
-    (work.our_update if side == "ours" else work.plain_update)(experience)
-    return used(device, peak=True) - before
+    else:
+        Path("/proc/self/clear_refs").write_text("5")
 
 
-def used(device: str, peak: bool) -> int:
+def peak(device: str) -> int:
     if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if peak else psutil.Process().memory_info().rss
+        return torch.cuda.max_memory_allocated()
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 def write(found: list[Row], options: argparse.Namespace) -> None:

@@ -219,10 +219,15 @@ def watch(trainer: SyncGRPOTrainer, held: list[Task], rewards: RewardEnsemble, j
 
 
 def spent(started: float, device: torch.device) -> dict[str, Any]:
-    """Seconds since `started`, peak memory, versions of what ran, and on what."""
+    """Seconds since `started`, peak memory, and what it ran with and on."""
     versions = {"sync-r1": __version__, "python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
-    versions["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    return {"wall_time_s": round(time.monotonic() - started, 1), "peak_memory_mb": round(peak_memory_mb()), "versions": versions}
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    return {
+        "device": where,
+        "wall_time_s": round(time.monotonic() - started, 1),
+        "peak_memory_mb": round(peak_memory_mb()),
+        "versions": versions,
+    }
 
 
 def check_data(config: Config) -> None:

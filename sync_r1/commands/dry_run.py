@@ -91,7 +91,9 @@ def _print(config: Config, facts: dict[str, Any]) -> None:
             table.add_row(name, _shown(key, value))
         console.print(table)
     rates, assumed = facts["rates"], facts["assumed"]
-    shared = f"one of {assumed['processes']} processes that share the layers" if config.run.sharding != "none" else "one process"
+    shared = (
+        f"one of {assumed['processes']} processes that share by {config.run.sharding}" if config.run.sharding != "none" else "one process"
+    )
     console.print(
         f"An estimate of {shared}, {assumed['trains']} training in {assumed['numbers']}: understanding prompts of {assumed['reading']} "
         f"tokens and drawing prompts of {assumed['drawing']}, full-length texts; time at half the rate of matrix products measured on "

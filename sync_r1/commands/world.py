@@ -79,18 +79,19 @@ def pretrain(
 def pretrain_larger(
     width: Annotated[int, typer.Option(min=32, help="Hidden size, a multiple of 32; the shipped model has 192.")] = 384,
     layers: Annotated[int, typer.Option(min=1, help="Layers; the shipped model has 6.")] = 8,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 4000,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 2400,
     work: Annotated[Path, typer.Option(help="Training state; a stopped run continues from it.")] = Path("runs/pretrain_larger"),
     out: Annotated[Path, typer.Option(help="Where the weights go: train with model.path=<out>/model.")] = Path("runs/world_larger"),
-    device: Annotated[str, typer.Option(help="Where to compute: cpu or cuda.")] = "cuda",
+    device: Annotated[str, typer.Option(help="Where to compute: auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Train a larger unified model of the world with the shipped tokenizer, readers and CLIP. Minutes on a GPU.
 
     Example: sync-r1 world pretrain-larger --width 384 --layers 8
     """
+    from sync_r1.models.loading import pick_device
     from sync_r1.world.pretrain.recipe import pretrain_larger as run
 
-    found = run(width, layers, steps, work, out, device)
+    found = run(width, layers, steps, work, out, pick_device(device))
     typer.echo(json.dumps(found["measured"], indent=2))
     typer.echo(f"{found['parameters'] / 1e6:.1f} M parameters in {out}")
 

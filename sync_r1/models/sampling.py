@@ -34,11 +34,9 @@ def uniforms(seeds: Sequence[int], stream: int, step: int, count: int) -> Tensor
     return torch.stack(rows)
 
 
-def _keep_top(logits: Tensor, top_k: int | None) -> Tensor:
+def _keep_top(logits: Tensor, top_k: int) -> Tensor:
     """bool like logits: True for the k likeliest. Ties with the k-th are all kept."""
-    if top_k is None or top_k >= logits.shape[-1]:
-        return torch.ones_like(logits, dtype=torch.bool)
-    return logits >= logits.topk(top_k, dim=-1).values[..., -1:]
+    return logits >= logits.topk(min(top_k, logits.shape[-1]), dim=-1).values[..., -1:]
 
 
 def log_distribution(logits: Tensor, sampling: Sampling) -> Tensor:
@@ -64,8 +62,10 @@ def chosen_logps(logits: Tensor, tokens: Tensor, sampling: Sampling) -> tuple[Te
     A drawn token stays possible even if an update pushed it out of the k likeliest; its log-probability is then finite and low.
     """
     scaled = logits.float() / sampling.temperature
-    keep = _keep_top(scaled, sampling.top_k).scatter(-1, tokens[..., None], True)
-    logps = scaled.masked_fill(~keep, -torch.inf).log_softmax(-1)
+    if sampling.top_k is not None:
+        keep = _keep_top(scaled, sampling.top_k).scatter(-1, tokens[..., None], True)
+        scaled = scaled.masked_fill(~keep, -torch.inf)
+    logps = scaled.log_softmax(-1)
     finite = logps.masked_fill(logps == -torch.inf, 0.0)
     return logps.gather(-1, tokens[..., None])[..., 0], -(logps.exp() * finite).sum(-1)
 

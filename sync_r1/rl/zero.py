@@ -7,6 +7,7 @@ and 3 exchange something in every backward or forward pass, whose number differs
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -108,11 +109,11 @@ class ZeroStates(Copies):
         state = self.optimizer.state_dict()
         result: dict[int, dict[str, Any]] = {}
         for group, shares in state["state"].items():
-            whole = {name: self._gathered(group, value) for name, value in shares.items()}
-            for parameter, start in self.places[group]:
-                pieces = {name: value[start : start + parameter.numel()] if value.dim() else value for name, value in whole.items()}
+            gathered = {name: self._gathered(value) for name, value in shares.items()}
+            for parameter, start in self.places[group] if dist.get_rank() == 0 else ():
+                pieces = {name: value[start : start + parameter.numel()] if value.dim() else value for name, value in gathered.items()}
                 result[len(result)] = {name: piece.view(parameter.shape) if piece.dim() else piece for name, piece in pieces.items()}
-        numbers = iter(range(len(result)))
+        numbers = itertools.count()
         groups = [{**g, "params": [next(numbers) for _ in mine]} for g, mine in zip(state["param_groups"], self.groups)]
         hook = self.optimizer.register_state_dict_post_hook(lambda *_: {**state, "state": result, "param_groups": groups})
         try:
@@ -120,10 +121,10 @@ class ZeroStates(Copies):
         finally:
             hook.remove()
 
-    def _gathered(self, group: int, value: Tensor) -> Tensor:
-        """A group's flat states of all processes, in main memory; a count of steps as it is."""
+    def _gathered(self, value: Tensor) -> Tensor:
+        """A group's flat states of all processes, in the main process's main memory; a count of steps as it is."""
         if not value.dim():
             return value
-        parts = [torch.empty_like(value) for _ in range(self.count)]
-        dist.all_gather(parts, value)
-        return torch.cat([part.cpu() for part in parts])
+        parts = [torch.empty_like(value) for _ in range(self.count)] if dist.get_rank() == 0 else None
+        dist.gather(value, parts, dst=0)
+        return torch.cat([part.cpu() for part in parts]) if parts is not None else value

@@ -209,6 +209,7 @@ class Runner:
             "nfe": summary["nfe"],
             "wall_time_s": round(seconds, 1),
             "versions": summary["versions"],
+            "device": summary["device"],
             "judge": after.judge,
             "items": scores_of(before, after),
             "curve": curve_of(place),

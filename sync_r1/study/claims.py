@@ -15,6 +15,7 @@ from sync_r1.bench.result import GENERATION, UNDERSTANDING
 from sync_r1.study.grid import START, Claim
 
 RESAMPLES = 4000
+MIN_CELLS = 2  # one has no spread between cells, so its interval would be too narrow to decide anything
 HALVES = {"understanding": UNDERSTANDING, "generation": GENERATION}
 
 CellData = Mapping[str, Any]
@@ -131,8 +132,8 @@ def by_arm(cells: Sequence[CellData]) -> dict[str, dict[str, CellData]]:
 def judge(claim: Claim, cells: Sequence[CellData]) -> dict[str, Any]:
     """One entry of results.json: {id, statement, goal, rule, holds, delta, ci95, n_seeds, n_concepts, runs, measures}.
 
-    `delta` and `ci95` are those of the measure that is hardest for the claim; all are in `measures`. `holds` is None when no cell is
-    finished for one side.
+    `delta` and `ci95` are those of the measure that is hardest for the claim; all are in `measures`. `holds` is None while a
+    comparison has fewer than MIN_CELLS cells.
     """
     arms = by_arm(cells)
     entry: dict[str, Any] = {"id": claim.id, "statement": claim.statement, "goal": claim.goal, "rule": claim.rule}
@@ -151,7 +152,7 @@ def judge(claim: Claim, cells: Sequence[CellData]) -> dict[str, Any]:
                 {
                     "measure": measure,
                     "against": other,
-                    "holds": holds,
+                    "holds": holds if len(found.cells) >= MIN_CELLS else None,
                     "value": found.value,
                     "ci95": [found.low, found.high],
                     "arm": found.arm,
@@ -160,11 +161,11 @@ def judge(claim: Claim, cells: Sequence[CellData]) -> dict[str, Any]:
                 }
             )
     sign = -1 if claim.rule == "cheaper" else 1
-    worst = min(rows, key=lambda row: (row["holds"], sign * row["value"]))
+    worst = min(rows, key=lambda row: (bool(row["holds"]), sign * row["value"]))
     names = sorted({name for row in rows for name in row["cells"]})
     return {
         **entry,
-        "holds": all(row["holds"] for row in rows),
+        "holds": None if any(row["holds"] is None for row in rows) else all(row["holds"] for row in rows),
         "delta": worst["value"],
         "ci95": worst["ci95"],
         "n_seeds": len({name.rpartition("-")[2] for name in names}),

@@ -34,7 +34,10 @@ def join(understanding: Path, generation: Path, out: Path) -> EvalResult:
     shutil.copyfile(understanding / "eval" / "before.json", out / "eval" / "before.json")
     result = evaluate(reader, out / "eval", "after", image_judge=judge, clip=clip, judge_name=name)
     parts: list[dict[str, Any]] = [json.loads((run / "summary.json").read_text(encoding="utf-8")) for run in (understanding, generation)]
-    summary = {"versions": parts[0]["versions"], **{key: sum(part[key] for part in parts) for key in ("nfe", "steps")}}
+    summary = {
+        **{key: parts[0][key] for key in ("versions", "device")},
+        **{key: sum(part[key] for part in parts) for key in ("nfe", "steps")},
+    }
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return result
 

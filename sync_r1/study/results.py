@@ -21,7 +21,7 @@ from sync_r1.study.grid import START, Study
 from sync_r1.study.loop import examples, loop_figure, loop_section, loop_summary
 from sync_r1.study.scaling import dgs_figure, dgs_section, dgs_summary
 
-MARKS = {True: "holds", False: "**does not hold**", None: "not run yet"}
+MARKS = {True: "holds", False: "**does not hold**", None: "too few cells yet"}
 
 
 def write_results(study: Study, cells: Sequence[CellData], out: Path, command: str, folder: Path) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def write_results(study: Study, cells: Sequence[CellData], out: Path, command: s
     result = {
         "study": study.name,
         "command": command,
-        "computed_with": Counter(f"torch {cell['versions']['torch']} on {cell['versions'].get('device', 'CPU')}" for cell in cells),
+        "ran_with": ran_with(cells),
         "evaluator": cells[0]["judge"],
         "arms": {name: arm_means(group, name) for name, group in by_arm(cells).items()},
         "claims": [judge(claim, cells) for claim in study.claims],
@@ -57,6 +57,15 @@ def write_results(study: Study, cells: Sequence[CellData], out: Path, command: s
     names = {kind: _save(figure, out.with_name(f"{out.name}_{kind}.png")) for kind, figure in figures.items()}
     write_text(out.with_suffix(".md"), page(result, names))
     return result
+
+
+def ran_with(cells: Sequence[CellData]) -> dict[str, str]:
+    """Version of PyTorch and device → the arms whose cells they made, with the number of cells."""
+    places: dict[str, Counter[str]] = {}
+    for cell in cells:
+        place = f"torch {cell['versions']['torch']}, {cell.get('device', 'device not recorded')}"
+        places.setdefault(place, Counter())[cell["arm"]] += 1
+    return {place: ", ".join(f"{arm} ({count})" for arm, count in arms.items()) for place, arms in places.items()}
 
 
 def run_folder(folder: Path, cell: CellData) -> Path:
@@ -101,9 +110,9 @@ def page(result: Mapping[str, Any], figures: Mapping[str, str | None]) -> str:
         f"Study `{result['study']}`, made by `{result['command']}`. Scores are of held-out prompts, pictures judged by",
         f"*{result['evaluator']}*, a network that no reward uses. Intervals are 95 %, from a bootstrap over (concept, seed) cells",
         "and over the items inside each, paired between arms. The verdict is computed by the rule beside it. Raw scores of every",
-        "cell lie beside this page. Cells by where they ran: "
-        + ", ".join(f"{count} with {place}" for place, count in result["computed_with"].items())
-        + ".",
+        "cell lie beside this page.",
+        "",
+        f"Where the arms' cells ran: {'; '.join(f'{place}: {arms}' for place, arms in result['ran_with'].items())}.",
         "",
         *[f"![{name}]({name})" for kind in ("claims", "curves") if (name := figures[kind])],
         "",

@@ -46,6 +46,12 @@ def test_relative_gain_against_the_start() -> None:
     assert relative(cells_mean(0.6), cells_mean(0.4))[0] == pytest.approx(0.5)
 
 
+def test_one_cell_decides_nothing() -> None:
+    entry = judge(claim("gain", START, at_least=0.25), [cell("a", 0, [(0.4, 0.6), (0.4, 0.6)])])
+    assert entry["holds"] is None and entry["measures"][0]["holds"] is None
+    assert entry["delta"] == pytest.approx(0.5) and entry["measures"][0]["cells"] == ["bo-0"]
+
+
 def cells_mean(value: float) -> Any:
     import numpy as np
 
@@ -69,7 +75,7 @@ def test_share_and_a_beaten_default() -> None:
 
 
 def test_the_hardest_measure_decides() -> None:
-    cells = [cell("a", 0, [(0, 0.9)], [(0, 0.2)]), cell("b", 0, [(0, 0.5)], [(0, 0.4)])]
+    cells = [made for n in range(2) for made in (cell("a", n, [(0, 0.9)], [(0, 0.2)]), cell("b", n, [(0, 0.5)], [(0, 0.4)]))]
     entry = judge(Claim(id="x", statement="x", rule="higher", arm="a", against=["b"], measures=["understanding", "generation"]), cells)
     assert not entry["holds"] and entry["delta"] == pytest.approx(-0.2) and [row["holds"] for row in entry["measures"]] == [True, False]
 
@@ -79,12 +85,12 @@ def test_evaluations_needed_for_the_same_score() -> None:
     fast = [{"nfe_total": 100.0 * i, "v": 0.2 * i} for i in range(1, 6)]  # reaches 0.9 at 500
     assert nfe_share(fast, slow, "v") == pytest.approx(0.5)
     assert nfe_share(slow[:3], slow, "v") == 1.0  # never reached
-    cells = [cell("a", 0, [(0, 1)], curve=fast), cell("b", 0, [(0, 1)], curve=slow)]
+    cells = [made for n in range(2) for made in (cell("a", n, [(0, 1)], curve=fast), cell("b", n, [(0, 1)], curve=slow))]
     assert judge(claim("cheaper", measure="v", at_most=0.5), cells)["holds"]
     assert not judge(claim("cheaper", measure="v", at_most=0.4), cells)["holds"]
-    faster = cell("c", 0, [(0, 1)], curve=[{"nfe_total": 2000.0, "v": 0.9}])
+    faster = [cell("c", n, [(0, 1)], curve=[{"nfe_total": 2000.0, "v": 0.9}]) for n in range(2)]
     both = Claim(id="x", statement="x", rule="cheaper", arm="a", against=["b", "c"], measures=["v"], at_most=0.6)
-    assert judge(both, [*cells, faster])["delta"] == pytest.approx(0.5)  # the larger share is the harder one
+    assert judge(both, [*cells, *faster])["delta"] == pytest.approx(0.5)  # the larger share is the harder one
     assert judge(claim("cheaper", measure="w"), cells)["holds"] is None  # never measured
 
 

@@ -16,7 +16,7 @@ from sync_r1.models.showo.magvit import Magvit
 from sync_r1.models.showo.model import Showo
 from sync_r1.world import grammar, tasks
 from sync_r1.world.pretrain.clip import clip_tokenizer, encode_texts
-from sync_r1.world.pretrain.recipe import TOKENIZER, Recipe, pretrain
+from sync_r1.world.pretrain.recipe import TOKENIZER, Recipe, pretrain, pretrain_larger
 from sync_r1.world.pretrain.stage import Schedule, run_stage
 from sync_r1.world.pretrain.tokenizer import random_pictures
 from sync_r1.world.pretrain.unified import MIX, drawing_loss, reading_loss, sequences, world_config, world_tokenizer
@@ -112,6 +112,19 @@ def test_the_whole_recipe_runs(tmp_path: Path) -> None:
     assert again["measured"] == card["measured"]
     assert manifest_problems(tmp_path / "assets") == []
     assert read_manifest(tmp_path / "assets2") == read_manifest(tmp_path / "assets")
+
+
+def test_a_larger_model_is_made_and_its_training_is_not_mixed_up_with_another(tmp_path: Path) -> None:
+    card = pretrain_larger(64, 2, 2, tmp_path / "work", tmp_path / "out", measured=2)
+    model = Showo.from_pretrained(tmp_path / "out" / "model")
+    assert (model.config.hidden_size, model.config.num_hidden_layers) == (64, 2) and model.magvit is not None
+    assert json.loads((tmp_path / "out" / "card.json").read_text()) == json.loads(json.dumps(card)) and card["training"]["steps"] == 2
+    with pytest.raises(ValueError, match=r"unified\.pt is from a training of 2 steps, not 3"):
+        pretrain_larger(64, 2, 3, tmp_path / "work", tmp_path / "out", measured=2)
+    with pytest.raises(ValueError, match=r"unified\.pt holds the training of a network of other sizes"):
+        pretrain_larger(96, 2, 2, tmp_path / "work", tmp_path / "out", measured=2)
+    with pytest.raises(ValueError, match=r"width is 100; it must be a multiple of 32; use 96"):
+        pretrain_larger(100, 2, 2, tmp_path / "work", tmp_path / "out", measured=2)
 
 
 def test_sequences_are_counted_per_phase() -> None:

@@ -3,7 +3,7 @@
 A layer is x + attention(n) + mlp(n) with n = norm(x), which saves work in two places. The first layer's projections and MLP know nothing
 of positions, so they are computed once per distinct id: most ids of an image being drawn are the mask. The last layer's queries and MLP
 are needed only where somebody reads the result. Modules are called, never their weights, so that adapters count. Layers that are
-wrapped (FSDP) are called as a whole.
+wrapped (FSDP) or hooked are called as a whole. No dropout, as many key heads as query heads: what `ShowoConfig.phi` sets.
 
 B rows, L new tokens, P tokens before them, U distinct ids, A heads of D numbers, H = A·D, M wanted positions.
 """
@@ -59,6 +59,7 @@ def run(body: PhiModel, ids: Tensor, mask: Tensor | None, past: Cache | None = N
         if not is_plain(layer):
             x = layer(x, attention_mask=mask, past_key_values=past, position_embeddings=rotary)
         elif layer.gradient_checkpointing and layer.training:
+            assert past is None, "a layer that is recomputed cannot hand out its keys"
             x = layer._gradient_checkpointing_func(block, layer, x, rotary, mask, None, index, ends)  # type: ignore[operator]
         else:
             x = block(layer, x, rotary, mask, past, index, ends)
@@ -70,8 +71,8 @@ def run(body: PhiModel, ids: Tensor, mask: Tensor | None, past: Cache | None = N
 
 
 def is_plain(layer: torch.nn.Module) -> bool:
-    """Whether nobody hooked into the layer as a whole."""
-    return type(layer) is PhiDecoderLayer
+    """Whether nobody wrapped the layer or hooked into it as a whole."""
+    return type(layer) is PhiDecoderLayer and not layer._forward_hooks and not layer._forward_pre_hooks
 
 
 def block(

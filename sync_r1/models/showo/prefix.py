@@ -50,6 +50,8 @@ class Prefix:
             whole = join(self.batch, ids, mask)
             return model.hidden(whole.ids, whole.mask, wanted=F.pad(wanted, (self.batch.ids.shape[1] - 1, 0)))
         hidden = model.hidden(ids, mask, self.cache, wanted[:, 1:])
-        leading = torch.zeros_like(wanted).index_fill(1, torch.tensor(0, device=wanted.device), True)[wanted]
+        first = torch.zeros_like(wanted)
+        first[:, 0] = True
+        leading = first[wanted]
         found = hidden.new_zeros(len(leading), hidden.shape[1])
         return found.index_put((leading,), self.last[wanted[:, 0]]).index_put((~leading,), hidden)

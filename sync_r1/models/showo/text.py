@@ -30,10 +30,9 @@ def context_batch(model: Showo, contexts: Sequence[TextContext]) -> tuple[Batch,
     return build_mmu(model.config, pictures, texts).to(model.device), index.to(model.device)
 
 
-def text_logits(model: Showo, hidden: Tensor) -> Tensor:
-    """fp32 logits [..., V] of hidden [..., H]; -inf for ids that are never written."""
-    logits = model.head(hidden, model.config.text_rows).float()
-    return logits.index_fill(-1, torch.tensor(model.config.silent_ids, device=logits.device), -torch.inf)
+def text_logits(model: Showo, hidden: Tensor, silent: Tensor) -> Tensor:
+    """fp32 logits [..., V] of hidden [..., H]; -inf for the ids `silent`, which are never written."""
+    return model.head(hidden, model.config.text_rows).float().index_fill(-1, silent, -torch.inf)
 
 
 def generate(model: Showo, contexts: Sequence[TextContext], sampling: Sampling, seeds: Sequence[int]) -> TextCompletions:
@@ -46,12 +45,14 @@ def generate(model: Showo, contexts: Sequence[TextContext], sampling: Sampling, 
     cache = GrowingCache(prefix.cache, sampling.max_completion_length - 1)
     seen = F.pad(prefix.batch.ids != config.pad_id, (0, sampling.max_completion_length - 1), value=True)[:, None, None, :]
     padded = not bool(seen.all())
+    silent = torch.tensor(config.silent_ids, device=model.device)  # moved once, not for every token
 
     def following(token: Tensor) -> Tensor:
         mask = seen[..., : cache.get_seq_length() + 1] if padded else None
-        return text_logits(model, model.hidden(token[:, None], mask, cache)[:, 0])
+        return text_logits(model, model.hidden(token[:, None], mask, cache)[:, 0], silent)
 
-    return write(text_logits(model, prefix.last), following, sampling, seeds, model.tokenizer, end_id=config.eos_id, pad_id=config.pad_id)
+    logits = text_logits(model, prefix.last, silent)
+    return write(logits, following, sampling, seeds, model.tokenizer, end_id=config.eos_id, pad_id=config.pad_id)
 
 
 def replay(model: Showo, contexts: Sequence[TextContext], ids: Tensor, mask: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
@@ -61,6 +62,7 @@ def replay(model: Showo, contexts: Sequence[TextContext], ids: Tensor, mask: Ten
     batch, index = context_batch(model, contexts)
     own = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()
     hidden = Prefix.encode(model, batch).select(index).extend(model, ids, own, F.pad(mask, (0, 1)))
-    logps, entropy = chosen_logps(text_logits(model, hidden), ids[mask], sampling)
+    silent = torch.tensor(model.config.silent_ids, device=hidden.device)
+    logps, entropy = chosen_logps(text_logits(model, hidden, silent), ids[mask], sampling)
     zeros = torch.zeros(ids.shape, device=ids.device)
     return zeros.masked_scatter(mask, logps), zeros.masked_scatter(mask, entropy)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sync_r1.manifest import write_manifest
+from sync_r1.manifest import write_manifest, write_text
 from sync_r1.models.showo.magvit import MagvitConfig
 from sync_r1.models.showo.model import Showo
 from sync_r1.world.assets import load_evaluator_reader, load_reward_reader, load_world_clip, load_world_model
@@ -75,10 +75,15 @@ def pretrain(recipe: Recipe, work: Path, assets: Path) -> dict[str, Any]:
     return write_card(recipe, figures, assets)
 
 
-def pretrain_larger(width: int, layers: int, steps: int, work: Path, out: Path, device: torch.device | str) -> dict[str, Any]:
+def pretrain_larger(
+    width: int, layers: int, steps: int, work: Path, out: Path, device: torch.device | str = "cpu", measured: int = 256
+) -> dict[str, Any]:
     """Another unified model over the shipped tokenizer, readers and CLIP, in `out`/model; returns its figures, also in `out`/card.json.
 
     The learning rate falls with the width, as 192 is to it. Resumable: training state lies in `work`.
+
+    Raises:
+        ValueError: `work` holds the training of another size or length, or the width is no multiple of an attention head's.
     """
     magvit = load_world_model().magvit
     assert magvit is not None, "the shipped model has its tokenizer"
@@ -90,10 +95,10 @@ def pretrain_larger(width: int, layers: int, steps: int, work: Path, out: Path, 
         "width": width,
         "layers": layers,
         "training": training,
-        "measured": measure(Showo.from_pretrained(out / "model", device), load_evaluator_reader().to(device)),
+        "measured": measure(Showo.from_pretrained(out / "model", device), load_evaluator_reader().to(device), measured),
         "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]},
     }
-    (out / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+    write_text(out / "card.json", json.dumps(card, indent=2) + "\n")
     return card
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,6 +58,7 @@ def run_stage(name: str, model: nn.Module, loss: Loss, schedule: Schedule, folde
     step, seconds, smooth = 0, 0.0, {}
     if state_file.exists():
         state = torch.load(state_file, weights_only=True, map_location=next(model.parameters()).device)
+        _check_state(state, model, schedule, state_file)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         average, step, seconds, smooth = state["average"], state["step"], state["seconds"], state["metrics"]
@@ -95,6 +97,7 @@ def run_stage(name: str, model: nn.Module, loss: Loss, schedule: Schedule, folde
                     optimizer=optimizer.state_dict(),
                     average=average,
                     step=step,
+                    steps=schedule.steps,
                     seconds=seconds,
                     metrics=smooth,
                 )
@@ -102,6 +105,18 @@ def run_stage(name: str, model: nn.Module, loss: Loss, schedule: Schedule, folde
         model.load_state_dict(average)
     model.eval()
     return {"steps": step, "minutes": round(seconds / 60, 1), **{key: round(number, 4) for key, number in smooth.items()}}
+
+
+def _check_state(state: dict[str, Any], model: nn.Module, schedule: Schedule, file: Path) -> None:
+    """Raises ValueError where a state belongs to another network or schedule."""
+    shapes, own = ({name: tuple(value.shape) for name, value in values.items()} for values in (state["model"], model.state_dict()))
+    if shapes != own:
+        raise ValueError(f"{file} holds the training of a network of other sizes; delete it, or train in another folder (--work)")
+    if (steps := state.get("steps", schedule.steps)) != schedule.steps:
+        raise ValueError(
+            f"{file} is from a training of {steps} steps, not {schedule.steps}, and the learning rate follows from that; "
+            "use as many, delete it, or train in another folder (--work)"
+        )
 
 
 @torch.no_grad()
