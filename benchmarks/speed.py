@@ -1,11 +1,11 @@
 """How many times as long plain code takes (benchmarks/plain.py): same weights, same work, runs in turn, medians of paired ratios.
 
 Models: tiny (the embedded world's), middle (random: hidden 512, 12 layers, 256 of 8192 codes, 50295 text ids) and full (random Show-o at
-512 px, for a GPU). Work: `answer` is 64 greedy tokens after a picture and a question, batch 8. `step` is a whole Sync-GRPO step, one
-prompt × 8 trajectories with guidance and KL, all weights and a concept's rows trained, by our trainer, and by plain code with the same
-seeds, hence the same trajectories; its parts are `draw` (eight images) and `update` (log-probabilities and backward). Ours replays K of
-T steps there, as the recipes do; `update, all T steps` is ours without that. `memory` is the growth of a child process, or of the GPU's
-memory, during an update over T, and over 2T, steps; one trajectory of the middle model, eight of the tiny one.
+512 px, for a GPU). Work: `answer` is 64 greedy tokens after a picture and a question, batch 8; `draw` is a group of eight images with
+guidance. `step` is a whole Sync-GRPO step, one prompt × 8 trajectories with guidance and KL, all weights and a concept's rows trained, by
+our trainer, and by plain code with the same seeds, hence the same trajectories; its parts are a `draw` and an `update` (log-probabilities
+and backward). Ours replays K of T steps there, as the recipes do; `update, all T steps` is ours without that. `memory` is the growth of a
+child process, or of the GPU's memory, during an update over T, and over 2T, steps; one trajectory of the middle model, eight of the tiny.
 
 The first run counts FLOPs and bytes and warms up; its seconds are a run only for models whose products are so large that counting costs
 nothing beside them. Rows already in the file are replaced one by one. After --minutes, a unit of work ends with the runs it has, one at
@@ -38,7 +38,7 @@ from workload import SIZES, Parts, Workload
 from sync_r1.rl.trainer import Experience
 
 GOALS = {"answer": 20, "draw": 4, "update": 4, "step": 5}
-UNITS = ["memory", "answer", "step"]
+UNITS = ["memory", "answer", "draw", "step"]
 MEMORY_STEPS = {"tiny": 18, "middle": 6}
 Pair = tuple[Parts, Parts]  # ours, plain
 Work = Callable[[], Parts]
@@ -48,7 +48,7 @@ Row = dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default="tiny,middle")
-    parser.add_argument("--only", default=",".join(UNITS))
+    parser.add_argument("--only", default="memory,answer,step", help=f"of {', '.join(UNITS)}; step draws and updates too")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32", help="bf16 is autocast")
     parser.add_argument("--runs", type=int, default=5)
@@ -84,8 +84,9 @@ def measure(name: str, units: Sequence[str], options: argparse.Namespace) -> Non
     """Rows of one model, written one unit after the other."""
     work = Workload(name, options.device, options.dtype)
     limits = rates(options.device, torch.bfloat16 if options.dtype == "bf16" else torch.float32)
-    for unit, ours, theirs in (("answer", work.our_answer, work.plain_answer), ("step", work.our_step, work.plain_step)):
-        if unit in units:
+    for unit in units:
+        if unit != "memory":
+            ours, theirs = getattr(work, f"our_{unit}"), getattr(work, f"plain_{unit}")
             pairs, counts = alternate(ours, theirs, work.counter, options.runs, 60 * options.minutes, keep=name != "tiny")
             write([row(name, part, pairs, counts, limits, options) for part in pairs[0][0]], options)
     work.close()

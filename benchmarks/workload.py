@@ -144,6 +144,21 @@ class Workload:
     def plain_answer(self) -> Parts:
         return self.answer(lambda *given: plain.write(self.model, *given))
 
+    def drawing(self, draw: Callable[..., Any]) -> Parts:
+        """A group of images, alone: each with a prompt of its own."""
+        clock = Clock(self.device, self.counter)
+        prompts = [f"a photo of <bo> in picture {number}" for number in range(self.rl.num_generations)]
+        self.model.eval()
+        with torch.no_grad(), self.mixed():
+            clock.time("draw", draw, prompts, self.rl.sampling(), list(range(len(prompts))))
+        return clock.figures
+
+    def our_draw(self) -> Parts:
+        return self.drawing(self.model.generate_image)
+
+    def plain_draw(self) -> Parts:
+        return self.drawing(lambda *given: plain.draw_images(self.model, *given))
+
     def our_step(self) -> Parts:
         """The trainer's own step, which replays K of T steps; then the gradients over all T again."""
         clock, trainer, draw, loss = Clock(self.device, self.counter), self.trainer, self.model.generate_image, self.trainer.loss

@@ -138,7 +138,9 @@ class RLConfig:
     )
 
     text_prompts_per_step: int | None = option(
-        None, "groups per step on each process where nothing is drawn: more prompts make steadier texts; empty is prompts_per_step", ge=1
+        None,
+        "groups per step on each process in rollouts without pictures: more prompts make steadier texts; empty is prompts_per_step",
+        ge=1,
     )
 
     learning_rate: float = option(5e-5, "for the transformer body; 0 freezes it", ge=0)

@@ -57,5 +57,5 @@ def test_rows_are_medians_of_paired_ratios_and_replace_earlier_ones(speed: Modul
 
 def test_unknown_names_end_the_program(speed: ModuleType) -> None:
     assert speed.chosen("answer,step", speed.UNITS, "--only") == ["answer", "step"]
-    with pytest.raises(SystemExit, match=r"--only names draw; it takes memory, answer, step"):
-        speed.chosen("draw", speed.UNITS, "--only")
+    with pytest.raises(SystemExit, match=r"--only names look; it takes memory, answer, draw, step"):
+        speed.chosen("look", speed.UNITS, "--only")

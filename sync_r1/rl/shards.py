@@ -232,4 +232,6 @@ def shards(model: UnifiedModel, trainables: Trainables, sharding: str, count: in
 def check_sharding(sharding: str, count: int) -> None:
     """Raises ValueError when DeepSpeed is asked for and not installed."""
     if sharding == "zero1" and count > 1 and importlib.util.find_spec("deepspeed") is None:
-        raise ValueError("run.sharding=zero1 needs DeepSpeed, which is not installed; pip install deepspeed, or set run.sharding=fsdp2")
+        raise ValueError(
+            "run.sharding=zero1 needs DeepSpeed, which is not installed; pip install 'sync-r1[deepspeed]', or set run.sharding=fsdp2"
+        )
