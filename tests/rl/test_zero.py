@@ -99,6 +99,8 @@ def test_one_process_goes_on_from_shares(two: Path) -> None:
 
 def test_without_deepspeed_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"run.sharding=zero1 needs DeepSpeed, .* pip install deepspeed, or set run.sharding=fsdp2"):
+    with pytest.raises(
+        ValueError, match=r"run.sharding=zero1 needs DeepSpeed, .* pip install 'sync-r1\[deepspeed\]', or set run.sharding=fsdp2"
+    ):
         check_sharding("zero1", 2)
     check_sharding("zero1", 1)
