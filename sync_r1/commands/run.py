@@ -24,12 +24,12 @@ def register(app: typer.Typer) -> None:
 def demo(
     overrides: Overrides = None,
     concept: Annotated[str, typer.Option(help="One of the world's twenty concepts.")] = "bo",
-    seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 1,
     fresh: Annotated[bool, typer.Option(help="Delete an earlier runs/demo first; a run of another name is never deleted.")] = True,
 ) -> None:
     """The whole story in minutes on two CPU cores: evaluate, train with Sync-GRPO and DGS, evaluate again, report.
 
-    Example: sync-r1 demo --seed 1 run.name=demo-seed1
+    Example: sync-r1 demo --seed 2 run.name=demo-seed2
     """
     import shutil
 
