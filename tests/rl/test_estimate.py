@@ -221,8 +221,9 @@ def test_dry_run_loads_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
         "run.sharding=fsdp2",
     ):
         assert words in shown
-    shared = CliRunner().invoke(cli.app, ["train", "--recipe", "demo", "--dry-run", "run.sharding=fsdp2"]).output
-    assert "one of 8 processes that share the layers" in " ".join(shared.split())
+    for way in ("fsdp2", "zero1"):
+        shared = CliRunner().invoke(cli.app, ["train", "--recipe", "demo", "--dry-run", f"run.sharding={way}"]).output
+        assert f"one of 8 processes that share by {way}" in " ".join(shared.split())
 
 
 def test_plan_counts_pieces() -> None:
