@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -72,3 +77,12 @@ def tiny_model(seed: int = 0, **changes: object) -> Showo:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return Showo.from_config(tiny_config(**changes), tiny_tokenizer(), tiny_magvit()).eval()
+
+
+def benchmark(name: str) -> ModuleType:
+    """A script of benchmarks/, which import each other by their bare names."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.pop(0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +13,7 @@ from torch.testing import assert_close
 from sync_r1.models.showo.model import Showo
 from sync_r1.rl.trainer import Experience
 from sync_r1.types import Sampling, TextContext
-from tests.helpers import tiny_model
+from tests.helpers import benchmark, tiny_model
 from tests.rl import toys
 
 SEEDS = [1, 2, 3]
@@ -22,12 +21,7 @@ SEEDS = [1, 2, 3]
 
 @pytest.fixture(scope="module")
 def plain() -> ModuleType:
-    sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-    try:
-        import plain
-    finally:
-        sys.path.pop(0)
-    return plain
+    return benchmark("plain")
 
 
 @pytest.fixture(scope="module")

@@ -10,15 +10,12 @@ from types import ModuleType
 
 import pytest
 
+from tests.helpers import benchmark
+
 
 @pytest.fixture(scope="module")
 def speed() -> ModuleType:
-    sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-    try:
-        import speed
-    finally:
-        sys.path.pop(0)
-    return speed
+    return benchmark("speed")
 
 
 class Side:

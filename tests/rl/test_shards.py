@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +28,10 @@ from tests.rl.toys import bright, log_of, read_log, small_config, trainer
 FOUR = ["run.sharding=fsdp2", "model.num_tokens=2", "rl.max_steps=4", "rl.beta=0.05", "rl.lr_scheduler_type=cosine", "rl.dgs_enabled=true"]
 UNEVEN = ["run.sharding=fsdp2", "rl.optimise=image", "rl.sequences_per_backward=1"]
 WORKER = """
-import shutil, sys
+import sys
 from pathlib import Path
 import torch
-from tests.rl.test_shards import FOUR, UNEVEN, check_shares, one_prompt_pays, run_of, silent_at_first
+from tests.rl.test_shards import UNEVEN, check_shares, one_prompt_pays, run_of, silent_at_first, train_and_go_on
 from tests.rl.test_processes import learned
 
 folder = Path(sys.argv[1])
@@ -37,20 +39,25 @@ found = learned(folder / "uneven", UNEVEN, prompts=1, rewards=one_prompt_pays())
 torch.save(found, folder / f"uneven{found['rank']}.pt")
 found = learned(folder / "skipped", ["run.sharding=fsdp2"], prompts=1, rewards=silent_at_first())
 torch.save(found, folder / f"skipped{found['rank']}.pt")
-run = run_of(folder / "a", prompts=1)
-run.train()
-check_shares(run)
-if run.processes.main:
-    shutil.copytree(folder / "a", folder / "b")
-    shutil.rmtree(folder / "b" / "run" / "checkpoints" / "step_00004")
-    shutil.copytree(folder / "b", folder / "c")
-run.accelerator.wait_for_everyone()
-run_of(folder / "b", prompts=1).train(resume_from_checkpoint="latest")
+train_and_go_on(folder, lambda place: run_of(place, prompts=1), check_shares)
 """
 
 
 def run_of(folder: Path, prompts: int) -> SyncGRPOTrainer:
     return trainer(folder, *FOUR, f"rl.prompts_per_step={prompts}")
+
+
+def train_and_go_on(folder: Path, make: Callable[[Path], SyncGRPOTrainer], check: Callable[[SyncGRPOTrainer], None]) -> None:
+    """Trains in a; b and c are as if it had been stopped at its first checkpoint, and b goes on from there."""
+    run = make(folder / "a")
+    run.train()
+    check(run)
+    if run.processes.main:
+        shutil.copytree(folder / "a", folder / "b")
+        shutil.rmtree(folder / "b" / "run" / "checkpoints" / "step_00004")
+        shutil.copytree(folder / "b", folder / "c")
+    run.accelerator.wait_for_everyone()
+    make(folder / "b").train(resume_from_checkpoint="latest")
 
 
 def one_prompt_pays() -> RewardEnsemble:

@@ -20,11 +20,11 @@ from tests.rl.toys import trainer
 needs_deepspeed = pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
 CLIPPED = ["rl.scale_rewards=batch", "rl.max_grad_norm=0.1", "rl.sequences_per_backward=2"]
 WORKER = """
-import shutil, sys
+import sys
 from pathlib import Path
 import torch
 from tests.rl.test_processes import learned
-from tests.rl.test_shards import silent_at_first
+from tests.rl.test_shards import silent_at_first, train_and_go_on
 from tests.rl.test_zero import CLIPPED, check_shares, run_of
 
 folder = Path(sys.argv[1])
@@ -32,15 +32,7 @@ found = learned(folder / "clipped", ["run.sharding=zero1", *CLIPPED], prompts=1)
 torch.save(found, folder / f"clipped{found['rank']}.pt")
 found = learned(folder / "skipped", ["run.sharding=zero1"], prompts=1, rewards=silent_at_first())
 torch.save(found, folder / f"skipped{found['rank']}.pt")
-run = run_of(folder / "a")
-run.train()
-check_shares(run)
-if run.processes.main:
-    shutil.copytree(folder / "a", folder / "b")
-    shutil.rmtree(folder / "b" / "run" / "checkpoints" / "step_00004")
-    shutil.copytree(folder / "b", folder / "c")
-run.accelerator.wait_for_everyone()
-run_of(folder / "b").train(resume_from_checkpoint="latest")
+train_and_go_on(folder, run_of, check_shares)
 """
 
 
