@@ -29,11 +29,13 @@ def evaluate(
     clip_references: int = 1,
     progress: Progress = silent,
     processes: Processes | None = None,
+    drawer: Session | None = None,
 ) -> EvalResult:
     """Run the tasks of `session.options` and write `<out>/<phase>.json` and `<out>/images/`; the report looks for them in `<run>/eval`.
 
     Items and seeds depend on the concept and options only, never on phase or weights: results of two phases can be compared item by item.
-    Several `processes` predict different batches; the main one scores and writes, and all return the result.
+    Several `processes` predict different batches; the main one scores and writes, and all return the result. A `drawer` of the same concept
+    draws what `session` wrote.
 
     Raises:
         ValueError: unknown or empty tasks, drawings that nobody could score; before anything is predicted.
@@ -43,7 +45,7 @@ def evaluate(
     check_judges(any(item.task in GENERATION for item in items), image_judge, clip)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        predictions = predict(session, items, out, phase, progress, processes)
+        predictions = predict(session, items, out, phase, progress, processes, drawer)
 
     def judged() -> EvalResult:
         result = score(

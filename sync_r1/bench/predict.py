@@ -44,42 +44,46 @@ def predict(
     phase: str = "after",
     progress: Progress = silent,
     processes: Processes | None = None,
+    drawer: Session | None = None,
 ) -> list[Prediction]:
     """Predictions in the order of `items`; pictures go to `<out>/images/<phase>/`, those that were asked about to `<out>/images/seen/`.
 
     Rewrites are made once and serve rea as well as rea_gen (dense_rea and dense_rea_gen likewise). Batches are dealt to `processes`, which
-    all make all rewrites and return all predictions.
+    all make all rewrites and return all predictions. A `drawer` draws what `session` wrote; without one, `session` draws too.
 
     Raises:
         RuntimeError: another process failed.
     """
     processes = processes or Processes()
-    parts = processes.gather(processes.together(lambda: _own_predictions(session, items, Path(out), phase, progress, processes)))
+    painter = drawer or session
+    parts = processes.gather(processes.together(lambda: _own_predictions(session, painter, items, Path(out), phase, progress, processes)))
     found = {key: prediction for part in parts for key, prediction in part.items()}
     return [found[item.task, item.id] for item in items]
 
 
 def _own_predictions(
-    session: Session, items: Sequence[EvalItem], out: Path, phase: str, progress: Progress, processes: Processes
+    session: Session, drawer: Session, items: Sequence[EvalItem], out: Path, phase: str, progress: Progress, processes: Processes
 ) -> dict[tuple[str, str], Prediction]:
     """(task, id) → prediction, of this process's batches."""
-    adapter = TokensAdapter(session, Protocol().with_decoding(session.options))
+    protocol = Protocol().with_decoding(session.options)
+    reader, painter = TokensAdapter(session, protocol), TokensAdapter(drawer, protocol)
     folder = out / "images"
     found: dict[tuple[str, str], Prediction] = {}
     rewrites: dict[str, str] = {}
     for task in (task for task in TASKS if any(item.task == task for item in items)):
         own = [item for item in items if item.task == task]
         if task in REWRITING or task.endswith("rea_gen"):
-            rewrites |= _rewritten(adapter, own, rewrites)
+            rewrites |= _rewritten(reader, own, rewrites)
         for number, batch in enumerate(batches(own, session.options.batch_size)):
             if number % processes.count != processes.index:
                 continue
+            adapter = reader if task in UNDERSTANDING else painter
             requests = [adapter.request(item, rewrites.get(item.prompt)) for item in batch]
             if task in REWRITING:
                 texts: Sequence[str] = [rewrites[item.prompt] for item in batch]
             elif task in UNDERSTANDING:
-                texts = adapter.answers(requests)
-            made = _read(requests, texts, folder / "seen") if task in UNDERSTANDING else _drawn(session, adapter, requests, folder / phase)
+                texts = reader.answers(requests)
+            made = _read(requests, texts, folder / "seen") if task in UNDERSTANDING else _drawn(drawer, painter, requests, folder / phase)
             found |= {(task, prediction.id): prediction for prediction in made}
             progress(task, min(len(own), (number + 1) * session.options.batch_size), len(own))
     return found

@@ -26,13 +26,12 @@ def join(understanding: Path, generation: Path, out: Path) -> EvalResult:
         raise ValueError(
             f"{understanding} learned {reader.concept.name!r} and {generation} {drawer.concept.name!r}; join one concept's runs"
         )
-    reader.pictures = drawer.pictures  # type: ignore[method-assign]
     reader.run = f"{reader.run} + {drawer.run}"
     config = load_config(understanding / "config.yaml")
     judge, clip, name = build_evaluator(config)
     (out / "eval").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(understanding / "eval" / "before.json", out / "eval" / "before.json")
-    result = evaluate(reader, out / "eval", "after", image_judge=judge, clip=clip, judge_name=name)
+    result = evaluate(reader, out / "eval", "after", image_judge=judge, clip=clip, judge_name=name, drawer=drawer)
     parts: list[dict[str, Any]] = [json.loads((run / "summary.json").read_text(encoding="utf-8")) for run in (understanding, generation)]
     summary = {
         **{key: parts[0][key] for key in ("versions", "device")},

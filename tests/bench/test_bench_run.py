@@ -25,6 +25,7 @@ from sync_r1.data import Concept
 from sync_r1.report.run_files import read_run
 from sync_r1.session import Session
 from tests.bench.conftest import ReferenceClip
+from tests.helpers import tiny_model
 
 
 class Brightness:
@@ -73,6 +74,19 @@ def test_batch_size_changes_nothing(session: Session, tmp_path: Path) -> None:
     pairs = [(a, b) for p, q in zip(together, alone) for a, b in zip(p.images, q.images, strict=True)]
     gaps = [np.abs(np.asarray(Image.open(a), float) - np.asarray(Image.open(b), float)).max() for a, b in pairs]
     assert gaps and max(gaps) <= 1, gaps  # on some processors a batch's size changes the last float bit, and so the last bit of a pixel
+
+
+def test_one_model_can_draw_what_another_wrote(session: Session, root: Path, concept: Concept, tmp_path: Path) -> None:
+    drawer = Session(model=tiny_model(seed=1, max_text_tokens=120), concept=concept, root=root, run="other", options=session.options)
+    items = build_items(concept, root=root, tasks=["vqa", "rea", "pure_gen", "rea_gen"], max_items=1)
+    wrote, drew, both = (
+        predict(reader, items, tmp_path / name, drawer=painter)
+        for name, reader, painter in (("reader", session, None), ("drawer", drawer, None), ("both", session, drawer))
+    )
+    assert [(row.task, row.text) for row in both] == [(row.task, row.text) for row in wrote]  # rea_gen draws what the reader rewrote
+    plain = {name: next(row for row in rows if row.task == "pure_gen") for name, rows in (("wrote", wrote), ("drew", drew), ("both", both))}
+    pixels = {name: np.asarray(Image.open(row.images[0])) for name, row in plain.items()}
+    assert np.array_equal(pixels["both"], pixels["drew"]) and not np.array_equal(pixels["both"], pixels["wrote"])
 
 
 def test_a_rewrite_without_placeholder_gets_no_concept_tokens(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
