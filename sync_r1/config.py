@@ -19,7 +19,7 @@ from sync_r1.types import Sampling
 
 Weight = float | dict[str, float]
 CATEGORIES = ("person", "animal", "object")
-SFT_STAGES = ("1", "2", "3", "baseline")
+SFT_STAGES = ("1", "2", "3", "photos", "baseline")
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -99,15 +99,15 @@ class SFTConfig:
     """Warm-up of a concept's tokens by next-token and masked-token losses (docs/warm_up.md). Off unless stages are named."""
 
     stages: list[str] = dataclasses.field(
-        default_factory=list, metadata={"doc": "to run in order, of 1, 2, 3 (UniCTokens) and baseline (what RL asks, with true answers)"}
+        default_factory=list, metadata={"doc": "to run in order, of 1, 2, 3 (UniCTokens), photos (tokens learn to draw them) and baseline (what RL asks, with answers)"}
     )
-    epochs: int | None = option(None, "passes per stage; empty is the published 15, 20, 20, and 20 for the baseline", ge=1)
+    epochs: int | None = option(None, "passes per stage; empty is the published 15, 20, 20, 10 for photos and 20 for the baseline", ge=1)
     learning_rate: float = option(1e-3, "for the concept's rows, constant", gt=0)
     body_learning_rate: float = option(0.0, "for the transformer body; 0 trains the rows only, as UniCTokens does", ge=0)
     understanding_weight: float = option(0.2, "weight of the answer loss when both streams are on", ge=0)
     drawing_weight: float = option(0.8, "weight of the masked-token loss when both streams are on", ge=0)
     understanding_batch: int | None = option(None, "dialogues per step; empty is the stage's own: 1, in stage 1 and the baseline 4", ge=1)
-    drawing_batch: int | None = option(None, "pictures per step; empty is the stage's own: 4 in the baseline, else 1", ge=1)
+    drawing_batch: int | None = option(None, "pictures per step; empty is the stage's own: 4 in photos and baseline, else 1", ge=1)
     fresh_epochs: bool = option(False, "draw crops, flips and order anew in every epoch; the published stages freeze them before the first")
     crop_scale: float = option(1.1, "stage 2 cuts random squares out of pictures enlarged this much; 1 keeps them whole", ge=1)
     condition_dropout: float = option(0.1, "share of drawing prompts left empty: keeps guidance alive when the body trains", ge=0, le=1)

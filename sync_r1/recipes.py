@@ -1,4 +1,4 @@
-"""Named starting points: plain functions that change a configuration. The baselines differ from `demo` or `showo-*` in one thing each."""
+"""Named starting points: plain functions that change a configuration. The baselines differ from `world`, `demo` or `showo-*` in one thing each."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from sync_r1.config import Config
 Recipe = Callable[[Config], None]
 
 
-def demo(config: Config) -> None:
-    """The embedded world on two CPU cores: minutes, no download."""
+def world(config: Config) -> None:
+    """The embedded world on two CPU cores, from rewards alone: minutes, no download."""
     config.model.path = config.data.root = "world"
     rl = config.rl
     rl.max_steps, rl.prompts_per_step, rl.num_generations = 100, 3, 8
@@ -32,6 +32,18 @@ def demo(config: Config) -> None:
     sft.photo_prompt, sft.crop_scale, sft.described = "a photo of {name}", 1.0, True
     config.eval.batch_size = 64
     config.run.save_steps = 25
+
+
+def photos_first(config: Config) -> None:
+    """Before RL, the concept's soft tokens learn to draw its photos (textual inversion): seconds, and no answer is told."""
+    config.sft.stages, config.sft.epochs = ["photos"], None
+    config.sft.learning_rate, config.sft.body_learning_rate = config.rl.concept_learning_rate, 0.0
+
+
+def demo(config: Config) -> None:
+    """What `sync-r1 demo` runs: the embedded world, after a look at the photos."""
+    world(config)
+    photos_first(config)
 
 
 def showo_256(config: Config) -> None:
@@ -123,6 +135,7 @@ def no_dgs(config: Config) -> None:
 
 
 RECIPES: dict[str, Recipe] = {
+    "world": world,
     "demo": demo,
     "showo-256": showo_256,
     "showo-512": showo_512,
@@ -133,6 +146,7 @@ RECIPES: dict[str, Recipe] = {
     "image-credit-only": image_credit_only,
     "sft-baseline": sft_baseline,
     "warm-start": warm_start,
+    "photos-first": photos_first,
     "dgs": dgs,
     "no-dgs": no_dgs,
 }

@@ -25,7 +25,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "C
 
 
 def command(folder: Path, *more: str) -> list[str]:
-    return ["sync_r1.cli", "train", "--recipe", "demo", "--concept", "bo", *SMALL, f"run.output_dir={folder}", "run.name=two", *more]
+    return ["sync_r1.cli", "train", "--recipe", "world", "--concept", "bo", *SMALL, f"run.output_dir={folder}", "run.name=two", *more]
 
 
 def test_two_processes_share_the_main_job(tmp_path: Path) -> None:

@@ -108,8 +108,8 @@ class Streams:
     def __init__(self, session: Session, stage: Stage, config: Config, tasks: Sequence[Task] | None = None) -> None:
         self.session, self.stage, self.config, self.sft, self.seed = session, stage, config, config.sft, config.run.seed
         concept = session.concept
-        self.draws = stage.drawing_batch > 0 and self.sft.drawing_weight > 0
-        self.reads = stage.drawing_batch == 0 or self.sft.understanding_weight > 0
+        self.draws = stage.drawing_batch > 0 and (self.sft.drawing_weight > 0 or stage.understanding_batch == 0)
+        self.reads = stage.understanding_batch > 0 and (self.sft.understanding_weight > 0 or stage.drawing_batch == 0)
         self.tasks = list(all_tasks(session) if tasks is None else tasks) if stage.name == "baseline" and self.reads else []
         self.dialogues = self._dialogues() if self.reads else []
         if self.reads and not self.dialogues:
@@ -138,7 +138,7 @@ class Streams:
     def _materialise(self, number: int) -> list[Batch]:
         sft, stage = self.sft, self.stage
         key = (self.seed, stage.name, number)
-        size = sft.understanding_batch or stage.understanding_batch
+        size = sft.understanding_batch or max(stage.understanding_batch, 1)
         asked = self._rl_order(number, size) if self.tasks else chunks(len(self.dialogues), size, derive_seed(*key, "questions"))
         shown = chunks(len(self.photos), sft.drawing_batch or max(stage.drawing_batch, 1), derive_seed(*key, "pictures"))
         scale, side = sft.crop_scale if stage.crops else 1.0, self.session.model.image_size

@@ -19,7 +19,7 @@ class Stage:
     epochs: int
     weight_decay: float
     eps: float
-    understanding_batch: int
+    understanding_batch: int = 0  # 0: no understanding stream
     drawing_batch: int = 0  # 0: no drawing stream
     crops: bool = False  # close-ups, and random squares of them; else whole photos
     flips: bool = False  # pictures are mirrored half of the time
@@ -30,6 +30,7 @@ class Stage:
             "1": tokens.tokens[: tokens.read],
             "2": tokens.drawing_tokens,
             "3": tokens.tokens[len(tokens.drawing_tokens) :],
+            "photos": tokens.drawing_tokens,
         }
         return [tokens.placeholder, *soft.get(self.name, tokens.tokens)]
 
@@ -45,6 +46,7 @@ STAGES = {
         Stage(name="1", epochs=15, weight_decay=1e-4, eps=1e-6, understanding_batch=4),
         Stage(name="2", epochs=20, weight_decay=1e-3, eps=1e-8, understanding_batch=1, drawing_batch=1, crops=True, flips=True),
         Stage(name="3", epochs=20, weight_decay=1e-3, eps=1e-8, understanding_batch=1, drawing_batch=1, flips=True),
+        Stage(name="photos", epochs=10, weight_decay=0.0, eps=1e-8, drawing_batch=4),
         Stage(name="baseline", epochs=20, weight_decay=0.0, eps=1e-8, understanding_batch=4, drawing_batch=4),
     )
 }

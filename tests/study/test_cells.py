@@ -21,7 +21,7 @@ TINY = {
 }  # fmt: skip
 DECLARED: dict[str, Any] = {
     "name": "tiny",
-    "recipes": ["demo"],
+    "recipes": ["world"],
     "set": TINY,
     "cells": [["bo", 0]],
     "arms": {

@@ -13,7 +13,7 @@ from sync_r1.study.grid import fingerprint, load_study, run_order
 SHIPPED = Path(__file__).parents[2] / "studies" / "claims.yaml"
 SMALL: dict[str, Any] = {
     "name": "small",
-    "recipes": ["demo"],
+    "recipes": ["world"],
     "cells": [["bo", 0]],
     "arms": {"a": None, "b": {"set": {"rl.max_steps": 3}}, "c": {"understanding": "a", "generation": "b"}},
     "claims": [{"id": "x", "statement": "s", "rule": "higher", "arm": "a", "against": ["b"], "measures": ["rea"]}],
