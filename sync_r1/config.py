@@ -99,7 +99,8 @@ class SFTConfig:
     """Warm-up of a concept's tokens by next-token and masked-token losses (docs/warm_up.md). Off unless stages are named."""
 
     stages: list[str] = dataclasses.field(
-        default_factory=list, metadata={"doc": "to run in order, of 1, 2, 3 (UniCTokens), photos (tokens learn to draw them) and baseline (what RL asks, with answers)"}
+        default_factory=list,
+        metadata={"doc": "of 1, 2, 3 (UniCTokens), photos (tokens learn to draw them) and baseline (what RL asks, answered), in order"},
     )
     epochs: int | None = option(None, "passes per stage; empty is the published 15, 20, 20, 10 for photos and 20 for the baseline", ge=1)
     learning_rate: float = option(1e-3, "for the concept's rows, constant", gt=0)

@@ -1,4 +1,4 @@
-"""Named starting points: plain functions that change a configuration. The baselines differ from `world`, `demo` or `showo-*` in one thing each."""
+"""Named starting points: plain functions that change a configuration. Baselines differ from `world`, `demo` or `showo-*` in one thing."""
 
 from __future__ import annotations
 

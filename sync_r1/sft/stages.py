@@ -25,14 +25,15 @@ class Stage:
     flips: bool = False  # pictures are mirrored half of the time
 
     def learned(self, tokens: ConceptTokens) -> list[str]:
-        """Tokens whose rows this stage moves."""
+        """Tokens whose rows this stage moves: soft tokens and, where text is learned too, the name."""
         soft = {
             "1": tokens.tokens[: tokens.read],
             "2": tokens.drawing_tokens,
             "3": tokens.tokens[len(tokens.drawing_tokens) :],
             "photos": tokens.drawing_tokens,
         }
-        return [tokens.placeholder, *soft.get(self.name, tokens.tokens)]
+        name = [tokens.placeholder] if self.understanding_batch else []
+        return name + soft.get(self.name, tokens.tokens)
 
     def introduction(self, tokens: ConceptTokens) -> list[str]:
         """Soft tokens of understanding prompts: the last ones join in stage 3."""
@@ -58,8 +59,9 @@ def stage_row_ids(model: UnifiedModel, stage: Stage, tokens: ConceptTokens) -> T
     Raises ValueError when the concept has no soft tokens of the kind the stage is for.
     """
     learned = stage.learned(tokens)
-    missing = {"1": "model.reading_tokens", "2": "model.drawing_tokens", "3": "model.num_tokens above model.drawing_tokens"}
-    if len(learned) == 1 and stage.name in missing:
+    drawing = "model.drawing_tokens"
+    missing = {"1": "model.reading_tokens", "2": drawing, "3": f"model.num_tokens above {drawing}", "photos": drawing}
+    if stage.name in missing and set(learned) <= {tokens.placeholder}:
         raise ValueError(
             f"stage {stage.name} has no soft tokens of <{tokens.name}> to train; give it some with {missing[stage.name]} "
             "(UniCTokens: model.num_tokens=32 model.reading_tokens=16 model.drawing_tokens=24)"

@@ -155,7 +155,7 @@ def test_mistakes_are_explained(opened: Opened, settings: Settings, monkeypatch:
     with pytest.raises(ValueError, match="not a complete checkpoint"):
         run_sft(session, config, resume=config.run.folder / "other")
     for wrong, words in [
-        ("sft.stages=[4]", "sft.stages is '4'; it must be one of 1, 2, 3, baseline"),
+        ("sft.stages=[4]", "sft.stages is '4'; it must be one of 1, 2, 3, photos, baseline"),
         ("sft.photo_prompt=bo", "must hold {name}"),
     ]:
         with pytest.raises(ValueError, match=words):

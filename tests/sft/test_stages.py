@@ -30,8 +30,8 @@ def moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> di
 def test_the_published_sizes() -> None:
     tokens = ConceptTokens("bo", [f"<token_{i}>" for i in range(32)], "dog", None, 16, 24)
     learned = {name: stage.learned(tokens) for name, stage in STAGES.items()}
-    assert {name: len(rows) for name, rows in learned.items()} == {"1": 17, "2": 25, "3": 9, "baseline": 33}
-    assert all(rows[0] == "<bo>" for rows in learned.values())
+    assert {name: len(rows) for name, rows in learned.items()} == {"1": 17, "2": 25, "3": 9, "photos": 24, "baseline": 33}
+    assert {name for name, rows in learned.items() if rows[0] == "<bo>"} == {"1", "2", "3", "baseline"}
     assert learned["3"][1:] == [f"<token_{i}>" for i in range(24, 32)]
     assert STAGES["1"].introduction(tokens) == STAGES["2"].introduction(tokens) == tokens.tokens[:16]
     assert STAGES["3"].introduction(tokens) == tokens.tokens[:16] + tokens.tokens[24:]
@@ -39,21 +39,28 @@ def test_the_published_sizes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "soft"), [("1", SHARED), ("2", [*SHARED, *DRAWING]), ("3", READING), ("baseline", [*SHARED, *DRAWING, *READING])]
+    ("stage", "rows"),
+    [
+        ("1", [NAME, *SHARED]),
+        ("2", [NAME, *SHARED, *DRAWING]),
+        ("3", [NAME, *READING]),
+        ("photos", [*SHARED, *DRAWING]),  # the name is for text
+        ("baseline", [NAME, *SHARED, *DRAWING, *READING]),
+    ],
 )
-def test_only_the_stage_s_rows_move(opened: Callable[[], Session], settings: Callable[..., Config], stage: str, soft: list[int]) -> None:
+def test_only_the_stage_s_rows_move(opened: Callable[[], Session], settings: Callable[..., Config], stage: str, rows: list[int]) -> None:
     session = opened()
     model, first = session.model, session.model.config.first_concept  # type: ignore[attr-defined]
     trained = [parameter.requires_grad for parameter in model.parameters()]
     before = weights(model)  # type: ignore[arg-type]
     run_sft(session, settings(f"sft.stages=[{stage}]", "sft.condition_dropout=0"))
     found = moved(before, weights(model))  # type: ignore[arg-type]
-    learned = [first + row for row in [NAME, *soft]]
+    learned = [first + row for row in rows]
     embed = "showo.model.embed_tokens.weight"
     assert set(found[embed]) == set(learned)
     assert set(found) <= {embed, "showo.lm_head.weight", "showo.lm_head.bias"}
-    assert all(set(rows) <= set(learned) for rows in found.values())
-    assert first in found["showo.lm_head.weight"], "the name can be written, so its head row learns"
+    assert all(set(changed) <= set(learned) for changed in found.values())
+    assert (first in found.get("showo.lm_head.weight", [])) == (NAME in rows), "the name can be written, so its head row learns"
     assert [parameter.requires_grad for parameter in model.parameters()] == trained and not model.training
     assert all(not parameter._post_accumulate_grad_hooks for parameter in model.parameters())
 
@@ -79,10 +86,13 @@ def test_a_name_from_the_pool_stays(tmp_path: Path, settings: Callable[..., Conf
     ]
 
 
-@pytest.mark.parametrize(("stage", "fix"), [("1", "model.reading_tokens"), ("3", "model.num_tokens above model.drawing_tokens")])
-def test_a_stage_without_rows_is_refused(stage: str, fix: str) -> None:
+@pytest.mark.parametrize(
+    ("stage", "drawing", "fix"),
+    [("1", 4, "model.reading_tokens"), ("3", 4, "model.num_tokens above model.drawing_tokens"), ("photos", 0, "model.drawing_tokens")],
+)
+def test_a_stage_without_rows_is_refused(stage: str, drawing: int, fix: str) -> None:
     model = tiny_model(0, name_pool=[])
-    tokens = add_concept(model, "bo", "robot", 4)
+    tokens = add_concept(model, "bo", "robot", 4, drawing_tokens=drawing)
     with pytest.raises(ValueError, match=rf"stage {stage} has no soft tokens of <bo> to train; give it some with {fix}"):
         stage_row_ids(model, STAGES[stage], tokens)
 
