@@ -98,9 +98,10 @@ def _run_experiment(config: Config, console: Console, resume: str | None, compar
     if judge is not None:
         watch(trainer, held, rewards, judge)
     trainer.train(resume_from_checkpoint=checkpoint)
-    finished = trainer.state.global_step >= config.rl.max_steps
-    session.run = f"{config.run.name}/{checkpoint_name(trainer.state.global_step)}"
-    summary: dict[str, Any] = {"concept": session.concept.name, "seed": config.run.seed, "steps": trainer.state.global_step}
+    steps = trainer.state.global_step
+    finished = steps >= config.rl.max_steps
+    session.run = f"{config.run.name}/{checkpoint_name(steps)}"
+    summary: dict[str, Any] = {"concept": session.concept.name, "seed": config.run.seed, "stages": config.sft.stages, "steps": steps}
     if compared is not None and before is not None and finished:
         after = evaluate_phase(session, config, "after", compared, console, False, processes)
         summary |= {**compare(before, after), "evaluator": compared.name, "evaluator_notes": evaluator_notes(config)}

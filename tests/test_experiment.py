@@ -38,7 +38,8 @@ def test_the_main_job_leaves_what_it_promises(tmp_path: Path) -> None:
     assert summary["evaluator"] == EVALUATOR
     assert summary["reward_models"] == REWARD_MODELS
     assert EVALUATOR not in REWARD_MODELS
-    assert summary["steps"] == 2
+    assert summary["steps"] == 2 and summary["stages"] == ["photos"]
+    assert "A supervised warm-up came first: photos" in (folder / "report.html").read_text()
     for name in ("report.html", "sheet.png", "config.yaml", "metrics.jsonl", "concept.json", "data/concept/train/bo/info.json"):
         assert (folder / name).is_file(), name
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
