@@ -45,7 +45,7 @@ PLAIN = "plain"
 
 def open_policy(run: Path | None, seed: int) -> tuple[Config, Session]:
     if run is None:
-        base = apply_recipes(["demo"])
+        base = apply_recipes(["world"])
         base.data.concepts, base.run.seed, base.run.name, base.run.output_dir = ["bo"], seed, "dgs", "runs/benchmarks"
         return base, open_session(base)
     return load_config(run / "config.yaml"), Session.open(checkpoint=run)
