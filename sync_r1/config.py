@@ -102,7 +102,7 @@ class SFTConfig:
         default_factory=list,
         metadata={"doc": "of 1, 2, 3 (UniCTokens), photos (tokens learn to draw them) and baseline (what RL asks, answered), in order"},
     )
-    epochs: int | None = option(None, "passes per stage; empty is the published 15, 20, 20, 10 for photos and 20 for the baseline", ge=1)
+    epochs: int | None = option(None, "passes per stage; empty is the published 15, 20, 20, 60 for photos and 20 for the baseline", ge=1)
     learning_rate: float = option(1e-3, "for the concept's rows, constant", gt=0)
     body_learning_rate: float = option(0.0, "for the transformer body; 0 trains the rows only, as UniCTokens does", ge=0)
     understanding_weight: float = option(0.2, "weight of the answer loss when both streams are on", ge=0)

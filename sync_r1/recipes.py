@@ -35,15 +35,16 @@ def world(config: Config) -> None:
 
 
 def photos_first(config: Config) -> None:
-    """Before RL, the concept's soft tokens learn to draw its photos (textual inversion): seconds, and no answer is told."""
+    """Before RL, the concept's soft tokens learn to draw its photos (textual inversion): half a minute, and no answer is told."""
     config.sft.stages, config.sft.epochs = ["photos"], None
     config.sft.learning_rate, config.sft.body_learning_rate = config.rl.concept_learning_rate, 0.0
 
 
 def demo(config: Config) -> None:
-    """What `sync-r1 demo` runs: the embedded world, after a look at the photos."""
+    """What `sync-r1 demo` runs: the embedded world, after a look at the photos. Fewer rollouts need to be drawn then."""
     world(config)
     photos_first(config)
+    config.rl.draw_every = 4
 
 
 def showo_256(config: Config) -> None:

@@ -47,7 +47,7 @@ STAGES = {
         Stage(name="1", epochs=15, weight_decay=1e-4, eps=1e-6, understanding_batch=4),
         Stage(name="2", epochs=20, weight_decay=1e-3, eps=1e-8, understanding_batch=1, drawing_batch=1, crops=True, flips=True),
         Stage(name="3", epochs=20, weight_decay=1e-3, eps=1e-8, understanding_batch=1, drawing_batch=1, flips=True),
-        Stage(name="photos", epochs=10, weight_decay=0.0, eps=1e-8, drawing_batch=4),
+        Stage(name="photos", epochs=60, weight_decay=0.0, eps=1e-8, drawing_batch=4),
         Stage(name="baseline", epochs=20, weight_decay=0.0, eps=1e-8, understanding_batch=4, drawing_batch=4),
     )
 }
