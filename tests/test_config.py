@@ -116,6 +116,14 @@ def test_baselines_differ_in_what_they_optimise() -> None:
     }
 
 
+def test_the_demo_is_the_world_after_a_look_at_the_photos() -> None:
+    world, demo = apply_recipes(["world", "photos-first"]), apply_recipes(["demo"])
+    assert demo.sft.stages == ["photos"] and apply_recipes(["world"]).sft.stages == []
+    assert demo.rl.draw_every == 2 * world.rl.draw_every
+    world.rl.draw_every = demo.rl.draw_every
+    assert demo == world
+
+
 def test_unknown_recipe_names_its_neighbours() -> None:
     with pytest.raises(ValueError, match="did you mean showo-"):
         apply_recipes(["showo-1024"])
