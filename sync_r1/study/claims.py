@@ -132,22 +132,21 @@ def by_arm(cells: Sequence[CellData]) -> dict[str, dict[str, CellData]]:
 def judge(claim: Claim, cells: Sequence[CellData]) -> dict[str, Any]:
     """One entry of results.json: {id, statement, goal, rule, holds, delta, ci95, n_seeds, n_concepts, runs, measures}.
 
-    `delta` and `ci95` are those of the measure that is hardest for the claim; all are in `measures`. `holds` is None while a
-    comparison has fewer than MIN_CELLS cells.
+    `delta` and `ci95` are those of the measure that is hardest for the claim; all that can be compared yet are in `measures`. A claim
+    `holds` when all comparisons succeed and does not when one fails; None is undecided. Fewer than MIN_CELLS cells decide nothing.
     """
     arms = by_arm(cells)
     entry: dict[str, Any] = {"id": claim.id, "statement": claim.statement, "goal": claim.goal, "rule": claim.rule}
     undecided = {**entry, "holds": None, "delta": None, "ci95": None, "n_seeds": 0, "n_concepts": 0, "runs": [], "measures": []}
-    if claim.arm not in arms or not all(other in arms for other in claim.against):
-        return undecided
+    mine = arms.get(claim.arm, {})
     rows: list[dict[str, Any]] = []
     for other in claim.against:
         for measure in claim.measures:
-            against = arms[claim.arm] if other == START else arms[other]
+            against = mine if other == START else arms.get(other, {})
             try:
-                found, holds = RULES[claim.rule](claim, arms[claim.arm], against, measure, other == START)
+                found, holds = RULES[claim.rule](claim, mine, against, measure, other == START)
             except ValueError:
-                return undecided  # nothing to compare yet
+                continue  # nothing to compare yet
             rows.append(
                 {
                     "measure": measure,
@@ -160,17 +159,21 @@ def judge(claim: Claim, cells: Sequence[CellData]) -> dict[str, Any]:
                     "cells": found.cells,
                 }
             )
+    if not rows:
+        return undecided
+    found_all = len(rows) == len(claim.against) * len(claim.measures)
+    verdicts = {row["holds"] for row in rows} | (set() if found_all else {None})
     sign = -1 if claim.rule == "cheaper" else 1
     worst = min(rows, key=lambda row: (bool(row["holds"]), sign * row["value"]))
     names = sorted({name for row in rows for name in row["cells"]})
     return {
         **entry,
-        "holds": None if any(row["holds"] is None for row in rows) else all(row["holds"] for row in rows),
+        "holds": False if False in verdicts else None if None in verdicts else True,
         "delta": worst["value"],
         "ci95": worst["ci95"],
         "n_seeds": len({name.rpartition("-")[2] for name in names}),
         "n_concepts": len({name.rpartition("-")[0] for name in names}),
-        "runs": [f"{arm}/{name}" for arm in (claim.arm, *claim.against) if arm != START for name in names],
+        "runs": [f"{arm}/{name}" for arm in (claim.arm, *claim.against) for name in names if name in arms.get(arm, {}) and arm != START],
         "measures": rows,
     }
 

@@ -101,6 +101,14 @@ def test_an_unfinished_arm_gives_no_verdict() -> None:
     assert apart["holds"] is None  # no cell in common yet
 
 
+def test_a_failing_comparison_decides_before_the_others_are_there() -> None:
+    good, bad = ([cell(arm, seed, [(0.5, after)] * 4) for seed in range(2)] for arm, after in (("b", 0.4), ("b", 0.9)))
+    mine = [cell("a", seed, [(0.5, 0.6)] * 4) for seed in range(2)]
+    both = Claim(id="x", statement="x", rule="higher", arm="a", against=["b", "c"], measures=["understanding"])
+    entries = [judge(both, [*mine, *others]) for others in (good, bad)]
+    assert [entry["holds"] for entry in entries] == [None, False] and all(len(entry["measures"]) == 1 for entry in entries)
+
+
 def test_only_items_that_both_could_score_count() -> None:
     first, second = cell("a", 0, [(0, 1), (0, 0)]), cell("b", 0, [(0, 0.5), (0, 0.5)])
     del first["items"][1]  # the judge was away
