@@ -146,13 +146,13 @@ def _arms_table(arms: Mapping[str, Any]) -> str:
 
 
 def claims_figure(claims: Sequence[Mapping[str, Any]]) -> Figure:
-    """Every comparison as a point with its interval; green where the claim's rule is met."""
+    """Every comparison as a point with its interval; green where the claim's rule is met, red where not, grey with too few cells."""
     rows = [(claim, row) for claim in claims for row in claim["measures"]]
     figure = Figure(figsize=(9, 1.2 + 0.34 * max(len(rows), 1)), layout="constrained")
     axes = figure.add_subplot()
     style(axes)
     for place, (_, row) in enumerate(reversed(rows)):
-        color = GREEN if row["holds"] else RED
+        color = {True: GREEN, False: RED, None: QUIET}[row["holds"]]
         axes.plot(row["ci95"], [place, place], color=color, linewidth=2.5, solid_capstyle="round")
         axes.plot([row["value"]], [place], "o", color=color)
     axes.axvline(0, color=QUIET, linewidth=1)
