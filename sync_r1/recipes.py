@@ -1,4 +1,4 @@
-"""Named starting points: plain functions that change a configuration. Baselines differ from `world`, `demo` or `showo-*` in one thing."""
+"""Named starting points: plain functions that change a configuration. Baselines differ from `world` or `showo-*` in one thing."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def run(
 
     Examples: sync-r1 bench run --concept all
     sync-r1 bench run --as text-prompt --concept all
-    sync-r1 bench run --run runs/demo --steps 0,60 --concept bo
+    sync-r1 bench run --run runs/demo --steps 0,100 --concept bo
     """
     from transformers.utils.logging import disable_progress_bar
 
@@ -173,7 +173,7 @@ def compare(
 ) -> None:
     """Paired differences, second minus first, with 95 % intervals over concepts and items.
 
-    Example: sync-r1 bench compare runs/bench/world runs/bench/demo@60
+    Example: sync-r1 bench compare runs/bench/world runs/bench/demo@100
     """
     from sync_r1.bench.paired import compare_scores, open_scores
 

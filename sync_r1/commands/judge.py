@@ -23,7 +23,7 @@ def serve(
 
     Example: sync-r1 judge serve --port 8008
 
-    Then: sync-r1 train --recipe demo scorers.judge.url=http://127.0.0.1:8008/v1 scorers.judge.model=world
+    Then: sync-r1 train --recipe demo --concept bo scorers.judge.url=http://127.0.0.1:8008/v1 scorers.judge.model=world
     """
     from sync_r1.world.assets import load_evaluator_reader, load_reward_reader
     from sync_r1.world.judge import WorldJudge

@@ -27,7 +27,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 1,
     fresh: Annotated[bool, typer.Option(help="Delete an earlier runs/demo first; a run of another name is never deleted.")] = True,
 ) -> None:
-    """The whole story in minutes on two CPU cores: evaluate, train with Sync-GRPO and DGS, evaluate again, report.
+    """The whole story in minutes on two CPU cores: evaluate, look at photos, train with Sync-GRPO and DGS, evaluate, report.
 
     Example: sync-r1 demo --seed 2 run.name=demo-seed2
     """

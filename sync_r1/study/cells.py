@@ -176,8 +176,11 @@ class Runner:
         save_config(config, wanted)
         started = time.monotonic()
         if arm.joined:
-            parts = [str(self.place(Cell(name, cell.concept, cell.seed))) for name in (arm.understanding, arm.generation)]
-            self._process(place, [sys.executable, "-m", "sync_r1.study.joined", *parts, str(place)])
+            parts = [Cell(name, cell.concept, cell.seed) for name in (arm.understanding, arm.generation)]
+            for part in parts:
+                if not any((self.place(part) / "checkpoints").glob("step_*/manifest.json")):
+                    self.make(part)  # taken over from an earlier study without its weights
+            self._process(place, [sys.executable, "-m", "sync_r1.study.joined", *map(str, map(self.place, parts)), str(place)])
         else:
             resume = ["--resume", "latest"] if any((place / "checkpoints").glob("step_*/manifest.json")) else []
             if not resume:

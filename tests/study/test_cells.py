@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,12 @@ def test_a_study_runs_once_and_reports(tmp_path: Path) -> None:
     untouched = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").rglob("cell.json")}
     assert runner(tmp_path, study).run() == []
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").rglob("cell.json")} == untouched
+
+    text = tmp_path / "cells" / "text" / "bo-0"
+    shutil.rmtree(text / "checkpoints")  # taken over without its weights, which only a joined cell needs
+    (tmp_path / "cells" / "joined" / "bo-0" / "cell.json").unlink()
+    assert runner(tmp_path, study).run() == []
+    assert (text / "checkpoints" / "step_00001" / "manifest.json").is_file()
 
 
 def test_a_cell_is_resumed_and_made_anew_when_the_study_changes(tmp_path: Path) -> None:
