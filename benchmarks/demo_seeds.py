@@ -32,11 +32,17 @@ def demo(seed: int, concept: str, runs: Path) -> dict[str, Any]:
     return run_experiment(load_config(base=base), Console())
 
 
-def phases(runs: Path) -> dict[str, float]:
-    """Median seconds per step and phase over all runs."""
+def phases(runs: Path) -> dict[str, dict[str, float]]:
+    """Median seconds per step and phase over all runs, of steps that drew and of those that ended with their texts."""
     rows = [json.loads(line) for path in sorted(runs.glob("demo-*/metrics.jsonl")) for line in path.read_text().splitlines()]
     names = sorted({name for row in rows for name in row if name.startswith("perf/") and name.endswith("_time_s")})
-    return {name: round(statistics.median(row[name] for row in rows if name in row), 3) for name in names}
+    kinds = {"drawn": [row for row in rows if "image/reward" in row], "texts alone": [row for row in rows if "image/reward" not in row]}
+    return {
+        kind: {
+            name: round(statistics.median(row[name] for row in own if name in row), 3) for name in names if any(name in row for row in own)
+        }
+        for kind, own in kinds.items()
+    }
 
 
 def main() -> None:
