@@ -174,7 +174,8 @@ def curves_figure(arms: Mapping[str, Mapping[str, CellData]], key: str = "val/ev
             continue
         length = min(map(len, curves))
         table = np.array([curve[:length] for curve in curves]).mean(axis=0)
-        axes.plot(table[:, 0], table[:, 1], color=(BLUE, *PARTS)[drawn % (1 + len(PARTS))], label=name, linewidth=1.6)
+        turn, colour = divmod(drawn, 1 + len(PARTS))  # colours start over with another dash
+        axes.plot(table[:, 0], table[:, 1], ("-", "--", ":")[turn % 3], color=(BLUE, *PARTS)[colour], label=name, linewidth=1.6)
         drawn += 1
     if not drawn:
         return None
