@@ -30,6 +30,7 @@ class Assumed:
 
     matmul: float = 600e12  # FLOP/s of bf16 matrix products; the estimator takes half of it for a transformer
     memory_bandwidth: float = 2.5e12  # bytes/s; bounds decoding of texts, whose weights are read for every token
+    token_s: float = 0.06  # seconds that starting one token's kernels takes, the larger bound (measured: docs/full_size_gpu.json)
     inside: float = 200e9  # bytes/s of an all-reduce within 8 GPUs (NVLink)
     between: float = 40e9  # bytes/s of an all-reduce between machines (400 Gbit/s)
     per_machine: int = 8
@@ -55,6 +56,7 @@ def step_seconds(config: Config, sizes: ModelSizes, gpus: int, assumed: Assumed)
     narrow = min(assumed.matmul, rows * assumed.memory_bandwidth)  # 2 FLOP per weight and row against 2 bytes per weight
     found = estimate(config, sizes, Rates(wide=assumed.matmul, narrow=narrow, device="assumed"))
     seconds = found.seconds
+    seconds["text rollout"] = max(seconds["text rollout"], config.rl.max_completion_length * assumed.token_s)
     rollout = sum(seconds[name] for name in ("text rollout", "image rollout", "pictures"))
     replay = sum(seconds[name] for name in ("text replay", "image replay", "reference"))
     requests = math.ceil(plan.images * gpus * assumed.judge_requests_per_picture)
