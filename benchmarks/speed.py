@@ -7,9 +7,9 @@ our trainer, and by plain code with the same seeds, hence the same trajectories;
 and backward). Ours replays K of T steps there, as the recipes do; `update, all T steps` is ours without that. `memory` is the growth of a
 child process, or of the GPU's memory, during an update over T, and over 2T, steps; one trajectory of the middle model, eight of the tiny.
 
-The first run counts FLOPs and bytes and warms up; its seconds are a run only for models whose products are so large that counting costs
-nothing beside them. Rows already in the file are replaced one by one. After --minutes, a unit of work ends with the runs it has, one at
-least.
+The first run counts FLOPs and bytes and warms up; its seconds are a run only on a CPU, for models whose products are so large that
+counting costs nothing beside them. Rows already in the file are replaced one by one. After --minutes, a unit of work ends with the runs
+it has, one at least.
 
 Run: make bench
      python benchmarks/speed.py --device cuda --dtype bf16 --models tiny,middle,full --runs 2 --out benchmarks/results_gpu.json
@@ -87,7 +87,8 @@ def measure(name: str, units: Sequence[str], options: argparse.Namespace) -> Non
     for unit in units:
         if unit != "memory":
             ours, theirs = getattr(work, f"our_{unit}"), getattr(work, f"plain_{unit}")
-            pairs, counts = alternate(ours, theirs, work.counter, options.runs, 60 * options.minutes, keep=name != "tiny")
+            keep = name != "tiny" and options.device == "cpu"
+            pairs, counts = alternate(ours, theirs, work.counter, options.runs, 60 * options.minutes, keep=keep)
             write([row(name, part, pairs, counts, limits, options) for part in pairs[0][0]], options)
     work.close()
 

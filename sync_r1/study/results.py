@@ -157,6 +157,7 @@ def claims_figure(claims: Sequence[Mapping[str, Any]]) -> Figure:
         axes.plot([row["value"]], [place], "o", color=color)
     axes.axvline(0, color=QUIET, linewidth=1)
     axes.set_yticks(range(len(rows)), [f"{claim['id']}: {row['measure']} vs {row['against']}" for claim, row in reversed(rows)])
+    axes.margins(y=1 / max(len(rows), 1))
     axes.set_xlabel("difference, relative gain or share, with 95 % interval", color=INK)
     return figure
 
