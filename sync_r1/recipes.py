@@ -111,6 +111,16 @@ def image_credit_only(config: Config) -> None:
     config.rl.optimise, config.rl.credit, config.rl.draw_every = "image", "shared", 1
 
 
+def label_free(config: Config) -> None:
+    """No text label: what a picture shows of its prompt is the only reward, and teaches both halves. A picture says little about a text,
+    so many prompts are asked, all their siblings are drawn, and nothing that does not depend on the text is scored."""
+    rl = config.rl
+    rl.optimise, rl.credit = "both", "routed"
+    rl.reward_weights, rl.look_fraction = {"faithfulness": 1.0}, 0.0
+    rl.draw_every, rl.prompts_per_step, rl.max_steps = 1, 9, 60
+    rl.dgs_enabled = False
+
+
 def sft_baseline(config: Config) -> None:
     """Token-level training on the prompts RL would ask, with the true answers: for `sync-r1 sft`. Rates and mix are RL's."""
     sft, rl = config.sft, config.rl
@@ -145,6 +155,7 @@ RECIPES: dict[str, Recipe] = {
     "understanding-only": understanding_only,
     "generation-only": generation_only,
     "image-credit-only": image_credit_only,
+    "label-free": label_free,
     "sft-baseline": sft_baseline,
     "warm-start": warm_start,
     "photos-first": photos_first,

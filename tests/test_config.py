@@ -116,6 +116,12 @@ def test_baselines_differ_in_what_they_optimise() -> None:
     }
 
 
+def test_label_free_scores_nothing_but_what_the_pictures_show() -> None:
+    rl = apply_recipes(["demo", "label-free"]).rl
+    assert set(rl.reward_weights) == {"faithfulness"} and rl.look_fraction == 0
+    assert (rl.optimise, rl.credit, rl.draw_every, rl.dgs_enabled) == ("both", "routed", 1, False)
+
+
 def test_the_demo_is_the_world_after_a_look_at_the_photos() -> None:
     world, demo = apply_recipes(["world", "photos-first"]), apply_recipes(["demo"])
     assert demo.sft.stages == ["photos"] and apply_recipes(["world"]).sft.stages == []

@@ -17,7 +17,7 @@ from sync_r1.manifest import write_text
 from sync_r1.report.plots import BLUE, GREEN, INK, PARTS, QUIET, RED, style
 from sync_r1.report.run_files import read_run
 from sync_r1.study.claims import HALVES, CellData, by_arm, item_values, judge, score
-from sync_r1.study.grid import START, Study
+from sync_r1.study.grid import START, Claim, Study
 from sync_r1.study.loop import examples, loop_figure, loop_section, loop_summary
 from sync_r1.study.scaling import dgs_figure, dgs_section, dgs_summary
 
@@ -50,6 +50,7 @@ def write_results(study: Study, cells: Sequence[CellData], out: Path, command: s
     write_text(out.with_name(f"{out.name}_cells.json"), json.dumps(list(cells)) + "\n")
     figures = {
         "claims": claims_figure(result["claims"]),
+        "settings": settings_figure(study.claims, by_arm(cells)),
         "curves": curves_figure(by_arm(cells)),
         "dgs": dgs_figure(chosen),
         "loop": loop_figure(examples(runs)),
@@ -114,7 +115,7 @@ def page(result: Mapping[str, Any], figures: Mapping[str, str | None]) -> str:
         "",
         f"Where the arms' cells ran: {'; '.join(f'{place}: {arms}' for place, arms in result['ran_with'].items())}.",
         "",
-        *[f"![{name}]({name})" for kind in ("claims", "curves") if (name := figures[kind])],
+        *[f"![{name}]({name})" for kind in ("claims", "settings", "curves") if (name := figures[kind])],
         "",
         "## Claims",
         "",
@@ -159,6 +160,31 @@ def claims_figure(claims: Sequence[Mapping[str, Any]]) -> Figure:
     axes.set_yticks(range(len(rows)), [f"{claim['id']}: {row['measure']} vs {row['against']}" for claim, row in reversed(rows)])
     axes.margins(y=1 / max(len(rows), 1))
     axes.set_xlabel("difference, relative gain or share, with 95 % interval", color=INK)
+    return figure
+
+
+def settings_figure(claims: Sequence[Claim], arms: Mapping[str, Mapping[str, CellData]]) -> Figure | None:
+    """A panel per `not-beaten` claim: both halves' scores of the default, then of the settings that must not beat it, on the cells that
+    all of them share. Points are means, thin lines single cells."""
+    panels: list[tuple[str, list[str], list[str]]] = []
+    for claim in claims:
+        compared = [claim.arm, *claim.against]
+        shared = sorted(set.intersection(*(set(arms.get(name, {})) for name in compared)))
+        if claim.rule == "not-beaten" and shared:
+            panels.append((claim.id, compared, shared))
+    if not panels:
+        return None
+    figure = Figure(figsize=(max(4.0 * len(panels), 5.0), 3.6), layout="constrained")
+    for axes, (name, compared, shared) in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
+        style(axes)
+        for half, color in zip(HALVES, (BLUE, GREEN), strict=True):
+            table = np.array([[score(item_values(arms[arm][cell], half, "after")) for arm in compared] for cell in shared])
+            axes.plot(table.T, color=color, linewidth=0.7, alpha=0.5)
+            axes.plot(table.mean(axis=0), "o-", color=color, linewidth=2, label=half)
+        axes.set_xticks(range(len(compared)), [arm.replace("-", "\n") for arm in compared], fontsize=8)
+        axes.set_title(f"{name}, {len(shared)} cells", fontsize=9, color=INK)
+    figure.axes[0].set_ylabel("score after training", color=INK)
+    figure.axes[0].legend(fontsize=8, frameon=False)
     return figure
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from sync_r1.study.claims import by_arm, compare, difference, judge, nfe_share, relative
 from sync_r1.study.grid import START, Claim
+from sync_r1.study.results import settings_figure
 
 Pairs = Sequence[tuple[float, float]]
 
@@ -118,3 +119,15 @@ def test_only_items_that_both_could_score_count() -> None:
         compare({"bo-0": first}, {"bo-0": second}, "qa")
     with pytest.raises(ValueError, match="no finished cell"):
         compare({"bo-0": cell("a", 0, [(0, 1)])}, {}, "rea")
+
+
+def test_the_settings_figure_shows_the_default_first_on_the_cells_that_all_share() -> None:
+    cells = [cell(arm, seed, [(0, 0.5 + seed / 10)]) for arm in ("a", "b", "c") for seed in (0, 1)] + [cell("a", 2, [(0, 1.0)])]
+    rivals = Claim(id="x", statement="x", rule="not-beaten", arm="a", against=["b", "c"], measures=["understanding"])
+    figure = settings_figure([claim("higher"), rivals], by_arm(cells))
+    assert figure is not None
+    (axes,) = figure.axes  # none for the claim that compares no settings
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b", "c"] and axes.get_title() == "x, 2 cells"
+    means = {line.get_label(): list(line.get_ydata()) for line in axes.lines if not str(line.get_label()).startswith("_")}
+    assert means["understanding"] == pytest.approx([0.55] * 3)
+    assert settings_figure([rivals], by_arm(cells[:4])) is None, "c has no cell"
