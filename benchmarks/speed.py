@@ -209,7 +209,7 @@ def table(found: list[Row]) -> str:
 def page(found: list[Row]) -> str:
     columns = ["model", "work", "ours, s", "plain, s", "plain / ours", "goal", "FLOPs plain / ours"]
     head = "| " + " | ".join([*columns, "limits of ours: FLOPs / bytes, s", "share reached", "runs"]) + " |"
-    machines = sorted({row["machine"] for row in found})
+    machines = sorted({row["machine"].partition(", load")[0] for row in found})  # the load of each row is in the file
     text = "# Benchmark\n\nWritten by `make bench`; what the columns mean is in [performance.md](performance.md).\n\n"
     return text + head + "\n" + "|---" * head.count(" |") + "|\n" + table(found) + "\n\nMeasured on: " + "; ".join(machines) + ".\n"
 

@@ -135,7 +135,7 @@ class RLConfig:
     images_per_text: int = option(1, "M, images drawn from each text (a tree: prompt, texts, images)", ge=1)
     num_iterations: int = option(1, "updates per rollout; the clip only matters above 1", ge=1)
     draw_every: int = option(
-        1, "every so-manieth rollout is drawn; those in between teach the text half on its own rewards, at a small share of the cost", ge=1
+        1, "one rollout in so many is drawn; those in between teach the text half on its own rewards, at a small share of the cost", ge=1
     )
 
     text_prompts_per_step: int | None = option(

@@ -30,11 +30,12 @@ from sync_r1.data.sft_data import negative_images
 from sync_r1.manifest import write_text
 from sync_r1.processes import Processes, join_processes, launched, watching
 from sync_r1.report import save_concept_card, write_report, write_sheet
-from sync_r1.rl.alarm import HackingAlarm, split_validation
+from sync_r1.rl.alarm import WINDOW, HackingAlarm, split_validation
 from sync_r1.rl.group_scaling import NoScaling
 from sync_r1.rl.log import peak_memory_mb
 from sync_r1.rl.rewards import RewardEnsemble, build_rewards
 from sync_r1.rl.rollout import Task, tasks_of
+from sync_r1.rl.setup import check_setup
 from sync_r1.rl.shards import check_sharding
 from sync_r1.rl.state import checkpoint_name, latest_checkpoint, resolve_checkpoint
 from sync_r1.rl.trainer import SyncGRPOTrainer
@@ -90,8 +91,14 @@ def _run_experiment(config: Config, console: Console, resume: str | None, compar
     )
     session = start(config, console, processes)
     scorers.prepare(session.concept)
+    tasks, held = split_validation(questions(session), config.rl.validation_prompts)  # held out also where nothing is drawn to watch
+    check_setup(config.rl, tasks, rewards, scorers.preview)
+    if judge is not None and config.rl.max_steps // config.rl.validation_steps < 2 * WINDOW:
+        looks = f"rl.validation_steps is {config.rl.validation_steps} and rl.max_steps {config.rl.max_steps}"
+        console.print(
+            f"[yellow]The reward-hacking alarm needs {2 * WINDOW} looks at the validation prompts and cannot ring: {looks}[/yellow]"
+        )
     before = evaluate_phase(session, config, "before", compared, console, bool(resume), processes) if compared is not None else None
-    tasks, held = split_validation(questions(session), config.rl.validation_prompts if watched else 0)
     if config.sft.stages and not warm_up(session, config, console, tasks, resumed=bool(resume)):
         return {}  # stopped by Ctrl-C; the same command goes on
     trainer = SyncGRPOTrainer(session.model, config, tasks, rewards, scorers.preview, console)

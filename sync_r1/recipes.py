@@ -112,8 +112,9 @@ def image_credit_only(config: Config) -> None:
 
 
 def label_free(config: Config) -> None:
-    """No text label: what a picture shows of its prompt is the only reward, and teaches both halves. A picture says little about a text,
-    so many prompts are asked, all their siblings are drawn, and nothing that does not depend on the text is scored."""
+    """No text is compared with anything: how well a picture shows what was meant is the only reward, and teaches both halves. (Its judge
+    knows the true prompt.) A picture says little about a text, so many prompts are asked, all their siblings are drawn, and nothing that
+    does not depend on the text is scored."""
     rl = config.rl
     rl.optimise, rl.credit = "both", "routed"
     rl.reward_weights, rl.look_fraction = {"faithfulness": 1.0}, 0.0
@@ -163,14 +164,22 @@ RECIPES: dict[str, Recipe] = {
     "no-dgs": no_dgs,
 }
 
+STARTING_POINTS = ("world", "demo", "showo-256", "showo-512")  # they set everything; the others change one thing
+
 
 def apply_recipes(names: Sequence[str], config: Config | None = None) -> Config:
-    """Apply recipes in order: `["demo", "image-credit-only"]`. Raises ValueError for an unknown name."""
+    """Apply recipes in order: `["demo", "image-credit-only"]`.
+
+    Raises:
+        ValueError: an unknown name, or a starting point behind a recipe that it would undo.
+    """
     config = config if config is not None else Config()
-    for name in names:
+    for place, name in enumerate(names):
         if name not in RECIPES:
             near = difflib.get_close_matches(name, RECIPES, n=2)
             hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(RECIPES)}"
             raise ValueError(f"unknown recipe {name!r}; {hint}")
+        if name in STARTING_POINTS and (undone := [other for other in names[:place] if other not in STARTING_POINTS]):
+            raise ValueError(f"recipe {name!r} is a starting point and would undo {undone[-1]!r}; name it first")
         RECIPES[name](config)
     return config

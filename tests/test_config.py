@@ -135,6 +135,12 @@ def test_unknown_recipe_names_its_neighbours() -> None:
         apply_recipes(["showo-1024"])
 
 
+def test_a_starting_point_comes_first() -> None:
+    assert apply_recipes(["world", "demo", "label-free"]) == apply_recipes(["demo", "label-free"])
+    with pytest.raises(ValueError, match="'demo' is a starting point and would undo 'label-free'; name it first"):
+        apply_recipes(["label-free", "demo"])
+
+
 def test_every_option_is_documented() -> None:
     documented = list(describe(Config()))
     assert len(documented) > 60

@@ -66,6 +66,30 @@ def test_reward_names_are_checked_before_training(tmp_path: Path) -> None:
         run_experiment(small(tmp_path, "rl.reward_weights={likenes: 1.0}"), QUIET)
 
 
+def test_a_setup_that_cannot_learn_is_refused_before_the_evaluation(tmp_path: Path) -> None:
+    config = small(tmp_path, "rl.reward_weights={rewrite: 1.0}", "rl.optimise=image", "rl.draw_every=1", "rl.dgs_enabled=false")
+    with pytest.raises(ValueError, match="so the image half cannot learn"):
+        run_experiment(config, QUIET)
+    assert not (config.run.folder / "eval").exists()
+
+
+def test_what_is_optimised_does_not_change_the_training_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stop(Exception):
+        pass
+
+    def trainer(model: object, config: Config, tasks: list, *_: object) -> None:
+        seen.append([task.prompt for task in tasks])
+        raise Stop
+
+    seen: list[list[str]] = []
+    monkeypatch.setattr("sync_r1.experiment.SyncGRPOTrainer", trainer)
+    for prompts, recipe in (("0", "world"), ("5", "world"), ("5", "understanding-only"), ("5", "label-free")):
+        options = [f"run.output_dir={tmp_path}", f"run.name={prompts}-{recipe}", "data.concepts=[bo]", f"rl.validation_prompts={prompts}"]
+        with pytest.raises(Stop):
+            run_experiment(load_config(None, options, base=apply_recipes(["world", recipe])), QUIET, compare_phases=False)
+    assert seen[1] == seen[2] == seen[3] and len(seen[0]) == len(seen[1]) + 5
+
+
 def test_an_evaluation_that_nobody_scores_is_refused_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sync_r1.experiment.start", lambda *_: pytest.fail("the model was opened"))
     with pytest.raises(ValueError, match=r"somebody to score them: give a judge \(eval.judge.url\) or a CLIP \(eval.clip\)"):

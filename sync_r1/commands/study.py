@@ -7,14 +7,18 @@ from typing import Annotated
 
 import typer
 
-OUT = Path("docs/results")
 VERDICTS = {True: "[green]holds[/green]", False: "[red]does not hold[/red]", None: "[yellow]too few cells yet[/yellow]"}
 
 
 def study(
     file: Annotated[Path, typer.Argument(help="Study file.")] = Path("studies/claims.yaml"),
     folder: Annotated[Path, typer.Option(help="Where the runs go; the study's name is added.")] = Path("runs/study"),
-    out: Annotated[Path, typer.Option(help="Results without suffix: .md, .json and figures are added.")] = OUT,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Results without suffix: .md, .json and figures are added.", show_default="docs/results_<study>, for claims docs/results"
+        ),
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, one compute thread each.")] = 2,
     quick: Annotated[bool, typer.Option("--quick", help="The file's small version: minutes instead of hours.")] = False,
     only_report: Annotated[bool, typer.Option("--report", help="Write the results of what is finished; run nothing.")] = False,
@@ -25,7 +29,7 @@ def study(
     """
     from rich.console import Console
 
-    from sync_r1.study.cells import Runner
+    from sync_r1.study.cells import Runner, name_of
     from sync_r1.study.grid import load_study
     from sync_r1.study.results import write_results
 
@@ -33,11 +37,19 @@ def study(
     chosen = load_study(file, quick=quick)
     place = folder / chosen.name
     runner = Runner(chosen, place, jobs, console)
-    target = out.with_name(f"{out.name}_quick") if quick else out
-    runner.restore(target.with_name(f"{target.name}_cells.json"))
+    name = chosen.name.removesuffix("-quick").replace("-", "_")
+    base = out or Path("docs", "results" if name == "claims" else f"results_{name}")
+    target = base.with_name(f"{base.name}_quick") if quick else base
+    earlier = runner.restore(target.with_name(f"{target.name}_cells.json"))
     failed = [] if only_report else runner.run()
-    command = f"sync-r1 study {file}{' --quick' if quick else ''}{'' if out == OUT else f' --out {out}'}"
-    result = write_results(chosen, runner.results(), target, command, place)
+    command = f"sync-r1 study {file}{' --quick' if quick else ''}{f' --out {out}' if out else ''}"
+    cells = runner.results()
+    counted = {name_of(values) for values in cells}
+    if stale := [values for values in earlier if name_of(values) not in counted]:
+        console.print(
+            f"{len(stale)} cells were made with other options and do not count: {', '.join(map(name_of, stale))}", highlight=False
+        )
+    result = write_results(chosen, cells, target, command, place, stale)
     for claim in result["claims"]:
         verdict = VERDICTS[claim["holds"]]
         figure = "" if claim["delta"] is None else f"  {claim['delta']:+.3f} [{claim['ci95'][0]:+.3f}, {claim['ci95'][1]:+.3f}]"

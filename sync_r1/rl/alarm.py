@@ -14,7 +14,7 @@ from sync_r1.rl.log import read_metrics
 from sync_r1.rl.rewards import RewardEnsemble, RewardFunction
 from sync_r1.rl.rollout import Rollout, Sampler, Task, derive_seed
 
-WINDOW = 3  # validations on each side of the comparison
+WINDOW = 2  # validations on each side of the comparison
 RISE, FALL = 0.02, 0.02  # shares of the full scale that count as a change
 
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +40,11 @@ class Cell:
     @property
     def name(self) -> str:
         return f"{self.arm}/{self.concept}-{self.seed}"
+
+
+def name_of(values: Mapping[str, Any]) -> str:
+    """Name of the cell whose cell.json this is."""
+    return Cell(values["arm"], values["concept"], values["seed"]).name
 
 
 @dataclass
@@ -117,7 +122,7 @@ class Runner:
     def _share(self, cell: Cell) -> float:
         """How much of a running cell is done, by its lines of metrics."""
         path = self.place(cell) / "metrics.jsonl"
-        steps = self.study.config(cell.arm, cell.concept, cell.seed, self.folder).rl.max_steps
+        steps = self.config(cell).rl.max_steps
         return min(path.read_bytes().count(b"\n") / steps, 1.0) * 0.95 if path.is_file() else 0.0
 
     def finished(self, cell: Cell) -> bool:
@@ -128,13 +133,23 @@ class Runner:
             return False
         return self._read(cell)["made_with"] == self._made_with(cell)
 
-    def restore(self, path: Path) -> None:
-        """Take over what an earlier study wrote to `<out>_cells.json`, so that a lost run folder does not mean to start anew."""
-        for values in json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []:
-            place = self.place(Cell(values["arm"], values["concept"], values["seed"])) / CELL_FILE
-            if not place.is_file():
+    def restore(self, path: Path) -> list[dict[str, Any]]:
+        """Take over what an earlier study wrote to `<out>_cells.json`, so that a lost run folder does not mean to start anew.
+
+        Returns all of its cells, those of arms that are gone too. Raises ValueError for a file that is none of ours.
+        """
+        declared = set(self.cells())
+        try:
+            earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+            cells = [(Cell(values["arm"], values["concept"], values["seed"]), values) for values in earlier]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is damaged ({error!r}); put an undamaged copy there, or delete it to start anew") from error
+        for cell, values in cells:
+            place = self.place(cell) / CELL_FILE
+            if cell in declared and not place.is_file():
                 place.parent.mkdir(parents=True, exist_ok=True)
                 write_text(place, json.dumps(values) + "\n")
+        return [values for _, values in cells]
 
     def results(self) -> list[dict[str, Any]]:
         """cell.json of every finished cell of the study as it is declared now; its curve is read anew where all of it is still there."""
@@ -170,7 +185,7 @@ class Runner:
         place, arm = self.place(cell), self.study.arms[cell.arm]
         config = self.config(cell)
         wanted = place / "wanted.yaml"
-        if place.is_dir() and not (wanted.is_file() and load_config(wanted) == config):
+        if place.is_dir() and not _same(wanted, config):
             shutil.rmtree(place)  # what is there was made with other options
         place.mkdir(parents=True, exist_ok=True)
         save_config(config, wanted)
@@ -220,6 +235,14 @@ class Runner:
         write_text(place / CELL_FILE, json.dumps(values) + "\n")
         for checkpoint in sorted((place / "checkpoints").glob("step_*"))[:-1]:
             shutil.rmtree(checkpoint)  # the last one is enough to look at and to join
+
+
+def _same(wanted: Path, config: Config) -> bool:
+    """Whether a folder was begun with this configuration; not when its file names options that are gone."""
+    try:
+        return wanted.is_file() and load_config(wanted) == config
+    except ValueError:
+        return False
 
 
 def scores_of(before: EvalResult, after: EvalResult) -> list[list[Any]]:

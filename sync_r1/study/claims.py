@@ -15,7 +15,7 @@ from sync_r1.bench.result import GENERATION, UNDERSTANDING
 from sync_r1.study.grid import START, Claim
 
 RESAMPLES = 4000
-MIN_CELLS = 2  # one has no spread between cells, so its interval would be too narrow to decide anything
+MIN_CELLS = 3  # a bootstrap over fewer has next to no spread between cells, so its interval would be too narrow to decide anything
 HALVES = {"understanding": UNDERSTANDING, "generation": GENERATION}
 
 CellData = Mapping[str, Any]
@@ -166,13 +166,14 @@ def judge(claim: Claim, cells: Sequence[CellData]) -> dict[str, Any]:
     sign = -1 if claim.rule == "cheaper" else 1
     worst = min(rows, key=lambda row: (bool(row["holds"]), sign * row["value"]))
     names = sorted({name for row in rows for name in row["cells"]})
+    pairs = [[name.rpartition("-") for name in row["cells"]] for row in rows]
     return {
         **entry,
         "holds": False if False in verdicts else None if None in verdicts else True,
         "delta": worst["value"],
         "ci95": worst["ci95"],
-        "n_seeds": len({name.rpartition("-")[2] for name in names}),
-        "n_concepts": len({name.rpartition("-")[0] for name in names}),
+        "n_seeds": min(len({seed for _, _, seed in row}) for row in pairs),
+        "n_concepts": min(len({concept for concept, _, _ in row}) for row in pairs),
         "runs": [f"{arm}/{name}" for arm in (claim.arm, *claim.against) for name in names if name in arms.get(arm, {}) and arm != START],
         "measures": rows,
     }
@@ -206,7 +207,7 @@ def _not_beaten(claim: Claim, arm: Cells, other: Cells, measure: str, start: boo
 
 
 def _cheaper(claim: Claim, arm: Cells, other: Cells, measure: str, start: bool) -> tuple[Estimate, bool]:
-    """The arm reaches the other's final validation score with at most the share `at_most` of its image evaluations."""
+    """The arm reaches the other's final validation score with at most the share `at_most` of the image evaluations the other needs."""
     names = [name for name in sorted(set(arm) & set(other)) if _measured(arm[name], measure) and _measured(other[name], measure)]
     if not names:
         raise ValueError(f"no two cells have a curve of {measure!r}")
@@ -223,14 +224,21 @@ def _measured(cell: CellData, key: str) -> bool:
 
 def nfe_share(arm: Sequence[Mapping[str, float]], other: Sequence[Mapping[str, float]], key: str) -> float:
     """Image evaluations with which `arm` first reaches the other's final value of `key` (mean of its last three points), as a share of
-    all the other spent. Never reached counts as what the arm spent in all, at least 1."""
-    reached = [(row["nfe_total"], row[key]) for row in other if row.get(key) is not None]
-    goal, spent = float(np.mean([value for _, value in reached[-3:]])), reached[-1][0]
-    mine = [(row["nfe_total"], row[key]) for row in arm if row.get(key) is not None]
-    for nfe, value in mine:
-        if value >= goal:
-            return float(nfe / spent)
-    return max(float(mine[-1][0] / spent), 1.0)
+    those with which the other first reached it: 1 for an arm against itself. Never reached counts as all the arm spent, at least 1."""
+    mine, theirs = ([(row["nfe_total"], row[key]) for row in curve if row.get(key) is not None] for curve in (arm, other))
+    goal = float(np.mean([value for _, value in theirs[-3:]]))
+    reached, needed = _first(mine, goal), _first(theirs, goal)
+    assert needed is not None, "a curve reaches the mean of its own points"
+    return reached / needed if reached is not None else max(mine[-1][0] / needed, 1.0)
+
+
+def _first(curve: Sequence[tuple[float, float]], goal: float) -> float | None:
+    """Where a curve of (x, value) first reaches `goal`, straight lines between its points; None where it never does."""
+    for place, (x, value) in enumerate(curve):
+        if value >= goal - 1e-9:  # the mean of equal numbers may round up
+            before, low = curve[place - 1] if place else (x, value)
+            return x if value == low else before + (x - before) * (goal - low) / (value - low)
+    return None
 
 
 RULES: dict[str, Rule] = {"gain": _gain, "higher": _higher, "share": _share, "not-beaten": _not_beaten, "cheaper": _cheaper}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sync_r1.bench.result import TASKS
 from sync_r1.config import Config, load_config
 from sync_r1.manifest import read_text
 from sync_r1.options import parse_yaml
@@ -18,6 +20,7 @@ from sync_r1.recipes import apply_recipes
 START = "start"  # the arm that is every run's own beginning
 COMMANDS = ("train", "sft")
 RULES = ("gain", "higher", "share", "not-beaten", "cheaper")  # see claims.py
+MEASURES = ("understanding", "generation", *TASKS, "val/evaluator", "val/reward")  # the last two for "cheaper", along a run
 
 
 @dataclass(kw_only=True)
@@ -51,7 +54,7 @@ class Claim:
     rule: str
     arm: str
     against: list[str]
-    measures: list[str]  # "understanding", "generation" or tasks
+    measures: list[str]  # of MEASURES
     at_least: float = 0.0
     at_most: float = 0.0
     goal: str = ""  # in words, for the table
@@ -88,27 +91,37 @@ def load_study(path: Path | str, *, quick: bool = False) -> Study:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{path}: no such study file; the shipped one is studies/claims.yaml")
+        raise ValueError(f"{path}: no such study file; those that come with the source are in its folder studies/")
     values = parse_yaml(read_text(path), str(path))
     if not isinstance(values, Mapping):
         raise ValueError(f"{path} holds {type(values).__name__}; it must be a mapping with name, cells, arms and claims")
     values = dict(values)
     small = values.pop("quick", None) or {}
+    for field_name, kind in {"arms": Mapping, "set": Mapping, "cells": list, "claims": list, "quick": Mapping}.items():
+        value = small if field_name == "quick" else values.get(field_name)
+        if value is not None and not isinstance(value, kind):
+            wanted = "a mapping" if kind is Mapping else "a list"
+            raise ValueError(f"{path}: {field_name} is {type(value).__name__}; it must be {wanted}")
     if quick:
         values["set"] = {**(values.get("set") or {}), **(small.get("set") or {})}
         values["cells"] = small.get("cells", values.get("cells"))
         values["name"] = f"{values.get('name')}-quick"
         arms = small.get("arms", list(values.get("arms") or {}))
+        if unknown := [name for name in arms if name not in (values.get("arms") or {})]:
+            raise ValueError(f"{path}: quick names arms {unknown}; there are {', '.join(values.get('arms') or {})}")
         values["arms"] = {name: arm for name, arm in (values.get("arms") or {}).items() if name in arms}
-        values["claims"] = [claim for claim in values.get("claims") or [] if {claim["arm"], *claim["against"]} <= {*arms, START}]
     study = _build(path, values)
+    if quick:
+        study.claims = [claim for claim in study.claims if {claim.arm, *claim.against} <= {*study.arms, START}]
     _check(path, study)
     return study
 
 
 def _build(path: Path, values: Mapping[str, Any]) -> Study:
     def record(kind: type, entry: Mapping[str, Any] | None, where: str) -> Any:
-        entry = entry or {}
+        entry = {} if entry is None else entry
+        if not isinstance(entry, Mapping):
+            raise ValueError(f"{path}: {where} is {type(entry).__name__}; it must be a mapping")
         known = [f.name for f in dataclasses.fields(kind)]
         if unknown := sorted(set(entry) - set(known)):
             raise ValueError(f"{path}: {where} has unknown fields {unknown}; there are {', '.join(known)}")
@@ -120,21 +133,34 @@ def _build(path: Path, values: Mapping[str, Any]) -> Study:
     study = record(Study, values, "the study")
     study.arms = {name: record(Arm, arm, f"arm {name!r}") for name, arm in (study.arms or {}).items()}
     study.claims = [record(Claim, claim, f"claim {number}") for number, claim in enumerate(study.claims or [])]
-    study.cells = [(str(concept), int(seed)) for concept, seed in study.cells]
+    for cell in study.cells:
+        if not (isinstance(cell, list) and len(cell) == 2 and isinstance(cell[0], str) and isinstance(cell[1], int)):
+            raise ValueError(f"{path}: cells has {cell!r}; each must be [concept, seed], for example [bo, 0]")
+    study.cells = [(concept, seed) for concept, seed in study.cells]
     return study
 
 
 def _check(path: Path, study: Study) -> None:
     if not study.cells or not study.arms:
         raise ValueError(f"{path}: a study needs cells ([concept, seed] pairs) and arms")
+    for name in (study.name, *study.arms):  # they become folders
+        if not re.fullmatch(r"[\w-]+", str(name)) or name == START:
+            raise ValueError(f"{path}: {name!r} cannot name a study or an arm; use letters, digits, - and _, and not {START!r}")
     if len(set(study.cells)) < len(study.cells):
         raise ValueError(f"{path}: a cell is listed twice in {study.cells}; every [concept, seed] pair counts once")
     for claim in study.claims:
         if claim.rule not in RULES:
             raise ValueError(f"{path}: claim {claim.id!r} has rule {claim.rule!r}, which is no rule; there are {', '.join(RULES)}")
-        for name in (claim.arm, *claim.against):
+        for field_name in ("against", "measures"):
+            if not isinstance(getattr(claim, field_name), list):
+                raise ValueError(f"{path}: claim {claim.id!r} has {field_name} {getattr(claim, field_name)!r}; it must be a list")
+        for name in claim.against:
             if name not in {*study.arms, START}:
                 raise ValueError(f"{path}: claim {claim.id!r} names arm {name!r}; there are {', '.join(study.arms)} and {START}")
+        if claim.arm not in study.arms:
+            raise ValueError(f"{path}: claim {claim.id!r} is about arm {claim.arm!r}; there are {', '.join(study.arms)}")
+        if unknown := [name for name in claim.measures if name not in MEASURES]:
+            raise ValueError(f"{path}: claim {claim.id!r} has measures {unknown}; there are {', '.join(MEASURES)}")
     for name, arm in study.arms.items():
         for other in arm.needs:
             if other not in study.arms:

@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from sync_r1.bench.result import TASKS
-from sync_r1.manifest import write_text
+from sync_r1.manifest import read_text, write_text
 from sync_r1.report.plots import BLUE, GREEN, INK, PARTS, QUIET, RED, style
 from sync_r1.report.run_files import read_run
+from sync_r1.rl.alarm import WINDOW, diverged
 from sync_r1.study.claims import HALVES, CellData, by_arm, item_values, judge, score
 from sync_r1.study.grid import START, Claim, Study
 from sync_r1.study.loop import examples, loop_figure, loop_section, loop_summary
@@ -24,13 +25,21 @@ from sync_r1.study.scaling import dgs_figure, dgs_section, dgs_summary
 MARKS = {True: "holds", False: "**does not hold**", None: "too few cells yet"}
 
 
-def write_results(study: Study, cells: Sequence[CellData], out: Path, command: str, folder: Path) -> dict[str, Any]:
+def write_results(
+    study: Study, cells: Sequence[CellData], out: Path, command: str, folder: Path, stale: Sequence[CellData] = ()
+) -> dict[str, Any]:
     """Write `<out>.json`, `<out>.md`, `<out>_cells.json` (every cell's raw scores) and `<out>_*.png`; returns what the JSON holds.
 
     Args:
         out: path without suffix, for example docs/results.
-        folder: of the run folders <arm>/<concept>-<seed>/, for single pictures; those that are gone are left out.
+        folder: of the run folders <arm>/<concept>-<seed>/, for single pictures; without any, what an earlier report says of them stays.
+        stale: cells that do not count but are kept in `<out>_cells.json`.
+    Raises:
+        ValueError: nothing is finished, or `<out>.json` holds another study.
     """
+    earlier = json.loads(read_text(out.with_suffix(".json"))) if out.with_suffix(".json").is_file() else {}
+    if earlier.get("study", study.name) != study.name:
+        raise ValueError(f"{out.with_suffix('.json')} holds the study {earlier['study']!r}; give {study.name!r} a place of its own (--out)")
     cells = [cell for cell in cells if cell["arm"] in study.arms]
     if not cells:
         raise ValueError(f"no cell of study {study.name!r} is finished; run it first")
@@ -45,17 +54,22 @@ def write_results(study: Study, cells: Sequence[CellData], out: Path, command: s
     shown = next((name for name in study.arms if any(cell["arm"] == name and cell["nfe"] for cell in cells)), None)
     chosen = [cell for cell in cells if cell["arm"] == shown]
     runs = [read_run(place) for cell in chosen if ((place := run_folder(folder, cell)) / "eval" / "after.json").is_file()]
-    result |= {"dgs": dgs_summary(by_arm(cells)), "loop": {"arm": shown, **loop_summary(runs)}}
+    loop = {"arm": shown, **loop_summary(runs)} if runs or "loop" not in earlier else earlier["loop"]
+    result |= {"alarm": alarm_summary(by_arm(cells)), "dgs": dgs_summary(by_arm(cells)), "loop": loop}
     write_text(out.with_suffix(".json"), json.dumps(result, indent=1) + "\n")
-    write_text(out.with_name(f"{out.name}_cells.json"), json.dumps(list(cells)) + "\n")
-    figures = {
+    write_text(out.with_name(f"{out.name}_cells.json"), json.dumps([*cells, *stale]) + "\n")
+    figures: dict[str, Figure | Image.Image | None] = {
         "claims": claims_figure(result["claims"]),
         "settings": settings_figure(study.claims, by_arm(cells)),
         "curves": curves_figure(by_arm(cells)),
         "dgs": dgs_figure(chosen),
-        "loop": loop_figure(examples(runs)),
     }
+    if runs:
+        figures["loop"] = loop_figure(examples(runs))
     names = {kind: _save(figure, out.with_name(f"{out.name}_{kind}.png")) for kind, figure in figures.items()}
+    if not runs:
+        kept = out.with_name(f"{out.name}_loop.png")
+        names["loop"] = kept.name if kept.is_file() and loop["runs"] else None
     write_text(out.with_suffix(".md"), page(result, names))
     return result
 
@@ -133,8 +147,36 @@ def page(result: Mapping[str, Any], figures: Mapping[str, str | None]) -> str:
             lines.append(f"| {head} | {row['measure']} | {row['against']} | {cells} | {MARKS[row['holds']]} |")
             head = " | "
     lines += ["", "## Arms", "", _arms_table(result["arms"]), ""]
-    lines += [*dgs_section(result["dgs"], figures["dgs"]), *loop_section(result["loop"], figures["loop"])]
+    lines += [*alarm_section(result["alarm"]), *dgs_section(result["dgs"], figures["dgs"]), *loop_section(result["loop"], figures["loop"])]
     return "\n".join(lines)
+
+
+def alarm_summary(arms: Mapping[str, Mapping[str, CellData]]) -> dict[str, dict[str, int]]:
+    """Arm → runs with enough looks at the validation prompts for the reward-hacking alarm, and how many ever set it off."""
+    summary = {}
+    for name, group in arms.items():
+        pairs = [
+            [(row["val/reward"], row["val/evaluator"]) for row in cell["curve"] if {"val/reward", "val/evaluator"} <= set(row)]
+            for cell in group.values()
+        ]
+        looks = [list(zip(*found, strict=True)) for found in pairs if len(found) >= 2 * WINDOW]
+        set_off = sum(any(diverged(rewards[:end], seen[:end]) for end in range(2 * WINDOW, len(seen) + 1)) for rewards, seen in looks)
+        if name != START and looks:
+            summary[name] = {"runs": len(looks), "set_off": set_off}
+    return summary
+
+
+def alarm_section(summary: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Lines of the page."""
+    lines = ["## Reward-hacking alarm", ""]
+    if not summary:
+        return [*lines, f"No run looked at its validation prompts {2 * WINDOW} times, which the alarm needs.", ""]
+    told = ", ".join(f"{arm} {found['set_off']} of {found['runs']}" for arm, found in summary.items())
+    return [
+        *lines,
+        f"Runs in which the reward on validation prompts rose while the independent evaluator fell (`rl/alarm.py`): {told}.",
+        "",
+    ]
 
 
 def _arms_table(arms: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ def test_it_rings_when_reward_and_evaluator_part() -> None:
     up, down, flat = [0.1, 0.1, 0.1, 0.3, 0.3, 0.3], [0.6, 0.6, 0.6, 0.5, 0.5, 0.5], [0.5] * 6
     assert diverged(up, down)
     assert not diverged(up, up) and not diverged(down, down) and not diverged(up, flat) and not diverged(flat, down)
-    assert not diverged(up[:5], down[:5])  # too early to say
+    assert not diverged(up[:3], down[:3])  # too early to say
     assert not diverged([0.1, 0.1, 0.1, 0.11, 0.11, 0.11], down)  # within the noise
 
 
@@ -55,17 +55,17 @@ class Measured(HackingAlarm):
 
 def test_it_warns_once_and_survives_an_outage_and_a_resume(tmp_path: Path) -> None:
     nan = math.nan
-    values = [(0.1, 0.6), (nan, nan), (0.1, 0.6), (0.1, 0.6), (0.3, 0.5), (0.3, 0.5), (0.3, 0.5), (0.3, 0.5)]
+    values = [(0.1, 0.6), (nan, nan), (0.1, 0.6), (0.1, 0.6), (0.3, 0.5), (0.3, 0.5)]
     alarm = Measured(tmp_path / "metrics.jsonl", values)
-    alarm.steps(1, 16)
-    assert len(alarm.said) == 1 and "step 14" in alarm.said[0] and alarm.noted["val/diverged"] == 1.0
+    alarm.steps(1, 12)
+    assert len(alarm.said) == 1 and "step 10" in alarm.said[0] and alarm.noted["val/diverged"] == 1.0
 
     rows = [
         {"step": 2 * i + 2, "val/reward": r if r == r else None, "val/evaluator": e if e == e else None} for i, (r, e) in enumerate(values)
     ]
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 18, "val')
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 14, "val')
     resumed = Measured(tmp_path / "metrics.jsonl", [(0.3, 0.5)])
-    resumed.steps(17, 18)
+    resumed.steps(13, 14)
     assert len(resumed.history) == len(alarm.history) + 1 and resumed.said == []  # it was said before
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from sync_r1.study.cells import Cell, Runner
 from sync_r1.study.grid import Study, load_study
-from sync_r1.study.results import write_results
+from sync_r1.study.results import alarm_section, alarm_summary, write_results
 
 TINY = {
     "rl.max_steps": 1, "rl.num_generations": 2, "rl.prompts_per_step": 1, "rl.train_timesteps": 1, "rl.draw_every": 1,
@@ -67,6 +67,22 @@ def test_a_study_runs_once_and_reports(tmp_path: Path) -> None:
     assert list(result["dgs"]) == ["both"] and (tmp_path / "docs" / "results_dgs.png").is_file()
     assert "![results_dgs.png](results_dgs.png)" in page and "| both | 1 | 1 |" in page and "## From the rewrite to the picture" in page
 
+    shutil.copytree(tmp_path / "docs", tmp_path / "clone")  # elsewhere, without the run folders
+    (tmp_path / "clone" / "results_loop.png").write_bytes(b"kept")
+    old = {**cells["text"], "arm": "gone"}
+    again = write_results(study, list(cells.values()), tmp_path / "clone" / "results", "x", tmp_path / "nothing", [old])
+    assert again["loop"] == result["loop"] and (tmp_path / "clone" / "results_loop.png").read_bytes() == b"kept"
+    assert json.loads((tmp_path / "clone" / "results_cells.json").read_text()) == [*cells.values(), old], "no cell is ever lost"
+    with pytest.raises(ValueError, match="holds the study 'tiny'; give 'other' a place of its own"):
+        write_results(declared(tmp_path, name="other"), list(cells.values()), tmp_path / "clone" / "results", "x", tmp_path / "nothing")
+    elsewhere = runner(tmp_path / "elsewhere", study)
+    assert elsewhere.restore(tmp_path / "clone" / "results_cells.json") == [*cells.values(), old]
+    assert {cell["arm"] for cell in elsewhere.results()} == set(study.arms) and not (elsewhere.folder / "gone").exists()
+    for damaged in ("[{}]", "[1]", "{", "7"):
+        (tmp_path / "clone" / "results_cells.json").write_text(damaged)
+        with pytest.raises(ValueError, match=r"results_cells.json is damaged"):
+            elsewhere.restore(tmp_path / "clone" / "results_cells.json")
+
     metrics = tmp_path / "cells" / "both" / "bo-0" / "metrics.jsonl"
     metrics.unlink()  # a run folder is lost: cell.json knows the curve
     assert [cell["curve"] for cell in runner(tmp_path, study).results() if cell["arm"] == "both"] == [cells["both"]["curve"]]
@@ -80,6 +96,14 @@ def test_a_study_runs_once_and_reports(tmp_path: Path) -> None:
     (tmp_path / "cells" / "joined" / "bo-0" / "cell.json").unlink()
     assert runner(tmp_path, study).run() == []
     assert (text / "checkpoints" / "step_00001" / "manifest.json").is_file()
+
+
+def test_the_alarm_is_told_from_the_curves() -> None:
+    looks = [(0.1, 0.6), (0.1, 0.6), (0.3, 0.5), (0.3, 0.5)]
+    curve = [{"step": step, "val/reward": reward, "val/evaluator": seen} for step, (reward, seen) in enumerate(looks)]
+    cells = {"bo-0": {"curve": curve}, "bo-1": {"curve": curve[:1] * 4}, "bo-2": {"curve": curve[:3]}}
+    assert alarm_summary({"a": cells, "b": {"bo-0": {"curve": [{"step": 1.0}]}}}) == {"a": {"runs": 2, "set_off": 1}}
+    assert "a 1 of 2" in " ".join(alarm_section({"a": {"runs": 2, "set_off": 1}})) and "4 times" in " ".join(alarm_section({}))
 
 
 def test_a_cell_is_resumed_and_made_anew_when_the_study_changes(tmp_path: Path) -> None:
@@ -109,6 +133,7 @@ def test_a_cell_that_fails_names_its_log(tmp_path: Path, capsys: pytest.CaptureF
     study = declared(tmp_path, arms={"a": {"set": {"eval.tasks": ["dense"]}}, "b": {"recipes": ["no-dgs"], "same_nfe_as": "a"}}, claims=[])
     failed = Runner(study, tmp_path / "cells", jobs=1, console=Console(width=300)).run()
     assert [cell.arm for cell in failed] == ["a", "b"]
-    assert "unknown task 'dense'" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "unknown task 'dense'" in said and "a/bo-0/log.txt" in said
     with pytest.raises(ValueError, match="no cell of study 'tiny' is finished"):
         write_results(study, [], tmp_path / "results", "x", tmp_path)

@@ -43,7 +43,7 @@ def test_relative_gain_against_the_start() -> None:
     entry = judge(claim("gain", START, at_least=0.25), cells)
     assert entry["holds"] and entry["delta"] == pytest.approx(0.5) and entry["n_seeds"] == 3 and entry["n_concepts"] == 1
     assert entry["runs"] == ["a/bo-0", "a/bo-1", "a/bo-2"]
-    assert not judge(claim("gain", START, at_least=0.6), cells)["holds"]
+    assert judge(claim("gain", START, at_least=0.6), cells)["holds"] is False
     assert relative(cells_mean(0.6), cells_mean(0.4))[0] == pytest.approx(0.5)
 
 
@@ -62,7 +62,7 @@ def cells_mean(value: float) -> Any:
 def test_noise_is_not_a_result() -> None:
     noisy = [cell("a", seed, [(0, score)]) for seed, score in enumerate([0.9, 0.1, 0.6])]
     flat = [cell("b", seed, [(0, 0.5)]) for seed in range(3)]
-    assert not judge(claim("higher"), [*noisy, *flat])["holds"]
+    assert judge(claim("higher"), [*noisy, *flat])["holds"] is False
     assert judge(claim("not-beaten"), [*noisy, *flat])["holds"]
     found = compare(by_arm(noisy)["a"], by_arm(flat)["b"], "rea", difference)
     assert found.value == pytest.approx(0.1 / 3) and found.low < 0 < found.high
@@ -70,13 +70,13 @@ def test_noise_is_not_a_result() -> None:
 
 def test_share_and_a_beaten_default() -> None:
     cells = [cell("a", seed, [(0, 0.45)]) for seed in range(3)] + [cell("b", seed, [(0, 0.5)]) for seed in range(3)]
-    assert not judge(claim("share", at_least=0.95), cells)["holds"]
+    assert judge(claim("share", at_least=0.95), cells)["holds"] is False
     assert judge(claim("share", at_least=0.9), cells)["holds"]
-    assert not judge(claim("not-beaten"), cells)["holds"]
+    assert judge(claim("not-beaten"), cells)["holds"] is False
 
 
 def test_the_hardest_measure_decides() -> None:
-    cells = [made for n in range(2) for made in (cell("a", n, [(0, 0.9)], [(0, 0.2)]), cell("b", n, [(0, 0.5)], [(0, 0.4)]))]
+    cells = [made for n in range(3) for made in (cell("a", n, [(0, 0.9)], [(0, 0.2)]), cell("b", n, [(0, 0.5)], [(0, 0.4)]))]
     entry = judge(Claim(id="x", statement="x", rule="higher", arm="a", against=["b"], measures=["understanding", "generation"]), cells)
     assert not entry["holds"] and entry["delta"] == pytest.approx(-0.2) and [row["holds"] for row in entry["measures"]] == [True, False]
 
@@ -84,12 +84,14 @@ def test_the_hardest_measure_decides() -> None:
 def test_evaluations_needed_for_the_same_score() -> None:
     slow = [{"nfe_total": 100.0 * i, "v": 0.1 * i} for i in range(1, 11)]  # ends at (0.8 + 0.9 + 1.0) / 3 = 0.9 after 1000
     fast = [{"nfe_total": 100.0 * i, "v": 0.2 * i} for i in range(1, 6)]  # reaches 0.9 at 500
-    assert nfe_share(fast, slow, "v") == pytest.approx(0.5)
+    assert nfe_share(fast, slow, "v") == pytest.approx(0.5)  # 450, between two points, of 900
+    assert nfe_share(slow, slow, "v") == pytest.approx(1.0)
     assert nfe_share(slow[:3], slow, "v") == 1.0  # never reached
-    cells = [made for n in range(2) for made in (cell("a", n, [(0, 1)], curve=fast), cell("b", n, [(0, 1)], curve=slow))]
-    assert judge(claim("cheaper", measure="v", at_most=0.5), cells)["holds"]
-    assert not judge(claim("cheaper", measure="v", at_most=0.4), cells)["holds"]
-    faster = [cell("c", n, [(0, 1)], curve=[{"nfe_total": 2000.0, "v": 0.9}]) for n in range(2)]
+    assert nfe_share(fast[4:], slow, "v") == pytest.approx(500 / 900)  # nothing is known before the first point
+    cells = [made for n in range(3) for made in (cell("a", n, [(0, 1)], curve=fast), cell("b", n, [(0, 1)], curve=slow))]
+    assert judge(claim("cheaper", measure="v", at_most=0.51), cells)["holds"] is True
+    assert judge(claim("cheaper", measure="v", at_most=0.4), cells)["holds"] is False
+    faster = [cell("c", n, [(0, 1)], curve=[{"nfe_total": 2000.0, "v": 0.9}]) for n in range(3)]
     both = Claim(id="x", statement="x", rule="cheaper", arm="a", against=["b", "c"], measures=["v"], at_most=0.6)
     assert judge(both, [*cells, *faster])["delta"] == pytest.approx(0.5)  # the larger share is the harder one
     assert judge(claim("cheaper", measure="w"), cells)["holds"] is None  # never measured
@@ -103,8 +105,8 @@ def test_an_unfinished_arm_gives_no_verdict() -> None:
 
 
 def test_a_failing_comparison_decides_before_the_others_are_there() -> None:
-    good, bad = ([cell(arm, seed, [(0.5, after)] * 4) for seed in range(2)] for arm, after in (("b", 0.4), ("b", 0.9)))
-    mine = [cell("a", seed, [(0.5, 0.6)] * 4) for seed in range(2)]
+    good, bad = ([cell(arm, seed, [(0.5, after)] * 4) for seed in range(3)] for arm, after in (("b", 0.4), ("b", 0.9)))
+    mine = [cell("a", seed, [(0.5, 0.6)] * 4) for seed in range(3)]
     both = Claim(id="x", statement="x", rule="higher", arm="a", against=["b", "c"], measures=["understanding"])
     entries = [judge(both, [*mine, *others]) for others in (good, bad)]
     assert [entry["holds"] for entry in entries] == [None, False] and all(len(entry["measures"]) == 1 for entry in entries)

@@ -10,7 +10,8 @@ import yaml
 
 from sync_r1.study.grid import fingerprint, load_study, run_order
 
-SHIPPED = Path(__file__).parents[2] / "studies" / "claims.yaml"
+STUDIES = Path(__file__).parents[2] / "studies"
+SHIPPED = STUDIES / "claims.yaml"
 SMALL: dict[str, Any] = {
     "name": "small",
     "recipes": ["world"],
@@ -38,6 +39,19 @@ def test_the_shipped_study_is_sound(quick: bool, tmp_path: Path) -> None:
         assert len(study.cells) >= 5 and len({concept for concept, _ in study.cells}) >= 4
 
 
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_arms_of_a_shipped_study_hold_out_the_same_prompts(path: Path, tmp_path: Path) -> None:
+    study = load_study(path)
+    held = {study.config(name, *study.cells[0], tmp_path).rl.validation_prompts for name, arm in study.arms.items() if not arm.joined}
+    assert len(held) == 1
+
+
+def test_a_quick_section_names_arms_that_exist(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"quick names arms \['z'\]; there are a, b, c"):
+        load_study(write(tmp_path, quick={"arms": ["z"]}), quick=True)
+    assert list(load_study(write(tmp_path, quick={"arms": ["a"]}), quick=True).arms) == ["a"]
+
+
 def test_cells_are_configurations(tmp_path: Path) -> None:
     study = load_study(write(tmp_path))
     config = study.config("b", "bo", 0, tmp_path)
@@ -62,6 +76,17 @@ def test_cells_are_configurations(tmp_path: Path) -> None:
             "on all of its cells",
         ),
         ({"cells": []}, "needs cells"),
+        ({"cells": ["bo", "ana"]}, r"cells has 'bo'; each must be \[concept, seed\]"),
+        ({"cells": [["bo", "zero"]]}, "each must be"),
+        ({"arms": ["a"]}, "arms is list; it must be a mapping"),
+        ({"arms": {"a": "demo"}, "claims": []}, "arm 'a' is str; it must be a mapping"),
+        ({"arms": {"../a": None}, "claims": []}, "cannot name a study or an arm"),
+        ({"arms": {"start": None}, "claims": []}, "cannot name a study or an arm"),
+        ({"name": "../x"}, "cannot name a study or an arm"),
+        ({"quick": [1]}, "quick is list"),
+        ({"claims": [{**SMALL["claims"][0], "arm": "start"}]}, "is about arm 'start'"),
+        ({"claims": [{**SMALL["claims"][0], "against": "start"}]}, "it must be a list"),
+        ({"claims": [{**SMALL["claims"][0], "measures": ["reaa"]}]}, r"measures \['reaa'\]; there are understanding"),
         ({"cells": [["bo", 0], ["bo", 0]]}, "twice"),
         ({"claims": [{"id": "x"}]}, "incomplete"),
         ({"claims": [{**SMALL["claims"][0], "against": ["z"]}]}, "names arm 'z'"),
