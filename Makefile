@@ -37,9 +37,9 @@ test: $(STAMP)  ## Run all tests
 study: $(STAMP)  ## Test every claim (hours; stop and resume at will); STUDY=quick takes about 20 minutes
 	$(VENV)/bin/sync-r1 study $(if $(filter quick,$(STUDY)),--quick)
 
-bench: $(STAMP)  ## Time ours against plain code, an hour or two; writes benchmarks/results.json and docs/bench.md
+bench: $(STAMP)  ## Time ours against plain code, some hours; writes benchmarks/results.json and docs/bench.md
 	OMP_NUM_THREADS=1 $(VENV)/bin/python benchmarks/speed.py --models tiny --runs $(RUNS)
-	OMP_NUM_THREADS=1 $(VENV)/bin/python benchmarks/speed.py --models middle --only memory,answer,draw --runs $(RUNS) --minutes $(MINUTES) --page docs/bench.md
+	OMP_NUM_THREADS=1 $(VENV)/bin/python benchmarks/speed.py --models middle --runs $(RUNS) --minutes $(MINUTES) --page docs/bench.md
 
 lint: $(STAMP)  ## Check style (ruff) and types (mypy)
 	$(VENV)/bin/ruff check .

@@ -97,7 +97,7 @@ class Workload:
         concept = load_concept(root / "data", "bo")
         self.model = build(name, device)
         tokens = add_concept(self.model, "bo", concept.class_noun, num_tokens=16)
-        rl = {"prompts_per_step": 1, "num_generations": max(group, 2), "generation_timesteps": self.size.timesteps, "guidance_scale": 2}
+        rl = {"prompts_per_step": 1, "num_generations": group, "generation_timesteps": self.size.timesteps, "guidance_scale": 2}
         rl |= {"sequences_per_backward": self.size.together, "beta": 0.04, "look_fraction": 0, "max_completion_length": 24}
         run = {"device": device.partition(":")[0], "precision": dtype, "log_completions": "false", "output_dir": root}
         options = [f"rl.{key}={value}" for key, value in rl.items()] + [f"run.{key}={value}" for key, value in run.items()]

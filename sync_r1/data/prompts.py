@@ -52,7 +52,7 @@ def drawing_prompt(name: str, text: str, tokens: Sequence[str]) -> str:
 
 
 def compose(kind: PromptKind, name: str, prompt: str, completion: str) -> str:
-    """What to draw after reading `prompt` and writing `completion` (design §5.2): a fixed rule, no other model involved.
+    """What to draw after reading `prompt` and writing `completion`: a fixed rule, no other model involved.
 
     reason: the rewrite itself. look: a photo of the concept with the answer appended. recognize: a photo of the concept, as yes and no
     describe nothing. An empty text falls back to the plain photo.

@@ -75,7 +75,7 @@ def pool_same(values: Tensor, same: Tensor) -> Tensor:
 def advantages(
     text_rewards: Tensor, image_rewards: Tensor, same: Tensor | None = None, *, credit: Credit = "routed", scale_rewards: Scale = "none"
 ) -> Advantages:
-    """Turn the weighted rewards of both parts into advantages (design §5.5).
+    """Turn the weighted rewards of both parts into advantages.
 
     A text is always credited with its own reward plus the mean reward of its images. An image is credited with the whole
     trajectory's reward ("shared") or with the image reward alone ("routed"), centred among images of the same text when M > 1.

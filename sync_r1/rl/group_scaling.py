@@ -1,4 +1,4 @@
-"""Dynamic Group Scaling: preview many candidates early, finish only the promising ones (design §6).
+"""Dynamic Group Scaling: preview many candidates early, finish only the promising ones (docs/dgs.md).
 
 A controller without models: it asks `draw` for candidates and is told their preview scores. It knows neither texts nor images.
 """
