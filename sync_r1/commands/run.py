@@ -47,7 +47,9 @@ def demo(
 
 def train(
     overrides: Overrides = None,
-    recipe: Annotated[list[str] | None, typer.Option(help="Named starting point; several are applied in order.")] = None,
+    recipe: Annotated[
+        list[str] | None, typer.Option(help="world, demo, showo-256 or showo-512, then changes such as label-free; once for each.")
+    ] = None,
     config_file: Annotated[Path | None, typer.Option("--config", help="YAML file, for example a run's config.yaml.")] = None,
     model: Annotated[str | None, typer.Option(help="Model folder, or 'world'.")] = None,
     data: Annotated[str | None, typer.Option(help="Data folder, or 'world'.")] = None,

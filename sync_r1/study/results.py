@@ -188,20 +188,35 @@ def _arms_table(arms: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def claims_figure(claims: Sequence[Mapping[str, Any]]) -> Figure:
-    """Every comparison as a point with its interval; green where the claim's rule is met, red where not, grey with too few cells."""
-    rows = [(claim, row) for claim in claims for row in claim["measures"]]
-    figure = Figure(figsize=(9, 1.2 + 0.34 * max(len(rows), 1)), layout="constrained")
-    axes = figure.add_subplot()
-    style(axes)
-    for place, (_, row) in enumerate(reversed(rows)):
-        color = {True: GREEN, False: RED, None: QUIET}[row["holds"]]
-        axes.plot(row["ci95"], [place, place], color=color, linewidth=2.5, solid_capstyle="round")
-        axes.plot([row["value"]], [place], "o", color=color)
-    axes.axvline(0, color=QUIET, linewidth=1)
-    axes.set_yticks(range(len(rows)), [f"{claim['id']}: {row['measure']} vs {row['against']}" for claim, row in reversed(rows)])
-    axes.margins(y=1 / max(len(rows), 1))
-    axes.set_xlabel("difference, relative gain or share, with 95 % interval", color=INK)
+SCALES = {  # what is drawn on one scale: rules, and the value of "no difference"
+    "difference in score": ({"higher", "not-beaten"}, 0),
+    "relative gain": ({"gain"}, 0),
+    "share": ({"share", "cheaper"}, 1),
+}
+
+
+def claims_figure(claims: Sequence[Mapping[str, Any]]) -> Figure | None:
+    """Every comparison as a point with its 95 % interval, a panel per scale; green where the claim's rule is met, red where not, grey with
+    too few cells. None without comparisons."""
+    panels = []
+    for label, (rules, neutral) in SCALES.items():
+        if rows := [(claim, row) for claim in claims if claim["rule"] in rules for row in claim["measures"]]:
+            panels.append((label, neutral, rows))
+    if not panels:
+        return None
+    counts = [len(rows) + 1 for _, _, rows in panels]
+    figure = Figure(figsize=(9, 0.5 * len(panels) + 0.32 * sum(counts)), layout="constrained")
+    grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=counts)[:, 0]
+    for axes, (label, neutral, rows) in zip(grid, panels, strict=True):
+        style(axes)
+        for place, (_, row) in enumerate(reversed(rows)):
+            color = {True: GREEN, False: RED, None: QUIET}[row["holds"]]
+            axes.plot(row["ci95"], [place, place], color=color, linewidth=2.5, solid_capstyle="round")
+            axes.plot([row["value"]], [place], "o", color=color)
+        axes.axvline(neutral, color=QUIET, linewidth=1)
+        axes.set_yticks(range(len(rows)), [f"{claim['id']}: {row['measure']} vs {row['against']}" for claim, row in reversed(rows)])
+        axes.set_ylim(-0.7, len(rows) - 0.3)
+        axes.set_xlabel(f"{label}, with 95 % interval", color=INK)
     return figure
 
 
