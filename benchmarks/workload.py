@@ -125,8 +125,10 @@ class Workload:
         """No text ends before its length."""
         config = self.model.config
         self.model.config = replace(config, suppress_tokens=[*config.suppress_tokens, config.eos_id])
-        yield
-        self.model.config = config
+        try:
+            yield
+        finally:
+            self.model.config = config
 
     # one piece of work by both sides, and what its parts took
 
@@ -165,8 +167,10 @@ class Workload:
         self.rl.train_timesteps = min(self.size.trained, self.size.timesteps)
         self.model.generate_image = lambda *given, **named: clock.time("draw", draw, *given, **named)  # type: ignore[method-assign]
         trainer.loss = lambda *given: clock.time("update", loss, *given)  # type: ignore[method-assign]
-        clock.time("step", lambda: (trainer.training_step(self.model, {}), self.optimizer.step()))
-        self.model.generate_image, trainer.loss = draw, loss  # type: ignore[method-assign]
+        try:
+            clock.time("step", lambda: (trainer.training_step(self.model, {}), self.optimizer.step()))
+        finally:
+            self.model.generate_image, trainer.loss = draw, loss  # type: ignore[method-assign]
         assert trainer.experience is not None
         clock.time("update, all T steps", self.our_update, trainer.experience)
         return clock.figures

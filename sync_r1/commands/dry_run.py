@@ -94,11 +94,13 @@ def _print(config: Config, facts: dict[str, Any]) -> None:
     shared = (
         f"one of {assumed['processes']} processes that share by {config.run.sharding}" if config.run.sharding != "none" else "one process"
     )
+    warm_up = f"the warm-up ({', '.join(config.sft.stages)}) and " if config.sft.stages else ""
     console.print(
         f"An estimate of {shared}, {assumed['trains']} training in {assumed['numbers']}: understanding prompts of {assumed['reading']} "
         f"tokens and drawing prompts of {assumed['drawing']}, full-length texts; time at half the rate of matrix products measured on "
         f"{rates['device']}, {rates['wide'] / 1e12:.3g} TFLOP/s ({rates['narrow'] / 1e12:.3g} for one decoding step). "
-        "Scorers' networks, Python and the libraries come on top."
+        "Scorers' networks, Python and the libraries come on top of the memory, "
+        f"{warm_up}the evaluations on top of the time."
     )
     need, free = facts["peak"] / 2**30, facts["available"] / 2**30
     console.print(f"[bold]peak memory {need:.2f} GiB[/bold], {free:.2f} GiB are free on {rates['device']}")

@@ -211,6 +211,7 @@ def test_dry_run_loads_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.exit_code == 0 and facts["peak"] > 0 and facts["dgs"]["nfe saved"] > 0 and facts["assumed"]["trains"] == "full"
     monkeypatch.setattr(dry_run, "_available", lambda device: 1)
     shown = " ".join(CliRunner().invoke(cli.app, ["train", "--recipe", "demo", "--dry-run"]).output.split())
+    assert "the warm-up (photos) and the evaluations on top of the time" in shown
     for words in (
         "trainable",
         "nfe saved",
