@@ -5,8 +5,8 @@ Models: tiny (the embedded world's), middle (random: hidden 512, 12 layers, 256 
 guidance. `step` is a whole Sync-GRPO step, one prompt × 8 trajectories with guidance and KL, all weights and a concept's rows trained, by
 our trainer, and by plain code with the same seeds, hence the same trajectories; its parts are a `draw` and an `update` (log-probabilities
 and backward). Ours replays K of T steps there, as the recipes do; `update, all T steps` is ours without that. `memory` is the growth of a
-child process, or of the GPU's memory, during an update over T, and over 2T, steps; two trajectories of the middle model, one after the other in plain
-code, eight of the tiny.
+child process, or of the GPU's memory, during an update over T, and over 2T, steps; two trajectories of the middle model, one after the
+other in plain code, eight of the tiny.
 
 The first run counts FLOPs and bytes and warms up; its seconds are a run only on a CPU, for models whose products are so large that
 counting costs nothing beside them. Rows already in the file are replaced one by one. After --minutes, a unit of work ends with the runs
