@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -85,8 +86,14 @@ def test_what_is_optimised_does_not_change_the_training_prompts(tmp_path: Path, 
     monkeypatch.setattr("sync_r1.experiment.SyncGRPOTrainer", trainer)
     for prompts, recipe in (("0", "world"), ("5", "world"), ("5", "understanding-only"), ("5", "label-free")):
         options = [f"run.output_dir={tmp_path}", f"run.name={prompts}-{recipe}", "data.concepts=[bo]", f"rl.validation_prompts={prompts}"]
+        console, config = (
+            Console(file=io.StringIO()),
+            load_config(None, [*options, "rl.validation_steps=50"], base=apply_recipes(["world", recipe])),
+        )
         with pytest.raises(Stop):
-            run_experiment(load_config(None, options, base=apply_recipes(["world", recipe])), QUIET, compare_phases=False)
+            run_experiment(config, console, compare_phases=False)
+        watched = prompts != "0" and recipe != "understanding-only"
+        assert ("needs 4 looks" in console.file.getvalue()) == watched  # type: ignore[attr-defined]
     assert seen[1] == seen[2] == seen[3] and len(seen[0]) == len(seen[1]) + 5
 
 

@@ -31,7 +31,7 @@ def study(
 
     from sync_r1.study.cells import Runner, name_of
     from sync_r1.study.grid import load_study
-    from sync_r1.study.results import write_results
+    from sync_r1.study.results import read_earlier, write_results
 
     console = Console()
     chosen = load_study(file, quick=quick)
@@ -40,6 +40,7 @@ def study(
     name = chosen.name.removesuffix("-quick").replace("-", "_")
     base = out or Path("docs", "results" if name == "claims" else f"results_{name}")
     target = base.with_name(f"{base.name}_quick") if quick else base
+    read_earlier(chosen, target)  # refuses another study's place before hours of work
     earlier = runner.restore(target.with_name(f"{target.name}_cells.json"))
     failed = [] if only_report else runner.run()
     command = f"sync-r1 study {file}{' --quick' if quick else ''}{f' --out {out}' if out else ''}"

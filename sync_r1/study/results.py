@@ -37,9 +37,7 @@ def write_results(
     Raises:
         ValueError: nothing is finished, or `<out>.json` holds another study.
     """
-    earlier = json.loads(read_text(out.with_suffix(".json"))) if out.with_suffix(".json").is_file() else {}
-    if earlier.get("study", study.name) != study.name:
-        raise ValueError(f"{out.with_suffix('.json')} holds the study {earlier['study']!r}; give {study.name!r} a place of its own (--out)")
+    earlier = read_earlier(study, out)
     cells = [cell for cell in cells if cell["arm"] in study.arms]
     if not cells:
         raise ValueError(f"no cell of study {study.name!r} is finished; run it first")
@@ -58,20 +56,29 @@ def write_results(
     result |= {"alarm": alarm_summary(by_arm(cells)), "dgs": dgs_summary(by_arm(cells)), "loop": loop}
     write_text(out.with_suffix(".json"), json.dumps(result, indent=1) + "\n")
     write_text(out.with_name(f"{out.name}_cells.json"), json.dumps([*cells, *stale]) + "\n")
-    figures: dict[str, Figure | Image.Image | None] = {
+    figures = {
         "claims": claims_figure(result["claims"]),
         "settings": settings_figure(study.claims, by_arm(cells)),
         "curves": curves_figure(by_arm(cells)),
         "dgs": dgs_figure(chosen),
     }
-    if runs:
-        figures["loop"] = loop_figure(examples(runs))
     names = {kind: _save(figure, out.with_name(f"{out.name}_{kind}.png")) for kind, figure in figures.items()}
-    if not runs:
-        kept = out.with_name(f"{out.name}_loop.png")
-        names["loop"] = kept.name if kept.is_file() and loop["runs"] else None
+    sheet = out.with_name(f"{out.name}_loop.png")
+    if runs:
+        names["loop"] = _save(loop_figure(examples(runs)), sheet)
+    else:
+        names["loop"] = sheet.name if sheet.is_file() and loop["runs"] else None
     write_text(out.with_suffix(".md"), page(result, names))
     return result
+
+
+def read_earlier(study: Study, out: Path) -> dict[str, Any]:
+    """What an earlier report wrote to `<out>.json`; empty without one. ValueError when it is another study's."""
+    path = out.with_suffix(".json")
+    earlier: dict[str, Any] = json.loads(read_text(path)) if path.is_file() else {}
+    if earlier.get("study", study.name) != study.name:
+        raise ValueError(f"{path} holds the study {earlier['study']!r}; give {study.name!r} a place of its own (--out)")
+    return earlier
 
 
 def ran_with(cells: Sequence[CellData]) -> dict[str, str]:

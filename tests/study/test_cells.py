@@ -11,6 +11,7 @@ import pytest
 import yaml
 from rich.console import Console
 
+from sync_r1.commands.study import study as study_command
 from sync_r1.study.cells import Cell, Runner
 from sync_r1.study.grid import Study, load_study
 from sync_r1.study.results import alarm_section, alarm_summary, write_results
@@ -137,3 +138,12 @@ def test_a_cell_that_fails_names_its_log(tmp_path: Path, capsys: pytest.CaptureF
     assert "unknown task 'dense'" in said and "a/bo-0/log.txt" in said
     with pytest.raises(ValueError, match="no cell of study 'tiny' is finished"):
         write_results(study, [], tmp_path / "results", "x", tmp_path)
+
+
+def test_the_command_refuses_another_studys_place_before_it_runs_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    declared(tmp_path)
+    (tmp_path / "results.json").write_text('{"study": "other"}')
+    monkeypatch.setattr(Runner, "run", lambda self: pytest.fail("it ran"))
+    with pytest.raises(ValueError, match="holds the study 'other'; give 'tiny' a place of its own"):
+        study_command(tmp_path / "study.yaml", folder=tmp_path / "runs", out=tmp_path / "results", jobs=1, quick=False, only_report=False)
+    assert not (tmp_path / "runs").exists()
