@@ -171,8 +171,8 @@ def tiles(run: Run) -> list[tuple[str, str, str]]:
         ("time", duration(wall) if wall is not None else None, "training and both evaluations"),
         ("peak memory", f"{memory / 1024:.1f} GiB" if memory is not None else None, "of the whole process"),
         ("forward evaluations", f"{nfe:,.0f}" if nfe is not None else None, "of the backbone, while drawing (NFE)"),
-        ("evaluations saved", f"{saved:,.0f}" if saved else None, "by dropping poor previews early"),
-        ("seed", str(summary["seed"]) if "seed" in summary else None, "same seed, same run"),
+        ("evaluations dropped", f"{saved:,.0f}" if saved else None, "with poor previews, which were not finished"),
+        ("seed", str(summary["seed"]) if "seed" in summary else None, "with one compute thread it repeats the run"),
     ]
     return [(label, value, about) for label, value, about in facts if value is not None]
 
