@@ -19,6 +19,9 @@ class Figures(NamedTuple):
     flops: int
     bytes: int
 
+    def times(self, factor: float) -> Figures:
+        return Figures(self.seconds * factor, round(self.flops * factor), round(self.bytes * factor))
+
 
 class Counter(TorchDispatchMode):
     """Adds up, while entered, `flops` and `bytes`: nothing that is only added, normalised or copied counts."""

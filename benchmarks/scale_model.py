@@ -36,7 +36,8 @@ class Assumed:
     per_machine: int = 8
     scorer_s: float = 0.01  # seconds per picture for CLIP and the like, on the GPU
     judge_latency_s: float = 3.0  # of one request
-    judge_requests_per_picture: float = 2 / 9  # likeness and faithfulness, nine pictures a request
+    judge_rewards: int = 2  # likeness and faithfulness, asked one after the other (sync_r1/rl/reward_calls.py)
+    pictures_per_request: int = 9
     endpoints: int = 1
     concurrency: int = 8  # requests each endpoint serves at once without slowing down
     sync_share: float = 0.05  # of the rollout spent waiting for the slowest process, per doubling of GPUs
@@ -59,8 +60,8 @@ def step_seconds(config: Config, sizes: ModelSizes, gpus: int, assumed: Assumed)
     seconds["text rollout"] = max(seconds["text rollout"], config.rl.max_completion_length * assumed.token_s)
     rollout = sum(seconds[name] for name in ("text rollout", "image rollout", "pictures"))
     replay = sum(seconds[name] for name in ("text replay", "image replay", "reference"))
-    requests = math.ceil(plan.images * gpus * assumed.judge_requests_per_picture)
-    rounds = math.ceil(requests / (assumed.endpoints * assumed.concurrency))
+    requests = math.ceil(plan.images * gpus / assumed.pictures_per_request)
+    rounds = assumed.judge_rewards * math.ceil(requests / (assumed.endpoints * assumed.concurrency))
     return {
         "rollout": rollout,
         "waiting": rollout * assumed.sync_share * math.log2(gpus),

@@ -1,16 +1,17 @@
 """How many times as long plain code takes (benchmarks/plain.py): same weights, same work, runs in turn, medians of paired ratios.
 
 Models: tiny (the embedded world's), middle (random: hidden 512, 12 layers, 256 of 8192 codes, 50295 text ids) and full (random Show-o at
-512 px, for a GPU). Work: `answer` is 64 greedy tokens after a picture and a question, batch 8; `draw` is a group of eight images with
+512 px, for a GPU). Work: `answer` is 64 greedy tokens after a picture and a question, batch 8; `draw, alone` is eight images with
 guidance. `step` is a whole Sync-GRPO step, one prompt × 8 trajectories with guidance and KL, all weights and a concept's rows trained, by
 our trainer, and by plain code with the same seeds, hence the same trajectories; its parts are a `draw` and an `update` (log-probabilities
-and backward). Ours replays K of T steps there, as the recipes do; `update, all T steps` is ours without that. `memory` is the growth of a
-child process, or of the GPU's memory, during an update over T, and over 2T, steps; two trajectories of the middle model, one after the
-other in plain code, eight of the tiny.
+and backward). Ours replays K of T steps there, as the recipes do; `update, all T steps` is ours without that. Plain code goes row by
+row and pads drawing prompts to one length: with --plain-rows it does some of its eight rows, and their figures tell those of all. `memory`
+is the growth of a child process, or of the GPU's memory, during an update over T, and over 2T, steps; two trajectories of the middle
+model, one after the other in plain code, eight of the tiny.
 
 The first run counts FLOPs and bytes and warms up; its seconds are a run only on a CPU, for models whose products are so large that
-counting costs nothing beside them. Rows already in the file are replaced one by one. After --minutes, a unit of work ends with the runs
-it has, one at least.
+counting costs nothing beside them. Rows are written after every run, so a stop keeps what is done; the first run of a unit of work
+replaces that unit's rows in the file. After --minutes, a unit ends with the runs it has, one at least.
 
 Run: make bench
      python benchmarks/speed.py --device cuda --dtype bf16 --models tiny,middle,full --runs 2 --out benchmarks/results_gpu.json
@@ -27,7 +28,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,10 @@ import torch
 from counting import Counter, rates
 from workload import SIZES, Parts, Workload
 
+from sync_r1.manifest import write_text
 from sync_r1.rl.trainer import Experience
 
-GOALS = {"answer": 20, "draw": 4, "update": 4, "step": 5}
+GOALS = {"answer": 20, "draw": 4, "draw, alone": 4, "update": 4, "step": 5}
 UNITS = ["memory", "answer", "draw", "step"]
 MEMORY_STEPS = {"tiny": 18, "middle": 6}
 Pair = tuple[Parts, Parts]  # ours, plain
@@ -52,9 +54,12 @@ def main() -> None:
     parser.add_argument("--only", default="memory,answer,step", help=f"of {', '.join(UNITS)}; step draws and updates too")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32", help="bf16 is autocast")
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--minutes", type=float, default=float("inf"))
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json")
+    parser.add_argument("--runs", type=int, default=5, help="of each unit of work, both sides in turn")
+    parser.add_argument(
+        "--plain-rows", type=int, choices=[2, 4, 8], default=8, help="rows of plain code's step, whose seconds count 8 / rows times"
+    )
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="after which a unit begins no other run")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json", help="rows as JSON")
     parser.add_argument("--page", type=Path, default=None, help="write the table to this Markdown file")
     parser.add_argument("--child", nargs=3, default=None, help=argparse.SUPPRESS)  # side, model, T: in a process of its own
     options = parser.parse_args()
@@ -66,11 +71,13 @@ def main() -> None:
     units = chosen(options.only, UNITS, "--only")
     for name in chosen(options.models, list(SIZES), "--models"):
         if "memory" in units and name in MEMORY_STEPS:
-            write([memory(name, options)], options)
+            found = [memory(name, options)]
+            write(found, options)
+            print(table(found), flush=True)
         if units != ["memory"]:
             measure(name, units, options)
     if options.page:
-        options.page.write_text(page(json.loads(options.out.read_text())))
+        write_text(options.page, page(json.loads(options.out.read_text())))
 
 
 def chosen(given: str, known: Sequence[str], option: str) -> list[str]:
@@ -83,29 +90,39 @@ def chosen(given: str, known: Sequence[str], option: str) -> list[str]:
 
 def measure(name: str, units: Sequence[str], options: argparse.Namespace) -> None:
     """Rows of one model, written one unit after the other."""
-    work = Workload(name, options.device, options.dtype)
+    work = Workload(name, options.device, options.dtype, plain_rows=options.plain_rows)
     limits = rates(options.device, torch.bfloat16 if options.dtype == "bf16" else torch.float32)
     for unit in units:
         if unit != "memory":
             ours, theirs = getattr(work, f"our_{unit}"), getattr(work, f"plain_{unit}")
             keep = name != "tiny" and options.device == "cpu"
-            pairs, counts = alternate(ours, theirs, work.counter, options.runs, 60 * options.minutes, keep=keep)
-            write([row(name, part, pairs, counts, limits, options) for part in pairs[0][0]], options)
+            found: list[Row] = []
+            for pairs, counts in alternate(ours, theirs, work.counter, options.runs, 60 * options.minutes, keep=keep):
+                sampled = {"plain_rows": options.plain_rows} if unit == "step" else {}
+                found = [{**row(name, part, pairs, counts, limits, options), **sampled} for part in pairs[0][0]]
+                write(found, options)
+                print(f"{name}, {unit}: run {len(pairs)} of {options.runs}", file=sys.stderr, flush=True)
+            print(table(found), flush=True)
     work.close()
 
 
-def alternate(ours: Work, theirs: Work, counter: Counter, runs: int, seconds: float, *, keep: bool) -> tuple[list[Pair], Pair]:
-    """Figures of both sides, in turn, until there are `runs` or `seconds` are over; and of the first run, in which `counter` counted.
+def alternate(ours: Work, theirs: Work, counter: Counter, runs: int, seconds: float, *, keep: bool) -> Iterator[tuple[list[Pair], Pair]]:
+    """After every run, figures of both sides so far, in turn, and those of the first run, in which `counter` counted.
+
+    Ends when there are `runs` or `seconds` are over.
 
     Args:
         keep: the first run is one of them.
     """
+    began = time.monotonic()
     with counter:
         counts = (ours(), theirs())
-    pairs, end = [counts] if keep else [], time.monotonic() + seconds
-    while len(pairs) < runs and (not pairs or time.monotonic() < end):
+    pairs = [counts] if keep else []
+    if keep:
+        yield pairs, counts
+    while len(pairs) < runs and (not pairs or time.monotonic() < began + seconds):
         pairs.append((ours(), theirs()))
-    return pairs, counts
+        yield pairs, counts
 
 
 def row(name: str, part: str, pairs: list[Pair], counts: Pair, peak: tuple[float, float], options: argparse.Namespace) -> Row:
@@ -184,8 +201,7 @@ def write(found: list[Row], options: argparse.Namespace) -> None:
     earlier = json.loads(options.out.read_text()) if options.out.exists() else []
     new = {(row["model"], row["name"]) for row in found}
     kept = [row for row in earlier if (row["model"], row["name"]) not in new]
-    options.out.write_text(json.dumps([*kept, *found], indent=1) + "\n")
-    print(table(found), flush=True)
+    write_text(options.out, json.dumps([*kept, *found], indent=1) + "\n")
 
 
 def table(found: list[Row]) -> str:
@@ -200,8 +216,9 @@ def table(found: list[Row]) -> str:
         share = max(row["ours_limits_s"]) / row["ours_s"]
         goal = f"≥ {row['goal']}×" if row["goal"] else ""
         limits = " / ".join(f"{limit:.3g}" for limit in row["ours_limits_s"])
+        part = f" ({row['plain_rows']} of 8 rows)" if row.get("plain_rows", 8) < 8 else ""
         lines.append(
-            f"| {row['model']} | {row['name']} | {row['ours_s']:.3g} | {row['plain_s']:.3g} | **{row['ratio']}×** | {goal} | "
+            f"| {row['model']} | {row['name']} | {row['ours_s']:.3g} | {row['plain_s']:.4g}{part} | **{row['ratio']}×** | {goal} | "
             f"{row['flop_ratio']}× | {limits} | {share:.0%} | {row['runs']} |"
         )
     return "\n".join(lines)
@@ -210,9 +227,12 @@ def table(found: list[Row]) -> str:
 def page(found: list[Row]) -> str:
     columns = ["model", "work", "ours, s", "plain, s", "plain / ours", "goal", "FLOPs plain / ours"]
     head = "| " + " | ".join([*columns, "limits of ours: FLOPs / bytes, s", "share reached", "runs"]) + " |"
-    machines = sorted({row["machine"].partition(", load")[0] for row in found})  # the load of each row is in the file
+    places = sorted({f"{row['model']}, {row['name']}: {row['machine']}" for row in found})
     text = "# Benchmark\n\nWritten by `make bench`; what the columns mean is in [performance.md](performance.md).\n\n"
-    return text + head + "\n" + "|---" * head.count(" |") + "|\n" + table(found) + "\n\nMeasured on: " + "; ".join(machines) + ".\n"
+    text += head + "\n" + "|---" * head.count(" |") + "|\n" + table(found) + "\n"
+    if any(row.get("plain_rows", 8) < 8 for row in found):
+        text += "\n*n of 8 rows*: plain code goes row by row; it did n of them, and its seconds count 8 / n times.\n"
+    return text + "\nMeasured on:\n" + "".join(f"- {place}\n" for place in places)
 
 
 if __name__ == "__main__":

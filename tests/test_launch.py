@@ -28,7 +28,18 @@ def command(folder: Path, *more: str) -> list[str]:
     return ["sync_r1.cli", "train", "--recipe", "world", "--concept", "bo", *SMALL, f"run.output_dir={folder}", "run.name=two", *more]
 
 
-def test_two_processes_share_the_main_job(tmp_path: Path) -> None:
+LAUNCHERS = {
+    "torchrun": ["torch.distributed.run", "--nproc-per-node=2", "--standalone"],
+    "accelerate": [
+        "accelerate.commands.launch",
+        *("--config_file", str(ROOT / "examples" / "launch" / "data_parallel_1x8.yaml")),
+        *("--num_processes", "2", "--main_process_port", "0"),
+    ],
+}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_two_processes_share_the_main_job(launcher: str, tmp_path: Path) -> None:
     limits = [
         "rl.max_steps=2",
         "rl.draw_every=1",
@@ -38,7 +49,7 @@ def test_two_processes_share_the_main_job(tmp_path: Path) -> None:
         "rl.validation_prompts=1",
         "rl.validation_steps=1",
     ]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m"]
+    launch = [sys.executable, "-m", *LAUNCHERS[launcher], "-m"]
     run = tmp_path / "two"
     done = subprocess.run([*launch, *command(tmp_path, *limits)], env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
@@ -54,7 +65,8 @@ def test_two_processes_share_the_main_job(tmp_path: Path) -> None:
     assert (run / "report.html").is_file() and (run / "sheet.png").is_file()
 
 
-def test_when_one_process_dies_the_other_says_so_and_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lost", [0, 1], ids=["the one that writes", "the other"])
+def test_when_one_process_dies_the_other_says_so_and_ends(lost: int, tmp_path: Path) -> None:
     """Without a launcher's agent, which would end the others itself."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -76,14 +88,14 @@ def test_when_one_process_dies_the_other_says_so_and_ends(tmp_path: Path) -> Non
         while not (saved.is_dir() and len(checkpoints(saved)) >= 2) and time.monotonic() < deadline:
             assert all(process.poll() is None for process in started), [p.communicate()[1][-2000:] for p in started if p.poll() is not None]
             time.sleep(0.1)
-        started[1].send_signal(signal.SIGKILL)
-        _, said = started[0].communicate(timeout=60)
+        started[lost].send_signal(signal.SIGKILL)
+        _, said = started[1 - lost].communicate(timeout=60)
     finally:
         for process in started:
             process.kill()
             process.wait()
-    assert started[0].returncode == 2, said[-2000:]
-    assert "process 0 of 2 lost another one" in said and "--resume latest" in said and "Traceback" not in said
+    assert started[1 - lost].returncode == 2, said[-2000:]
+    assert f"process {1 - lost} of 2 lost another one" in said and "--resume latest" in said and "Traceback" not in said
     good = checkpoints(saved)
     assert good and all(manifest_problems(path) == [] for path in good)
 

@@ -32,7 +32,6 @@ ORDER = [
     "study",
     "doctor",
     "experiment",
-    "app",
     "commands",
     "cli",
 ]

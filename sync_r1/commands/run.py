@@ -23,8 +23,8 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     overrides: Overrides = None,
-    concept: Annotated[str, typer.Option(help="One of the world's twenty concepts.")] = "bo",
-    seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 1,
+    concept: Annotated[str, typer.Option(help="One of the world's twenty (sync-r1 concept list --data world).")] = "bo",
+    seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 0,
     fresh: Annotated[bool, typer.Option(help="Delete an earlier runs/demo first; a run of another name is never deleted.")] = True,
 ) -> None:
     """The whole story in minutes on two CPU cores: evaluate, look at photos, train with Sync-GRPO and DGS, evaluate, report.
@@ -48,10 +48,11 @@ def demo(
 def train(
     overrides: Overrides = None,
     recipe: Annotated[
-        list[str] | None, typer.Option(help="world, demo, showo-256 or showo-512, then changes such as label-free; once for each.")
+        list[str] | None,
+        typer.Option(help="A starting point (world, demo, showo-256, showo-512), then changes such as label-free; repeat the option."),
     ] = None,
     config_file: Annotated[Path | None, typer.Option("--config", help="YAML file, for example a run's config.yaml.")] = None,
-    model: Annotated[str | None, typer.Option(help="Model folder, or 'world'.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model folder or hub id, or 'world'.")] = None,
     data: Annotated[str | None, typer.Option(help="Data folder, or 'world'.")] = None,
     concept: Annotated[str | None, typer.Option(help="Name of the concept to learn.")] = None,
     resume: Annotated[str | None, typer.Option(help="Checkpoint folder, or 'latest'.")] = None,

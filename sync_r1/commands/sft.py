@@ -19,7 +19,8 @@ def sft(
     overrides: Overrides = None,
     stage: Annotated[list[str] | None, typer.Option(help="1, 2, 3, photos or baseline; repeat to run several in order.")] = None,
     recipe: Annotated[
-        list[str] | None, typer.Option(help="world, demo, showo-256 or showo-512, then changes such as label-free; once for each.")
+        list[str] | None,
+        typer.Option(help="A starting point (world, demo, showo-256, showo-512), then changes such as label-free; repeat the option."),
     ] = None,
     config_file: Annotated[Path | None, typer.Option("--config", help="YAML file, for example a run's config.yaml.")] = None,
     model: Annotated[str | None, typer.Option(help="Model folder or hub id, or 'world'.")] = None,

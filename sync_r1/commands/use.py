@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sync_r1.session import Session
 
 RunOption = Annotated[Path | None, typer.Option("--run", help="Run folder (its newest checkpoint) or one checkpoint folder.")]
-ModelOption = Annotated[str, typer.Option("--model", help="Model folder, or 'world' for the shipped one. --run replaces it.")]
+ModelOption = Annotated[str, typer.Option("--model", help="Model folder or hub id, or 'world' for the shipped one. --run replaces it.")]
 DataOption = Annotated[
     str | None,
     typer.Option("--data", envvar="SYNC_R1_DATA", help="Concept store, or 'world'. Default: the one of the run, else 'world'."),

@@ -43,7 +43,11 @@ class Threshold:
         return {"value": self.value, "history": list(self.history)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.value, self.history = state["value"], list(state["history"])
+        value, history = state["value"], list(state["history"])
+        numbers = [*history, *([] if value is None else [value])]
+        if not all(type(number) in (int, float) and math.isfinite(number) for number in numbers):
+            raise ValueError(f"the threshold of Dynamic Group Scaling is {value!r} after {len(history)} others, not all of them numbers")
+        self.value, self.history = value, history
 
 
 @dataclass(frozen=True)

@@ -185,7 +185,7 @@ class ShardedReference:
         self.other.release()
         self.layers.gather()
         yield self.model
-        self.layers.release()
+        self.layers.release()  # not after an error: these wait for the other processes
         self.other.gather()
 
 

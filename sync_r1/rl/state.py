@@ -259,6 +259,12 @@ class GlobalGenerators(TrainerCallback):
             return  # written before generators were saved
         states = torch.load(folder / GENERATORS_FILE, weights_only=True)
         self.waiting = states[process] if process < len(states) else None
+        if self.waiting is not None:  # tried now, so that a misfit is refused here and not in the first step
+            now = generator_states()
+            try:
+                set_generator_states(self.waiting)
+            finally:
+                set_generator_states(now)
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.waiting is not None:

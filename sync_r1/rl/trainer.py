@@ -19,10 +19,11 @@ from transformers.trainer_callback import PrinterCallback
 from sync_r1.config import Config, save_config
 from sync_r1.models.base import UnifiedModel
 from sync_r1.models.concept_tokens import learned_row_ids
-from sync_r1.processes import Processes, watching
+from sync_r1.processes import Processes, launched, watching
 from sync_r1.rl.advantage import Advantages, advantages
 from sync_r1.rl.group_scaling import NoScaling
 from sync_r1.rl.log import MetricsFile, Phases, ProgressBar, or_say_how_to_go_on, save_trajectories
+from sync_r1.rl.reading import check_files, check_progress, loading, reading
 from sync_r1.rl.replay import Replay
 from sync_r1.rl.rewards import Breakdown, RewardEnsemble
 from sync_r1.rl.rollout import PreviewScore, Rollout, Sampler, Task, choose_tasks, completion_metrics
@@ -56,7 +57,10 @@ class Experience:
 
 
 class Steps(Dataset):
-    """Stands in for data: a step's prompts follow from its number, so that resuming needs no data order."""
+    """Stands in for data: a step's prompts follow from its number, so that resuming needs no data order.
+
+    There must be enough for one pass over all processes: beginning another would draw from PyTorch's global generator.
+    """
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -93,7 +97,7 @@ class SyncGRPOTrainer(Trainer):
     ) -> None:
         check_setup(config.rl, tasks, rewards, preview_score)
         self.config, self.tasks, self.rewards, self.console = config, list(tasks), rewards, console
-        super().__init__(model=cast(Any, model), args=training_arguments(config), train_dataset=Steps(config.rl.max_steps))
+        super().__init__(model=cast(Any, model), args=training_arguments(config), train_dataset=Steps(config.rl.max_steps * launched()))
         if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
             raise ValueError(
                 f"accelerate's {self.accelerator.distributed_type.value} is not supported; launch plain data parallelism, "
@@ -260,6 +264,8 @@ class SyncGRPOTrainer(Trainer):
         """
         resume, folder = resume_from_checkpoint, self.config.run.folder / "checkpoints"
         checkpoint = resolve_checkpoint(resume, folder, self.say) if resume else None
+        if checkpoint is not None:
+            check_progress(checkpoint, SyncState.load(checkpoint).step, self.state)
         lost = f"start all processes again, with --resume latest once {folder} holds a checkpoint: those there are complete"
         try:
             with self.interrupt.listening(), watching(self.processes, lost):
@@ -299,10 +305,20 @@ class SyncGRPOTrainer(Trainer):
         folder = Path(resume_from_checkpoint)
         state = SyncState.load(folder)
         state.check(folder, self.config, self.sampler.scaling.state_dict())
-        self.trainables.load(self.policy, folder)
-        self.generators.load(folder, self.accelerator.process_index)
+        with reading(folder):
+            self.trainables.load(self.policy, folder)
+            self.generators.load(folder, self.accelerator.process_index)
+            self.sampler.scaling.load_state_dict(state.scaling)
         self.sync_state = state
-        self.sampler.scaling.load_state_dict(state.scaling)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        folder, optimizer = Path(checkpoint), self.optimizer
+        assert optimizer is not None, "transformers has made it by now"
+        check_files(folder)
+        with loading(folder, optimizer, self.lr_scheduler):
+            super()._load_optimizer_and_scheduler(checkpoint)
 
     # small things
 

@@ -16,9 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from sync_r1.config import Config, save_config
-from sync_r1.manifest import read_tensors
+from sync_r1.manifest import read_json, read_tensors
 from sync_r1.models.base import UnifiedModel
 from sync_r1.rl.log import append_metrics, drop_metrics_after
+from sync_r1.rl.reading import loading
 from sync_r1.rl.rollout import Task, derive_seed
 from sync_r1.rl.state import Interrupt, checkpoint_name, latest_checkpoint, resolve_checkpoint, rotate, set_aside, writing
 from sync_r1.rl.weights import Trainables
@@ -45,8 +46,11 @@ class Progressed:
     def load(folder: Path) -> Progressed:
         """Read it from a checkpoint. ValueError when it is of something else."""
         try:
-            return Progressed(**json.loads((folder / STATE_FILE).read_text(encoding="utf-8")))
-        except (FileNotFoundError, json.JSONDecodeError, TypeError) as error:
+            found = Progressed(**read_json(folder / STATE_FILE))
+            if not all(type(count) is int and count >= 0 for count in (found.seed, found.step, found.stage, found.stage_step)):
+                raise ValueError(f"{STATE_FILE} holds a value of another kind than a count")
+            return found
+        except (ValueError, TypeError) as error:
             raise ValueError(f"{folder} is no checkpoint of a warm-up ({error}); resume from one below the warm-up's folder") from error
 
 
@@ -270,10 +274,13 @@ class Learner:
 
     def load(self, folder: Path) -> None:
         """Undo `save`."""
-        self.weights.load(self.model, folder)
-        saved = torch.load(folder / OPTIMIZER_FILE, map_location=self.model.device, weights_only=True)
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.start = saved["start"]
+        with loading(folder, self.optimizer):
+            self.weights.load(self.model, folder)
+            saved = torch.load(folder / OPTIMIZER_FILE, map_location=self.model.device, weights_only=True)
+            self.optimizer.load_state_dict(saved["optimizer"])
+            if [row.shape for row in saved["start"]] != [row.shape for row in self.start]:
+                raise ValueError("its start is of other rows")
+            self.start = saved["start"]
 
 
 def _unit(*parts: object) -> float:

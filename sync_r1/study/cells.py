@@ -96,6 +96,8 @@ class Runner:
                                 self.console.print(f"[red]{cell.name}: {error}[/red]")
                             else:
                                 done.add(cell)
+                                minutes = self._read(cell)["wall_time_s"] / 60
+                                self.console.print(f"{cell.name}: {minutes:.1f} min, {len(done)} of {len(self.cells())} cells finished")
                         total = progress.tasks[bar].total or 0
                         progress.update(bar, completed=total - len(todo) - len(running) + sum(map(self._share, running.values())))
                 except BaseException:
@@ -144,11 +146,11 @@ class Runner:
             cells = [(Cell(values["arm"], values["concept"], values["seed"]), values) for values in earlier]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is damaged ({error!r}); put an undamaged copy there, or delete it to start anew") from error
-        for cell, values in cells:
-            place = self.place(cell) / CELL_FILE
-            if cell in declared and not place.is_file():
-                place.parent.mkdir(parents=True, exist_ok=True)
-                write_text(place, json.dumps(values) + "\n")
+        missing = [(cell, values) for cell, values in cells if cell in declared and not (self.place(cell) / CELL_FILE).is_file()]
+        for cell, values in missing:
+            write_text(self.place(cell) / CELL_FILE, json.dumps(values) + "\n")
+        if taken := sum(self.finished(cell) for cell, _ in missing):
+            self.console.print(f"{taken} finished cells taken over from {path}; --folder and --out elsewhere would run them anew")
         return [values for _, values in cells]
 
     def results(self) -> list[dict[str, Any]]:

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz.checkpoint_target import CheckpointTarget
 from tests.fuzz.config_target import ConfigTarget
 from tests.fuzz.data_target import DataTarget
 from tests.fuzz.judge_target import JudgeTarget
 from tests.fuzz.model_target import ModelTarget
 
-INPUTS: dict[type, int] = {DataTarget: 250, ConfigTarget: 250, JudgeTarget: 250, ModelTarget: 250}
+INPUTS: dict[type, int] = {DataTarget: 250, ConfigTarget: 250, JudgeTarget: 250, ModelTarget: 250, CheckpointTarget: 80}
 
 
 def test_there_are_a_thousand() -> None:

@@ -246,7 +246,6 @@ def test_bad_input(model: Janus) -> None:
         (lambda: model.generate_image(["a" * 300], GREEDY, [1]), "exceed the model's 256 positions"),
         (lambda: model.generate_image(["a"], GREEDY, [1], stop_at=5), "stop_at is 5"),
         (lambda: model.look(torch.zeros(3, 16, 16)), "expected \\[B, 3, H, W\\]"),
-        (lambda: model(call="losses"), "call is 'losses'"),
         (lambda: Janus(model.janus, tiny_tokenizer()), "lacks pad_token, <begin_of_image>"),
         (lambda: Janus.from_config(janus_config(rows=300), janus_tokenizer()), "needs 328 ids, the model has 300"),
     ]

@@ -74,7 +74,7 @@ def test_image_replay_without_guidance(model: Showo) -> None:
 
 def test_steps_add_up(model: Showo, trace: ImageTrace) -> None:
     inputs = {"prompts": PROMPTS, "trace": trace, "sampling": SAMPLING}
-    parts = [model(**inputs, steps=[step], call="image_logps") for step in range(5)]
+    parts = [model.image_logps(**inputs, steps=[step]) for step in range(5)]
     torch.testing.assert_close(sum(part.detach() for part, _ in parts), trace.logps, atol=1e-4, rtol=0)
     assert (sum(committed.long() for _, committed in parts) == 1).all()
     some, committed = model.image_logps(PROMPTS, trace, SAMPLING, [3, 1])

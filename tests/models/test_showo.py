@@ -130,8 +130,6 @@ def test_losses_score_text_and_codes_on_their_own_rows(model: Showo) -> None:
     losses = model(drawing.ids, drawing.mask, targets)
     logps = model.head(model.hidden(*drawing)[0, -17:-1], config.image_rows).log_softmax(-1)
     torch.testing.assert_close(losses["image_loss"], -logps[range(16), range(16)].mean())
-    with pytest.raises(ValueError, match="call is"):
-        model(call="save_pretrained")
 
 
 def test_head_rows_agree_with_the_whole_head(model: Showo) -> None:

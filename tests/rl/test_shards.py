@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -31,7 +33,7 @@ WORKER = """
 import sys
 from pathlib import Path
 import torch
-from tests.rl.test_shards import UNEVEN, check_shares, one_prompt_pays, run_of, silent_at_first, train_and_go_on
+from tests.rl.test_shards import UNEVEN, check_shares, copies_of, one_prompt_pays, run_of, silent_at_first, train_and_go_on
 from tests.rl.test_processes import learned
 
 folder = Path(sys.argv[1])
@@ -40,11 +42,21 @@ torch.save(found, folder / f"uneven{found['rank']}.pt")
 found = learned(folder / "skipped", ["run.sharding=fsdp2"], prompts=1, rewards=silent_at_first())
 torch.save(found, folder / f"skipped{found['rank']}.pt")
 train_and_go_on(folder, lambda place: run_of(place, prompts=1), check_shares)
+train_and_go_on(folder / "copies", copies_of, lambda run: None)
 """
 
 
 def run_of(folder: Path, prompts: int) -> SyncGRPOTrainer:
     return trainer(folder, *FOUR, f"rl.prompts_per_step={prompts}")
+
+
+def copies_of(folder: Path) -> SyncGRPOTrainer:
+    """Nothing shared; a reward draws from every global generator, whose states differ between processes."""
+
+    def luck(*, images: Tensor, **_: Any) -> list[float]:
+        return [random.random() + float(np.random.rand()) + torch.rand(()).item() for _ in images]
+
+    return trainer(folder, *FOUR, "run.sharding=none", "rl.prompts_per_step=1", rewards=RewardEnsemble([Reward("luck", luck, "image")]))
 
 
 def train_and_go_on(folder: Path, make: Callable[[Path], SyncGRPOTrainer], check: Callable[[SyncGRPOTrainer], None]) -> None:
@@ -158,7 +170,9 @@ def test_a_skipped_step_leaves_nothing_behind(two: Path, tmp_path: Path) -> None
     check_skipped(two, tmp_path)
 
 
-def test_resume_equals_uninterrupted_bit_for_bit(two: Path) -> None:
+@pytest.mark.parametrize("place", [".", "copies"])
+def test_resume_equals_uninterrupted_bit_for_bit(place: str, two: Path) -> None:
+    two = two / place
     assert [row["step"] for row in log_lines(two / "b")] == [1, 2, 3, 4]
     assert log_lines(two / "b") == log_lines(two / "a")
     (weights, states), (expected, remembered) = files(two / "b"), files(two / "a")

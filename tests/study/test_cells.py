@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def runner(folder: Path, study: Study) -> Runner:
     return Runner(study, folder / "cells", jobs=2, console=Console(quiet=True))
 
 
-def test_a_study_runs_once_and_reports(tmp_path: Path) -> None:
+def test_a_study_runs_once_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = declared(tmp_path)
     assert runner(tmp_path, study).run() == []
     cells = {cell["arm"]: cell for cell in runner(tmp_path, study).results()}
@@ -77,8 +78,10 @@ def test_a_study_runs_once_and_reports(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds the study 'tiny'; give 'other' a place of its own"):
         write_results(declared(tmp_path, name="other"), list(cells.values()), tmp_path / "clone" / "results", "x", tmp_path / "nothing")
     elsewhere = runner(tmp_path / "elsewhere", study)
+    elsewhere.console = Console(width=400)
     assert elsewhere.restore(tmp_path / "clone" / "results_cells.json") == [*cells.values(), old]
     assert {cell["arm"] for cell in elsewhere.results()} == set(study.arms) and not (elsewhere.folder / "gone").exists()
+    assert "4 finished cells taken over from" in capsys.readouterr().out
     for damaged in ("[{}]", "[1]", "{", "7"):
         (tmp_path / "clone" / "results_cells.json").write_text(damaged)
         with pytest.raises(ValueError, match=r"results_cells.json is damaged"):
@@ -107,11 +110,13 @@ def test_the_alarm_is_told_from_the_curves() -> None:
     assert "a 1 of 2" in " ".join(alarm_section({"a": {"runs": 2, "set_off": 1}})) and "4 times" in " ".join(alarm_section({}))
 
 
-def test_a_cell_is_resumed_and_made_anew_when_the_study_changes(tmp_path: Path) -> None:
+def test_a_cell_is_resumed_and_made_anew_when_the_study_changes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = {"arms": {"text": {"recipes": ["understanding-only"]}}, "claims": []}
     study, cell = declared(tmp_path, **one), Cell("text", "bo", 0)
     work = runner(tmp_path, study)
+    work.console = Console(width=200)
     assert work.run() == []
+    assert re.search(r"text/bo-0: \d+\.\d min, 1 of 1 cells finished", capsys.readouterr().out)
     (work.place(cell) / "cell.json").unlink()  # stopped between training and its last file
     (work.place(cell) / "eval" / "after.json").unlink()
     assert not work.finished(cell)

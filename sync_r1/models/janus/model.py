@@ -119,12 +119,6 @@ class Janus(UnifiedModel):
         if length + more > limit:
             raise ValueError(f"a prompt of {length} tokens and {more} more exceed the model's {limit} positions; shorten the prompt")
 
-    def forward(self, *, call: str, **inputs: Any) -> Any:
-        """`text_logps` or `image_logps` by name, for wrappers that only see forward."""
-        if call not in ("text_logps", "image_logps"):
-            raise ValueError(f'call is {call!r}; it must be "text_logps" or "image_logps"')
-        return getattr(self, call)(**inputs)
-
     # contract
 
     @torch.no_grad()

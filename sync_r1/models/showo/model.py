@@ -82,8 +82,8 @@ class Showo(UnifiedModel):
             return F.linear(hidden, lm_head.weight[rows], lm_head.bias[rows])
         return lm_head(hidden)[..., rows]  # an adapter sits on the head
 
-    def losses(self, input_ids: Tensor, attention_mask: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Mean cross-entropy over text and over image targets.
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Mean cross-entropy over text and over image targets: what transformers' Trainer asks for.
 
         targets [B, L]: id to predict AT each position (text already shifted by one), -100 = none. Image ids are scored against
         image rows, text ids against text rows. Returns {"loss", "text_loss", "image_loss"}: their sum, and 0 for a kind that is absent.
@@ -95,27 +95,6 @@ class Showo(UnifiedModel):
         codes = targets[drawn] - self.config.image_offset
         image_loss = _cross_entropy(self.head(hidden[drawn], self.config.image_rows), codes)
         return {"loss": text_loss + image_loss, "text_loss": text_loss, "image_loss": image_loss}
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        targets: Tensor | None = None,
-        *,
-        call: str = "losses",
-        **inputs: Any,
-    ) -> Any:
-        """`losses` of a batch; or, with call="text_logps" or "image_logps", that method on keyword `inputs`.
-
-        Replay goes through here because distributed wrappers only synchronise gradients of what went through forward.
-        """
-        if call in ("text_logps", "image_logps"):
-            return getattr(self, call)(**inputs)
-        if call != "losses" or input_ids is None or attention_mask is None or targets is None:
-            raise ValueError(
-                f'call is {call!r}; it must be "losses" (with input_ids, attention_mask and targets), "text_logps" or "image_logps"'
-            )
-        return self.losses(input_ids, attention_mask, targets)
 
     # contract
 

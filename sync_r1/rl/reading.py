@@ -1,0 +1,90 @@
+"""Before a run goes on from a checkpoint: its files hold what this trainer writes, or a ValueError names the folder.
+
+Hashes tell a damaged file; they cannot tell one that was written by something else, or by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerState
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
+
+from sync_r1.manifest import read_json
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """What unexpected content makes the libraries raise becomes a ValueError with the folder's name."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, (ValueError, OSError)) and str(folder) in str(error):
+            raise
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"{folder} cannot be read ({said[:120]}); resume from another checkpoint") from error
+
+
+def check_progress(folder: Path, step: int, fresh: TrainerState) -> None:
+    """trainer_state.json: the fields of `fresh`, each of its kind, at `step`. Raises ValueError."""
+    path = folder / TRAINER_STATE_NAME
+    found, known = read_json(path), {**asdict(fresh), "epoch": 0.0, "train_batch_size": 1, "best_model_checkpoint": None}
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no fields")
+    wrong = [name for name, value in found.items() if name not in known or not (known[name] is None or _alike(value, known[name]))]
+    wrong += [name for name in ("train_batch_size", "logging_steps") if name not in wrong and not found.get(name, 0) >= 1]
+    if found.get("best_model_checkpoint") is not None:
+        wrong.append("best_model_checkpoint")  # this trainer writes none
+    if wrong or found.get("global_step") != step:
+        raise ValueError(f"{path} does not fit: step {found.get('global_step')!r}, expected {step}; fields that are wrong: {wrong[:5]}")
+
+
+def check_files(folder: Path) -> None:
+    """Optimizer and schedule are there; without them transformers would begin them anew. Raises ValueError."""
+    for name in (OPTIMIZER_NAME, SCHEDULER_NAME):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} has no {name}; resume from another checkpoint")
+
+
+@contextmanager
+def loading(folder: Path, optimizer: torch.optim.Optimizer, scheduler: Any = None) -> Iterator[None]:
+    """Around what loads an optimizer and a schedule: afterwards their settings are of the same kinds, and AdamW's moments fit."""
+
+    def settings() -> list[Any]:
+        groups = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+        return [kinds(group) for group in (*groups, *([scheduler.state_dict()] if scheduler else []))]
+
+    with reading(folder):
+        before = settings()
+        yield
+        for was, now in zip(before, settings(), strict=True):
+            if wrong := [name for name, kind in was.items() if now.get(name) != kind]:
+                raise ValueError(f"its optimizer or schedule has other settings than this run's: {', '.join(wrong[:5])}")
+        for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+            state = optimizer.state.get(parameter)
+            shapes = {"step": torch.Size(), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
+            if state and shapes != {name: getattr(value, "shape", None) for name, value in state.items()}:
+                raise ValueError(f"its optimizer does not fit a parameter of {tuple(parameter.shape)}")
+
+
+def _alike(value: Any, other: Any) -> bool:
+    """Of one type; whole and other numbers are."""
+    return type(value) is type(other) or {type(value), type(other)} == {int, float}
+
+
+def kinds(value: Any) -> Any:
+    """What must not change when settings are loaded: switches, and whether numbers are finite numbers; of all that is inside too."""
+    if isinstance(value, Mapping):
+        return {key: kinds(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [kinds(inner) for inner in value]
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return "number" if abs(value) < 1e300 else value
+    return value if value is None or isinstance(value, (bool, str)) else type(value)
