@@ -48,7 +48,7 @@ def study(
     counted = {name_of(values) for values in cells}
     if stale := [values for values in earlier if name_of(values) not in counted]:
         console.print(
-            f"{len(stale)} cells were made with other options and do not count: {', '.join(map(name_of, stale))}", highlight=False
+            f"{len(stale)} cells do not count (other options, or no cells of this study): {', '.join(map(name_of, stale))}", highlight=False
         )
     result = write_results(chosen, cells, target, command, place, stale)
     for claim in result["claims"]:
