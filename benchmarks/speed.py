@@ -89,7 +89,7 @@ def chosen(given: str, known: Sequence[str], option: str) -> list[str]:
 
 
 def measure(name: str, units: Sequence[str], options: argparse.Namespace) -> None:
-    """Rows of one model, written one unit after the other."""
+    """Rows of one model, written after every run."""
     work = Workload(name, options.device, options.dtype, plain_rows=options.plain_rows)
     limits = rates(options.device, torch.bfloat16 if options.dtype == "bf16" else torch.float32)
     for unit in units:

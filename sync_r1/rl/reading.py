@@ -55,7 +55,10 @@ def check_files(folder: Path) -> None:
 
 @contextmanager
 def loading(folder: Path, optimizer: torch.optim.Optimizer, scheduler: Any = None) -> Iterator[None]:
-    """Around what loads an optimizer and a schedule: afterwards their settings are of the same kinds, and AdamW's moments fit."""
+    """Around what loads an optimizer and a schedule: afterwards their settings are of the same kinds, and AdamW's moments fit.
+
+    Raises ValueError.
+    """
 
     def settings() -> list[Any]:
         groups = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
