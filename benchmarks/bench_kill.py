@@ -1,7 +1,9 @@
-"""Kill `sync-r1 bench run` at random moments, run it again, and compare everything it leaves with an uninterrupted run, byte by byte.
+"""Kill `sync-r1 bench run` at random moments, run it again, and compare everything it leaves with an uninterrupted run,
+byte by byte.
 
-Every kill is a SIGKILL at a random moment within the time an uninterrupted run takes. A run that finishes in spite of that is compared
-and another one is begun, until there were as many kills as asked for. Only the date in score files (`scored_at`) may differ.
+Every kill is a SIGKILL at a random moment within the time an uninterrupted run takes. A run that finishes in spite of
+that is compared and another one is begun, until there were as many kills as asked for. Only the date in score files
+(`scored_at`) may differ.
 
 Run: python benchmarks/bench_kill.py --kills 10 --out docs/benchmark_kill.json
 """
@@ -45,7 +47,11 @@ def stage(out: Path, whole: dict[str, bytes]) -> str:
     predicted = [name for name in missing if name.startswith("artifacts/")]
     if predicted:
         return f"predicting, {len(predicted)} of {sum(name.startswith('artifacts/') for name in whole)} files missing"
-    return f"scoring, {len(missing)} of {sum(name.startswith('scores/') for name in whole)} files missing" if missing else "nothing missing"
+    return (
+        f"scoring, {len(missing)} of {sum(name.startswith('scores/') for name in whole)} files missing"
+        if missing
+        else "nothing missing"
+    )
 
 
 def start(place: Path, options: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -54,7 +60,9 @@ def start(place: Path, options: Sequence[str]) -> subprocess.Popen[bytes]:
     log = (place / "log.txt").open("ab")
     command = [sys.executable, "-m", "sync_r1.cli", "bench", "run", "--out", "out", *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=place, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
+    return subprocess.Popen(
+        command, cwd=place, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+    )
 
 
 def finish(place: Path, options: Sequence[str]) -> float:

@@ -1,10 +1,12 @@
-"""UnifyBench++ on the embedded world for five models: base, TP and IP, and SFT and Sync-R1 where a study has trained them.
+"""UnifyBench++ on the embedded world for five models: base, TP and IP, and SFT and Sync-R1 where a study has trained
+them.
 
-The first three run on every concept. SFT and Sync-R1 take a training per concept: they run on the concepts for which both arms of the
-study are finished, and all five are compared on these alone. What is done already is not done again. Run it alone on the machine: it
-notes the time each model took.
+The first three run on every concept. SFT and Sync-R1 take a training per concept: they run on the concepts for which
+both arms of the study are finished, and all five are compared on these alone. What is done already is not done again.
+Run it alone on the machine: it notes the time each model took.
 
-Run: python benchmarks/bench_models.py --study runs/study/claims --out docs/benchmark_models.json --page docs/benchmark.md
+Run: python benchmarks/bench_models.py --study runs/study/claims --out docs/benchmark_models.json --page
+    docs/benchmark.md
 """
 
 from __future__ import annotations
@@ -51,7 +53,10 @@ def finished_cells(study: Path) -> dict[str, dict[str, str]]:
 
 
 def benchmark(folder: Path, options: Sequence[str]) -> dict[str, Any]:
-    """Run `sync-r1 bench run` into a folder unless that is done; what all calls took together, null where one was cut off."""
+    """Run `sync-r1 bench run` into a folder unless that is done.
+
+    What all calls took together, null where one was cut off.
+    """
     times: list[Any] = (read_object(folder / TIMES) or {"calls": []})["calls"]
     if times and times[-1] is not None and times[-1]["options"] == list(options):
         return _times(times)
@@ -61,7 +66,12 @@ def benchmark(folder: Path, options: Sequence[str]) -> dict[str, Any]:
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    call = {"options": list(options), "wall_s": round(time.monotonic() - started, 1), "cpu_s": round(cpu, 1), "load": os.getloadavg()[1]}
+    call = {
+        "options": list(options),
+        "wall_s": round(time.monotonic() - started, 1),
+        "cpu_s": round(cpu, 1),
+        "load": os.getloadavg()[1],
+    }
     write_text(folder / TIMES, json.dumps({"calls": [*times, call]}) + "\n")
     return _times([*times, call])
 
@@ -75,7 +85,10 @@ def _times(calls: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
 
 def tabulate(folders: dict[str, Path], concepts: Sequence[str], pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """The 15 columns per model, and paired differences of halves and columns, over the same concepts."""
-    scores = {label: {task: {c: files[c] for c in concepts} for task, files in open_scores(str(f)).items()} for label, f in folders.items()}
+    scores = {
+        label: {task: {c: files[c] for c in concepts} for task, files in open_scores(str(f)).items()}
+        for label, f in folders.items()
+    }
     keep = ("mean", "ci95", "n", "unscored")
     models = {
         label: {name: {key: row[key] for key in keep} for name, row in aggregate(found).items() if name in COLUMNS}
@@ -88,7 +101,13 @@ def tabulate(folders: dict[str, Path], concepts: Sequence[str], pairs: Sequence[
 def as_page(result: dict[str, Any], command: str) -> str:
     """The section of docs/benchmark.md."""
     runs, whole, trained = result["runs"], result["all"], result["trained"]
-    lines = [HEADING, "", f"Written by `{command}`", f"with {result['versions']}; everything is in `benchmark_models.json`.", ""]
+    lines = [
+        HEADING,
+        "",
+        f"Written by `{command}`",
+        f"with {result['versions']}; everything is in `benchmark_models.json`.",
+        "",
+    ]
     lines += [f"**All {len(whole['concepts'])} concepts**, nothing trained.", "", *_columns(whole["models"]), ""]
     lines += _differences(whole["differences"])
     if trained:
@@ -99,8 +118,17 @@ def as_page(result: dict[str, Any], command: str) -> str:
             "",
         ]
         lines += [*_columns(trained["models"]), "", *_differences(trained["differences"])]
-    lines += ["", "**Time**, loading and scoring included.", "", "| model | items | wall | CPU |", "|---|---:|---:|---:|"]
-    lines += [f"| {label} | {row['items']} | {_minutes(row['wall_s'])} | {_minutes(row['cpu_s'])} |" for label, row in runs.items()]
+    lines += [
+        "",
+        "**Time**, loading and scoring included.",
+        "",
+        "| model | items | wall | CPU |",
+        "|---|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {label} | {row['items']} | {_minutes(row['wall_s'])} | {_minutes(row['cpu_s'])} |"
+        for label, row in runs.items()
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -151,8 +179,12 @@ def put_into(page: Path, section: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--study", type=Path, default=Path("runs/study/claims"), help="folder of `sync-r1 study` with the trained runs")
-    parser.add_argument("--folder", type=Path, default=Path("runs/bench-models"), help="where predictions and scores go")
+    parser.add_argument(
+        "--study", type=Path, default=Path("runs/study/claims"), help="folder of `sync-r1 study` with the trained runs"
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=Path("runs/bench-models"), help="where predictions and scores go"
+    )
     parser.add_argument("--concept", nargs="+", default=["all"], help="of the untrained models")
     parser.add_argument("--max-items", type=int, help="per task and concept; default: all")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmark_models.json"))
@@ -162,15 +194,23 @@ def main() -> None:
     folders, runs = {}, {}
     for label, kind in UNTRAINED.items():
         folders[label] = given.folder / label
-        runs[label] = benchmark(folders[label], ["--as", kind, *(f"--concept={name}" for name in given.concept), *common])
+        runs[label] = benchmark(
+            folders[label], ["--as", kind, *(f"--concept={name}" for name in given.concept), *common]
+        )
     concepts = sorted(open_scores(str(folders["base"]))["rec"])
     cells = finished_cells(given.study)
     chosen = [name for name in concepts if name in cells["joint"]]
-    result: dict[str, Any] = {"runs": runs, "all": tabulate(folders, concepts, [("base", "TP"), ("base", "IP")]), "trained": None}
+    result: dict[str, Any] = {
+        "runs": runs,
+        "all": tabulate(folders, concepts, [("base", "TP"), ("base", "IP")]),
+        "trained": None,
+    }
     for label, arm in TRAINED.items() if chosen else []:
         pattern = given.study / arm / "{concept}-*"
         folders[label] = given.folder / label
-        runs[label] = benchmark(folders[label], ["--run", str(pattern), *(f"--concept={name}" for name in chosen), *common])
+        runs[label] = benchmark(
+            folders[label], ["--run", str(pattern), *(f"--concept={name}" for name in chosen), *common]
+        )
         runs[label]["trained"] = [f"{arm}/{cells[arm][concept]}" for concept in chosen]
     if chosen:
         pairs = [(other, label) for label in TRAINED for other in UNTRAINED] + [("SFT", "Sync-R1")]

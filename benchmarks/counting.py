@@ -1,4 +1,7 @@
-"""What a piece of work asks of a machine: FLOPs of its matrix products and attention, and the bytes those read and write."""
+"""What a piece of work asks of a machine:
+
+FLOPs of its matrix products and attention, and the bytes those read and write.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The demo for several seeds: how much both halves gain on held-out prompts, and what it cost.
 
-Runs that are already finished (runs/demo-seed<N>/summary.json) are kept, so the script can be stopped and started again.
+Runs that are already finished (runs/demo-seed<N>/summary.json) are kept, so the script can be stopped and started
+again.
 Run: python benchmarks/demo_seeds.py --seeds 0 1 2 3 --out docs/demo.json
 """
 
@@ -34,12 +35,19 @@ def demo(seed: int, concept: str, runs: Path) -> dict[str, Any]:
 
 def phases(runs: Path) -> dict[str, dict[str, float]]:
     """Median seconds per step and phase over all runs, of steps that drew and of those that ended with their texts."""
-    rows = [json.loads(line) for path in sorted(runs.glob("demo-*/metrics.jsonl")) for line in path.read_text().splitlines()]
+    rows = [
+        json.loads(line) for path in sorted(runs.glob("demo-*/metrics.jsonl")) for line in path.read_text().splitlines()
+    ]
     names = sorted({name for row in rows for name in row if name.startswith("perf/") and name.endswith("_time_s")})
-    kinds = {"drawn": [row for row in rows if "image/reward" in row], "texts alone": [row for row in rows if "image/reward" not in row]}
+    kinds = {
+        "drawn": [row for row in rows if "image/reward" in row],
+        "texts alone": [row for row in rows if "image/reward" not in row],
+    }
     return {
         kind: {
-            name: round(statistics.median(row[name] for row in own if name in row), 3) for name in names if any(name in row for row in own)
+            name: round(statistics.median(row[name] for row in own if name in row), 3)
+            for name in names
+            if any(name in row for row in own)
         }
         for kind, own in kinds.items()
     }
@@ -56,7 +64,9 @@ def main() -> None:
     summaries = [demo(seed, concept, arguments.runs) for concept in arguments.concepts for seed in arguments.seeds]
     result = {
         "runs": [{key: summary[key] for key in keep} for summary in summaries],
-        "mean_delta": {half: round(statistics.mean(summary[half]["delta"] for summary in summaries), 4) for half in HALVES},
+        "mean_delta": {
+            half: round(statistics.mean(summary[half]["delta"] for summary in summaries), 4) for half in HALVES
+        },
         "median_seconds_per_step": phases(arguments.runs),
     }
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -1,9 +1,10 @@
-"""What Dynamic Group Scaling can see and what it changes: preview against final score by preview step, and the gradient's noise.
+"""What Dynamic Group Scaling can see and what it changes: preview against final score by preview step, and the
+gradient's noise.
 
     python benchmarks/dgs.py --run runs/study/claims/joint/bo-0 --out docs/dgs.json
 
-The first policy is always the start of a run, the shipped model with fresh concept tokens; every --run adds its last checkpoint.
-Definitions are in docs/dgs.md.
+The first policy is always the start of a run, the shipped model with fresh concept tokens; every --run adds its last
+checkpoint. Definitions are in docs/dgs.md.
 """
 
 from __future__ import annotations
@@ -52,7 +53,10 @@ def open_policy(run: Path | None, seed: int) -> tuple[Config, Session]:
 
 
 def correlation(first: Tensor, second: Tensor) -> float:
-    """Pearson within groups, of [P, C] and [P, C]: groups are centred, so that easy and hard prompts do not count as agreement."""
+    """Pearson within groups, of [P, C] and [P, C]:
+
+    groups are centred, so that easy and hard prompts do not count as agreement.
+    """
     a, b = ((values - values.mean(dim=1, keepdim=True)).flatten() for values in (first, second))
     return float((a @ b) / (a.norm() * b.norm()).clamp(min=1e-12))
 
@@ -68,7 +72,9 @@ def interval(first: Tensor, second: Tensor, draws: int = 2000) -> list[float]:
 def preview_table(
     config: Config, sampler: Sampler, scorers: Scorers, rewards: RewardEnsemble, tasks: list[Task], seed: int
 ) -> list[dict[str, Any]]:
-    """Per preview step: correlation within siblings of two preview scores with the final image reward, and the cost of filtering there."""
+    """Per preview step: correlation within siblings of two preview scores with the final image reward, and the cost of
+    filtering there.
+    """
     rl, timesteps = config.rl, config.rl.generation_timesteps
     clip_score = blend(scorers.library["identity"][0], scorers.library["alignment"][0], rl.dgs_image_weight)
     rollout = sampler.roll_out(tasks, seed=seed, step=0)
@@ -77,12 +83,15 @@ def preview_table(
     seeds, prompts = rollout.trace.seeds.tolist(), rollout.image_prompts()
     rows, state = [], None
     for step in track(range(1, timesteps + 1), description="previews", console=Console(stderr=True)):
-        state = sampler.model.generate_image(prompts, sampler.sampling, None if state else seeds, state=state, stop_at=step)
+        state = sampler.model.generate_image(
+            prompts, sampler.sampling, None if state else seeds, state=state, stop_at=step
+        )
         shown = replace(rollout, images=sampler.model.preview(state).cpu())
         clip = torch.tensor([float(value) for value in clip_score(**shown.columns("image"))]).reshape(len(tasks), -1)
         reward = rewards.score(shown).image.reshape(len(tasks), -1)
         found = {
-            name: {"r": correlation(score, final), "ci95": interval(score, final)} for name, score in (("reward", reward), ("clip", clip))
+            name: {"r": correlation(score, final), "ci95": interval(score, final)}
+            for name, score in (("reward", reward), ("clip", clip))
         }
         factor = rl.dgs_candidate_factor
         rows.append({"step": step, **found, "nfe_share": (factor * step + timesteps - step) / (factor * timesteps)})
@@ -92,22 +101,37 @@ def preview_table(
 def half_gradients(
     config: Config, session: Session, trainables: Trainables, rewards: RewardEnsemble, rollout: Rollout, step: int
 ) -> dict[str, Tensor]:
-    """The update's gradient for one rollout, flat, fp32: of the image half, of the text half, and their sum, weighted as in training."""
+    """The update's gradient for one rollout, flat, fp32:
+
+    of the image half, of the text half, and their sum, weighted as in training.
+    """
     scores = rewards.score(rollout)
-    credit = advantages(scores.text, scores.image, rollout.same_prompts(), credit=config.rl.credit, scale_rewards=config.rl.scale_rewards)
+    credit = advantages(
+        scores.text,
+        scores.image,
+        rollout.same_prompts(),
+        credit=config.rl.credit,
+        scale_rewards=config.rl.scale_rewards,
+    )
     found = {}
     for half in ("image", "text"):
         for parameter in trainables.parameters():
             parameter.grad = None
         rl = replace(config.rl, optimise=half)
-        replay = Replay(session.model, rl, trainables.reference(session.model), Accelerator(cpu=True), seed=config.run.seed)
+        replay = Replay(
+            session.model, rl, trainables.reference(session.model), Accelerator(cpu=True), seed=config.run.seed
+        )
         replay.backward(rollout, credit, step=step)
-        found[half] = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in trainables.parameters()])
+        found[half] = torch.cat(
+            [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in trainables.parameters()]
+        )
     return {**found, "both": found["image"] + found["text"]}
 
 
 def moments(gram: Tensor) -> tuple[float, float]:
-    """Variance tr Σ and squared signal ‖μ‖², both without bias, from the inner products [R, R] of R independent gradients."""
+    """Variance tr Σ and squared signal ‖μ‖², both without bias, from the inner products [R, R] of R independent
+    gradients.
+    """
     count = len(gram)
     power = float(gram.diagonal().mean())
     signal = float((gram.sum() - gram.trace()) / (count * (count - 1)))
@@ -125,9 +149,10 @@ def noise_ratio(gram: Tensor, nfe: Tensor, plain: Tensor, plain_nfe: Tensor) -> 
 def compared(gradients: Tensor, nfe: Tensor, plain: Tensor, plain_nfe: Tensor) -> dict[str, Any]:
     """One way to draw against plain drawing, from [R, D] gradients and [R] evaluations of each.
 
-    Returns:
-        variance, signal, noise_to_signal; relative_to_plain with a 95 % interval by a jackknife over the repeats, on the log scale; and
-        cosine: between the two mean gradients, from pairs of different repeats only. None where the signal is lost in the noise.
+    Returns: variance, signal, noise_to_signal; relative_to_plain with a 95 % interval by a jackknife over the repeats,
+        on the log scale; and
+        cosine: between the two mean gradients, from pairs of different repeats only. None where the signal is lost in
+            the noise.
     """
     gram, plain_gram, cross = gradients @ gradients.T, plain @ plain.T, gradients @ plain.T
     variance, signal = moments(gram)
@@ -165,7 +190,10 @@ def gradient_table(
         PLAIN: (NoScaling, size),
         "DGS, best": (best, size),
         "DGS, spread": (lambda: SpreadScaling(factor, stop), size),
-        "plain, larger group": (NoScaling, round(size * (factor * stop + rl.generation_timesteps - stop) / rl.generation_timesteps)),
+        "plain, larger group": (
+            NoScaling,
+            round(size * (factor * stop + rl.generation_timesteps - stop) / rl.generation_timesteps),
+        ),
     }
     table: dict[str, Any] = {}
     plain: dict[str, Tensor] = {}
@@ -177,7 +205,10 @@ def gradient_table(
             for half, value in half_gradients(config, session, trainables, rewards, rollout, repeat).items():
                 halves[half].append(value)
             nfe.append(
-                float(rollout.selection.candidates * rollout.nfe_preview + len(tasks) * group * (rollout.nfe_final - rollout.nfe_preview))
+                float(
+                    rollout.selection.candidates * rollout.nfe_preview
+                    + len(tasks) * group * (rollout.nfe_final - rollout.nfe_preview)
+                )
             )
             image = rewards.score(rollout).image.flatten(1)
             spreads.append(float(image.var(dim=1).mean()))
@@ -232,19 +263,36 @@ def draw(policies: Sequence[dict[str, Any]]) -> Figure:
         for axes in (left, right):
             style(axes)
         steps = [found["step"] for found in policy["previews"]]
-        for key, color, label in (("reward", BLUE, "preview scored by the reward"), ("clip", ORANGE, "preview scored by CLIP")):
+        for key, color, label in (
+            ("reward", BLUE, "preview scored by the reward"),
+            ("clip", ORANGE, "preview scored by CLIP"),
+        ):
             low, high = zip(*(found[key]["ci95"] for found in policy["previews"]), strict=True)
             left.fill_between(steps, low, high, color=color, alpha=0.12, linewidth=0)
-            left.plot(steps, [found[key]["r"] for found in policy["previews"]], "o-", color=color, label=label, markersize=4)
-        left.axvline(policy["preview_step"], color=QUIET, linestyle=":", linewidth=1.2, label="the recipe's preview step")
-        left.set(ylim=(-0.25, 1.05), xlabel=f"preview after step k of {policy['timesteps']}", ylabel="correlation with the final reward")
+            left.plot(
+                steps, [found[key]["r"] for found in policy["previews"]], "o-", color=color, label=label, markersize=4
+            )
+        left.axvline(
+            policy["preview_step"], color=QUIET, linestyle=":", linewidth=1.2, label="the recipe's preview step"
+        )
+        left.set(
+            ylim=(-0.25, 1.05),
+            xlabel=f"preview after step k of {policy['timesteps']}",
+            ylabel="correlation with the final reward",
+        )
         left.set_title(f"policy: {policy['policy']}", fontsize=10, color=INK, loc="left")
         left.legend(fontsize=8, frameon=False, loc="lower right")
         names = list(policy["gradient"])[1:]
         for shift, half, color in ((-0.1, "image", BLUE), (0.1, "text", ORANGE)):
             known = [(place + shift, policy["gradient"][name][half]) for place, name in enumerate(names)]
             known = [(at, found) for at, found in known if found["relative_to_plain"] is not None]
-            right.plot([at for at, _ in known], [found["relative_to_plain"] for _, found in known], "o", color=color, label=f"{half} half")
+            right.plot(
+                [at for at, _ in known],
+                [found["relative_to_plain"] for _, found in known],
+                "o",
+                color=color,
+                label=f"{half} half",
+            )
             for at, found in known:
                 right.plot([at, at], found["ci95"], color=color, linewidth=1.6)
         right.axhline(1, color=QUIET, linewidth=1)
@@ -260,16 +308,26 @@ def draw(policies: Sequence[dict[str, Any]]) -> Figure:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, action="append", default=[], help="finished run whose last checkpoint is one more policy")
-    parser.add_argument("--prompts", type=int, default=8, help="of the preview table; gradients take as many as a step of training")
+    parser.add_argument(
+        "--run", type=Path, action="append", default=[], help="finished run whose last checkpoint is one more policy"
+    )
+    parser.add_argument(
+        "--prompts", type=int, default=8, help="of the preview table; gradients take as many as a step of training"
+    )
     parser.add_argument("--candidates", type=int, default=24, help="siblings per prompt in the preview table")
     parser.add_argument("--repeats", type=int, default=12, help="independent rollouts per way to draw")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="JSON, and a figure beside it; policies it holds already are not measured again")
+    parser.add_argument(
+        "--out", type=Path, help="JSON, and a figure beside it; policies it holds already are not measured again"
+    )
     options = parser.parse_args()
     sizes = {name: getattr(options, name) for name in ("prompts", "candidates", "repeats", "seed")}
     known = json.loads(options.out.read_text(encoding="utf-8")) if options.out and options.out.is_file() else {}
-    done = {found["policy"]: found for found in known.get("policies", []) if all(known[name] == size for name, size in sizes.items())}
+    done = {
+        found["policy"]: found
+        for found in known.get("policies", [])
+        if all(known[name] == size for name, size in sizes.items())
+    }
     for run in (None, *options.run):
         if label(run) not in done:
             done[label(run)] = measure(run, options)

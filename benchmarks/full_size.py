@@ -1,7 +1,9 @@
-"""Full-size Show-o at 512 px (1.45 B, MAGVIT-v2 95 M) with random weights in the published layout: load, draw, write, replay.
+"""Full-size Show-o at 512 px (1.45 B, MAGVIT-v2 95 M) with random weights in the published layout: load, draw, write,
+replay.
 
-Weights are written to a temporary folder (6.3 GB), read by the loader that users call, and deleted. Loading at each dtype runs in a
-process of its own, so that its peak memory is its own. On a CPU a few decoding steps are enough; on a GPU whole rollouts are run.
+Weights are written to a temporary folder (6.3 GB), read by the loader that users call, and deleted. Loading at each
+dtype runs in a process of its own, so that its peak memory is its own. On a CPU a few decoding steps are enough; on a
+GPU whole rollouts are run.
 
 Run: OMP_NUM_THREADS=2 python benchmarks/full_size.py --out docs/full_size.json
      python benchmarks/full_size.py --device cuda --dtype bf16 --out docs/full_size_gpu.json
@@ -56,7 +58,13 @@ def write_published(root: Path) -> None:
         spread = 0.02 if name.startswith("showo.") else torch.Size(shape[1:]).numel() ** -0.5
         return torch.empty(shape).normal_(0, spread, generator=generator)
 
-    showo = {"_class_name": "Showo", "codebook_size": 8192, "llm_vocab_size": WORDS, "num_vq_tokens": 1024, "vocab_size": 58498}
+    showo = {
+        "_class_name": "Showo",
+        "codebook_size": 8192,
+        "llm_vocab_size": WORDS,
+        "num_vq_tokens": 1024,
+        "vocab_size": 58498,
+    }
     configs = {"showo": showo, "magvitv2": {"_class_name": "MAGVITv2"}}
     for name, shapes in json.loads(SHAPES.read_text()).items():
         (root / name).mkdir()
@@ -72,7 +80,13 @@ def write_published(root: Path) -> None:
 
 def load(root: Path, device: str, dtype: str) -> tuple[Showo, dict[str, Any]]:
     started, before = Clock(device), peak_gb("cpu")
-    model = load_model(root / "showo", device=device, dtype=DTYPES[dtype], image_tokenizer=root / "magvitv2", text_tokenizer=root / "phi")
+    model = load_model(
+        root / "showo",
+        device=device,
+        dtype=DTYPES[dtype],
+        image_tokenizer=root / "magvitv2",
+        text_tokenizer=root / "phi",
+    )
     assert isinstance(model, Showo)
     body = sum(parameter.numel() for parameter in model.showo.parameters())
     tokenizer = sum(parameter.numel() for parameter in model.parameters()) - body
@@ -96,14 +110,18 @@ class Clock:
         wall, processor = self._now()
         seconds = {"seconds": round((wall - self.wall) / parts, 4)}
         return (
-            seconds if self.device.startswith("cuda") else {**seconds, "processor_seconds": round((processor - self.processor) / parts, 3)}
+            seconds
+            if self.device.startswith("cuda")
+            else {**seconds, "processor_seconds": round((processor - self.processor) / parts, 3)}
         )
 
 
 def peak_gb(device: str) -> float:
     """Highest memory so far: of the GPU, or of this process on the CPU."""
     bytes_used = (
-        torch.cuda.max_memory_allocated() if device.startswith("cuda") else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        torch.cuda.max_memory_allocated()
+        if device.startswith("cuda")
+        else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     )
     return round(bytes_used / 1e9, 2)
 
@@ -126,7 +144,9 @@ def matmul_rate(device: str, dtype: torch.dtype) -> float:
 
 
 def forward_flops(model: Showo, tokens: int, seen: int, heads: int, rows: int) -> float:
-    """FLOPs of `tokens` positions that attend to `seen` each, with `heads` of them scored against `rows` of the vocabulary."""
+    """FLOPs of `tokens` positions that attend to `seen` each, with `heads` of them scored against `rows` of the
+    vocabulary.
+    """
     config = model.config
     layer = 4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size
     body = config.num_hidden_layers * (2 * layer * tokens + 4 * config.hidden_size * tokens * seen)
@@ -150,8 +170,13 @@ def trainable(model: Showo) -> Iterator[None]:
     model.eval()
 
 
-def measure_drawing(model: Showo, device: str, group: int, steps: int, guidance: float, rate: float) -> tuple[ImageTrace, dict[str, Any]]:
-    """A group drawn for `steps` of 50 steps after one to warm up; the prompt is encoded again, as after every preview."""
+def measure_drawing(
+    model: Showo, device: str, group: int, steps: int, guidance: float, rate: float
+) -> tuple[ImageTrace, dict[str, Any]]:
+    """A group drawn for `steps` of 50 steps after one to warm up.
+
+    The prompt is encoded again, as after every preview.
+    """
     reset_peak(device)
     sampling, prompts = Sampling(guidance_scale=guidance, generation_timesteps=50), [PROMPT] * group
     first = model.generate_image(prompts, sampling, list(range(group)), stop_at=1)
@@ -160,12 +185,25 @@ def measure_drawing(model: Showo, device: str, group: int, steps: int, guidance:
     seconds = started.stop(steps)
     prefix = 3 + len(model.tokenizer(PROMPT)["input_ids"])
     flops = drawing_flops(model, group, sampling, range(1, 1 + steps), prefix) / steps
-    facts = {"group": group, "guidance": guidance, "steps": steps, "per_step": seconds, "tflop_per_step": round(flops / 1e12, 3)}
-    return trace, {**facts, "share_of_matmul_rate": round(flops / seconds["seconds"] / 1e12 / rate, 3), "peak_memory_gb": peak_gb(device)}
+    facts = {
+        "group": group,
+        "guidance": guidance,
+        "steps": steps,
+        "per_step": seconds,
+        "tflop_per_step": round(flops / 1e12, 3),
+    }
+    return trace, {
+        **facts,
+        "share_of_matmul_rate": round(flops / seconds["seconds"] / 1e12 / rate, 3),
+        "peak_memory_gb": peak_gb(device),
+    }
 
 
 def measure_writing(model: Showo, device: str, group: int, tokens: int, slow_tokens: int) -> dict[str, Any]:
-    """Greedy answers about a picture: reading it, then tokens/s with cached keys and values, then the slow reference decoder."""
+    """Greedy answers about a picture:
+
+    reading it, then tokens/s with cached keys and values, then the slow reference decoder.
+    """
     codes = torch.randint(0, model.codebook_size, (model.num_image_tokens,), generator=torch.Generator().manual_seed(0))
     context = TextContext(QUESTION, codes)
 
@@ -208,9 +246,15 @@ def measure_update(
         seconds = started.stop()
     prefix = 3 + len(model.tokenizer(PROMPT)["input_ids"])
     passes = 4  # forward, again to recompute, and backward, which counts twice
-    flops = passes * sum(drawing_flops(model, len(prompts), sampling, range(number, number + 1), prefix) for number in steps)
+    flops = passes * sum(
+        drawing_flops(model, len(prompts), sampling, range(number, number + 1), prefix) for number in steps
+    )
     facts = {"group": len(prompts), "guidance": guidance, "steps": len(steps), "optimizer_step": step, **seconds}
-    return {**facts, "share_of_matmul_rate": round(flops / seconds["seconds"] / 1e12 / rate, 3), "peak_memory_gb": peak_gb(device)}
+    return {
+        **facts,
+        "share_of_matmul_rate": round(flops / seconds["seconds"] / 1e12 / rate, 3),
+        "peak_memory_gb": peak_gb(device),
+    }
 
 
 def timed(device: str, work: Callable[[], object]) -> dict[str, float]:
@@ -232,7 +276,10 @@ def measure(root: Path, device: str, dtype: str) -> Iterator[tuple[str, Any]]:
     yield "draw_guided", drawing
     yield "draw", measure_drawing(model, device, group, steps, 0.0, rate)[1]
     yield "decode_image", timed(device, lambda: model.decode_image(trace.tokens[:1]))
-    yield "encode_image", timed(device, lambda: model.encode_image(torch.zeros(1, 3, model.image_size, model.image_size)))
+    yield (
+        "encode_image",
+        timed(device, lambda: model.encode_image(torch.zeros(1, 3, model.image_size, model.image_size))),
+    )
     writing = measure_writing(model, device, group, 32 if gpu else 8, 2)
     yield "write", writing
     if gpu:
@@ -256,8 +303,15 @@ def free_gb() -> float:
 def machine(device: str) -> dict[str, Any]:
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
-    processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    facts = {"processor": processor, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    processor = next(
+        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine()
+    )
+    facts = {
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
     if device.startswith("cuda"):
         facts["gpu"] = torch.cuda.get_device_name()
     return {**facts, "load_average": [round(load, 1) for load in os.getloadavg()]}
@@ -268,7 +322,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=list(DTYPES), default="fp32")
     parser.add_argument("--out", type=Path, default=None)
-    parser.add_argument("--folder", type=Path, default=None, help="where to put the weights; a temporary folder by default")
+    parser.add_argument(
+        "--folder", type=Path, default=None, help="where to put the weights; a temporary folder by default"
+    )
     for hidden in ("--only-write", "--only-load"):  # parts that run in processes of their own
         parser.add_argument(hidden, metavar="FOLDER", type=Path, default=None, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -280,11 +336,24 @@ def main() -> None:
     root = Path(tempfile.mkdtemp(prefix="full-size-", dir=arguments.folder))
     if shutil.disk_usage(root).free < DISK_GB * 1e9:
         raise SystemExit(f"{root} has less than {DISK_GB} GB free; pass --folder on another disk")
-    result: dict[str, Any] = {"machine": machine(arguments.device), "device": arguments.device, "dtype": arguments.dtype}
+    result: dict[str, Any] = {
+        "machine": machine(arguments.device),
+        "device": arguments.device,
+        "dtype": arguments.dtype,
+    }
     try:
         subprocess.run([sys.executable, __file__, "--only-write", str(root)], check=True)
         for dtype in DTYPES:
-            command = [sys.executable, __file__, "--only-load", str(root), "--device", arguments.device, "--dtype", dtype]
+            command = [
+                sys.executable,
+                __file__,
+                "--only-load",
+                str(root),
+                "--device",
+                arguments.device,
+                "--dtype",
+                dtype,
+            ]
             result[f"load_{dtype}"] = json.loads(
                 subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
             )

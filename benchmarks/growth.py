@@ -1,8 +1,9 @@
-"""How seconds grow with the group, the steps, the text and the image: drawing a group and replaying all its steps with a backward pass.
+"""How seconds grow with the group, the steps, the text and the image: drawing a group and replaying all its steps with
+a backward pass.
 
-One number at a time departs from a base case of a small random Show-o (hidden 128, 4 layers, 1024 codes). Exponents are least-squares
-slopes of log seconds on log size: 1 is proportional. On a CPU, processor seconds, the least of --runs. Plain code
-(benchmarks/plain.py) pads every prompt to 129 tokens.
+One number at a time departs from a base case of a small random Show-o (hidden 128, 4 layers, 1024 codes). Exponents are
+least-squares slopes of log seconds on log size: 1 is proportional. On a CPU, processor seconds, the least of --runs.
+Plain code (benchmarks/plain.py) pads every prompt to 129 tokens.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/growth.py --out docs/growth.json --figure docs/growth.png
 """
@@ -36,7 +37,13 @@ VALUES = {
     "text tokens": [8, 16, 32, 64, 120],
     "image tokens": [36, 64, 144, 256],
 }
-SIZES = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 4, "codebook_size": 1024}
+SIZES = {
+    "hidden_size": 128,
+    "intermediate_size": 512,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "codebook_size": 1024,
+}
 
 
 def ours(model: Showo, prompts: list[str], sampling: Sampling) -> None:
@@ -47,16 +54,23 @@ def ours(model: Showo, prompts: list[str], sampling: Sampling) -> None:
 
 def plainly(model: Showo, prompts: list[str], sampling: Sampling) -> None:
     trace = plain.draw_images(model, prompts, sampling, range(len(prompts)))
-    rows = [plain.image_logps(model, prompt, trace.select([row]), sampling, range(trace.timesteps)) for row, prompt in enumerate(prompts)]
+    rows = [
+        plain.image_logps(model, prompt, trace.select([row]), sampling, range(trace.timesteps))
+        for row, prompt in enumerate(prompts)
+    ]
     (-torch.cat(rows).sum()).backward()
 
 
 def seconds(way: Callable[..., None], case: dict[str, int], device: str, runs: int) -> float:
     """Of the fastest run."""
-    config = ShowoConfig(text_vocab=4096, bos_id=0, eos_id=0, num_image_tokens=case["image tokens"], image_size=16, **SIZES)
+    config = ShowoConfig(
+        text_vocab=4096, bos_id=0, eos_id=0, num_image_tokens=case["image tokens"], image_size=16, **SIZES
+    )
     model, found = random_showo(config, None, device), []
     words = case["text tokens"] - 1
-    prompts = [" ".join(f"w{10 + word}" for word in range(words)) + f" w{2000 + row}" for row in range(case["trajectories G"])]
+    prompts = [
+        " ".join(f"w{10 + word}" for word in range(words)) + f" w{2000 + row}" for row in range(case["trajectories G"])
+    ]
     clock = time.perf_counter if device.startswith("cuda") else time.process_time
     for _ in range(runs):
         synchronize(device)
@@ -77,7 +91,13 @@ def figure(result: dict, path: Path) -> None:
     for panel, (name, curves) in zip(panels, result["curves"].items()):
         for side, colour in (("ours", "tab:blue"), ("plain", "tab:orange")):
             curve = curves[side]
-            panel.loglog(curves["values"], curve["seconds"], "o-", color=colour, label=f"{side}: exponent {curve['exponent']:.2f}")
+            panel.loglog(
+                curves["values"],
+                curve["seconds"],
+                "o-",
+                color=colour,
+                label=f"{side}: exponent {curve['exponent']:.2f}",
+            )
         panel.set_xlabel(name)
         panel.set_xticks(curves["values"], [str(value) for value in curves["values"]])
         panel.minorticks_off()
@@ -94,12 +114,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--figure", type=Path, default=None)
     options = parser.parse_args()
-    result: dict = {"base": BASE, "torch": torch.__version__, "threads": torch.get_num_threads(), "device": options.device, "curves": {}}
+    result: dict = {
+        "base": BASE,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "device": options.device,
+        "curves": {},
+    }
     for name, values in VALUES.items():
         curves: dict = {"values": values}
         for side, way in (("ours", ours), ("plain", plainly)):
             times = [seconds(way, {**BASE, name: value}, options.device, options.runs) for value in values]
-            curves[side] = {"seconds": [round(value, 3) for value in times], "exponent": round(exponent(values, times), 2)}
+            curves[side] = {
+                "seconds": [round(value, 3) for value in times],
+                "exponent": round(exponent(values, times), 2),
+            }
             print(name, side, json.dumps(curves[side]), flush=True)
         result["curves"][name] = curves
         if options.out:

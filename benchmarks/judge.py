@@ -1,8 +1,8 @@
 """Time the remote judge over HTTP against the embedded world's judge in a process of its own.
 
-Three questions: how many requests a second at which concurrency (with the world's own speed, and with a second's wait per reply as a
-vision-language model has), how fast the cache answers, and what 30 % failing requests cost. Every request carries two reference photos
-and nine pictures of its own.
+Three questions: how many requests a second at which concurrency (with the world's own speed, and with a second's wait
+per reply as a vision-language model has), how fast the cache answers, and what 30 % failing requests cost. Every
+request carries two reference photos and nine pictures of its own.
 
 Run: python benchmarks/judge.py --out docs/judge.json
 """
@@ -117,9 +117,19 @@ def main() -> None:
                 add(f"judge of {arguments.delay:g} s", concurrency=concurrency, **found)
         for rate in (0.0, 0.3):
             with served(delay_s=arguments.delay / 4, fail_rate=rate) as url:
-                add(f"{rate:.0%} failures, {arguments.delay / 4:g} s", concurrency=8, **measure(url, count, folder, concurrency=8))
+                add(
+                    f"{rate:.0%} failures, {arguments.delay / 4:g} s",
+                    concurrency=8,
+                    **measure(url, count, folder, concurrency=8),
+                )
     machine = {"processor": platform.machine(), "python": platform.python_version(), "httpx": version("httpx")}
-    result = {"machine": machine, "requests": count, "pictures_per_request": PER_CALL, "reference_photos": 2, "rows": rows}
+    result = {
+        "machine": machine,
+        "requests": count,
+        "pictures_per_request": PER_CALL,
+        "reference_photos": 2,
+        "rows": rows,
+    }
     if arguments.out:
         arguments.out.write_text(json.dumps(result, indent=2) + "\n")
 

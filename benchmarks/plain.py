@@ -1,8 +1,10 @@
-"""A Sync-GRPO step as published code computes it, for benchmarks/speed.py: obvious, and the same numbers as ours within rounding.
+"""A Sync-GRPO step as published code computes it, for benchmarks/speed.py: obvious, and the same numbers as ours within
+rounding.
 
-One row at a time, the whole sequence for every new token and step, drawing prompts padded to the longest text a model takes, logits of
-the whole vocabulary at every position, nothing cached, every step of every trajectory in one graph, and a second model as reference.
-Only sampling and the loss, pure functions of logits and log-probabilities, are shared with ours.
+One row at a time, the whole sequence for every new token and step, drawing prompts padded to the longest text a model
+takes, logits of the whole vocabulary at every position, nothing cached, every step of every trajectory in one graph,
+and a second model as reference. Only sampling and the loss, pure functions of logits and log-probabilities, are shared
+with ours.
 """
 
 from __future__ import annotations
@@ -60,9 +62,13 @@ def write(model: Showo, contexts: Sequence[TextContext], sampling: Sampling, see
 
 
 def code_logits(model: Showo, prompt: str, codes: Tensor, sampling: Sampling) -> Tensor:
-    """fp32 logits [N, codes] at every position of one partly masked image [1, N], the guided and the unguided half in one batch."""
+    """fp32 logits [N, codes] at every position of one partly masked image [1, N], the guided and the unguided half in
+    one batch.
+    """
     config, guided = model.config, sampling.guidance_scale > 0
-    texts = [drawing_ids(model.tokenizer, config, prompt), []] if guided else [drawing_ids(model.tokenizer, config, prompt)]
+    texts = (
+        [drawing_ids(model.tokenizer, config, prompt), []] if guided else [drawing_ids(model.tokenizer, config, prompt)]
+    )
     logits = full_logits(model, build_t2i(config, texts, codes.expand(len(texts), -1), pad_to=config.max_text_tokens))
     logits = logits[:, -config.num_image_tokens - 1 : -1, config.image_rows].float()
     return guide(logits[0], logits[1], sampling.guidance_scale) if guided else logits[0]
@@ -111,11 +117,25 @@ def image_logps(model: Showo, prompt: str, trace: ImageTrace, sampling: Sampling
 
 
 def update(
-    policy: Showo, reference: Showo, rl: RLConfig, rollout: Rollout, credit: Advantages, *, rows_per_graph: int, steps_per_graph: int
+    policy: Showo,
+    reference: Showo,
+    rl: RLConfig,
+    rollout: Rollout,
+    credit: Advantages,
+    *,
+    rows_per_graph: int,
+    steps_per_graph: int,
 ) -> None:
-    """Gradients of the clipped loss with KL over all T steps. The graph is cut into rows, and rows into steps, where memory asks for it."""
+    """Gradients of the clipped loss with KL over all T steps.
+
+    The graph is cut into rows, and rows into steps, where memory asks for it.
+    """
     sampling, clip = rl.sampling(), {"epsilon": rl.epsilon, "epsilon_high": rl.epsilon_high, "beta": rl.beta}
-    texts, trace, everywhere = rollout.completions, rollout.trace, torch.ones(1, policy.num_image_tokens, dtype=torch.bool)
+    texts, trace, everywhere = (
+        rollout.completions,
+        rollout.trace,
+        torch.ones(1, policy.num_image_tokens, dtype=torch.bool),
+    )
     assert trace is not None, "nothing was drawn"
     written = token_weights(texts.mask, rl.loss_type, rl.max_completion_length).to(policy.device)
     drawn = token_weights(everywhere, rl.loss_type, policy.num_image_tokens).to(policy.device) / len(trace.tokens)

@@ -1,9 +1,10 @@
-"""How much the upper rows of a picture say about the whole: which stand-in for the missing rows, and how many rows a preview needs.
+"""How much the upper rows of a picture say about the whole: which stand-in for the missing rows, and how many rows a
+preview needs.
 
-Siblings are drawn by the embedded world's Show-o. A row-by-row drawer that had made the same pictures would have, after a share of its
-steps, their upper rows of codes; the rest is filled in one of several ways, decoded and scored as DGS scores previews. Printed are the
-correlations, within siblings, of that score with the finished picture's score, and with what a reader finds in the finished picture.
-"maskgit" is the model's own preview after as many of its steps.
+Siblings are drawn by the embedded world's Show-o. A row-by-row drawer that had made the same pictures would have, after
+a share of its steps, their upper rows of codes; the rest is filled in one of several ways, decoded and scored as DGS
+scores previews. Printed are the correlations, within siblings, of that score with the finished picture's score, and
+with what a reader finds in the finished picture. "maskgit" is the model's own preview after as many of its steps.
 
 Run: python benchmarks/row_preview.py
 """
@@ -56,11 +57,14 @@ def fills(side: int, grey: Tensor) -> dict[str, Callable[[Tensor, int], Tensor]]
 
 @torch.no_grad()
 def measure(prompts_count: int, group: int) -> dict[str, dict[str, list[float]]]:
-    """Name of a fill → share of steps done → correlation with the finished picture's score, and with what the reader finds."""
+    """Name of a fill → share of steps done → correlation with the finished picture's score, and with what the reader
+    finds.
+    """
     model, clip, judge = load_world_model(), load_world_clip(), WorldJudge(load_evaluator_reader())
     things = unseen_things(np.random.default_rng(7), prompts_count)
     prompts = [
-        grammar.scene_prompt("a photo of", grammar.describe(grammar.identity_of(thing)), grammar.context_of(thing)) for thing in things
+        grammar.scene_prompt("a photo of", grammar.describe(grammar.identity_of(thing)), grammar.context_of(thing))
+        for thing in things
     ]
     references = clip.image_features(render_batch(things)).repeat_interleave(group, 0)
     repeated = [prompt for prompt in prompts for _ in range(group)]

@@ -1,8 +1,10 @@
-"""Predict step time and memory against GPUs, group size and judge latency. A PREDICTION: nothing here is measured on these GPUs.
+"""Predict step time and memory against GPUs, group size and judge latency. A PREDICTION: nothing here is measured on
+these GPUs.
 
     python benchmarks/scale_model.py --out docs/scale.json --figure docs/scale.png
 
-FLOPs and bytes come from the estimator of `sync-r1 train --dry-run` (sync_r1/rl/estimate.py); ASSUMED lists everything else.
+FLOPs and bytes come from the estimator of `sync-r1 train --dry-run` (sync_r1/rl/estimate.py); ASSUMED lists everything
+else.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ class Assumed:
 
     matmul: float = 600e12  # FLOP/s of bf16 matrix products; the estimator takes half of it for a transformer
     memory_bandwidth: float = 2.5e12  # bytes/s; bounds decoding of texts, whose weights are read for every token
-    token_s: float = 0.06  # seconds that starting one token's kernels takes, the larger bound (measured: docs/full_size_gpu.json)
+    token_s: float = (
+        0.06  # seconds that starting one token's kernels takes, the larger bound (measured: docs/full_size_gpu.json)
+    )
     inside: float = 200e9  # bytes/s of an all-reduce within 8 GPUs (NVLink)
     between: float = 40e9  # bytes/s of an all-reduce between machines (400 Gbit/s)
     per_machine: int = 8
@@ -54,7 +58,9 @@ def step_seconds(config: Config, sizes: ModelSizes, gpus: int, assumed: Assumed)
     """Seconds of one step by phase, every GPU with `rl.prompts_per_step` groups of its own (weak scaling)."""
     plan = Plan(config, sizes, Prompts())
     rows = config.rl.prompts_per_step * plan.candidates
-    narrow = min(assumed.matmul, rows * assumed.memory_bandwidth)  # 2 FLOP per weight and row against 2 bytes per weight
+    narrow = min(
+        assumed.matmul, rows * assumed.memory_bandwidth
+    )  # 2 FLOP per weight and row against 2 bytes per weight
     found = estimate(config, sizes, Rates(wide=assumed.matmul, narrow=narrow, device="assumed"))
     seconds = found.seconds
     seconds["text rollout"] = max(seconds["text rollout"], config.rl.max_completion_length * assumed.token_s)
@@ -69,12 +75,17 @@ def step_seconds(config: Config, sizes: ModelSizes, gpus: int, assumed: Assumed)
         "judge": rounds * assumed.judge_latency_s,
         "replay": replay,
         "all-reduce": _all_reduce(4.0 * found.parameters["trainable"], gpus, assumed),
-        "optimizer": 28.0 * found.parameters["trainable"] / assumed.memory_bandwidth,  # weight, gradient, two moments; three written
+        "optimizer": 28.0
+        * found.parameters["trainable"]
+        / assumed.memory_bandwidth,  # weight, gradient, two moments; three written
     }
 
 
 def sharded_exchange(sizes: ModelSizes, reference: bool, gpus: int, assumed: Assumed) -> float:
-    """Seconds that FSDP2 sends for in a step: layers gathered once, twice more per half around the reference; gradients scattered once."""
+    """Seconds that FSDP2 sends for in a step: layers gathered once, twice more per half around the reference.
+
+    Gradients scattered once.
+    """
     times = 2 + 4 * reference
     return times / 2 * _all_reduce(4.0 * sizes.in_layers, gpus, assumed)  # each is half an all-reduce
 
@@ -109,7 +120,9 @@ def predict(recipe: str, assumed: Assumed) -> dict[str, Any]:
     fsdp2, zero1 = configured(recipe, 9, 0, "fsdp2"), configured(recipe, 9, 0, "zero1")
     return {
         "gpus": rows(GPUS, lambda gpus: (base, gpus, assumed)),
-        "gpus, one endpoint per 2 GPUs": rows(GPUS, lambda gpus: (base, gpus, replace(assumed, endpoints=max(gpus // 2, 1)))),
+        "gpus, one endpoint per 2 GPUs": rows(
+            GPUS, lambda gpus: (base, gpus, replace(assumed, endpoints=max(gpus // 2, 1)))
+        ),
         "group size, 8 GPUs": rows(GROUPS, lambda size: (configured(recipe, size, 0), 8, assumed)),
         "judge latency, 8 GPUs": rows(LATENCIES, lambda wait: (base, 8, replace(assumed, judge_latency_s=wait))),
         "memory_gib": {
@@ -133,11 +146,16 @@ def draw(tables: dict[str, Any], path: Path) -> None:
     for name in ("gpus", "gpus, one endpoint per 2 GPUs"):
         points = tables[name]
         label = "1 judge endpoint" if name == "gpus" else "1 per 2 GPUs"
-        axes[0].plot([row["at"] for row in points], [row["trajectories_per_s"] for row in points], marker="o", label=label)
+        axes[0].plot(
+            [row["at"] for row in points], [row["trajectories_per_s"] for row in points], marker="o", label=label
+        )
     axes[0].plot(GPUS, [tables["gpus"][0]["trajectories_per_s"] * gpus for gpus in GPUS], "k:", label="linear")
     axes[0].set(xlabel="GPUs", ylabel="trajectories per second")
     axes[0].legend()
-    for axis, name, label in ((axes[1], "group size, 8 GPUs", "group size G"), (axes[2], "judge latency, 8 GPUs", "judge latency, s")):
+    for axis, name, label in (
+        (axes[1], "group size, 8 GPUs", "group size G"),
+        (axes[2], "judge latency, 8 GPUs", "judge latency, s"),
+    ):
         axis.plot([row["at"] for row in tables[name]], [row["step_s"] for row in tables[name]], marker="o")
         axis.set(xlabel=label, ylabel="seconds per step (8 GPUs)", ylim=(0, None))
     figure.suptitle("Show-o-512, predicted (not measured)")
@@ -156,7 +174,9 @@ def main() -> None:
     draw(tables["showo-512"], options.figure)
     for recipe, found in tables.items():
         for row in found["gpus"]:
-            print(f"{recipe} {row['at']:2d} GPUs: {row['step_s']:.1f} s, {row['trajectories_per_s']:.2f} trajectories/s")
+            print(
+                f"{recipe} {row['at']:2d} GPUs: {row['step_s']:.1f} s, {row['trajectories_per_s']:.2f} trajectories/s"
+            )
 
 
 if __name__ == "__main__":

@@ -1,20 +1,23 @@
-"""How many times as long plain code takes (benchmarks/plain.py): same weights, same work, runs in turn, medians of paired ratios.
+"""How many times as long plain code takes (benchmarks/plain.py): same weights, same work, runs in turn, medians of
+paired ratios.
 
-Models: tiny (the embedded world's), middle (random: hidden 512, 12 layers, 256 of 8192 codes, 50295 text ids) and full (random Show-o at
-512 px, for a GPU). Work: `answer` is 64 greedy tokens after a picture and a question, batch 8; `draw, alone` is eight images with
-guidance. `step` is a whole Sync-GRPO step, one prompt × 8 trajectories with guidance and KL, all weights and a concept's rows trained, by
-our trainer, and by plain code with the same seeds, hence the same trajectories; its parts are a `draw` and an `update` (log-probabilities
-and backward). Ours replays K of T steps there, as the recipes do; `update, all T steps` is ours without that. Plain code goes row by
-row and pads drawing prompts to one length: with --plain-rows it does some of its eight rows, and their figures tell those of all. `memory`
-is the growth of a child process, or of the GPU's memory, during an update over T, and over 2T, steps; two trajectories of the middle
-model, one after the other in plain code, eight of the tiny.
+Models: tiny (the embedded world's), middle (random: hidden 512, 12 layers, 256 of 8192 codes, 50295 text ids) and full
+    (random Show-o at 512 px, for a GPU). Work: `answer` is 64 greedy tokens after a picture and a question, batch 8;
+    `draw, alone` is eight images with guidance. `step` is a whole Sync-GRPO step, one prompt × 8 trajectories with
+    guidance and KL, all weights and a concept's rows trained, by our trainer, and by plain code with the same seeds,
+    hence the same trajectories; its parts are a `draw` and an `update` (log-probabilities and backward). Ours replays K
+    of T steps there, as the recipes do; `update, all T steps` is ours without that. Plain code goes row by row and pads
+    drawing prompts to one length: with --plain-rows it does some of its eight rows, and their figures tell those of
+    all. `memory` is the growth of a child process, or of the GPU's memory, during an update over T, and over 2T, steps;
+    two trajectories of the middle model, one after the other in plain code, eight of the tiny.
 
-The first run counts FLOPs and bytes and warms up; its seconds are a run only on a CPU, for models whose products are so large that
-counting costs nothing beside them. Rows are written after every run, so a stop keeps what is done; the first run of a unit of work
-replaces that unit's rows in the file. After --minutes, a unit ends with the runs it has, one at least.
+The first run counts FLOPs and bytes and warms up; its seconds are a run only on a CPU, for models whose products are so
+large that counting costs nothing beside them. Rows are written after every run, so a stop keeps what is done; the first
+run of a unit of work replaces that unit's rows in the file. After --minutes, a unit ends with the runs it has, one at
+least.
 
-Run: make bench
-     python benchmarks/speed.py --device cuda --dtype bf16 --models tiny,middle,full --runs 2 --out benchmarks/results_gpu.json
+Run: make bench python benchmarks/speed.py --device cuda --dtype bf16 --models tiny,middle,full --runs 2 --out
+    benchmarks/results_gpu.json
 """
 
 from __future__ import annotations
@@ -51,17 +54,25 @@ Row = dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default="tiny,middle")
-    parser.add_argument("--only", default="memory,answer,step", help=f"of {', '.join(UNITS)}; step draws and updates too")
+    parser.add_argument(
+        "--only", default="memory,answer,step", help=f"of {', '.join(UNITS)}; step draws and updates too"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32", help="bf16 is autocast")
     parser.add_argument("--runs", type=int, default=5, help="of each unit of work, both sides in turn")
     parser.add_argument(
-        "--plain-rows", type=int, choices=[2, 4, 8], default=8, help="rows of plain code's step, whose seconds count 8 / rows times"
+        "--plain-rows",
+        type=int,
+        choices=[2, 4, 8],
+        default=8,
+        help="rows of plain code's step, whose seconds count 8 / rows times",
     )
     parser.add_argument("--minutes", type=float, default=float("inf"), help="after which a unit begins no other run")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json", help="rows as JSON")
     parser.add_argument("--page", type=Path, default=None, help="write the table to this Markdown file")
-    parser.add_argument("--child", nargs=3, default=None, help=argparse.SUPPRESS)  # side, model, T: in a process of its own
+    parser.add_argument(
+        "--child", nargs=3, default=None, help=argparse.SUPPRESS
+    )  # side, model, T: in a process of its own
     options = parser.parse_args()
     if options.child:
         side, name, timesteps = options.child
@@ -106,7 +117,9 @@ def measure(name: str, units: Sequence[str], options: argparse.Namespace) -> Non
     work.close()
 
 
-def alternate(ours: Work, theirs: Work, counter: Counter, runs: int, seconds: float, *, keep: bool) -> Iterator[tuple[list[Pair], Pair]]:
+def alternate(
+    ours: Work, theirs: Work, counter: Counter, runs: int, seconds: float, *, keep: bool
+) -> Iterator[tuple[list[Pair], Pair]]:
     """After every run, figures of both sides so far, in turn, and those of the first run, in which `counter` counted.
 
     Ends when there are `runs` or `seconds` are over.
@@ -125,8 +138,12 @@ def alternate(ours: Work, theirs: Work, counter: Counter, runs: int, seconds: fl
         yield pairs, counts
 
 
-def row(name: str, part: str, pairs: list[Pair], counts: Pair, peak: tuple[float, float], options: argparse.Namespace) -> Row:
-    """Medians of a part, and the seconds that FLOPs at the rate of a large product, and bytes at that of a copy, would take."""
+def row(
+    name: str, part: str, pairs: list[Pair], counts: Pair, peak: tuple[float, float], options: argparse.Namespace
+) -> Row:
+    """Medians of a part, and the seconds that FLOPs at the rate of a large product, and bytes at that of a copy, would
+    take.
+    """
     seconds = [(ours[part].seconds, theirs[part].seconds) for ours, theirs in pairs]
     middle = [statistics.median(side) for side in zip(*seconds)]
     limits = [(counted[part].flops / peak[0], counted[part].bytes / peak[1]) for counted in counts]
@@ -150,7 +167,9 @@ def machine(options: argparse.Namespace) -> str:
         return f"{torch.cuda.get_device_name()}, {options.dtype}, torch {torch.__version__}"
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
-    processor = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    processor = next(
+        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine()
+    )
     return f"{processor}, {torch.get_num_threads()} threads, {options.dtype}, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}"
 
 
@@ -159,10 +178,23 @@ def memory(name: str, options: argparse.Namespace) -> Row:
     timesteps, grown = MEMORY_STEPS[name], {}
     for side in ("ours", "plain"):
         for total in (timesteps, 2 * timesteps):
-            command = [sys.executable, __file__, "--child", side, name, str(total), "--device", options.device, "--dtype", options.dtype]
+            command = [
+                sys.executable,
+                __file__,
+                "--child",
+                side,
+                name,
+                str(total),
+                "--device",
+                options.device,
+                "--dtype",
+                options.dtype,
+            ]
             environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
             done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-            grown[f"{side}_mb_at_{'T' if total == timesteps else '2T'}"] = round(int(done.stdout.splitlines()[-1]) / 2**20)
+            grown[f"{side}_mb_at_{'T' if total == timesteps else '2T'}"] = round(
+                int(done.stdout.splitlines()[-1]) / 2**20
+            )
     return {"name": "memory", "model": name, "goal": None, "timesteps": timesteps, **grown, "machine": machine(options)}
 
 
@@ -209,9 +241,14 @@ def table(found: list[Row]) -> str:
     lines = []
     for row in found:
         if row["name"] == "memory":
-            ours, theirs = ([f"{row[f'{side}_mb_at_{total}']:,} MB" for total in ("T", "2T")] for side in ("ours", "plain"))
+            ours, theirs = (
+                [f"{row[f'{side}_mb_at_{total}']:,} MB" for total in ("T", "2T")] for side in ("ours", "plain")
+            )
             steps = f"T = {row['timesteps']}, {2 * row['timesteps']}"
-            lines.append(f"| {row['model']} | memory of an update, {steps} | {', '.join(ours)} | {', '.join(theirs)} |" + " |" * 6)
+            lines.append(
+                f"| {row['model']} | memory of an update, {steps} | {', '.join(ours)} | {', '.join(theirs)} |"
+                + " |" * 6
+            )
             continue
         share = max(row["ours_limits_s"]) / row["ours_s"]
         goal = f"≥ {row['goal']}×" if row["goal"] else ""

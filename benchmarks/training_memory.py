@@ -1,10 +1,13 @@
-"""Peak memory and seconds per training step, LoRA against full against concept rows only, beside what `--dry-run` estimates.
+"""Peak memory and seconds per training step, LoRA against full against concept rows only, beside what `--dry-run`
+estimates.
 
-Two models: the embedded world's, and a random Show-o of middle size (hidden 512, 12 layers, 50295 text ids, 8192 codes, 256 image
-tokens). Every case runs two steps in a process of its own. Memory is the growth of its resident size from before the model is built to
-the peak, with an allocator that returns freed memory at once; seconds are processor seconds of the second step, without the kernel's.
+Two models: the embedded world's, and a random Show-o of middle size (hidden 512, 12 layers, 50295 text ids, 8192 codes,
+256 image tokens). Every case runs two steps in a process of its own. Memory is the growth of its resident size from
+before the model is built to the peak, with an allocator that returns freed memory at once; seconds are processor
+seconds of the second step, without the kernel's.
 
-Rows of other models and cases that the file already holds are kept. bf16 is left out where the processor has no units for it.
+Rows of other models and cases that the file already holds are kept. bf16 is left out where the processor has no units
+for it.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/training_memory.py --out docs/training_memory.json
 """
@@ -53,7 +56,12 @@ def middle_sizes() -> tuple[Any, Any]:
     from sync_r1.models.showo.config import ShowoConfig
     from sync_r1.models.showo.magvit import MagvitConfig
 
-    sizes: dict[str, Any] = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12, "num_attention_heads": 8}
+    sizes: dict[str, Any] = {
+        "hidden_size": 512,
+        "intermediate_size": 2048,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 8,
+    }
     image = MagvitConfig(
         channels=32,
         channel_multipliers=(1, 2),
@@ -64,7 +72,9 @@ def middle_sizes() -> tuple[Any, Any]:
         resolution=64,
         unshuffle=2,
     )
-    return ShowoConfig(**sizes, num_image_tokens=image.num_tokens, image_size=64, codebook_size=image.codebook_size), image
+    return ShowoConfig(
+        **sizes, num_image_tokens=image.num_tokens, image_size=64, codebook_size=image.codebook_size
+    ), image
 
 
 def middle_model() -> Any:
@@ -115,7 +125,9 @@ def run_case(model_name: str, overrides: list[str], steps: int) -> dict[str, Any
         data = Path(folder) / "data"
         export_world(data, ["bo"])
         concept = load_concept(data, "bo")
-        config = load_config(None, [*OPTIONS[model_name], *COMMON, *overrides, f"rl.max_steps={steps}", f"run.output_dir={folder}"])
+        config = load_config(
+            None, [*OPTIONS[model_name], *COMMON, *overrides, f"rl.max_steps={steps}", f"run.output_dir={folder}"]
+        )
         before = _resident()
         model = load_world_model() if model_name == "world" else middle_model()
         model = model.to(torch.bfloat16) if config.model.dtype == "bf16" else model
@@ -129,7 +141,12 @@ def run_case(model_name: str, overrides: list[str], steps: int) -> dict[str, Any
         rows = [json.loads(line) for line in (config.run.folder / "metrics.jsonl").read_text().splitlines()]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     trainable = sum(parameter.numel() for parameter in trainer.trainables.parameters())
-    return {"bytes": peak - before, "seconds": seconds, "trainable": trainable, "text_tokens": rows[-1]["completions/mean_length"]}
+    return {
+        "bytes": peak - before,
+        "seconds": seconds,
+        "trainable": trainable,
+        "text_tokens": rows[-1]["completions/mean_length"],
+    }
 
 
 def _timed(call: Callable[..., Any], name: str, seconds: dict[str, float]) -> Callable[..., Any]:
@@ -232,9 +249,15 @@ def main() -> None:
             print(json.dumps(row), flush=True)
             rows.append(row)
             if arguments.out:
-                machine = {"processor": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__.split("+")[0]}
+                machine = {
+                    "processor": platform.machine(),
+                    "threads": torch.get_num_threads(),
+                    "torch": torch.__version__.split("+")[0],
+                }
                 options = {name: [*value, *COMMON] for name, value in OPTIONS.items()}
-                arguments.out.write_text(json.dumps({"machine": machine, "options": options, "rows": rows}, indent=1) + "\n")
+                arguments.out.write_text(
+                    json.dumps({"machine": machine, "options": options, "rows": rows}, indent=1) + "\n"
+                )
 
 
 if __name__ == "__main__":

@@ -60,7 +60,9 @@ def random_showo(config: ShowoConfig, image: MagvitConfig | None, device: str) -
     words = {"<|endoftext|>": 0, "<unk>": 1} | {f"w{number}": number for number in range(2, config.text_vocab)}
     backend = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>", bos_token="<|endoftext|>", unk_token="<unk>")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<|endoftext|>", bos_token="<|endoftext|>", unk_token="<unk>"
+    )
     torch.manual_seed(0)
     with torch.device(device):
         return Showo.from_config(config, tokenizer, Magvit(image).eval() if image else None).eval()
@@ -69,7 +71,9 @@ def random_showo(config: ShowoConfig, image: MagvitConfig | None, device: str) -
 def build(name: str, device: str) -> Showo:
     if name == "tiny":
         return load_world_model().to(device)
-    return random_showo(*(middle_sizes() if name == "middle" else (ShowoConfig(), MagvitConfig(resolution=512))), device)
+    return random_showo(
+        *(middle_sizes() if name == "middle" else (ShowoConfig(), MagvitConfig(resolution=512))), device
+    )
 
 
 def lengths(*, completions: list[str], **_: Any) -> list[float]:
@@ -85,11 +89,19 @@ class Workload:
 
     Args:
         group: G. timesteps: T, by default the size's own.
-        plain_rows: of the group, in a step of plain code, whose figures then count group / plain_rows times; by default all.
+        plain_rows: of the group, in a step of plain code, whose figures then count group / plain_rows times; by default
+            all.
     """
 
     def __init__(
-        self, name: str, device: str, dtype: str, *, group: int = GROUP, timesteps: int | None = None, plain_rows: int | None = None
+        self,
+        name: str,
+        device: str,
+        dtype: str,
+        *,
+        group: int = GROUP,
+        timesteps: int | None = None,
+        plain_rows: int | None = None,
     ) -> None:
         self.device, self.size, self.autocast = device, SIZES[name], dtype == "bf16"
         self.group, self.plain_rows = group, plain_rows or group
@@ -101,16 +113,33 @@ class Workload:
         concept = load_concept(root / "data", "bo")
         self.model = build(name, device)
         tokens = add_concept(self.model, "bo", concept.class_noun, num_tokens=16)
-        rl = {"prompts_per_step": 1, "num_generations": group, "generation_timesteps": self.size.timesteps, "guidance_scale": 2}
-        rl |= {"sequences_per_backward": self.size.together, "beta": 0.04, "look_fraction": 0, "max_completion_length": 24}
+        rl = {
+            "prompts_per_step": 1,
+            "num_generations": group,
+            "generation_timesteps": self.size.timesteps,
+            "guidance_scale": 2,
+        }
+        rl |= {
+            "sequences_per_backward": self.size.together,
+            "beta": 0.04,
+            "look_fraction": 0,
+            "max_completion_length": 24,
+        }
         run = {"device": device.partition(":")[0], "precision": dtype, "log_completions": "false", "output_dir": root}
-        options = [f"rl.{key}={value}" for key, value in rl.items()] + [f"run.{key}={value}" for key, value in run.items()]
+        options = [f"rl.{key}={value}" for key, value in rl.items()] + [
+            f"run.{key}={value}" for key, value in run.items()
+        ]
         rewards = RewardEnsemble([Reward("lengths", lengths, "text"), Reward("brightness", brightness, "image")])
         self.trainer = SyncGRPOTrainer(self.model, load_config(None, options), tasks_of(concept, tokens)[:1], rewards)
         self.parameters = self.trainer.trainables.parameters()
         self.optimizer = torch.optim.AdamW(self.parameters, lr=0.0, weight_decay=0.0)
         self.rl = self.trainer.config.rl
-        codes = torch.randint(0, self.model.codebook_size, (group, self.model.num_image_tokens), generator=torch.Generator().manual_seed(0))
+        codes = torch.randint(
+            0,
+            self.model.codebook_size,
+            (group, self.model.num_image_tokens),
+            generator=torch.Generator().manual_seed(0),
+        )
         self.questions = [TextContext(QUESTION, row) for row in codes]
         with self.trainer.reference.policy() as start:
             self.reference = start
@@ -141,7 +170,13 @@ class Workload:
         clock = Clock(self.device, self.counter)
         self.model.eval()
         with self.endless(), self.mixed():
-            clock.time("answer", write, self.questions, Sampling(top_k=1, max_completion_length=length), range(len(self.questions)))
+            clock.time(
+                "answer",
+                write,
+                self.questions,
+                Sampling(top_k=1, max_completion_length=length),
+                range(len(self.questions)),
+            )
         return clock.figures
 
     def our_answer(self) -> Parts:
@@ -167,7 +202,12 @@ class Workload:
 
     def our_step(self) -> Parts:
         """The trainer's own step, which replays K of T steps; then the gradients over all T again."""
-        clock, trainer, draw, loss = Clock(self.device, self.counter), self.trainer, self.model.generate_image, self.trainer.loss
+        clock, trainer, draw, loss = (
+            Clock(self.device, self.counter),
+            self.trainer,
+            self.model.generate_image,
+            self.trainer.loss,
+        )
         self.rl.train_timesteps = min(self.size.trained, self.size.timesteps)
         self.model.generate_image = lambda *given, **named: clock.time("draw", draw, *given, **named)  # type: ignore[method-assign]
         trainer.loss = lambda *given: clock.time("update", loss, *given)  # type: ignore[method-assign]
@@ -209,7 +249,9 @@ class Workload:
         """One image after the other, with the trainer's seeds: the same trajectories."""
         trainer, group = self.trainer, self.rl.num_generations
         task, sampling, seed = trainer.tasks[0], self.rl.sampling(), trainer.config.run.seed
-        seeds = [[derive_seed(seed, 0, 0, number, *part) for number in range(group)] for part in (("text",), ("image", 0))]
+        seeds = [
+            [derive_seed(seed, 0, 0, number, *part) for number in range(group)] for part in (("text",), ("image", 0))
+        ]
         contexts = [trainer.sampler.context(task)] * group
         self.model.eval()
         with self.mixed():
@@ -222,7 +264,10 @@ class Workload:
 
     def plain_update(self, experience: Experience) -> None:
         size = self.size
-        cut = {"rows_per_graph": size.rows_per_graph or GROUP, "steps_per_graph": size.steps_per_graph or size.timesteps}
+        cut = {
+            "rows_per_graph": size.rows_per_graph or GROUP,
+            "steps_per_graph": size.steps_per_graph or size.timesteps,
+        }
         self.model.train()
         with self.mixed():
             plain.update(self.model, self.reference, self.rl, experience.rollout, experience.advantages, **cut)
@@ -240,5 +285,7 @@ class Clock:
         flops, moved, started = self.counter.flops, self.counter.bytes, time.perf_counter()
         result = call(*given, **named)
         synchronize(self.device)
-        self.figures[name] = Figures(time.perf_counter() - started, self.counter.flops - flops, self.counter.bytes - moved)
+        self.figures[name] = Figures(
+            time.perf_counter() - started, self.counter.flops - flops, self.counter.bytes - moved
+        )
         return result

@@ -4,10 +4,12 @@ Run from the repository root; functions are named by their dotted path:
 
     sync-r1 train --recipe demo --data world --concept bo run.name=custom \\
         rl.custom_rewards.sharp.function=examples.custom_reward.sharpness rl.reward_weights.sharp=0.2 \\
-        rl.custom_rewards.brief.function=examples.custom_reward.brevity rl.custom_rewards.brief.part=text rl.reward_weights.brief=0.1
+        rl.custom_rewards.brief.function=examples.custom_reward.brevity rl.custom_rewards.brief.part=text
+        rl.reward_weights.brief=0.1
 
-A reward is called with keywords: prompts, completions, drawing_prompts, images, concept, kind and answer. Take what you need, let
-`**columns` take the rest, and return one number per row, or None where you cannot score. `async def` works as well.
+A reward is called with keywords: prompts, completions, drawing_prompts, images, concept, kind and answer. Take what you
+need, let `**columns` take the rest, and return one number per row, or None where you cannot score. `async def` works as
+well.
 """
 
 from __future__ import annotations

@@ -35,7 +35,9 @@ def show_version(wanted: bool) -> None:
 
 @app.callback()
 def start(
-    version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
 ) -> None:
     """Sync-R1: one model that understands and draws your things, trained in a single loop."""
 
@@ -82,7 +84,9 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON inst
         console = Console()
         console.print(table)
         console.print(
-            Text("Everything needed is here.", "green") if healthy(checks) else Text("Something needed is missing, see ✗.", "red")
+            Text("Everything needed is here.", "green")
+            if healthy(checks)
+            else Text("Something needed is missing, see ✗.", "red")
         )
     if not healthy(checks):
         raise typer.Exit(1)

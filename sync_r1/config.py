@@ -1,6 +1,7 @@
 """One configuration: keyword-only dataclasses, a line of documentation per field, checked before any weight is loaded.
 
-Precedence: defaults < recipe < YAML file < dotted overrides (`rl.num_generations=12`). Names follow TRL where the meaning is the same.
+Precedence: defaults < recipe < YAML file < dotted overrides (`rl.num_generations=12`). Names follow TRL where the
+    meaning is the same.
 """
 
 from __future__ import annotations
@@ -26,15 +27,28 @@ SFT_STAGES = ("1", "2", "3", "photos", "baseline")
 class ModelConfig:
     """Which model, and how a concept's tokens are added to it."""
 
-    path: str = option("world", "a folder, a hub id such as showlab/show-o-512x512, or 'world' for the model shipped with the package")
-    image_tokenizer: str = option("showlab/magvitv2", "folder or hub id of MAGVIT-v2; only read with weights in Show-o's published layout")
-    text_tokenizer: str = option("microsoft/phi-1_5", "folder or hub id of the tokenizer; only read with Show-o's published layout")
-    dtype: Literal["fp32", "bf16"] = option("fp32", "of frozen weights; what trains stays fp32, and so does log-probability maths")
+    path: str = option(
+        "world", "a folder, a hub id such as showlab/show-o-512x512, or 'world' for the model shipped with the package"
+    )
+    image_tokenizer: str = option(
+        "showlab/magvitv2", "folder or hub id of MAGVIT-v2; only read with weights in Show-o's published layout"
+    )
+    text_tokenizer: str = option(
+        "microsoft/phi-1_5", "folder or hub id of the tokenizer; only read with Show-o's published layout"
+    )
+    dtype: Literal["fp32", "bf16"] = option(
+        "fp32", "of frozen weights; what trains stays fp32, and so does log-probability maths"
+    )
     num_tokens: int = option(4, "soft tokens <token_0>… added per concept, besides its name", ge=0)
-    reading_tokens: int = option(0, "how many of the first soft tokens introduce the concept in understanding prompts", ge=0)
-    drawing_tokens: int | None = option(None, "how many of the first soft tokens go into drawing prompts; empty is all", ge=0)
+    reading_tokens: int = option(
+        0, "how many of the first soft tokens introduce the concept in understanding prompts", ge=0
+    )
+    drawing_tokens: int | None = option(
+        None, "how many of the first soft tokens go into drawing prompts; empty is all", ge=0
+    )
     init: Literal["class-noun", "images", "none"] = option(
-        "class-noun", "what a new concept's rows start as: its class noun, its photos (k-means of code rows, a face), or noise"
+        "class-noun",
+        "what a new concept's rows start as: its class noun, its photos (k-means of code rows, a face), or noise",
     )
 
 
@@ -82,12 +96,20 @@ class JudgeConfig:
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class ScorersConfig:
-    """The networks behind the rewards. Those of the evaluation are set in `eval`, so that reward and evaluator can differ."""
+    """The networks behind the rewards.
 
-    clip: str = option("world", "folder or hub id of a CLIP, such as openai/clip-vit-base-patch32, or 'world'; behind identity, alignment")
+    Those of the evaluation are set in `eval`, so that reward and evaluator can differ.
+    """
+
+    clip: str = option(
+        "world",
+        "folder or hub id of a CLIP, such as openai/clip-vit-base-patch32, or 'world'; behind identity, alignment",
+    )
     dino: str = option("", "folder or hub id of a DINOv2, such as facebook/dinov2-base; behind the reward 'dino'")
     face: str = option("", "folder of an insightface pack (detector and ArcFace .onnx files); behind the reward 'face'")
-    judge: JudgeConfig = dataclasses.field(default_factory=JudgeConfig, metadata={"doc": "behind likeness and faithfulness"})
+    judge: JudgeConfig = dataclasses.field(
+        default_factory=JudgeConfig, metadata={"doc": "behind likeness and faithfulness"}
+    )
     fallback: dict[str, str] = dataclasses.field(
         default_factory=dict,
         metadata={"doc": "reward → reward that stands in where it could not score, e.g. face: identity; counted"},
@@ -96,24 +118,47 @@ class ScorersConfig:
 
 @dataclasses.dataclass(kw_only=True, slots=True)
 class SFTConfig:
-    """Warm-up of a concept's tokens by next-token and masked-token losses (docs/warm_up.md). Off unless stages are named."""
+    """Warm-up of a concept's tokens by next-token and masked-token losses (docs/warm_up.md).
+
+    Off unless stages are named.
+    """
 
     stages: list[str] = dataclasses.field(
         default_factory=list,
-        metadata={"doc": "of 1, 2, 3 (UniCTokens), photos (tokens learn to draw them) and baseline (what RL asks, answered), in order"},
+        metadata={
+            "doc": "of 1, 2, 3 (UniCTokens), photos (tokens learn to draw them) and baseline (what RL asks, answered), in order"
+        },
     )
-    epochs: int | None = option(None, "passes per stage; empty is the published 15, 20, 20, 60 for photos and 20 for the baseline", ge=1)
+    epochs: int | None = option(
+        None, "passes per stage; empty is the published 15, 20, 20, 60 for photos and 20 for the baseline", ge=1
+    )
     learning_rate: float = option(1e-3, "for the concept's rows, constant", gt=0)
-    body_learning_rate: float = option(0.0, "for the transformer body; 0 trains the rows only, as UniCTokens does", ge=0)
+    body_learning_rate: float = option(
+        0.0, "for the transformer body; 0 trains the rows only, as UniCTokens does", ge=0
+    )
     understanding_weight: float = option(0.2, "weight of the answer loss when both streams are on", ge=0)
     drawing_weight: float = option(0.8, "weight of the masked-token loss when both streams are on", ge=0)
-    understanding_batch: int | None = option(None, "dialogues per step; empty is the stage's own: 1, in stage 1 and the baseline 4", ge=1)
-    drawing_batch: int | None = option(None, "pictures per step; empty is the stage's own: 4 in photos and baseline, else 1", ge=1)
-    fresh_epochs: bool = option(False, "draw crops, flips and order anew in every epoch; the published stages freeze them before the first")
-    crop_scale: float = option(1.1, "stage 2 cuts random squares out of pictures enlarged this much; 1 keeps them whole", ge=1)
-    condition_dropout: float = option(0.1, "share of drawing prompts left empty: keeps guidance alive when the body trains", ge=0, le=1)
-    photo_prompt: str = option("A photo of {name}.", "drawing prompt of a photo; {name} becomes soft tokens and placeholder")
-    described: bool = option(False, "begin questions of stages 1 to 3 with the name and info lines, as the benchmark does")
+    understanding_batch: int | None = option(
+        None, "dialogues per step; empty is the stage's own: 1, in stage 1 and the baseline 4", ge=1
+    )
+    drawing_batch: int | None = option(
+        None, "pictures per step; empty is the stage's own: 4 in photos and baseline, else 1", ge=1
+    )
+    fresh_epochs: bool = option(
+        False, "draw crops, flips and order anew in every epoch; the published stages freeze them before the first"
+    )
+    crop_scale: float = option(
+        1.1, "stage 2 cuts random squares out of pictures enlarged this much; 1 keeps them whole", ge=1
+    )
+    condition_dropout: float = option(
+        0.1, "share of drawing prompts left empty: keeps guidance alive when the body trains", ge=0, le=1
+    )
+    photo_prompt: str = option(
+        "A photo of {name}.", "drawing prompt of a photo; {name} becomes soft tokens and placeholder"
+    )
+    described: bool = option(
+        False, "begin questions of stages 1 to 3 with the name and info lines, as the benchmark does"
+    )
     save_epochs: int = option(5, "epochs between checkpoints; the last is always saved", ge=1)
     pull: float = option(0.0, "weight of the L2 pull of the placeholder's rows to their start", ge=0)
 
@@ -122,11 +167,19 @@ class SFTConfig:
 class RLConfig:
     """Sync-GRPO and Dynamic Group Scaling."""
 
-    optimise: Literal["both", "text", "image"] = option("both", "halves that receive gradients; 'text' draws no images at all")
-    credit: Literal["shared", "routed"] = option("routed", "shared: one advantage for both halves; routed: each half its own")
+    optimise: Literal["both", "text", "image"] = option(
+        "both", "halves that receive gradients; 'text' draws no images at all"
+    )
+    credit: Literal["shared", "routed"] = option(
+        "routed", "shared: one advantage for both halves; routed: each half its own"
+    )
     look_fraction: float = option(0.5, "share of 'look' prompts (a question about a photo)", ge=0, le=1)
-    recognize_fraction: float = option(0.0, "share of 'recognize' prompts (is it there?); the rest are 'reason' prompts", ge=0, le=1)
-    validation_prompts: int = option(0, "reason prompts held out of training to watch for reward hacking; 0 is off", ge=0)
+    recognize_fraction: float = option(
+        0.0, "share of 'recognize' prompts (is it there?); the rest are 'reason' prompts", ge=0, le=1
+    )
+    validation_prompts: int = option(
+        0, "reason prompts held out of training to watch for reward hacking; 0 is off", ge=0
+    )
     validation_steps: int = option(10, "updates between looks at the validation prompts", ge=1)
 
     max_steps: int = option(60, "optimizer updates", ge=1)
@@ -135,7 +188,9 @@ class RLConfig:
     images_per_text: int = option(1, "M, images drawn from each text (a tree: prompt, texts, images)", ge=1)
     num_iterations: int = option(1, "updates per rollout; the clip only matters above 1", ge=1)
     draw_every: int = option(
-        1, "one rollout in so many is drawn; those in between teach the text half on its own rewards, at a small share of the cost", ge=1
+        1,
+        "one rollout in so many is drawn; those in between teach the text half on its own rewards, at a small share of the cost",
+        ge=1,
     )
 
     text_prompts_per_step: int | None = option(
@@ -146,10 +201,13 @@ class RLConfig:
 
     learning_rate: float = option(5e-5, "for the transformer body; 0 freezes it", ge=0)
     concept_learning_rate: float = option(1e-2, "for the concept's rows of embedding and head; 0 freezes them", ge=0)
-    lora_rank: int = option(0, "rank of adapters on the body, which then keeps its own weights; 0 trains the weights themselves", ge=0)
+    lora_rank: int = option(
+        0, "rank of adapters on the body, which then keeps its own weights; 0 trains the weights themselves", ge=0
+    )
     lora_alpha: float = option(32.0, "scale of the adapters, alpha / rank", gt=0)
     lora_target_modules: list[str] = dataclasses.field(
-        default_factory=list, metadata={"doc": "linear layers that get adapters, by the last part of their names; empty is all of the body"}
+        default_factory=list,
+        metadata={"doc": "linear layers that get adapters, by the last part of their names; empty is all of the body"},
     )
     lr_scheduler_type: Literal["constant", "constant_with_warmup", "linear", "cosine"] = option(
         "constant_with_warmup", "learning rate schedule"
@@ -159,26 +217,40 @@ class RLConfig:
     adam_beta1: float = option(0.9, "AdamW first moment", ge=0, le=1)
     adam_beta2: float = option(0.99, "AdamW second moment", ge=0, le=1)
     max_grad_norm: float = option(1.0, "gradient norm limit; 0 is no limit", ge=0)
-    sequences_per_backward: int = option(256, "replayed sequences (trajectory × timestep) per backward: bounds memory", ge=1)
+    sequences_per_backward: int = option(
+        256, "replayed sequences (trajectory × timestep) per backward: bounds memory", ge=1
+    )
 
-    gradient_checkpointing: bool = option(False, "recompute layers in the backward pass: less memory, about a third more time")
+    gradient_checkpointing: bool = option(
+        False, "recompute layers in the backward pass: less memory, about a third more time"
+    )
 
     beta: float = option(0.0, "weight of KL(policy ‖ start); above 0 keeps the start weights in memory", ge=0)
     epsilon: float = option(0.2, "lower clip of the ratio (and upper, unless epsilon_high is set)", gt=0)
-    epsilon_high: float | None = option(None, "upper clip of the ratio; larger than epsilon keeps exploration alive", gt=0)
-    loss_type: Literal["grpo", "bnpo", "dr_grpo"] = option("dr_grpo", "mean per trajectory, per token, or over a constant length")
+    epsilon_high: float | None = option(
+        None, "upper clip of the ratio; larger than epsilon keeps exploration alive", gt=0
+    )
+    loss_type: Literal["grpo", "bnpo", "dr_grpo"] = option(
+        "dr_grpo", "mean per trajectory, per token, or over a constant length"
+    )
     importance_sampling_level: Literal["token", "sequence"] = option(
         "token", "ratio per token, or per text and per set of image tokens committed at one step"
     )
     multi_objective_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] = option(
         "sum_then_normalize", "whether rewards are standardised in their group one by one (GDPO) before they are added"
     )
-    scale_rewards: Literal["none", "group", "batch"] = option("none", "divide advantages by the std of the group or batch")
+    scale_rewards: Literal["none", "group", "batch"] = option(
+        "none", "divide advantages by the std of the group or batch"
+    )
     text_loss_weight: float = option(1.0, "λ of the understanding half", ge=0)
     image_loss_weight: float = option(1.0, "λ of the generation half", ge=0)
     entropy_coef: float = option(0.0, "entropy bonus on the text tokens", ge=0)
-    train_timesteps: int | None = option(None, "K of the T decoding steps replayed per update, weighted T/K; empty is all", ge=1)
-    max_skipped_steps: int = option(3, "unscored or non-finite steps in a row that are skipped before the run stops", ge=0)
+    train_timesteps: int | None = option(
+        None, "K of the T decoding steps replayed per update, weighted T/K; empty is all", ge=1
+    )
+    max_skipped_steps: int = option(
+        3, "unscored or non-finite steps in a row that are skipped before the run stops", ge=0
+    )
 
     temperature: float = option(1.0, "of text and image tokens, in rollout and replay", gt=0)
     top_k: int | None = option(None, "of text and image tokens, in rollout and replay; empty is off", ge=1)
@@ -199,7 +271,8 @@ class RLConfig:
     dgs_candidate_factor: float = option(2.0, "c_max: at most ⌈c_max·G⌉ candidates per prompt", ge=1)
     dgs_preview_step: int = option(3, "k, decoding steps before the preview", ge=1)
     dgs_keep: Literal["best", "spread"] = option(
-        "best", "candidates to finish: those above a threshold that follows the acceptance, or those whose previews differ most"
+        "best",
+        "candidates to finish: those above a threshold that follows the acceptance, or those whose previews differ most",
     )
     dgs_preview_score: Literal["clip", "reward"] = option(
         "clip",
@@ -268,9 +341,12 @@ class RunConfig:
     device: Literal["auto", "cpu", "cuda"] = option("auto", "where to compute; auto prefers cuda")
     precision: Literal["fp32", "bf16"] = option("fp32", "bf16 is autocast; log-probabilities stay fp32")
     sharding: Literal["none", "fsdp2", "zero1"] = option(
-        "none", "of memory among several processes: fsdp2 the optimizer's and the KL reference's; zero1 (DeepSpeed) the optimizer's"
+        "none",
+        "of memory among several processes: fsdp2 the optimizer's and the KL reference's; zero1 (DeepSpeed) the optimizer's",
     )
-    peer_timeout_s: float = option(1800.0, "seconds that one of several processes waits for another before it gives up", ge=1)
+    peer_timeout_s: float = option(
+        1800.0, "seconds that one of several processes waits for another before it gives up", ge=1
+    )
     save_steps: int = option(20, "updates between checkpoints; the last step is always saved", ge=1)
     save_total_limit: int = option(2, "checkpoints kept", ge=1)
     log_completions: bool = option(True, "write trajectories and pictures")
@@ -300,8 +376,15 @@ class Config:
         _check_relations(self.rl, self.run)
         _check_warm_up(self.sft)
         if self.model.dtype == "bf16" and self.rl.learning_rate > 0 and not self.rl.lora_rank:
-            limit = "a body that trains must be fp32: bf16 has 8 significant bits and loses updates below 0.4 % of a weight"
-            fail("model.dtype", "bf16", limit, "set rl.lora_rank=16 (fp32 adapters on frozen bf16), model.dtype=fp32 or rl.learning_rate=0")
+            limit = (
+                "a body that trains must be fp32: bf16 has 8 significant bits and loses updates below 0.4 % of a weight"
+            )
+            fail(
+                "model.dtype",
+                "bf16",
+                limit,
+                "set rl.lora_rank=16 (fp32 adapters on frozen bf16), model.dtype=fp32 or rl.learning_rate=0",
+            )
         return self
 
 
@@ -314,12 +397,19 @@ def _check_relations(rl: RLConfig, run: RunConfig) -> None:
         limit = f"it must be below rl.generation_timesteps = {steps}"
         fail("rl.dgs_preview_step", rl.dgs_preview_step, limit, f"set it to {max(steps // 3, 1)}")
     if rl.dgs_enabled and rl.optimise == "text":
-        fail("rl.dgs_enabled", True, "previews need images, but rl.optimise=text draws none", "set rl.dgs_enabled=false")
+        fail(
+            "rl.dgs_enabled", True, "previews need images, but rl.optimise=text draws none", "set rl.dgs_enabled=false"
+        )
     if rl.look_fraction + rl.recognize_fraction > 1:
         limit = f"with rl.look_fraction = {rl.look_fraction} it must be at most {1 - rl.look_fraction:.2g}"
         fail("rl.recognize_fraction", rl.recognize_fraction, limit, "lower one of the two")
     if rl.epsilon_high is not None and rl.epsilon_high < rl.epsilon:
-        fail("rl.epsilon_high", rl.epsilon_high, f"it must be at least rl.epsilon = {rl.epsilon}", "raise it or leave it empty")
+        fail(
+            "rl.epsilon_high",
+            rl.epsilon_high,
+            f"it must be at least rl.epsilon = {rl.epsilon}",
+            "raise it or leave it empty",
+        )
     if rl.learning_rate == 0 and rl.concept_learning_rate == 0:
         fail("rl.learning_rate", 0.0, "with rl.concept_learning_rate = 0 nothing would train", "raise one of the two")
     for name, value in (("run.save_steps", run.save_steps), ("rl.max_steps", rl.max_steps)):
@@ -344,7 +434,12 @@ def _check_warm_up(sft: SFTConfig) -> None:
     if "{name}" not in sft.photo_prompt:
         fail("sft.photo_prompt", sft.photo_prompt, "it must hold {name}", "for example 'A photo of {name}.'")
     if sft.stages and sft.understanding_weight == 0 and sft.drawing_weight == 0:
-        fail("sft.drawing_weight", 0.0, "with sft.understanding_weight = 0 nothing would be learned", "raise one of the two")
+        fail(
+            "sft.drawing_weight",
+            0.0,
+            "with sft.understanding_weight = 0 nothing would be learned",
+            "raise one of the two",
+        )
 
 
 def _check_rewards(rl: RLConfig) -> None:
@@ -359,7 +454,12 @@ def _check_rewards(rl: RLConfig) -> None:
                 fail(where, value, "a weight must be at least 0", "let the function return a lower score instead")
     for name, custom in rl.custom_rewards.items():
         if "." not in custom.function:
-            fail(f"rl.custom_rewards.{name}.function", custom.function, "it must be a dotted path", "for example my_rewards.sharpness")
+            fail(
+                f"rl.custom_rewards.{name}.function",
+                custom.function,
+                "it must be a dotted path",
+                "for example my_rewards.sharpness",
+            )
 
 
 def _names() -> list[str]:

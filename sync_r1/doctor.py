@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sync_r1.manifest import manifest_problems, read_manifest
+from sync_r1.threads import wait_policy
 
 State = Literal["ok", "note", "missing"]
 
@@ -36,7 +37,10 @@ class Check:
 
 
 def examine(assets: Path = ASSETS, folder: Path = Path(".")) -> list[Check]:
-    """All checks: Python and packages, device, memory, disk space below `folder`, optional packages, the shipped weights in `assets`."""
+    """All checks:
+
+    Python and packages, device, memory, disk space below `folder`, optional packages, the shipped weights in `assets`.
+    """
     return [
         check_python(),
         *(check_package(name) for name in REQUIRED),
@@ -89,7 +93,14 @@ def check_device() -> list[Check]:
     try:
         import torch
     except (ImportError, OSError) as error:
-        return [Check("device", "missing", f"PyTorch does not load: {error}", "reinstall it: pip install --force-reinstall torch")]
+        return [
+            Check(
+                "device",
+                "missing",
+                f"PyTorch does not load: {error}",
+                "reinstall it: pip install --force-reinstall torch",
+            )
+        ]
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
         device = Check("device", "ok", "cuda: " + ", ".join(names))
@@ -99,7 +110,7 @@ def check_device() -> list[Check]:
         device = Check("device", "ok", "cpu: enough for the demo and the tiny model; full-size models want a GPU")
     cores, threads = os.cpu_count() or 1, torch.get_num_threads()
     hint = "unset OMP_NUM_THREADS to use all of them" if threads < cores // 2 else ""
-    return [device, Check("threads", "note" if hint else "ok", f"{threads} of {cores} cores", hint)]
+    return [device, Check("threads", "note" if hint else "ok", f"{threads} of {cores} cores; {wait_policy()}", hint)]
 
 
 def check_memory() -> Check:
@@ -109,14 +120,21 @@ def check_memory() -> Check:
     free, total = memory.available / 2**30, memory.total / 2**30
     detail = f"{free:.1f} GiB available of {total:.1f}"
     if free < ENOUGH_MEMORY_GIB:
-        return Check("memory", "note", detail, f"the demo wants about {ENOUGH_MEMORY_GIB:.0f} GiB; close other programs")
+        return Check(
+            "memory", "note", detail, f"the demo wants about {ENOUGH_MEMORY_GIB:.0f} GiB; close other programs"
+        )
     return Check("memory", "ok", detail)
 
 
 def check_disk(folder: Path) -> Check:
     free = shutil.disk_usage(folder).free / 2**30
     if free < ENOUGH_DISK_GIB:
-        return Check("disk", "note", f"{free:.1f} GiB free here", f"checkpoints want about {ENOUGH_DISK_GIB:.0f} GiB; delete old runs/")
+        return Check(
+            "disk",
+            "note",
+            f"{free:.1f} GiB free here",
+            f"checkpoints want about {ENOUGH_DISK_GIB:.0f} GiB; delete old runs/",
+        )
     return Check("disk", "ok", f"{free:.1f} GiB free here")
 
 

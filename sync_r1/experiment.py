@@ -1,4 +1,7 @@
-"""One experiment: evaluate, train, evaluate again with another judge, compare, report. `demo` and `train` are both this."""
+"""One experiment: evaluate, train, evaluate again with another judge, compare, report.
+
+`demo` and `train` are both this.
+"""
 
 from __future__ import annotations
 
@@ -50,10 +53,13 @@ from sync_r1.world.export import export_world
 LIBRARIES = ("torch", "transformers", "accelerate", "numpy")
 
 
-def run_experiment(config: Config, console: Console, resume: str | None = None, compare_phases: bool = True) -> dict[str, Any]:
+def run_experiment(
+    config: Config, console: Console, resume: str | None = None, compare_phases: bool = True
+) -> dict[str, Any]:
     """Train one concept as configured and return the summary, which is also in `<run>/summary.json` beside the report.
 
-    Under `accelerate launch` or `torchrun` all processes call this; they share training and evaluation, and the main one writes.
+    Under `accelerate launch` or `torchrun` all processes call this; they share training and evaluation, and the main
+    one writes.
 
     Args:
         resume: checkpoint folder or "latest". Evaluations that are already there are kept.
@@ -66,20 +72,29 @@ def run_experiment(config: Config, console: Console, resume: str | None = None, 
         one_process("a warm-up (sft.stages)")
     processes = join_processes(config.run.device == "cpu" or not torch.cuda.is_available(), config.run.peer_timeout_s)
     console = console if processes.main else Console(quiet=True)
-    with watching(processes, f"start all processes again, with --resume latest once {config.run.folder} holds a checkpoint"):
+    with watching(
+        processes, f"start all processes again, with --resume latest once {config.run.folder} holds a checkpoint"
+    ):
         return _run_experiment(config, console, resume, compare_phases, processes)
 
 
-def _run_experiment(config: Config, console: Console, resume: str | None, compare_phases: bool, processes: Processes) -> dict[str, Any]:
+def _run_experiment(
+    config: Config, console: Console, resume: str | None, compare_phases: bool, processes: Processes
+) -> dict[str, Any]:
     started, folder = time.monotonic(), config.run.folder
     check_sharding(config.run.sharding, processes.count)
     if not resume and latest_checkpoint(folder / "checkpoints"):
-        raise ValueError(f"{folder} holds an earlier run; continue it with --resume latest, choose another run.name, or delete the folder")
+        raise ValueError(
+            f"{folder} holds an earlier run; continue it with --resume latest, choose another run.name, or delete the folder"
+        )
     checkpoint = resolve_checkpoint(resume, folder / "checkpoints", console.print) if resume else None
     disable_progress_bar()  # of transformers' weight loading, which takes no time here
     check_data(config)
     watched = config.rl.validation_prompts > 0 and config.rl.optimise != "text"
-    scorers, evaluator = build_scorers(config), _evaluator(config, compare_phases) if compare_phases or watched else None
+    scorers, evaluator = (
+        build_scorers(config),
+        _evaluator(config, compare_phases) if compare_phases or watched else None,
+    )
     judge = evaluator.image_judge if evaluator is not None and watched else None
     if watched and judge is None:
         seen = f"rl.validation_prompts is {config.rl.validation_prompts}, but no judge watches them"
@@ -91,14 +106,20 @@ def _run_experiment(config: Config, console: Console, resume: str | None, compar
     )
     session = start(config, console, processes)
     scorers.prepare(session.concept)
-    tasks, held = split_validation(questions(session), config.rl.validation_prompts)  # held out also where nothing is drawn to watch
+    tasks, held = split_validation(
+        questions(session), config.rl.validation_prompts
+    )  # held out also where nothing is drawn to watch
     check_setup(config.rl, tasks, rewards, scorers.preview)
     if judge is not None and config.rl.max_steps // config.rl.validation_steps < 2 * WINDOW:
         looks = f"rl.validation_steps is {config.rl.validation_steps} and rl.max_steps {config.rl.max_steps}"
         console.print(
             f"[yellow]The reward-hacking alarm needs {2 * WINDOW} looks at the validation prompts and cannot ring: {looks}[/yellow]"
         )
-    before = evaluate_phase(session, config, "before", compared, console, bool(resume), processes) if compared is not None else None
+    before = (
+        evaluate_phase(session, config, "before", compared, console, bool(resume), processes)
+        if compared is not None
+        else None
+    )
     if config.sft.stages and not warm_up(session, config, console, tasks, resumed=bool(resume)):
         return {}  # stopped by Ctrl-C; the same command goes on
     trainer = SyncGRPOTrainer(session.model, config, tasks, rewards, scorers.preview, console)
@@ -108,7 +129,12 @@ def _run_experiment(config: Config, console: Console, resume: str | None, compar
     steps = trainer.state.global_step
     finished = steps >= config.rl.max_steps
     session.run = f"{config.run.name}/{checkpoint_name(steps)}"
-    summary: dict[str, Any] = {"concept": session.concept.name, "seed": config.run.seed, "stages": config.sft.stages, "steps": steps}
+    summary: dict[str, Any] = {
+        "concept": session.concept.name,
+        "seed": config.run.seed,
+        "stages": config.sft.stages,
+        "steps": steps,
+    }
     if compared is not None and before is not None and finished:
         after = evaluate_phase(session, config, "after", compared, console, False, processes)
         summary |= {**compare(before, after), "evaluator": compared.name, "evaluator_notes": evaluator_notes(config)}
@@ -136,8 +162,13 @@ def _evaluator(config: Config, compare_phases: bool) -> Evaluator:
     return evaluator
 
 
-def run_warm_up(config: Config, console: Console, resume: str | None = None, compare_phases: bool = True) -> dict[str, Any]:
-    """The warm-up (or the supervised baseline) alone; summary as `run_experiment`, with `checkpoint` and `finished`. Same errors."""
+def run_warm_up(
+    config: Config, console: Console, resume: str | None = None, compare_phases: bool = True
+) -> dict[str, Any]:
+    """The warm-up (or the supervised baseline) alone; summary as `run_experiment`, with `checkpoint` and `finished`.
+
+    Same errors.
+    """
     started = time.monotonic()
     one_process("sft")
     check_folder(config.run.folder, config, resume)
@@ -145,15 +176,29 @@ def run_warm_up(config: Config, console: Console, resume: str | None = None, com
     check_data(config)
     evaluator = _evaluator(config, compare_phases) if compare_phases else None
     session = start(config, console)
-    before = evaluate_phase(session, config, "before", evaluator, console, keep=bool(resume)) if evaluator is not None else None
+    before = (
+        evaluate_phase(session, config, "before", evaluator, console, keep=bool(resume))
+        if evaluator is not None
+        else None
+    )
     tasks, _ = split_validation(questions(session), config.rl.validation_prompts)
     done = run_sft(session, config, console=console, resume=resume, tasks=tasks)
     session.run = f"{config.run.name}/{done.checkpoint.name}"
-    summary: dict[str, Any] = {"concept": session.concept.name, "seed": config.run.seed, "stages": config.sft.stages, "steps": done.steps}
+    summary: dict[str, Any] = {
+        "concept": session.concept.name,
+        "seed": config.run.seed,
+        "stages": config.sft.stages,
+        "steps": done.steps,
+    }
     if evaluator is not None and before is not None and done.finished:
         after = evaluate_phase(session, config, "after", evaluator, console)
         summary |= {**compare(before, after), "evaluator": evaluator.name}
-    summary |= {"finished": done.finished, "checkpoint": str(done.checkpoint), "nfe": 0, **spent(started, session.model.device)}
+    summary |= {
+        "finished": done.finished,
+        "checkpoint": str(done.checkpoint),
+        "nfe": 0,
+        **spent(started, session.model.device),
+    }
     write_json(config.run.folder / "summary.json", summary)
     return summary
 
@@ -193,7 +238,9 @@ def warm_up(session: Session, config: Config, console: Console, tasks: list[Task
     folder = config.run.folder / "sft"
     earlier = "latest" if latest_checkpoint(folder / "checkpoints") else None
     if resumed and earlier is None:
-        raise ValueError(f"{folder} has no checkpoint of the warm-up that this run began with; put it back, or start the run anew")
+        raise ValueError(
+            f"{folder} has no checkpoint of the warm-up that this run began with; put it back, or start the run anew"
+        )
     return run_sft(session, config, folder, console, earlier, tasks).finished
 
 
@@ -228,7 +275,11 @@ def watch(trainer: SyncGRPOTrainer, held: list[Task], rewards: RewardEnsemble, j
 
 def spent(started: float, device: torch.device) -> dict[str, Any]:
     """Seconds since `started`, peak memory, and what it ran with and on."""
-    versions = {"sync-r1": __version__, "python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+    versions = {
+        "sync-r1": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in LIBRARIES},
+    }
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     return {
         "device": where,
@@ -241,13 +292,18 @@ def spent(started: float, device: torch.device) -> dict[str, Any]:
 def check_data(config: Config) -> None:
     """Read the concept and all its pictures before any network is loaded. ValueError names what is wrong with them."""
     if len(config.data.concepts) != 1:
-        raise ValueError(f"data.concepts is {config.data.concepts}; name the one concept to learn, for example --concept bo")
+        raise ValueError(
+            f"data.concepts is {config.data.concepts}; name the one concept to learn, for example --concept bo"
+        )
     if config.data.root != WORLD:
         load_concept(config.data.root, config.data.concepts[0], allow_empty_facts=True)
 
 
 def open_session(config: Config) -> Session:
-    """The model with its concept. The embedded world is exported into the run folder first and read back like anybody's data."""
+    """The model with its concept.
+
+    The embedded world is exported into the run folder first and read back like anybody's data.
+    """
     root, names = data_root(config), config.data.concepts
     return Session.open(
         model=config.model.path,
@@ -282,21 +338,33 @@ def evaluate_phase(
     keep: bool = False,
     processes: Processes | None = None,
 ) -> EvalResult:
-    """Predict and score the held-out items with the evaluator; written to `<run>/eval/<phase>.json`. `keep`: unless it is there."""
+    """Predict and score the held-out items with the evaluator; written to `<run>/eval/<phase>.json`.
+
+    `keep`: unless it is there.
+    """
     processes, out = processes or Processes(), config.run.folder / "eval"
     if processes.on_main(lambda: keep and (out / f"{phase}.json").is_file()):
         return processes.on_main(lambda: EvalResult.read(out / f"{phase}.json"))
-    total = len(build_items(session.concept, root=session.root, tasks=config.eval.tasks, max_items=config.eval.max_items))
+    total = len(
+        build_items(session.concept, root=session.root, tasks=config.eval.tasks, max_items=config.eval.max_items)
+    )
     with progress_bar(console, f"evaluate {phase}", total) as progress:
         judge, clip, name = evaluator
-        return evaluate(session, out, phase, image_judge=judge, clip=clip, judge_name=name, progress=progress, processes=processes)
+        return evaluate(
+            session, out, phase, image_judge=judge, clip=clip, judge_name=name, progress=progress, processes=processes
+        )
 
 
 @contextmanager
 def progress_bar(console: Console, title: str, total: int) -> Iterator[Callable[[str, int, int], None]]:
     """A bar over all items; yields what `predict` calls with (task, done, of)."""
     done: dict[str, int] = {}
-    columns = (TextColumn("{task.description:32}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:32}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task(title, total=total)
 

@@ -1,4 +1,5 @@
-"""Files that are whole or absent, and a folder's list of files with their hashes: written last, so a listed folder is complete.
+"""Files that are whole or absent, and a folder's list of files with their hashes: written last, so a listed folder is
+complete.
 
 What is read may come from anybody: a text file must be a file, of a bounded size, and every error names it.
 """
@@ -19,7 +20,10 @@ SKIPPED = {MANIFEST, "__pycache__", "__init__.py", ".DS_Store"}
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
-    """Write a file, and its folder where it is missing. It appears under its name only when complete; until then the old one stays."""
+    """Write a file, and its folder where it is missing.
+
+    It appears under its name only when complete; until then the old one stays.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")  # several processes may write the same file
@@ -37,7 +41,10 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def read_text(path: Path) -> str:
-    """A UTF-8 file, with or without a byte order mark. ValueError when there is none, it is something else, too long or not UTF-8."""
+    """A UTF-8 file, with or without a byte order mark.
+
+    ValueError when there is none, it is something else, too long or not UTF-8.
+    """
     path = Path(path)
     try:
         facts = path.stat()
@@ -70,7 +77,10 @@ def read_json(path: Path) -> Any:
 
 
 def sync_folder(folder: Path, deep: bool = True) -> None:
-    """Wait until a folder's entries, and with `deep` all files and folders below, are on the disk: a power cut then takes nothing away."""
+    """Wait until a folder's entries, and with `deep` all files and folders below, are on the disk:
+
+    a power cut then takes nothing away.
+    """
     paths = [*(path for path in Path(folder).rglob("*") if deep and not path.is_symlink()), Path(folder)]
     for path in paths:
         if path.is_dir() and os.name == "nt":
@@ -92,7 +102,8 @@ def sha256(path: Path) -> str:
 
 
 def write_manifest(folder: Path, **facts: Any) -> Path:
-    """Write `<folder>/manifest.json`: bytes and SHA-256 of every file below, and whatever else (`facts`) belongs to them.
+    """Write `<folder>/manifest.json`: bytes and SHA-256 of every file below, and whatever else (`facts`) belongs to
+    them.
 
     The file appears under its name only when complete.
     """
@@ -100,7 +111,9 @@ def write_manifest(folder: Path, **facts: Any) -> Path:
     files = {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and not SKIPPED.intersection(path.relative_to(folder).parts) and not path.name.endswith(".tmp")
+        if path.is_file()
+        and not SKIPPED.intersection(path.relative_to(folder).parts)
+        and not path.name.endswith(".tmp")
     }
     return write_text(folder / MANIFEST, json.dumps({**facts, "files": files}, indent=1) + "\n")
 
@@ -126,7 +139,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         files = manifest["files"]
         assert all(isinstance(entry["sha256"], str) and isinstance(entry["bytes"], int) for entry in files.values())
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
-        raise ValueError(f"{path} is not a manifest: it must be a JSON object with files → {{bytes, sha256}}") from error
+        raise ValueError(
+            f"{path} is not a manifest: it must be a JSON object with files → {{bytes, sha256}}"
+        ) from error
     return dict(manifest)
 
 

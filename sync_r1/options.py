@@ -35,12 +35,21 @@ def parse_yaml(text: str, where: str) -> Any:
         return yaml.load(text, _Plain)
     except RecursionError as error:
         raise ValueError(f"{where} cannot be read: lists or mappings are nested too deeply") from error
-    except (yaml.YAMLError, ValueError, OverflowError) as error:  # dates and numbers that Python cannot hold are no YAMLError
-        raise ValueError(f"{where} cannot be read as YAML ({str(error)[:300]}); quote it if it is a text with : # * & [ or {{") from error
+    except (
+        yaml.YAMLError,
+        ValueError,
+        OverflowError,
+    ) as error:  # dates and numbers that Python cannot hold are no YAMLError
+        raise ValueError(
+            f"{where} cannot be read as YAML ({str(error)[:300]}); quote it if it is a text with : # * & [ or {{"
+        ) from error
 
 
 class _Shown(reprlib.Repr):
-    """Bounded whatever the value is: nested lists may stand for billions of entries, a number for more digits than Python prints."""
+    """Bounded whatever the value is:
+
+    nested lists may stand for billions of entries, a number for more digits than Python prints.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,7 +97,12 @@ def _convert(value: Any, kind: Any, name: str) -> Any:
         allowed = typing.get_args(kind)
         if value not in allowed:
             near = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=1)
-            fail(name, value, f"it must be one of {', '.join(map(str, allowed))}", f"use {near[0] if near else allowed[0]}")
+            fail(
+                name,
+                value,
+                f"it must be one of {', '.join(map(str, allowed))}",
+                f"use {near[0] if near else allowed[0]}",
+            )
         return value
     if origin in (Union, types.UnionType):
         return _convert_union(value, typing.get_args(kind), name)
@@ -153,8 +167,14 @@ def merge(section: Any, values: Mapping[str, Any], where: str = "", *, known: Se
     for key, value in values.items():
         name = f"{where}{key}"
         if key not in hints:
-            near = [n for n in known if n.endswith(f".{key}")] or [where + k for k in difflib.get_close_matches(str(key), hints, n=3)]
-            hint = f"did you mean {' or '.join(near)}?" if near else f"{where or 'the configuration'} has {', '.join(hints)}"
+            near = [n for n in known if n.endswith(f".{key}")] or [
+                where + k for k in difflib.get_close_matches(str(key), hints, n=3)
+            ]
+            hint = (
+                f"did you mean {' or '.join(near)}?"
+                if near
+                else f"{where or 'the configuration'} has {', '.join(hints)}"
+            )
             raise ValueError(f"unknown option {shown(name)}; {hint}")
         current = getattr(section, key)
         if dataclasses.is_dataclass(current):

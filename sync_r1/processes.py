@@ -1,4 +1,7 @@
-"""The processes of an `accelerate launch` or `torchrun`: who one is, what the others have, and what happens when one is lost."""
+"""The processes of an `accelerate launch` or `torchrun`:
+
+who one is, what the others have, and what happens when one is lost.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,10 @@ class Processes:
         return self.index == 0
 
     def gather(self, value: T) -> list[T]:
-        """The values of all processes in their order, on every process. `value` is pickled: keep large things out of it."""
+        """The values of all processes in their order, on every process.
+
+        `value` is pickled: keep large things out of it.
+        """
         return cast(list[T], gather_object([value])) if self.count > 1 else [value]
 
     def join(self, rows: Sequence[T]) -> list[T]:
@@ -83,7 +89,8 @@ def join_processes(cpu: bool, timeout_s: float) -> Processes:
     """Meet the other processes of this launch, once; alone without a launch.
 
     Args:
-        cpu: compute, and talk (gloo), without a GPU. timeout_s: how long a process waits for another before it gives up.
+        cpu: compute, and talk (gloo), without a GPU. timeout_s: how long a process waits for another before it gives
+            up.
     Raises:
         ValueError: the launcher asks for sharded weights.
     """
@@ -113,5 +120,8 @@ def watching(processes: Processes, advice: str) -> Iterator[None]:
 
 
 def _is_loss(error: RuntimeError) -> bool:
-    """Whether collective communication broke. NCCL has error types of its own; gloo raises a bare RuntimeError that names its source."""
+    """Whether collective communication broke.
+
+    NCCL has error types of its own; gloo raises a bare RuntimeError that names its source.
+    """
     return isinstance(error, torch.distributed.DistError) or "gloo" in str(error).lower() or "by peer" in str(error)

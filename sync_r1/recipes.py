@@ -1,4 +1,7 @@
-"""Named starting points: plain functions that change a configuration. Baselines differ from `world` or `showo-*` in one thing."""
+"""Named starting points: plain functions that change a configuration.
+
+Baselines differ from `world` or `showo-*` in one thing.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,14 @@ def world(config: Config) -> None:
     rl.lr_scheduler_type, rl.beta = "cosine", 0.08
     rl.scale_rewards, rl.entropy_coef = "batch", 0.01
     rl.text_loss_weight, rl.image_loss_weight = 8.0, 0.5
-    rl.reward_weights = {"rewrite": 2.0, "answer": 1.0, "likeness": 1.0, "faithfulness": 0.5, "identity": 0.1, "alignment": 0.1}
+    rl.reward_weights = {
+        "rewrite": 2.0,
+        "answer": 1.0,
+        "likeness": 1.0,
+        "faithfulness": 0.5,
+        "identity": 0.1,
+        "alignment": 0.1,
+    }
     rl.dgs_enabled, rl.dgs_candidate_factor, rl.dgs_preview_step = True, 2.0, 2
     rl.dgs_preview_score = "reward"
     sft = config.sft  # how the world's model was pretrained
@@ -35,13 +45,19 @@ def world(config: Config) -> None:
 
 
 def photos_first(config: Config) -> None:
-    """Before RL, the concept's soft tokens learn to draw its photos (textual inversion): half a minute, and no answer is told."""
+    """Before RL, the concept's soft tokens learn to draw its photos (textual inversion):
+
+    half a minute, and no answer is told.
+    """
     config.sft.stages, config.sft.epochs = ["photos"], None
     config.sft.learning_rate, config.sft.body_learning_rate = config.rl.concept_learning_rate, 0.0
 
 
 def demo(config: Config) -> None:
-    """What `sync-r1 demo` runs: the embedded world, after a look at the photos. Fewer rollouts need to be drawn then."""
+    """What `sync-r1 demo` runs: the embedded world, after a look at the photos.
+
+    Fewer rollouts need to be drawn then.
+    """
     world(config)
     photos_first(config)
     config.rl.draw_every = 4
@@ -107,14 +123,17 @@ def generation_only(config: Config) -> None:
 
 
 def image_credit_only(config: Config) -> None:
-    """Image tokens on the whole reward: the text is judged but its tokens get no gradient (the published code's behaviour)."""
+    """Image tokens on the whole reward:
+
+    the text is judged but its tokens get no gradient (the published code's behaviour).
+    """
     config.rl.optimise, config.rl.credit, config.rl.draw_every = "image", "shared", 1
 
 
 def label_free(config: Config) -> None:
-    """No text is compared with anything: how well a picture shows what was meant is the only reward, and teaches both halves. (Its judge
-    knows the true prompt.) A picture says little about a text, so many prompts are asked, all their siblings are drawn, and nothing that
-    does not depend on the text is scored."""
+    """No text is compared with anything: how well a picture shows what was meant is the only reward, and teaches both
+    halves. (Its judge knows the true prompt.) A picture says little about a text, so many prompts are asked, all their
+    siblings are drawn, and nothing that does not depend on the text is scored."""
     rl = config.rl
     rl.optimise, rl.credit = "both", "routed"
     rl.reward_weights, rl.look_fraction = {"faithfulness": 1.0}, 0.0
@@ -123,7 +142,10 @@ def label_free(config: Config) -> None:
 
 
 def sft_baseline(config: Config) -> None:
-    """Token-level training on the prompts RL would ask, with the true answers: for `sync-r1 sft`. Rates and mix are RL's."""
+    """Token-level training on the prompts RL would ask, with the true answers: for `sync-r1 sft`.
+
+    Rates and mix are RL's.
+    """
     sft, rl = config.sft, config.rl
     sft.stages, sft.epochs = ["baseline"], 10
     sft.learning_rate, sft.body_learning_rate = rl.concept_learning_rate, rl.learning_rate

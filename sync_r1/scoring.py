@@ -1,4 +1,6 @@
-"""From `config.scorers` and `config.eval` to the networks behind the rewards and those that evaluate, checked before any is loaded."""
+"""From `config.scorers` and `config.eval` to the networks behind the rewards and those that evaluate, checked before
+any is loaded.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ class Scorers:
     fallback: dict[str, str]  # scorers.fallback of those
     preview: RewardFunction | None  # score of previews; None without Dynamic Group Scaling
     models: list[str]  # names of the networks, for the record
-    references: dict[str, ready_made.References] = field(default_factory=dict)  # reward → features of the concept's photos
+    references: dict[str, ready_made.References] = field(
+        default_factory=dict
+    )  # reward → features of the concept's photos
 
     def prepare(self, concept: Concept) -> None:
         """Embed the concept's photos now, once for all rewards.
@@ -78,12 +82,14 @@ class Evaluator(NamedTuple):
 
 
 def build_scorers(config: Config) -> Scorers:
-    """Rewards by name, the preview's score, and nothing that neither a weight above 0, a stand-in nor the preview needs.
+    """Rewards by name, the preview's score, and nothing that neither a weight above 0, a stand-in nor the preview
+    needs.
 
     A reward of weight 0 is kept, and logged, when its network is there anyway.
 
     Raises:
-        ValueError: unknown names, a network that is needed but not named or cannot be read, the world's networks for another model.
+        ValueError: unknown names, a network that is needed but not named or cannot be read, the world's networks for
+            another model.
     """
     rl = config.rl
     library = {**TEXT_REWARDS, **_custom_rewards(config)}
@@ -122,13 +128,18 @@ def _preview(config: Config, library: Library, weights: Mapping[str, Weight]) ->
 
 
 def _custom_rewards(config: Config) -> Library:
-    """Functions of `rl.custom_rewards`. ValueError for a name that is taken, or that has no weight and so would do nothing."""
+    """Functions of `rl.custom_rewards`.
+
+    ValueError for a name that is taken, or that has no weight and so would do nothing.
+    """
     found: Library = {}
     for name, entry in config.rl.custom_rewards.items():
         if name in BEHIND or name in TEXT_REWARDS:
             raise ValueError(f"rl.custom_rewards.{name} has the name of a ready-made reward; give it another name")
         if name not in config.rl.reward_weights and name not in config.scorers.fallback.values():
-            raise ValueError(f"rl.custom_rewards.{name} has no weight, so it would do nothing; set rl.reward_weights.{name}")
+            raise ValueError(
+                f"rl.custom_rewards.{name} has no weight, so it would do nothing; set rl.reward_weights.{name}"
+            )
         found[name] = (load_function(entry.function), entry.part)
     return found
 
@@ -138,7 +149,11 @@ def _users(config: Config) -> dict[Network, list[str]]:
     rl = config.rl
     if rl.optimise == "text":  # draws nothing
         return {}
-    needed = [name for name, weight in rl.reward_weights.items() if any(weight.values() if isinstance(weight, dict) else [weight])]
+    needed = [
+        name
+        for name, weight in rl.reward_weights.items()
+        if any(weight.values() if isinstance(weight, dict) else [weight])
+    ]
     for name in needed:
         other = config.scorers.fallback.get(name)
         if other is not None and other not in needed:
@@ -174,10 +189,18 @@ def _check_world(config: Config, option: str, fix: str) -> None:
 
 
 def is_world_sized(path: str) -> bool:
-    """Whether a model draws the embedded world's pictures: it is "world", or a model, checkpoint or run folder that says so."""
+    """Whether a model draws the embedded world's pictures:
+
+    it is "world", or a model, checkpoint or run folder that says so.
+    """
     if path == WORLD:
         return True
-    places = ("config.json", "model/config.json", "checkpoints/step_*/config.json", "checkpoints/step_*/model/config.json")
+    places = (
+        "config.json",
+        "model/config.json",
+        "checkpoints/step_*/config.json",
+        "checkpoints/step_*/model/config.json",
+    )
     file = next((found for place in places for found in sorted(Path(path).glob(place))), None)
     stored = json.loads(file.read_text(encoding="utf-8")) if file is not None else None
     return isinstance(stored, dict) and stored.get("image_size") == WORLD_SIDE
@@ -194,7 +217,11 @@ def _build(network: Network, config: Config) -> tuple[dict[str, RewardFunction],
     scorers = config.scorers
     if network == "clip":
         clip = ready_made.ClipRewards(_load_clip(scorers.clip, config))
-        return {"identity": clip.identity, "alignment": clip.alignment}, {"identity": clip.references}, _clip_name(scorers.clip)
+        return (
+            {"identity": clip.identity, "alignment": clip.alignment},
+            {"identity": clip.references},
+            _clip_name(scorers.clip),
+        )
     if network == "dino":
         dino = ready_made.DinoRewards(DinoScorer.from_pretrained(scorers.dino, _device(config)))
         return {"dino": dino.dino}, {"dino": dino.references}, f"DINOv2 {scorers.dino}"
@@ -238,7 +265,9 @@ def build_evaluator(config: Config) -> Evaluator:
     if options.clip == WORLD:
         _check_world(config, "eval.clip", "set eval.clip=openai/clip-vit-base-patch32, or leave it empty (eval.clip=)")
     if options.judge.url == WORLD:
-        _check_world(config, "eval.judge.url", "set eval.judge.url=http://localhost:8000/v1, or leave it empty (eval.judge.url=)")
+        _check_world(
+            config, "eval.judge.url", "set eval.judge.url=http://localhost:8000/v1, or leave it empty (eval.judge.url=)"
+        )
     clip = _load_clip(options.clip, config) if options.clip else None
     if options.judge.url == WORLD:
         from sync_r1.world.assets import EVALUATOR, load_evaluator_reader
@@ -253,15 +282,24 @@ def build_evaluator(config: Config) -> Evaluator:
 
 
 def evaluator_notes(config: Config) -> list[str]:
-    """What the evaluation shares with the reward, one sentence each: a rise there may be learned from the very network that measures it."""
+    """What the evaluation shares with the reward, one sentence each:
+
+    a rise there may be learned from the very network that measures it.
+    """
     users, options, scorers = _users(config), config.eval, config.scorers
     notes = []
     if options.clip and "clip" in users and _same_place(options.clip, scorers.clip):
         notes.append(f"evaluator shares {_clip_name(options.clip)} with the reward ({', '.join(users['clip'])})")
     judge, rewarding = options.judge, scorers.judge
     # The world's two judges are different networks.
-    if judge.url not in ("", WORLD) and "judge" in users and (judge.url, judge.model) == (rewarding.url, rewarding.model):
-        notes.append(f"evaluator shares the judge {judge.model} at {judge.url} with the reward ({', '.join(users['judge'])})")
+    if (
+        judge.url not in ("", WORLD)
+        and "judge" in users
+        and (judge.url, judge.model) == (rewarding.url, rewarding.model)
+    ):
+        notes.append(
+            f"evaluator shares the judge {judge.model} at {judge.url} with the reward ({', '.join(users['judge'])})"
+        )
     return notes
 
 

@@ -1,4 +1,7 @@
-"""One inference path: open a model with a concept, then ask, recognise, rewrite and draw. The benchmark uses the same methods, batched."""
+"""One inference path: open a model with a concept, then ask, recognise, rewrite and draw.
+
+The benchmark uses the same methods, batched.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,14 @@ from torch import Tensor
 from sync_r1 import __version__
 from sync_r1.config import Config, EvalConfig, ModelConfig, load_config
 from sync_r1.data import Concept, list_concepts, load_concept, load_image
-from sync_r1.data.prompts import RECOGNITION_QUESTION, compose, drawing_prompt, placeholder, rewrite_prompt, understanding_prompt
+from sync_r1.data.prompts import (
+    RECOGNITION_QUESTION,
+    compose,
+    drawing_prompt,
+    placeholder,
+    rewrite_prompt,
+    understanding_prompt,
+)
 from sync_r1.manifest import MANIFEST, read_manifest
 from sync_r1.models import loading
 from sync_r1.models.base import ConceptTokens, UnifiedModel
@@ -37,14 +47,19 @@ Picture = Image.Image | Path | str
 
 @dataclass(kw_only=True)
 class Session:
-    """A model, one concept, and how answers and pictures are drawn. A model that lacks the concept gets its tokens on construction."""
+    """A model, one concept, and how answers and pictures are drawn.
+
+    A model that lacks the concept gets its tokens on construction.
+    """
 
     model: UnifiedModel
     concept: Concept
     root: Path | None = None  # data root of the concept, for prompt templates
     run: str = ""  # where the weights come from, for the record
     options: EvalConfig = field(default_factory=EvalConfig)
-    settings: ModelConfig = field(default_factory=ModelConfig)  # soft tokens and their start, if the concept is new to the model
+    settings: ModelConfig = field(
+        default_factory=ModelConfig
+    )  # soft tokens and their start, if the concept is new to the model
     face: Tensor | None = None  # mean face embedding [512], for settings.init = "images" of a person
     tokens: ConceptTokens = field(init=False)
 
@@ -81,13 +96,15 @@ class Session:
         """Load weights and concept.
 
         Args:
-            model: a folder or hub id, or "world" for the model shipped with the package. Not used when `checkpoint` is given.
+            model: a folder or hub id, or "world" for the model shipped with the package. Not used when `checkpoint` is
+                given.
             data: data root, or "world"; by default the one the run was trained on, else "world".
             concept: its name; not needed when the run was trained on one, or the data holds one.
             checkpoint: a run folder (its newest complete checkpoint counts) or one checkpoint folder.
             device: "auto", "cpu", "cuda".
             options: how to decode; by default as the run's configuration says.
-            settings: dtype, tokenizers, and the soft tokens of a concept that is new to the model; by default as the run says.
+            settings: dtype, tokenizers, and the soft tokens of a concept that is new to the model; by default as the
+                run says.
             face: mean face embedding [512] of a person, with settings.init = "images".
         Raises:
             ValueError: a folder that is no model, run or data root, or an unknown concept.
@@ -102,7 +119,9 @@ class Session:
             known = load_concept(root, name, allow_empty_facts=True, verify=False)
         settings = settings or config.model
         if step is not None and (step / ADAPTER_CONFIG).is_file():
-            settings = dataclasses.replace(settings, dtype="fp32")  # its adapters were added in fp32; bf16 would round small ones away
+            settings = dataclasses.replace(
+                settings, dtype="fp32"
+            )  # its adapters were added in fp32; bf16 would round small ones away
         return cls(
             model=load_model(model if step is None else _weights_of(step), device, settings),
             concept=known,
@@ -124,11 +143,16 @@ class Session:
     def image_sampling(self) -> Sampling:
         options = self.options
         return Sampling(
-            temperature=options.temperature, guidance_scale=options.guidance_scale, generation_timesteps=options.generation_timesteps
+            temperature=options.temperature,
+            guidance_scale=options.guidance_scale,
+            generation_timesteps=options.generation_timesteps,
         )
 
     def encode(self, images: Sequence[Picture]) -> Tensor:
-        """Pictures or their paths → what the model reads of them, row by row. ValueError names a file that is no usable picture."""
+        """Pictures or their paths → what the model reads of them, row by row.
+
+        ValueError names a file that is no usable picture.
+        """
         size = self.options.batch_size
         parts = [[_as_image(image) for image in images[start : start + size]] for start in range(0, len(images), size)]
         return torch.cat([self.model.look(part) for part in parts])
@@ -140,7 +164,9 @@ class Session:
     def rewrite_context(self, prompt: str) -> TextContext:
         """A drawing prompt to be spelled out from the facts. ValueError when there are none."""
         if not self.concept.facts:
-            raise ValueError(f"concept {self.concept.name!r} has no facts to rewrite with; add some to extra_info of its info.json")
+            raise ValueError(
+                f"concept {self.concept.name!r} has no facts to rewrite with; add some to extra_info of its info.json"
+            )
         return TextContext(rewrite_prompt(self.concept, prompt))
 
     def answers(self, contexts: Sequence[TextContext]) -> list[str]:
@@ -192,7 +218,10 @@ class Session:
         return self.answers([self.question_context(self.mention(question), codes)])[0]
 
     def recognize(self, image: Picture) -> tuple[bool, str]:
-        """Whether the concept is in the picture, and the answer in the model's words. Neither yes nor no counts as no."""
+        """Whether the concept is in the picture, and the answer in the model's words.
+
+        Neither yes nor no counts as no.
+        """
         answer = self.ask(RECOGNITION_QUESTION.format(name=placeholder(self.concept.name)), image)
         return bool(recognition(answer, "Yes.")) and not recognition(answer, "No."), answer
 
@@ -201,7 +230,8 @@ class Session:
         return self.rewrites([self.mention(_said(prompt, "prompt"))])[0]
 
     def draw(self, prompt: str, n: int = 1, seed: int = 0, sampling: Sampling | None = None) -> list[Image.Image]:
-        """Draw `n` pictures with the seeds seed, seed+1, …; each carries what made it in its `info` (see `save_pictures`).
+        """Draw `n` pictures with the seeds seed, seed+1, …; each carries what made it in its `info` (see
+        `save_pictures`).
 
         Warns when the prompt does not mention the concept, and about words that the text slot has no room for.
         """
@@ -242,12 +272,19 @@ def save_picture(image: Image.Image, path: Path) -> Path:
 
 
 def save_pictures(images: Sequence[Image.Image], folder: Path | str) -> list[Path]:
-    """Write drawn pictures as `<concept>_<words of the prompt>_<hash>_<seed>.png`; another prompt or run never overwrites them."""
+    """Write drawn pictures as `<concept>_<words of the prompt>_<hash>_<seed>.png`.
+
+    Another prompt or run never overwrites them.
+    """
     return [save_picture(image, Path(folder) / _file_name(image.info)) for image in images]
 
 
 def _file_name(info: dict[Any, Any]) -> str:
-    words = re.sub(r"[^a-z0-9]+", "-", str(info["prompt"]).replace(placeholder(info["concept"]), "").lower()).strip("-")[:40].strip("-")
+    words = (
+        re.sub(r"[^a-z0-9]+", "-", str(info["prompt"]).replace(placeholder(info["concept"]), "").lower())
+        .strip("-")[:40]
+        .strip("-")
+    )
     made = hashlib.sha256(f"{info['prompt']}\n{info['run']}".encode()).hexdigest()[:6]
     return "_".join([info["concept"], *([words] if words else []), made, str(info["seed"])]) + ".png"
 
@@ -263,7 +300,10 @@ def _as_image(image: Picture) -> Image.Image:
 
 
 def load_model(path: str | Path, device: str = "auto", settings: ModelConfig | None = None) -> UnifiedModel:
-    """Read a model onto a device: "world", or whatever `models.loading.load_model` reads. ValueError when it is none."""
+    """Read a model onto a device: "world", or whatever `models.loading.load_model` reads.
+
+    ValueError when it is none.
+    """
     settings = settings or ModelConfig()
     if str(path) == WORLD:
         from sync_r1.world.assets import load_world_model
@@ -279,18 +319,25 @@ def load_model(path: str | Path, device: str = "auto", settings: ModelConfig | N
 
 
 def newest_checkpoint(folder: str | Path) -> Path:
-    """The newest complete checkpoint of a run, or `folder` itself if it is one. ValueError when there is none or files are missing."""
+    """The newest complete checkpoint of a run, or `folder` itself if it is one.
+
+    ValueError when there is none or files are missing.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such run; runs are folders like runs/demo, written by training")
     found = [folder] if (folder / MANIFEST).is_file() else _complete(folder / "checkpoints")
     if not found:
-        raise ValueError(f"{folder} holds no complete checkpoint (checkpoints/step_*/ with {MANIFEST}); let the training save one first")
+        raise ValueError(
+            f"{folder} holds no complete checkpoint (checkpoints/step_*/ with {MANIFEST}); let the training save one first"
+        )
     newest = found[-1]
     for name, entry in read_manifest(newest)["files"].items():
         path = newest / name
         if not path.is_file() or path.stat().st_size != entry["bytes"]:
-            raise ValueError(f"{path} is missing or has another size than when it was saved; use another checkpoint of the run")
+            raise ValueError(
+                f"{path} is missing or has another size than when it was saved; use another checkpoint of the run"
+            )
     return newest
 
 
@@ -330,7 +377,9 @@ def _only_concept(source: str, trained: Sequence[str]) -> str:
     names = list(trained) or (_world_names() if source == WORLD else list_concepts(source))
     if len(names) == 1:
         return names[0]
-    raise ValueError(f"which concept? name one of {', '.join(names) or 'none yet: add one with `sync-r1 concept add`'} with --concept")
+    raise ValueError(
+        f"which concept? name one of {', '.join(names) or 'none yet: add one with `sync-r1 concept add`'} with --concept"
+    )
 
 
 def _world_names() -> list[str]:

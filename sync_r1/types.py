@@ -54,7 +54,10 @@ class TextCompletions:
 
 @dataclass
 class ImageTrace:
-    """How an image was drawn, step by step. Committed tokens never change, so `tokens` and `unmask_step` hold every intermediate state."""
+    """How an image was drawn, step by step.
+
+    Committed tokens never change, so `tokens` and `unmask_step` hold every intermediate state.
+    """
 
     tokens: Tensor  # [B, N] long in [0, codes): committed tokens, elsewhere the latest proposal (for previews only)
     unmask_step: Tensor  # [B, N] long: step that committed the token; equals `timesteps` while still masked

@@ -29,7 +29,10 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=320, special_tokens=["<|endoftext|>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=320,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     backend.train_from_iterator(CORPUS * 3, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>", bos_token="<|endoftext|>")
@@ -73,7 +76,10 @@ def tiny_config(**changes: object) -> ShowoConfig:
 
 
 def tiny_model(seed: int = 0, **changes: object) -> Showo:
-    """A random model in eval mode: hidden 32, 2 layers, 16 image tokens, 64 codes, three pool names. `changes` go to the config."""
+    """A random model in eval mode: hidden 32, 2 layers, 16 image tokens, 64 codes, three pool names.
+
+    `changes` go to the config.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return Showo.from_config(tiny_config(**changes), tiny_tokenizer(), tiny_magvit()).eval()

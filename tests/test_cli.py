@@ -71,9 +71,20 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out.strip() == f"sync-r1 {__version__}"
 
 
-def test_concept_add_list_show(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, photos: Path) -> None:
+def test_concept_add_list_show(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, photos: Path
+) -> None:
     data = str(tmp_path / "data")
-    given = ["--pictures", str(photos), "--class", "dog", "--info", "a small grey terrier", "--fact", "zed has a green raincoat."]
+    given = [
+        "--pictures",
+        str(photos),
+        "--class",
+        "dog",
+        "--info",
+        "a small grey terrier",
+        "--fact",
+        "zed has a green raincoat.",
+    ]
     assert call(monkeypatch, "concept", "add", "zed", *given, "--data", data) == 0
     assert "added <zed> (dog, animal)" in capsys.readouterr().out
     assert call(monkeypatch, "concept", "list", "--data", data, "--json") == 0
@@ -95,7 +106,9 @@ def test_concept_add_list_show(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         (["concept", "show", "../bo", "--data", "nowhere"], "concept name '../bo' is not allowed"),
     ],
 )
-def test_errors_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -> None:
+def test_errors_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
     monkeypatch.delenv("SYNC_R1_DEBUG", raising=False)
     assert call(monkeypatch, *arguments) == 2
     output = capsys.readouterr()
@@ -110,14 +123,18 @@ def test_debug_shows_where_an_error_comes_from(monkeypatch: pytest.MonkeyPatch) 
         cli.main()
 
 
-def test_report_of_a_small_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_report_of_a_small_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "reward": 0.5}\n')
     assert call(monkeypatch, "report", str(tmp_path)) == 0
     assert "report.html" in capsys.readouterr().out and (tmp_path / "report.html").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(("fine", "code"), [(True, 0), (False, 1)])
-def test_models_check_exit_code(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fine: bool, code: int) -> None:
+def test_models_check_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fine: bool, code: int
+) -> None:
     from sync_r1.models.showo import check
 
     result = {"showo.logits": {"max_error": 1e-6, "ok": True}, "magvit.codes": {"max_error": 3.0, "ok": fine}}
@@ -134,9 +151,19 @@ def test_doctor_with_and_without_weights(
     assert call(monkeypatch, "doctor", "--json") == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["weights"]["state"] == "ok" and "1 tensors" in rows["weights"]["detail"]
-    assert {"python", "torch", "transformers", "accelerate", "device", "threads", "memory", "disk", "gradio", "onnxruntime", "peft"} <= set(
-        rows
-    )
+    assert {
+        "python",
+        "torch",
+        "transformers",
+        "accelerate",
+        "device",
+        "threads",
+        "memory",
+        "disk",
+        "gradio",
+        "onnxruntime",
+        "peft",
+    } <= set(rows)
     shutil.rmtree(weights)
     assert call(monkeypatch, "doctor") == 1
     assert "Something needed is missing" in capsys.readouterr().out
@@ -154,6 +181,10 @@ def test_doctor_finds_damaged_weights(weights: Path) -> None:
 
 def test_doctor_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "installed", lambda name: None)
-    assert doctor.check_package("torch").state == "missing" and "pip install torch" in doctor.check_package("torch").hint
-    assert doctor.check_optional("gradio").state == "note" and "pip install gradio" in doctor.check_optional("gradio").hint
+    assert (
+        doctor.check_package("torch").state == "missing" and "pip install torch" in doctor.check_package("torch").hint
+    )
+    assert (
+        doctor.check_optional("gradio").state == "note" and "pip install gradio" in doctor.check_optional("gradio").hint
+    )
     assert doctor.healthy([doctor.check_optional("gradio")]) and not doctor.healthy([doctor.check_package("torch")])

@@ -15,20 +15,32 @@ def test_precedence_defaults_recipe_file_overrides(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("rl: {num_generations: 6, learning_rate: 2e-5}\nrun: {name: mine}\n")
     config = load_config(file, ["rl.num_generations=12", "run.seed=7"], base=apply_recipes(["demo"]))
-    assert (config.rl.num_generations, config.rl.learning_rate, config.run.name, config.run.seed) == (12, 2e-5, "mine", 7)
+    assert (config.rl.num_generations, config.rl.learning_rate, config.run.name, config.run.seed) == (
+        12,
+        2e-5,
+        "mine",
+        7,
+    )
     assert config.rl.scale_rewards == "batch"  # the recipe's, which neither file nor override touched
     assert Config().rl.scale_rewards == "none"
 
 
 def test_a_saved_configuration_loads_back_equal(tmp_path: Path) -> None:
-    overrides = ["rl.custom_rewards.sharp.function=my.sharp", "rl.reward_weights.sharp={person: 0.5}", "rl.top_k=5", "data.concepts=[bo]"]
+    overrides = [
+        "rl.custom_rewards.sharp.function=my.sharp",
+        "rl.reward_weights.sharp={person: 0.5}",
+        "rl.top_k=5",
+        "data.concepts=[bo]",
+    ]
     config = load_config(None, overrides, base=apply_recipes(["showo-512"]))
     save_config(config, tmp_path / "config.yaml")
     assert load_config(tmp_path / "config.yaml") == config
 
 
 def test_an_override_changes_one_entry_of_a_mapping() -> None:
-    weights = load_config(None, ["rl.reward_weights.identity=0.9", "rl.reward_weights.alignment.person=0.1"]).rl.reward_weights
+    weights = load_config(
+        None, ["rl.reward_weights.identity=0.9", "rl.reward_weights.alignment.person=0.1"]
+    ).rl.reward_weights
     assert weights == {"rewrite": 0.5, "answer": 0.5, "identity": 0.9, "alignment": {"person": 0.1}}
 
 
@@ -52,7 +64,10 @@ def test_scientific_notation_is_a_number() -> None:
         ("rl.train_timesteps=9", ["rl.train_timesteps is 9", "rl.generation_timesteps = 8"]),
         ("rl.dgs_preview_step=8", ["rl.dgs_preview_step is 8", "below rl.generation_timesteps = 8", "set it to 2"]),
         ("rl.optimise=text", ["previews need images", "rl.dgs_enabled=false"]),
-        ("rl.num_iterations=7", ["run.save_steps is 20", "multiple of rl.num_iterations = 7", "set run.save_steps to 21"]),
+        (
+            "rl.num_iterations=7",
+            ["run.save_steps is 20", "multiple of rl.num_iterations = 7", "set run.save_steps to 21"],
+        ),
         ("rl.warmup_steps=90", ["rl.warmup_steps is 90", "rl.max_steps = 60"]),
         ("rl.reward_weights={}", ["at least one reward"]),
         ("rl.reward_weights.identity={robot: 1}", ["'robot' is no category", "person, animal, object"]),
@@ -107,7 +122,10 @@ def test_every_recipe_gives_a_valid_configuration(base: str, name: str) -> None:
 
 
 def test_baselines_differ_in_what_they_optimise() -> None:
-    rl = {name: apply_recipes(["demo", name]).rl for name in ("joint", "understanding-only", "generation-only", "image-credit-only")}
+    rl = {
+        name: apply_recipes(["demo", name]).rl
+        for name in ("joint", "understanding-only", "generation-only", "image-credit-only")
+    }
     assert {name: (value.optimise, value.credit) for name, value in rl.items()} == {
         "joint": ("both", "routed"),
         "understanding-only": ("text", "routed"),

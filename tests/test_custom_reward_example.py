@@ -27,7 +27,12 @@ def test_sharpness_and_brevity_by_hand() -> None:
     dot = torch.zeros(1, 3, 5, 5, dtype=torch.uint8)
     dot[..., 2, 2] = 255  # edges −4 in the middle and 1 at its four neighbours: 8 over 9 places
     assert sharpness(images=torch.cat([flat, dot])) == [0.0, pytest.approx((8 / 9) / (8 / 9 + 0.25))]
-    assert brevity(completions=["red", "a b c d e f g h i j k l m", "", "one two"]) == [1.0, 0.0, None, pytest.approx(10 / 11)]
+    assert brevity(completions=["red", "a b c d e f g h i j k l m", "", "one two"]) == [
+        1.0,
+        0.0,
+        None,
+        pytest.approx(10 / 11),
+    ]
 
 
 def test_two_steps_with_the_example(tmp_path: Path) -> None:

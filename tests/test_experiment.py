@@ -15,7 +15,14 @@ from sync_r1.recipes import apply_recipes
 from sync_r1.world.assets import EVALUATOR, REWARD_MODELS
 
 QUIET = Console(quiet=True)
-SMALL = ["rl.max_steps=2", "rl.num_generations=2", "rl.prompts_per_step=1", "rl.train_timesteps=1", "eval.max_items=2", "run.save_steps=1"]
+SMALL = [
+    "rl.max_steps=2",
+    "rl.num_generations=2",
+    "rl.prompts_per_step=1",
+    "rl.train_timesteps=1",
+    "eval.max_items=2",
+    "run.save_steps=1",
+]
 
 
 def small(tmp_path: Path, *more: str) -> Config:
@@ -41,7 +48,14 @@ def test_the_main_job_leaves_what_it_promises(tmp_path: Path) -> None:
     assert EVALUATOR not in REWARD_MODELS
     assert summary["steps"] == 2 and summary["stages"] == ["photos"]
     assert "A supervised warm-up came first: photos" in (folder / "report.html").read_text()
-    for name in ("report.html", "sheet.png", "config.yaml", "metrics.jsonl", "concept.json", "data/concept/train/bo/info.json"):
+    for name in (
+        "report.html",
+        "sheet.png",
+        "config.yaml",
+        "metrics.jsonl",
+        "concept.json",
+        "data/concept/train/bo/info.json",
+    ):
         assert (folder / name).is_file(), name
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
     assert len(result_table(summary)) == 11
@@ -68,13 +82,17 @@ def test_reward_names_are_checked_before_training(tmp_path: Path) -> None:
 
 
 def test_a_setup_that_cannot_learn_is_refused_before_the_evaluation(tmp_path: Path) -> None:
-    config = small(tmp_path, "rl.reward_weights={rewrite: 1.0}", "rl.optimise=image", "rl.draw_every=1", "rl.dgs_enabled=false")
+    config = small(
+        tmp_path, "rl.reward_weights={rewrite: 1.0}", "rl.optimise=image", "rl.draw_every=1", "rl.dgs_enabled=false"
+    )
     with pytest.raises(ValueError, match="so the image half cannot learn"):
         run_experiment(config, QUIET)
     assert not (config.run.folder / "eval").exists()
 
 
-def test_what_is_optimised_does_not_change_the_training_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_optimised_does_not_change_the_training_prompts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Stop(Exception):
         pass
 
@@ -85,7 +103,12 @@ def test_what_is_optimised_does_not_change_the_training_prompts(tmp_path: Path, 
     seen: list[list[str]] = []
     monkeypatch.setattr("sync_r1.experiment.SyncGRPOTrainer", trainer)
     for prompts, recipe in (("0", "world"), ("5", "world"), ("5", "understanding-only"), ("5", "label-free")):
-        options = [f"run.output_dir={tmp_path}", f"run.name={prompts}-{recipe}", "data.concepts=[bo]", f"rl.validation_prompts={prompts}"]
+        options = [
+            f"run.output_dir={tmp_path}",
+            f"run.name={prompts}-{recipe}",
+            "data.concepts=[bo]",
+            f"rl.validation_prompts={prompts}",
+        ]
         console, config = (
             Console(file=io.StringIO()),
             load_config(None, [*options, "rl.validation_steps=50"], base=apply_recipes(["world", recipe])),
@@ -97,9 +120,13 @@ def test_what_is_optimised_does_not_change_the_training_prompts(tmp_path: Path, 
     assert seen[1] == seen[2] == seen[3] and len(seen[0]) == len(seen[1]) + 5
 
 
-def test_an_evaluation_that_nobody_scores_is_refused_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_evaluation_that_nobody_scores_is_refused_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sync_r1.experiment.start", lambda *_: pytest.fail("the model was opened"))
-    with pytest.raises(ValueError, match=r"somebody to score them: give a judge \(eval.judge.url\) or a CLIP \(eval.clip\)"):
+    with pytest.raises(
+        ValueError, match=r"somebody to score them: give a judge \(eval.judge.url\) or a CLIP \(eval.clip\)"
+    ):
         run_experiment(small(tmp_path, "eval.clip=", "eval.judge.url=", "eval.tasks=[]"), QUIET)
 
 

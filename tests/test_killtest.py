@@ -24,18 +24,32 @@ def test_twenty_kills_change_no_bit(tmp_path: Path) -> None:
     record = json.loads(out.read_text())
     assert record["kills"] == 20 and record["runs_that_differ"] == 0
     assert len(done.stdout.splitlines()) == record["interrupted_runs"] + 1
-    assert sum(record["killed_while"].values()) == 20 and {run["setting"] for run in record["runs"]} == set(record["compared"])
+    assert sum(record["killed_while"].values()) == 20 and {run["setting"] for run in record["runs"]} == set(
+        record["compared"]
+    )
     for files in record["compared"].values():
-        assert {"metrics.jsonl", "model.safetensors", "optimizer.pt", "scheduler.pt", "generators.pt", "sync_state.json"} <= set(files)
+        assert {
+            "metrics.jsonl",
+            "model.safetensors",
+            "optimizer.pt",
+            "scheduler.pt",
+            "generators.pt",
+            "sync_state.json",
+        } <= set(files)
 
 
 def test_a_difference_of_one_bit_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "tools")
     import killtest
 
-    one = {"metrics.jsonl": [{"step": 1, "loss": float("nan")}], "optimizer.pt": {"state": {0: torch.tensor([1.0, 0.0])}}}
+    one = {
+        "metrics.jsonl": [{"step": 1, "loss": float("nan")}],
+        "optimizer.pt": {"state": {0: torch.tensor([1.0, 0.0])}},
+    }
     assert killtest.differences(one, {**one, "optimizer.pt": {"state": {0: torch.tensor([1.0, 0.0])}}}) == []
-    assert killtest.differences(one, {**one, "optimizer.pt": {"state": {0: torch.tensor([1.0, -0.0])}}}) == ["optimizer.pt"]
+    assert killtest.differences(one, {**one, "optimizer.pt": {"state": {0: torch.tensor([1.0, -0.0])}}}) == [
+        "optimizer.pt"
+    ]
     assert killtest.differences(one, {**one, "metrics.jsonl": [{"step": 1, "loss": 0.5}]}) == ["metrics.jsonl"]
     assert killtest.differences(one, {"metrics.jsonl": one["metrics.jsonl"]}) == ["optimizer.pt"]
     assert killtest.timeless({"step": 1, "perf/save_time_s": 2.0}) == {"step": 1}

@@ -25,7 +25,18 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "C
 
 
 def command(folder: Path, *more: str) -> list[str]:
-    return ["sync_r1.cli", "train", "--recipe", "world", "--concept", "bo", *SMALL, f"run.output_dir={folder}", "run.name=two", *more]
+    return [
+        "sync_r1.cli",
+        "train",
+        "--recipe",
+        "world",
+        "--concept",
+        "bo",
+        *SMALL,
+        f"run.output_dir={folder}",
+        "run.name=two",
+        *more,
+    ]
 
 
 LAUNCHERS = {
@@ -51,13 +62,22 @@ def test_two_processes_share_the_main_job(launcher: str, tmp_path: Path) -> None
     ]
     launch = [sys.executable, "-m", *LAUNCHERS[launcher], "-m"]
     run = tmp_path / "two"
-    done = subprocess.run([*launch, *command(tmp_path, *limits)], env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(
+        [*launch, *command(tmp_path, *limits)],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr[-4000:]
     summary = json.loads((run / "summary.json").read_text())
     assert summary["processes"] == 2 and summary["steps"] == 2 and len(summary["tasks"]) == 2
     assert done.stdout.count("held-out") == 1, "one process speaks"
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == [1, 2] and all(row["dgs/candidates"] >= 4 and "val/reward" in row for row in rows)
+    assert [row["step"] for row in rows] == [1, 2] and all(
+        row["dgs/candidates"] >= 4 and "val/reward" in row for row in rows
+    )
     before = json.loads((run / "eval" / "before.json").read_text())
     drawn = [item["image"] for item in before["items"] if item["task"] == "rea_gen"]
     assert len(before["items"]) == 4 and len(drawn) == 2 and all((run / "eval" / path).is_file() for path in drawn)
@@ -86,7 +106,9 @@ def test_when_one_process_dies_the_other_says_so_and_ends(lost: int, tmp_path: P
     try:
         deadline = time.monotonic() + 120
         while not (saved.is_dir() and len(checkpoints(saved)) >= 2) and time.monotonic() < deadline:
-            assert all(process.poll() is None for process in started), [p.communicate()[1][-2000:] for p in started if p.poll() is not None]
+            assert all(process.poll() is None for process in started), [
+                p.communicate()[1][-2000:] for p in started if p.poll() is not None
+            ]
             time.sleep(0.1)
         started[lost].send_signal(signal.SIGKILL)
         _, said = started[1 - lost].communicate(timeout=60)
@@ -129,7 +151,13 @@ def test_the_launch_script_starts_training(layout: str, sharding: str, tmp_path:
         (tmp_path / name).write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
         (tmp_path / name).chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "MACHINE": "1", "MAIN": "10.0.0.1"}
-    script = ["bash", str(ROOT / "examples" / "launch" / "train.sh"), layout, *([sharding] if sharding else []), "run.name=a b"]
+    script = [
+        "bash",
+        str(ROOT / "examples" / "launch" / "train.sh"),
+        layout,
+        *([sharding] if sharding else []),
+        "run.name=a b",
+    ]
     given = subprocess.run(script, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
     train = given[given.index("-m") :] if layout != "cpu" else given[given.index("sync_r1.cli") - 1 :]
     assert train == ["-m", "sync_r1.cli", "train", "run.name=a b", *([f"run.sharding={sharding}"] if sharding else [])]

@@ -13,6 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "sync_r1"
 # A module may import from its own group and from the groups before it.
 ORDER = [
+    "threads",
     "types",
     "manifest",
     "processes",
@@ -34,6 +35,7 @@ ORDER = [
     "experiment",
     "commands",
     "cli",
+    "__main__",
 ]
 NEVER = {("bench", "rl"), ("bench", "sft")}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
@@ -62,7 +64,11 @@ def imported_groups(path: Path) -> Iterator[tuple[str, int]]:
             targets = [f"{source}.{alias.name}" for alias in node.names] if source == "sync_r1" else [source]
         else:
             continue
-        yield from ((group(target), node.lineno) for target in targets if target.startswith("sync_r1.") and "__version__" not in target)
+        yield from (
+            (group(target), node.lineno)
+            for target in targets
+            if target.startswith("sync_r1.") and "__version__" not in target
+        )
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: module_name(path))
@@ -74,7 +80,9 @@ def test_imports_point_one_way(path: Path) -> None:
         assert (own, other) not in NEVER, f"{path.name}:{line}: {own} must never import {other}"
 
 
-@pytest.mark.parametrize("statement", ["import sync_r1.report", "import sync_r1.cli", "import sync_r1.cli, sync_r1.report.sheet"])
+@pytest.mark.parametrize(
+    "statement", ["import sync_r1.report", "import sync_r1.cli", "import sync_r1.cli, sync_r1.report.sheet"]
+)
 def test_light_entry_points_load_no_torch(statement: str) -> None:
     code = f"{statement}; import sys; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, check=False).returncode == 0
@@ -83,6 +91,8 @@ def test_light_entry_points_load_no_torch(statement: str) -> None:
 def test_a_wrong_import_would_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = tmp_path / "sync_r1" / "bench" / "score.py"
     wrong.parent.mkdir(parents=True)
-    wrong.write_text("def f():\n    from ..rl import loss\n    from sync_r1 import cli, __version__\n    import sync_r1.data.prompts\n")
+    wrong.write_text(
+        "def f():\n    from ..rl import loss\n    from sync_r1 import cli, __version__\n    import sync_r1.data.prompts\n"
+    )
     monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path / "sync_r1")
     assert sorted(imported_groups(wrong)) == [("cli", 3), ("data", 4), ("rl", 2)]

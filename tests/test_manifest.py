@@ -24,7 +24,9 @@ def test_what_was_written_is_complete(folder: Path) -> None:
     assert manifest["steps"] == 7
     assert list(manifest["files"]) == ["magvit/model.bin", "model.bin"]
     # the published SHA-256 of "abc"
-    assert manifest["files"]["model.bin"]["sha256"] == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert (
+        manifest["files"]["model.bin"]["sha256"] == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
     assert manifest_problems(folder) == []
     before = (folder / "manifest.json").read_bytes()
     write_manifest(folder, steps=7)

@@ -1,4 +1,6 @@
-"""The real thing in small: published Show-o weights, a published archive and published scorers through the commands users type."""
+"""The real thing in small: published Show-o weights, a published archive and published scorers through the commands
+users type.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ def configured(folder: Path, published: Published, archive: Path, clip: Path, *m
     return load_config(None, [*given, *SMALL, *more], base=apply_recipes(["showo-512"]))
 
 
-@pytest.mark.parametrize("how", [["rl.lora_rank=2", "model.dtype=bf16"], ["sft.stages=[1,2]", "sft.epochs=1", "model.init=images"]])
+@pytest.mark.parametrize(
+    "how", [["rl.lora_rank=2", "model.dtype=bf16"], ["sft.stages=[1,2]", "sft.epochs=1", "model.init=images"]]
+)
 def test_published_weights_train_evaluate_resume_and_open(
     tmp_path: Path, published: Published, archive: Path, clip: Path, how: list[str]
 ) -> None:
@@ -62,12 +66,18 @@ def test_published_weights_train_evaluate_resume_and_open(
     assert summary["steps"] == 2 and {"vqa", "rea", "rea_gen"} >= set(summary["tasks"]) >= {"rea_gen"}
     assert summary["reward_models"] == [f"CLIP {clip}"] and "shares" in summary["evaluator_notes"][0]
     rows = [json.loads(line) for line in (config.run.folder / "metrics.jsonl").read_text().splitlines()]
-    assert all(row["text/abs_dlogp"] < 0.05 and row["image/abs_dlogp"] < 0.05 for row in rows)  # replay is what was sampled
+    assert all(
+        row["text/abs_dlogp"] < 0.05 and row["image/abs_dlogp"] < 0.05 for row in rows
+    )  # replay is what was sampled
     assert rows[0]["dgs/nfe"] > 0 and rows[0]["grad_norm"] > 0
 
     session = Session.open(checkpoint=config.run.folder)
     assert session.model.dtype == torch.float32  # adapters were added in fp32: bf16 would round small ones away
-    assert len(session.tokens.tokens) == 24 and len(session.tokens.reading_tokens) == 16 and len(session.tokens.drawing_tokens) == 24
+    assert (
+        len(session.tokens.tokens) == 24
+        and len(session.tokens.reading_tokens) == 16
+        and len(session.tokens.drawing_tokens) == 24
+    )
     assert session.model.config.image_offset == 50330  # type: ignore[attr-defined]
     assert session.draw("a photo of <bo>", n=1)[0].size == (session.model.image_size,) * 2
 
@@ -77,11 +87,19 @@ def test_published_weights_train_evaluate_resume_and_open(
 
 def test_a_run_that_began_with_a_warm_up_goes_on_from_the_same_start(tmp_path: Path) -> None:
     """KL compares with the warmed model, before a stop and after it: the resumed run equals the uninterrupted one."""
-    world = ["sft.stages=[baseline]", "sft.epochs=1", "sft.body_learning_rate=1e-3", "rl.beta=0.5", "rl.validation_prompts=1"]
+    world = [
+        "sft.stages=[baseline]",
+        "sft.epochs=1",
+        "sft.body_learning_rate=1e-3",
+        "rl.beta=0.5",
+        "rl.validation_prompts=1",
+    ]
     runs = {}
     for name, stops in (("whole", [3]), ("stopped", [2, 3])):
         for number, steps in enumerate(stops):
-            config = small(tmp_path, *world, f"run.name={name}", f"rl.max_steps={steps}", "rl.lr_scheduler_type=constant")
+            config = small(
+                tmp_path, *world, f"run.name={name}", f"rl.max_steps={steps}", "rl.lr_scheduler_type=constant"
+            )
             run_experiment(config, QUIET, resume="latest" if number else None, compare_phases=False)
         runs[name] = [json.loads(line) for line in (config.run.folder / "metrics.jsonl").read_text().splitlines()]
     for whole, stopped in zip(runs["whole"], runs["stopped"], strict=True):
@@ -90,10 +108,14 @@ def test_a_run_that_began_with_a_warm_up_goes_on_from_the_same_start(tmp_path: P
     assert runs["whole"][-1]["text/kl"] >= 0 and "val/evaluator" in runs["whole"][-1]
     (tmp_path / "stopped" / "sft" / "checkpoints").rename(tmp_path / "gone")
     with pytest.raises(ValueError, match="no checkpoint of the warm-up"):
-        run_experiment(small(tmp_path, *world, "run.name=stopped", "rl.max_steps=4"), QUIET, resume="latest", compare_phases=False)
+        run_experiment(
+            small(tmp_path, *world, "run.name=stopped", "rl.max_steps=4"), QUIET, resume="latest", compare_phases=False
+        )
 
 
-def test_a_wrong_data_root_stops_before_anything_is_loaded(tmp_path: Path, published: Published, archive: Path, clip: Path) -> None:
+def test_a_wrong_data_root_stops_before_anything_is_loaded(
+    tmp_path: Path, published: Published, archive: Path, clip: Path
+) -> None:
     config = configured(tmp_path, published, archive / "concept", tmp_path / "no-such-clip")
     with pytest.raises(ValueError, match="did you mean"):
         run_experiment(config, QUIET)

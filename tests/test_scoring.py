@@ -55,7 +55,11 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_the_demo_gets_the_world_s_networks() -> None:
     found = build_scorers(apply_recipes(["demo"]))
     assert found.models == REWARD_MODELS
-    assert set(found.library) == {"rewrite", "answer", "identity", "alignment", "likeness", "faithfulness"} == set(found.weights)
+    assert (
+        set(found.library)
+        == {"rewrite", "answer", "identity", "alignment", "likeness", "faithfulness"}
+        == set(found.weights)
+    )
     assert found.preview is not None
     evaluator = build_evaluator(Config())
     assert evaluator.name == EVALUATOR and isinstance(evaluator.image_judge, WorldJudge) and evaluator.clip is not None
@@ -69,7 +73,10 @@ def test_the_demo_gets_the_world_s_networks() -> None:
         ([weights(rewrite=1.0, identity=0, likeness={"person": 0})], []),
         ([weights(rewrite=1.0, identity=0, alignment=0.1)], ["world CLIP"]),
         ([weights(likeness={"person": 1.0})], ["world reward reader (convolutions)"]),
-        ([weights(likeness=1.0), "scorers.fallback.likeness=identity"], ["world CLIP", "world reward reader (convolutions)"]),
+        (
+            [weights(likeness=1.0), "scorers.fallback.likeness=identity"],
+            ["world CLIP", "world reward reader (convolutions)"],
+        ),
         ([weights(rewrite=1.0), "scorers.fallback.likeness=identity"], []),
         ([weights(rewrite=1.0), "rl.dgs_enabled=true"], ["world CLIP"]),
         ([weights(rewrite=1.0, identity=1.0), "rl.optimise=text"], []),
@@ -90,7 +97,10 @@ def test_a_weight_of_0_stays_for_the_log_when_its_network_is_there() -> None:
 def test_real_networks_by_name(clip: str, dino: str, pack: str, tmp_path: Path) -> None:
     options = [f"scorers.clip={clip}", f"scorers.dino={dino}", f"scorers.face={pack}", *REMOTE]
     given = config(
-        weights(identity=0.2, dino=0.2, face={"person": 1.0}, likeness=0.1), "scorers.fallback.face=identity", *options, model="real"
+        weights(identity=0.2, dino=0.2, face={"person": 1.0}, likeness=0.1),
+        "scorers.fallback.face=identity",
+        *options,
+        model="real",
     )
     found = build_scorers(given)
     assert found.models[:3] == [f"CLIP {clip}", f"DINOv2 {dino}", f"ArcFace w600k_r50.onnx of {pack}"]
@@ -111,7 +121,9 @@ def test_a_person_without_a_face_on_any_photo_is_refused_before_training(pack: s
     photo = tmp_path / "0.png"
     Image.new("RGB", (64, 64)).save(photo)
     somebody: Any = SimpleNamespace(name="ana", category="person", train_images=[photo])
-    with pytest.raises(ValueError, match=r"weights.face is 0.5 for 'ana', but none of its 1 training photos shows a face; add one"):
+    with pytest.raises(
+        ValueError, match=r"weights.face is 0.5 for 'ana', but none of its 1 training photos shows a face; add one"
+    ):
         found.prepare(somebody)
     found.prepare(SimpleNamespace(name="cup", category="object", train_images=[photo]))  # type: ignore[arg-type]
 
@@ -120,17 +132,32 @@ def test_a_person_without_a_face_on_any_photo_is_refused_before_training(pack: s
     ("overrides", "said"),
     [
         ([weights(identitty=1.0)], "rl.reward_weights names 'identitty', which is no reward; did you mean identity"),
-        ([weights(rewrite=1.0), "scorers.fallback.fase=identity"], "scorers.fallback names 'fase', .* did you mean face"),
+        (
+            [weights(rewrite=1.0), "scorers.fallback.fase=identity"],
+            "scorers.fallback names 'fase', .* did you mean face",
+        ),
         ([weights(rewrite=1.0), "scorers.fallback={face: dino, dino: face}"], "goes in a circle: face → dino → face"),
-        ([weights(dino=0.1)], "scorers.dino is empty, but dino of the reward needs it; set scorers.dino=facebook/dinov2-base"),
+        (
+            [weights(dino=0.1)],
+            "scorers.dino is empty, but dino of the reward needs it; set scorers.dino=facebook/dinov2-base",
+        ),
         ([weights(face=0.1)], "scorers.face is empty, but face of the reward needs it"),
-        ([weights(likeness=0.1), "scorers.judge.url="], "scorers.judge.url is empty, but likeness of the reward needs it"),
-        ([weights(rewrite=1.0), "rl.dgs_enabled=true", "scorers.clip="], "scorers.clip is empty, but the preview of rl.dgs_enabled"),
+        (
+            [weights(likeness=0.1), "scorers.judge.url="],
+            "scorers.judge.url is empty, but likeness of the reward needs it",
+        ),
+        (
+            [weights(rewrite=1.0), "rl.dgs_enabled=true", "scorers.clip="],
+            "scorers.clip is empty, but the preview of rl.dgs_enabled",
+        ),
         ([weights(face=0.1), "scorers.face=/nowhere"], r"/nowhere: no \.onnx files"),
         ([weights(dino=0.1), "scorers.dino=/nowhere"], "/nowhere: no such folder; give one with a DINOv2 checkpoint"),
         ([weights(identity=0.1), "scorers.clip=/nowhere"], "/nowhere: no such folder; give one with a CLIP checkpoint"),
         (["rl.custom_rewards.mine.function=math.sqrt", weights(rewrite=1.0)], "rl.custom_rewards.mine has no weight"),
-        (["rl.custom_rewards.face.function=math.sqrt", weights(face=1.0)], "has the name of a ready-made reward; give it another"),
+        (
+            ["rl.custom_rewards.face.function=math.sqrt", weights(face=1.0)],
+            "has the name of a ready-made reward; give it another",
+        ),
         (["rl.custom_rewards.mine.function=math.sqrt", weights(mine=1.0)], r"end with \*\*columns"),
     ],
 )
@@ -146,8 +173,14 @@ def test_what_cannot_work_is_refused(overrides: list[str], said: str) -> None:
             [weights(identity=1.0)],
             "scorers.clip is 'world', which reads .* 32-pixel pictures only, but model.path is 'real'",
         ),
-        ([weights(rewrite=1.0), "rl.dgs_enabled=true"], "scorers.clip is 'world'.*set scorers.clip=.* or do without the preview"),
-        ([weights(rewrite=1.0, likeness=0.1)], "scorers.judge.url is 'world'.*set scorers.judge.url=http://localhost:8000/v1"),
+        (
+            [weights(rewrite=1.0), "rl.dgs_enabled=true"],
+            "scorers.clip is 'world'.*set scorers.clip=.* or do without the preview",
+        ),
+        (
+            [weights(rewrite=1.0, likeness=0.1)],
+            "scorers.judge.url is 'world'.*set scorers.judge.url=http://localhost:8000/v1",
+        ),
     ],
 )
 def test_the_world_s_networks_do_not_score_other_models(overrides: list[str], said: str) -> None:
@@ -169,7 +202,12 @@ def test_the_world_s_evaluators_do_not_score_other_models(overrides: list[str], 
 
 def test_world_sized_models_are_known_by_their_config(tmp_path: Path) -> None:
     assert is_world_sized("world") and not is_world_sized("showlab/show-o") and not is_world_sized(str(tmp_path))
-    for place, side in (("model", 32), ("run/checkpoints/step_5/model", 32), ("run/checkpoints/step_10/model", 32), ("other", 512)):
+    for place, side in (
+        ("model", 32),
+        ("run/checkpoints/step_5/model", 32),
+        ("run/checkpoints/step_10/model", 32),
+        ("other", 512),
+    ):
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "config.json").write_text(json.dumps({"image_size": side}))
     assert is_world_sized(str(tmp_path / "model")) and is_world_sized(str(tmp_path / "run"))
@@ -190,7 +228,10 @@ def test_evaluators_of_other_models(clip: str) -> None:
     [
         ([weights(rewrite=1.0)], []),
         ([weights(identity=1.0)], ["evaluator shares world CLIP with the reward (identity)"]),
-        ([weights(rewrite=1.0), "rl.dgs_enabled=true"], ["evaluator shares world CLIP with the reward (the preview of rl.dgs_enabled)"]),
+        (
+            [weights(rewrite=1.0), "rl.dgs_enabled=true"],
+            ["evaluator shares world CLIP with the reward (the preview of rl.dgs_enabled)"],
+        ),
         ([weights(identity=1.0), "eval.clip="], []),
         ([weights(identity=1.0), "eval.clip=a/clip"], []),
         (
@@ -216,7 +257,11 @@ def test_what_the_evaluation_shares_with_the_reward(
 
 def test_every_process_scores_on_its_own_gpu(dino: str, monkeypatch: pytest.MonkeyPatch) -> None:
     placed = []
-    monkeypatch.setattr(DinoScorer, "from_pretrained", lambda folder, device: placed.append(device) or SimpleNamespace(image_features=None))
+    monkeypatch.setattr(
+        DinoScorer,
+        "from_pretrained",
+        lambda folder, device: placed.append(device) or SimpleNamespace(image_features=None),
+    )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setenv("LOCAL_RANK", "3")
     build_scorers(config(weights(dino=1.0), f"scorers.dino={dino}", "run.device=auto"))

@@ -37,7 +37,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def session(root: Path) -> Session:
     options = EvalConfig(batch_size=3, generation_timesteps=2, max_completion_length=5)
-    return Session(model=tiny_model(max_text_tokens=60), concept=load_concept(root, "bo"), run="runs/x", options=options)
+    return Session(
+        model=tiny_model(max_text_tokens=60), concept=load_concept(root, "bo"), run="runs/x", options=options
+    )
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,9 @@ def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config.model.num_tokens, config.eval.generation_timesteps, config.eval.max_completion_length = 2, 3, 4
     for step in (5, 10):
         checkpoint = folder / "checkpoints" / f"step_{step:05d}"
-        made = Session(model=tiny_model(seed=step, max_text_tokens=60), concept=load_concept(root, "bo"), settings=config.model)
+        made = Session(
+            model=tiny_model(seed=step, max_text_tokens=60), concept=load_concept(root, "bo"), settings=config.model
+        )
         made.model.save_pretrained(checkpoint)
         save_config(config, checkpoint / "config.yaml")
         write_manifest(checkpoint)
@@ -68,7 +72,9 @@ def test_a_new_concept_gets_tokens_a_known_one_keeps_them(session: Session, root
 
 
 def test_batches_equal_single_calls(session: Session, root: Path) -> None:
-    contexts = [session.question_context(question) for question in ("What is <bo>?", "Where is <bo> now?", "Is it red?", "Why?")]
+    contexts = [
+        session.question_context(question) for question in ("What is <bo>?", "Where is <bo> now?", "Is it red?", "Why?")
+    ]
     assert session.answers(contexts) == [session.answers([context])[0] for context in contexts]
     prompts, seeds = ["a photo of <bo>", "a <bo> in the snow", "a dog", "a photo of <bo>"], [1, 2, 3, 4]
     drawn = session.pictures(prompts, seeds)
@@ -81,7 +87,10 @@ def test_batches_equal_single_calls(session: Session, root: Path) -> None:
 
 def test_people_and_benchmark_share_one_path(session: Session, root: Path) -> None:
     codes = session.encode([photo(root)])[0]
-    assert session.ask("What is bo?", photo(root)) == session.answers([session.question_context("What is <bo>?", codes)])[0]
+    assert (
+        session.ask("What is bo?", photo(root))
+        == session.answers([session.question_context("What is <bo>?", codes)])[0]
+    )
     assert session.rewrite("bo with its joy") == session.rewrites(["<bo> with its joy"])[0]
     picture = session.draw("a photo of bo", n=2, seed=7)[1]
     assert picture.tobytes() == session_module.to_images(session.pictures(["a photo of <bo>"], [8]))[0].tobytes()
@@ -90,7 +99,9 @@ def test_people_and_benchmark_share_one_path(session: Session, root: Path) -> No
 def test_soft_tokens_stand_before_the_placeholder(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     generate = session.model.generate_image
-    monkeypatch.setattr(session.model, "generate_image", lambda prompts, *rest: (seen.extend(prompts), generate(prompts, *rest))[1])
+    monkeypatch.setattr(
+        session.model, "generate_image", lambda prompts, *rest: (seen.extend(prompts), generate(prompts, *rest))[1]
+    )
     with pytest.warns(UserWarning, match="does not mention <bo>"):
         session.draw("a rainbow")
     session.draw("BO at sea")
@@ -99,16 +110,24 @@ def test_soft_tokens_stand_before_the_placeholder(session: Session, monkeypatch:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("bo at sea", "<bo> at sea"), ("a bow, bo's rainbow", "a bow, <bo>'s rainbow"), ("<bo> is bo", "<bo> is bo"), ("<BO>", "<bo>")],
+    [
+        ("bo at sea", "<bo> at sea"),
+        ("a bow, bo's rainbow", "a bow, <bo>'s rainbow"),
+        ("<bo> is bo", "<bo> is bo"),
+        ("<BO>", "<bo>"),
+    ],
 )
 def test_the_bare_name_is_enough(session: Session, text: str, said: str) -> None:
     assert session.mention(text) == said
 
 
 @pytest.mark.parametrize(
-    ("answer", "present"), [("Yes.", True), ("no", False), ("yes and no", False), ("a dog", False), ("yesterday", False)]
+    ("answer", "present"),
+    [("Yes.", True), ("no", False), ("yes and no", False), ("a dog", False), ("yesterday", False)],
 )
-def test_recognition_reads_whole_words(session: Session, root: Path, monkeypatch: pytest.MonkeyPatch, answer: str, present: bool) -> None:
+def test_recognition_reads_whole_words(
+    session: Session, root: Path, monkeypatch: pytest.MonkeyPatch, answer: str, present: bool
+) -> None:
     asked: list[TextContext] = []
     monkeypatch.setattr(Session, "answers", lambda self, contexts: asked.extend(contexts) or [answer])
     assert session.recognize(photo(root)) == (present, answer)
@@ -118,7 +137,10 @@ def test_recognition_reads_whole_words(session: Session, root: Path, monkeypatch
 def test_drawings_carry_what_made_them(session: Session, tmp_path: Path) -> None:
     drawn = session.draw("a photo of bo in the snow", n=2, seed=3, sampling=Sampling(generation_timesteps=1))
     paths = save_pictures(drawn, tmp_path)
-    assert paths[0].name.startswith("bo_a-photo-of-in-the-snow_") and [path.name[-6:] for path in paths] == ["_3.png", "_4.png"]
+    assert paths[0].name.startswith("bo_a-photo-of-in-the-snow_") and [path.name[-6:] for path in paths] == [
+        "_3.png",
+        "_4.png",
+    ]
     with Image.open(paths[1]) as image:
         assert image.text["prompt"] == "a photo of <bo> in the snow" and image.text["seed"] == "4"  # type: ignore[attr-defined]
         assert image.text["run"] == "runs/x" and image.text["concept"] == "bo" and "sync-r1" in image.text["software"]  # type: ignore[attr-defined]
@@ -166,7 +188,9 @@ def test_a_run_on_the_world_reads_its_own_copy(run: Path, tmp_path: Path) -> Non
     assert Session.open(checkpoint=copy, device="cpu").root == copy.resolve() / "data"
 
 
-def test_opening_explains_what_is_missing(run: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opening_explains_what_is_missing(
+    run: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for wrong, words in [
         ({"checkpoint": tmp_path / "none"}, "no such run"),
         ({"checkpoint": tmp_path}, "holds no complete checkpoint"),
@@ -216,14 +240,33 @@ def test_commands(app: typer.Typer, run: Path, root: Path, tmp_path: Path) -> No
     assert call(app, "ask", "What is bo?", *given).strip() == opened.ask("What is bo?").strip()
     assert call(app, "rewrite", "bo with its joy", *given).strip() == opened.rewrite("bo with its joy").strip()
     found = json.loads(call(app, "recognize", photo(root), *given, "--json"))
-    assert found == [{"image": str(photo(root)), "present": opened.recognize(photo(root))[0], "answer": opened.recognize(photo(root))[1]}]
+    assert found == [
+        {
+            "image": str(photo(root)),
+            "present": opened.recognize(photo(root))[0],
+            "answer": opened.recognize(photo(root))[1],
+        }
+    ]
     paths = call(app, "draw", "bo at sea", "-n", 2, "--seed", 5, "--steps", 2, "--out", tmp_path, *given).split()
     assert len(paths) == 2 and all(Path(path).is_file() for path in paths)
     assert "drawing: " in call(app, "draw", "bo at sea", "--rewrite", "--out", tmp_path, *given)
 
 
 def test_evaluate_compares_two_phases(app: typer.Typer, run: Path, tmp_path: Path) -> None:
-    given = ["--task", "vqa", "--task", "rea", "--max-items", 2, "--judge", "none", "--out", tmp_path, "--device", "cpu"]
+    given = [
+        "--task",
+        "vqa",
+        "--task",
+        "rea",
+        "--max-items",
+        2,
+        "--judge",
+        "none",
+        "--out",
+        tmp_path,
+        "--device",
+        "cpu",
+    ]
     assert "vqa" in call(app, "evaluate", "--run", run / "checkpoints" / "step_00005", "--phase", "before", *given)
     found = json.loads(call(app, "evaluate", "--run", run, *given, "--json"))
     assert found["comparison"]["understanding"]["n"] == 4 and found["tasks"]["rea"]["metric"] == "exact"

@@ -37,15 +37,21 @@ def test_the_counting_run_is_a_run_only_if_kept(speed: ModuleType) -> None:
         *_, (pairs, counts) = speed.alternate(ours, plain, speed.Counter(), runs=2, seconds=60, keep=keep)
         assert [(one["draw"].seconds, other["draw"].seconds) for one, other in pairs] == expected
         assert [side["draw"].flops for side in counts] == [100, 300]
-    *_, (pairs, _) = speed.alternate(Side(speed, [9.0, 1.0], 1), Side(speed, [9.0, 2.0], 1), speed.Counter(), runs=5, seconds=0, keep=False)
+    *_, (pairs, _) = speed.alternate(
+        Side(speed, [9.0, 1.0], 1), Side(speed, [9.0, 2.0], 1), speed.Counter(), runs=5, seconds=0, keep=False
+    )
     assert len(pairs) == 1, "one run at least, however short the time"
-    runs = speed.alternate(Side(speed, [9.0, 1.0], 1), Side(speed, [9.0, 2.0], 1), speed.Counter(), runs=5, seconds=60, keep=True)
+    runs = speed.alternate(
+        Side(speed, [9.0, 1.0], 1), Side(speed, [9.0, 2.0], 1), speed.Counter(), runs=5, seconds=60, keep=True
+    )
     assert [len(next(runs)[0]) for _ in range(2)] == [1, 2], "every run is told when it ends"
 
 
 def test_rows_are_medians_of_paired_ratios_and_replace_earlier_ones(speed: ModuleType, tmp_path: Path) -> None:
     options = Namespace(device="cpu", dtype="fp32", out=tmp_path / "results.json")
-    sides = [Side(speed, seconds, flops) for seconds, flops in (([0.0, 1.0, 2.0, 4.0], 100), ([0.0, 5.0, 8.0, 40.0], 300))]
+    sides = [
+        Side(speed, seconds, flops) for seconds, flops in (([0.0, 1.0, 2.0, 4.0], 100), ([0.0, 5.0, 8.0, 40.0], 300))
+    ]
     *_, (pairs, counts) = speed.alternate(*sides, speed.Counter(), runs=3, seconds=60, keep=False)
     row = speed.row("tiny", "draw", pairs, counts, (50.0, 4.0), options)
     assert (row["ours_s"], row["plain_s"], row["ratio"], row["runs"], row["goal"]) == (2.0, 8.0, 5.0, 3, 4)
@@ -79,6 +85,10 @@ def test_what_a_step_costs_in_flops() -> None:
         work.close()
     every, some = ({name: spent.flops for name, spent in figures.items()} for figures in found)
     saved = {name: every[name] / ours[name] for name in ours}
-    assert saved["draw"] > 3.0 and saved["update, all T steps"] > 3.2 and saved["step"] > 3.7, "ours does more than it did"
+    assert saved["draw"] > 3.0 and saved["update, all T steps"] > 3.2 and saved["step"] > 3.7, (
+        "ours does more than it did"
+    )
     assert some["draw"] == every["draw"], "padded to one length"
-    assert some["step"] == pytest.approx(every["step"], rel=0.05) and some["update"] == pytest.approx(every["update"], rel=0.05)
+    assert some["step"] == pytest.approx(every["step"], rel=0.05) and some["update"] == pytest.approx(
+        every["update"], rel=0.05
+    )

@@ -1,4 +1,7 @@
-"""Hostile inputs in any number: python tools/fuzz.py --inputs 2000 --target judge. Prints the seed of every input that is not handled."""
+"""Hostile inputs in any number: python tools/fuzz.py --inputs 2000 --target judge.
+
+Prints the seed of every input that is not handled.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,9 @@ def main() -> int:
                         if isinstance(error, KeyboardInterrupt):
                             raise
                         bad += 1
-                        print(f"{kind.name} {seed}: {''.join(traceback.format_exception(error)[-3:])[-1500:]}", flush=True)
+                        print(
+                            f"{kind.name} {seed}: {''.join(traceback.format_exception(error)[-3:])[-1500:]}", flush=True
+                        )
             print(f"{kind.name}: {given.inputs} inputs, {refused} refused", flush=True)
     return int(bad > 0)
 

@@ -1,7 +1,9 @@
-"""Kill training (SIGKILL) at random moments, resume, and compare with the run that nobody touched: every bit must be the same.
+"""Kill training (SIGKILL) at random moments, resume, and compare with the run that nobody touched: every bit must be
+the same.
 
-Workers are forked from one parent that has imported everything, so that a kill costs no new start of Python. Every second kill waits for a
-checkpoint that is being written. A run that ends in spite of its kills is compared and another one is begun, until there were enough kills.
+Workers are forked from one parent that has imported everything, so that a kill costs no new start of Python. Every
+second kill waits for a checkpoint that is being written. A run that ends in spite of its kills is compared and another
+one is begun, until there were enough kills.
 
 Run: python tools/killtest.py --kills 200 --out docs/killtest.json
 """
@@ -35,10 +37,21 @@ from sync_r1.rl.rewards import Reward, RewardEnsemble
 from sync_r1.rl.state import HIDDEN, latest_checkpoint
 from tests.rl.toys import bright, trainer, wordy
 
-ALWAYS = ["rl.dgs_enabled=true", "rl.beta=0.05", "rl.lr_scheduler_type=cosine", "rl.warmup_steps=1", "run.save_total_limit=1"]
+ALWAYS = [
+    "rl.dgs_enabled=true",
+    "rl.beta=0.05",
+    "rl.lr_scheduler_type=cosine",
+    "rl.warmup_steps=1",
+    "run.save_total_limit=1",
+]
 SETTINGS = {
     "all weights": ["rl.max_steps=3", "run.save_steps=1", "rl.train_timesteps=2"],
-    "adapters, two updates per rollout": ["rl.max_steps=4", "run.save_steps=2", "rl.num_iterations=2", "rl.lora_rank=2"],
+    "adapters, two updates per rollout": [
+        "rl.max_steps=4",
+        "run.save_steps=2",
+        "rl.num_iterations=2",
+        "rl.lora_rank=2",
+    ],
 }
 JSON_FILES = ("sync_state.json", "trainer_state.json")
 
@@ -59,7 +72,9 @@ def noisy(*, completions: Sequence[str], **_: Any) -> list[float]:
 
 def work(place: Path, overrides: Sequence[str]) -> None:
     """Train in `place`, from the newest checkpoint if there is one."""
-    rewards = RewardEnsemble([Reward("wordy", wordy, "text"), Reward("bright", bright, "image"), Reward("noisy", noisy, "text")])
+    rewards = RewardEnsemble(
+        [Reward("wordy", wordy, "text"), Reward("bright", bright, "image"), Reward("noisy", noisy, "text")]
+    )
     run = trainer(place, *ALWAYS, *overrides, rewards=rewards)
     run.train(resume_from_checkpoint="latest" if latest_checkpoint(run.config.run.folder / "checkpoints") else None)
 
@@ -101,7 +116,10 @@ def being_saved(place: Path) -> set[str]:
 
 
 def killed(place: Path, overrides: Sequence[str], whole: Whole, chance: random.Random, aimed: bool) -> str | None:
-    """Train, and kill the worker at a random moment, or `aimed` at a save. What it was doing, or None when it came to its end."""
+    """Train, and kill the worker at a random moment, or `aimed` at a save.
+
+    What it was doing, or None when it came to its end.
+    """
     child, began = fork(place, overrides), time.monotonic()
     limit, saves, seen = chance.uniform(0, 0.7 * whole.seconds), chance.randint(1, 2), set[str]()
     while not ended(child, place):
@@ -119,7 +137,9 @@ def killed(place: Path, overrides: Sequence[str], whole: Whole, chance: random.R
 
 def moment(place: Path) -> str:
     """What a killed worker was doing, by the files it left."""
-    hidden = sorted(being_saved(place), key=lambda name: "partial" not in name)  # what is left of an earlier kill may lie beside it
+    hidden = sorted(
+        being_saved(place), key=lambda name: "partial" not in name
+    )  # what is left of an earlier kill may lie beside it
     if hidden:
         return {"partial": "writing a checkpoint", "old": "replacing a checkpoint", "gone": "deleting a checkpoint"}[
             hidden[0].rsplit(".", 1)[1]
@@ -128,7 +148,10 @@ def moment(place: Path) -> str:
 
 
 def contents(place: Path) -> dict[str, Any]:
-    """Everything a finished run leaves that counts: log, weights, optimizer, schedule, generators, counters; no times."""
+    """Everything a finished run leaves that counts: log, weights, optimizer, schedule, generators, counters.
+
+    No times.
+    """
     run = run_folder(place)
     last = latest_checkpoint(run / "checkpoints")
     assert last is not None, "a finished run has a checkpoint"
@@ -144,9 +167,13 @@ def contents(place: Path) -> dict[str, Any]:
 
 
 def timeless(value: Any) -> Any:
-    """Without perf/*, which is measured in seconds and MiB, and epoch, which transformers counts anew and nothing reads."""
+    """Without perf/*, which is measured in seconds and MiB, and epoch, which transformers counts anew and nothing
+    reads.
+    """
     if isinstance(value, dict):
-        return {key: timeless(entry) for key, entry in value.items() if key != "epoch" and not str(key).startswith("perf/")}
+        return {
+            key: timeless(entry) for key, entry in value.items() if key != "epoch" and not str(key).startswith("perf/")
+        }
     return [timeless(entry) for entry in value] if isinstance(value, list) else value
 
 
@@ -154,7 +181,9 @@ def same(one: Any, other: Any) -> bool:
     """Equal to the last bit, down into lists, dicts and tensors."""
     if isinstance(one, torch.Tensor):
         alike = isinstance(other, torch.Tensor) and one.dtype == other.dtype and one.shape == other.shape
-        return alike and one.contiguous().view(-1).view(torch.uint8).equal(other.contiguous().view(-1).view(torch.uint8))
+        return alike and one.contiguous().view(-1).view(torch.uint8).equal(
+            other.contiguous().view(-1).view(torch.uint8)
+        )
     if type(one) is not type(other):
         return False
     if isinstance(one, dict):
@@ -166,7 +195,9 @@ def same(one: Any, other: Any) -> bool:
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     """Names of files that only one run has, or that differ."""
-    return sorted(name for name in {**one, **other} if name not in one or name not in other or not same(one[name], other[name]))
+    return sorted(
+        name for name in {**one, **other} if name not in one or name not in other or not same(one[name], other[name])
+    )
 
 
 def untouched(place: Path, overrides: Sequence[str]) -> Whole:
@@ -178,7 +209,10 @@ def untouched(place: Path, overrides: Sequence[str]) -> Whole:
 
 
 def one_run(place: Path, setting: str, whole: Whole, chance: random.Random, kills: int, done: int) -> dict[str, Any]:
-    """One run with up to `kills` kills, resumed after each, and how it compares; `done`: kills before it, for every second to be aimed."""
+    """One run with up to `kills` kills, resumed after each, and how it compares.
+
+    `done`: kills before it, for every second to be aimed.
+    """
     moments: list[str] = []
     finished = False
     while not finished and len(moments) < kills:
@@ -199,8 +233,13 @@ def killtest(kills: int, seed: int, folder: Path) -> dict[str, Any]:
     """`kills` kills over all settings in turn; the record that is written."""
     torch.set_num_threads(1)
     chance, began = random.Random(seed), time.monotonic()
-    trainer(folder / "warm")  # loads what transformers loads late, before any fork; no gradient, which would forbid forks
-    wholes = {setting: untouched(folder / f"whole_{number}", overrides) for number, (setting, overrides) in enumerate(SETTINGS.items())}
+    trainer(
+        folder / "warm"
+    )  # loads what transformers loads late, before any fork; no gradient, which would forbid forks
+    wholes = {
+        setting: untouched(folder / f"whole_{number}", overrides)
+        for number, (setting, overrides) in enumerate(SETTINGS.items())
+    }
     runs: list[dict[str, Any]] = []
     total = 0
     while total < kills:
@@ -237,7 +276,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         record = killtest(options.kills, options.seed, Path(folder))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(f"{record['kills']} kills in {record['interrupted_runs']} runs, {record['runs_that_differ']} of which differ; {options.out}")
+    print(
+        f"{record['kills']} kills in {record['interrupted_runs']} runs, {record['runs_that_differ']} of which differ; {options.out}"
+    )
     return int(record["runs_that_differ"] > 0)
 
 

@@ -1,4 +1,7 @@
-"""Models under test. An adapter knows one concept and turns items into requests: the literal text, picture and seeds a model gets."""
+"""Models under test. An adapter knows one concept and turns items into requests:
+
+the literal text, picture and seeds a model gets.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +96,9 @@ class ModelAdapter(ABC):
         for start in range(0, len(requests), self.batch_size):
             part = requests[start : start + self.batch_size]
             codes = self._codes(part)
-            contexts = [TextContext(row.text, None if row.image is None else codes[row.image, row.flip]) for row in part]
+            contexts = [
+                TextContext(row.text, None if row.image is None else codes[row.image, row.flip]) for row in part
+            ]
             texts += self.model.generate_text(contexts, self.protocol.text_sampling, [0] * len(part)).texts
         return texts
 
@@ -117,7 +122,9 @@ class ModelAdapter(ABC):
 
     def seeds(self, item: EvalItem) -> tuple[int, ...]:
         """The item's own seed for the first picture, derived ones for more."""
-        return tuple(item.seed if copy == 0 else item_seed(item.seed, copy) for copy in range(self.protocol.images_per_prompt))
+        return tuple(
+            item.seed if copy == 0 else item_seed(item.seed, copy) for copy in range(self.protocol.images_per_prompt)
+        )
 
     def flips(self, item: EvalItem) -> bool:
         """Two coins by the item's seed: one picture in four is mirrored, where the protocol does so."""
@@ -128,7 +135,9 @@ class ModelAdapter(ABC):
         if self.protocol.gen_input == "truth":
             return item.truth
         if rewrite is None:
-            raise ValueError(f"{item.task} {item.id} needs the model's own rewrite; predict {item.task.removesuffix('_gen')} first")
+            raise ValueError(
+                f"{item.task} {item.id} needs the model's own rewrite; predict {item.task.removesuffix('_gen')} first"
+            )
         return drawn_words(self.protocol, self.concept.name, item.prompt, rewrite)
 
 
@@ -167,6 +176,8 @@ class TokensAdapter(ModelAdapter):
         )
 
     def introduction(self) -> list[str]:
-        """Soft tokens that introduce the concept in questions (UniCTokens: the 16 shared ones, later also the 8 for understanding)."""
+        """Soft tokens that introduce the concept in questions (UniCTokens: the 16 shared ones, later also the 8 for
+        understanding).
+        """
         shared = self.tokens.tokens[: self.tokens.read]
         return {"none": [], "shared": shared, "all": self.tokens.reading_tokens}[self.protocol.reading_tokens]

@@ -1,4 +1,7 @@
-"""An edited test set → the layout on disk, checked first: what is tested was not trained, and what is trained is not tested."""
+"""An edited test set → the layout on disk, checked first:
+
+what is tested was not trained, and what is trained is not tested.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,11 @@ def problems(root: Path, made: TestSet) -> list[Problem]:
     rows = [(f"dense[{number}]", text) for number, (_, text) in enumerate(rows)]
     found += [(field, f"lacks {mark}: {text!r}") for field, text in rows if mark not in text]
     trained = [text for pair in made.train for text in (pair.implicit, pair.explicit)]
-    found += [(field, "is like a training prompt") for field, text in rows if any(alike(text, other, mark) for other in trained)]
+    found += [
+        (field, "is like a training prompt")
+        for field, text in rows
+        if any(alike(text, other, mark) for other in trained)
+    ]
     asked = trained_questions(root, concept)
     for number, qa in enumerate(made.questions):
         if any(normal(qa.question) == normal(other) for other in asked):
@@ -77,10 +84,16 @@ def _pair_problems(made: TestSet, mark: str) -> Iterator[Problem]:
         for number, pair in enumerate(pairs):
             if reason := malformed(pair, mark):
                 yield f"{key}[{number}]", reason
-        yield from ((f"{key}[{i}]", f"repeats the implicit prompt of {key}[{j}]") for i, j in _repeated([p.implicit for p in pairs]))
+        yield from (
+            (f"{key}[{i}]", f"repeats the implicit prompt of {key}[{j}]")
+            for i, j in _repeated([p.implicit for p in pairs])
+        )
         if key != "train":
             copies = (number for number, pair in enumerate(pairs) if repeats(pair, made.train, mark))
-            yield from ((f"{key}[{number}]", "is like a training prompt; change its setting, or take that one out") for number in copies)
+            yield from (
+                (f"{key}[{number}]", "is like a training prompt; change its setting, or take that one out")
+                for number in copies
+            )
     if len(made.train) < len(made.test):
         yield (
             "train",
@@ -126,7 +139,10 @@ def _photo_problems(root: Path, concept: Concept, made: TestSet) -> Iterator[Pro
         if shows[row.photo] != row.shows_it:
             yield f"recognition[{number}]", f"{row.photo!r} is said to show it and not to show it"
         elif not row.shows_it and (root / row.photo).parent == layout.test(concept.name):
-            yield f"recognition[{number}]", f"{row.photo!r} is a test photo of the concept, which are what drawings are compared with"
+            yield (
+                f"recognition[{number}]",
+                f"{row.photo!r} is a test photo of the concept, which are what drawings are compared with",
+            )
 
 
 def doubts(concept: Concept, made: TestSet) -> list[str]:
@@ -159,7 +175,8 @@ def _outline(path: Path) -> int:
 
 
 def apply_test_set(root: Path, made: TestSet, backup: Path) -> Applied:
-    """Write a checked test set; the files it replaces are copied to `<backup>/<concept>-before/` first, unless copies are there.
+    """Write a checked test set; the files it replaces are copied to `<backup>/<concept>-before/` first, unless copies
+    are there.
 
     Either all of it is written or nothing.
     """
@@ -185,9 +202,13 @@ def apply_test_set(root: Path, made: TestSet, backup: Path) -> Applied:
         ),
     )
     gone = [other for path in moved for other in _with_crops(layout, name, path)]
-    write_concept(root, new, {target: source for source, target in moved.items()}, overwrite=True, keep=True, leave_out=gone)
+    write_concept(
+        root, new, {target: source for source, target in moved.items()}, overwrite=True, keep=True, leave_out=gone
+    )
     report = check_concept(layout, name)
-    return Applied(concept=new, report=report, doubts=[*doubts(new, made), *look_alikes(new.train_images, new.test_images)])
+    return Applied(
+        concept=new, report=report, doubts=[*doubts(new, made), *look_alikes(new.train_images, new.test_images)]
+    )
 
 
 def _moves(layout: Layout, concept: Concept, held_out: Sequence[str]) -> dict[Path, Path]:
@@ -217,7 +238,12 @@ def _items(root: Path, made: TestSet, moved: dict[Path, Path]) -> list[TestItem]
 
 def _keep_old(layout: Layout, name: str, backup: Path) -> None:
     folder = backup / f"{name}-before"
-    files = {layout.conditions(name): "", layout.items(name): "test_data-", layout.info(name): "", layout.conversations(name): ""}
+    files = {
+        layout.conditions(name): "",
+        layout.items(name): "test_data-",
+        layout.info(name): "",
+        layout.conversations(name): "",
+    }
     if not folder.exists():
         folder.mkdir(parents=True)
         for path, prefix in files.items():

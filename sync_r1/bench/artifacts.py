@@ -1,5 +1,5 @@
-"""Files of the predict stage, in the layout of unifybench §2.5. A record counts only if its content hash is the one wanted now, and a
-drawing only if its pictures have the bytes that were written."""
+"""Files of the predict stage, in the layout of unifybench §2.5. A record counts only if its content hash is the one
+wanted now, and a drawing only if its pictures have the bytes that were written."""
 
 from __future__ import annotations
 
@@ -80,7 +80,10 @@ def read_object(path: Path) -> dict[str, Any] | None:
 
 
 def content_hash(request: Request, adapter: Adapter, protocol: Protocol) -> str:
-    """SHA-256 of everything the prediction follows from: model, adapter, prompt, pictures, seeds and the protocol's prediction options."""
+    """SHA-256 of everything the prediction follows from:
+
+    model, adapter, prompt, pictures, seeds and the protocol's prediction options.
+    """
     return digest(
         {
             "model": adapter.fingerprint,
@@ -107,7 +110,9 @@ def _cached_hash(path: Path, _modified: int, _size: int) -> str:
 
 
 def find_record(place: Place, request: Request, wanted: str) -> dict[str, Any] | None:
-    """The record of a request, answered or not, or None when it is missing, was made from something else, or lost a picture."""
+    """The record of a request, answered or not, or None when it is missing, was made from something else, or lost a
+    picture.
+    """
     path = place.record(request)
     record = read_object(path)
     if record is None or record.get("metadata", {}).get("content_hash") != wanted:
@@ -146,7 +151,13 @@ def write_answer(place: Place, request: Request, wanted: str, answer: str | Chat
 
 
 def write_drawing(
-    place: Place, request: Request, wanted: str, images: Sequence[Image.Image], concept: Concept, protocol: Protocol, notes: Sequence[str]
+    place: Place,
+    request: Request,
+    wanted: str,
+    images: Sequence[Image.Image],
+    concept: Concept,
+    protocol: Protocol,
+    notes: Sequence[str],
 ) -> None:
     """Pictures first, the record that vouches for them last."""
     path, item = place.record(request), request.item
@@ -157,15 +168,21 @@ def write_drawing(
         image.save(buffer, format="PNG")
         write_bytes(path.parent / name, buffer.getvalue())
         hashes.append(hashlib.sha256(buffer.getvalue()).hexdigest())
-    upstream = item.task.removesuffix("_gen") if item.task.endswith("rea_gen") and protocol.gen_input == "prediction" else None
+    upstream = (
+        item.task.removesuffix("_gen") if item.task.endswith("rea_gen") and protocol.gen_input == "prediction" else None
+    )
     metadata = {
         "content_hash": wanted,
         "image_sha256": hashes,
         "seeds": list(request.seeds),
         "notes": list(notes),
-        "clip_i_reference_image_paths": [place.stored(item.task, picture) for picture in reference_pictures(concept, protocol)],
+        "clip_i_reference_image_paths": [
+            place.stored(item.task, picture) for picture in reference_pictures(concept, protocol)
+        ],
         "gpt_scoring_clauses": [clause.strip() for clause in item.truth.split(",") if clause.strip()],
-        "upstream_manifest": None if upstream is None else (place.folder(upstream) / MANIFEST).relative_to(place.out).as_posix(),
+        "upstream_manifest": None
+        if upstream is None
+        else (place.folder(upstream) / MANIFEST).relative_to(place.out).as_posix(),
         "upstream_prediction": request.rewrite if upstream else None,
     }
     record = {
@@ -190,7 +207,9 @@ def _shared(place: Place, request: Request) -> dict[str, Any]:
     }
 
 
-def write_manifest(place: Place, task: str, records: Sequence[dict[str, Any]], adapter: Adapter, protocol: Protocol, model: str) -> None:
+def write_manifest(
+    place: Place, task: str, records: Sequence[dict[str, Any]], adapter: Adapter, protocol: Protocol, model: str
+) -> None:
     """The task's manifest: written last, so that it vouches for every record in it."""
     notes = list(dict.fromkeys(note for record in records for note in record["metadata"]["notes"]))
     write_json(

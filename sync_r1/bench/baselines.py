@@ -1,8 +1,9 @@
-"""Baselines for any unified model that have learned nothing: the concept is described in words (TP) or shown in a photo (IP).
+"""Baselines for any unified model that have learned nothing: the concept is described in words (TP) or shown in a photo
+(IP).
 
-By the published rule both say "<bo>" like everybody (`baseline_name=own`). With `spoken` they say a name the model met in pretraining,
-or "the dog" where it knows none, and what they wrote is compared with the truth in the same words. Drawings are compared with the same
-words and pictures as everybody's.
+By the published rule both say "<bo>" like everybody (`baseline_name=own`). With `spoken` they say a name the model met
+in pretraining, or "the dog" where it knows none, and what they wrote is compared with the truth in the same words.
+Drawings are compared with the same words and pictures as everybody's.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class Spoken:
 class TextPrompt(ModelAdapter):
     """The info line as text, no concept tokens. Facts are in rewriting prompts, which list them for everybody.
 
-    Drawings get the prefix lines where the name is the concept's own (the published form) or the protocol puts them before drawings; else
-    the info line's description in the place of the name.
+    Drawings get the prefix lines where the name is the concept's own (the published form) or the protocol puts them
+    before drawings; else the info line's description in the place of the name.
     """
 
     kind = "text-prompt"
@@ -94,8 +95,9 @@ class TextPrompt(ModelAdapter):
 class ImagePrompt(TextPrompt):
     """The first training photo, and nothing said about the concept but its class noun.
 
-    A model that reads one picture at a time gets the photo itself for questions without a picture (qa), and its own description of the
-    photo as the info line everywhere, drawings included. So what it draws is like for like with TP: both draw from words.
+    A model that reads one picture at a time gets the photo itself for questions without a picture (qa), and its own
+    description of the photo as the info line everywhere, drawings included. So what it draws is like for like with TP:
+    both draw from words.
     """
 
     kind = "image-prompt"
@@ -103,13 +105,17 @@ class ImagePrompt(TextPrompt):
     def __init__(self, model: UnifiedModel, concept: Concept, protocol: Protocol, batch_size: int = 16) -> None:
         super().__init__(model, concept, protocol, batch_size)
         if not concept.train_images:
-            raise ValueError(f"concept {concept.name!r} has no training photo to show; add some to concept/train/{concept.name}/")
+            raise ValueError(
+                f"concept {concept.name!r} has no training photo to show; add some to concept/train/{concept.name}/"
+            )
         self.photo = concept.train_images[0]
         self.spoken = replace(self.spoken, info=f"{self.mention} is {with_article(concept.class_noun)}.")
         self.spoken = replace(self.spoken, info=f"{self.mention} is {self._caption()}.")
 
     def _caption(self) -> str:
-        item = EvalItem(task="vqa", id="caption", prompt=f"Describe {self.mention}.", truth="", seed=0, image=self.photo)
+        item = EvalItem(
+            task="vqa", id="caption", prompt=f"Describe {self.mention}.", truth="", seed=0, image=self.photo
+        )
         text = question_text(replace(self.protocol, text_prefix="all"), self.spoken, item.prompt)
         written = self.answers([Request(item=item, text=text, words=text, reference="", image=self.photo)])[0]
         caption = " ".join(written.split()).rstrip(".")
@@ -121,13 +127,17 @@ class ImagePrompt(TextPrompt):
 
 
 def name_in_words(prompt: str, mark: str, noun: str, phrase: str | None = None) -> str:
-    """The prompt with words for the placeholder `mark`: `phrase` (default: article and noun), or the bare noun behind an adjective.
+    """The prompt with words for the placeholder `mark`: `phrase` (default: article and noun), or the bare noun behind
+    an adjective.
 
-    "a photo of <bo> at sea" → "a photo of a dog at sea"; "a <bo> in the snow" → "a dog in the snow"; "a red <bo>" → "a red dog".
+    "a photo of <bo> at sea" → "a photo of a dog at sea"; "a <bo> in the snow" → "a dog in the snow"; "a red <bo>" → "a
+    red dog".
     """
     named = with_article(noun) if phrase is None else phrase
     quoted = re.escape(mark)
     articles = "an?" if phrase is None else "an?|the|my"
     text = re.sub(rf"\b(?:{articles}) {quoted}", lambda _: named, prompt, flags=re.IGNORECASE)
-    text = re.sub(rf"(^|\b(?:{_BEFORE_NAME}) |, |\n){quoted}", lambda found: found[1] + named, text, flags=re.IGNORECASE)
+    text = re.sub(
+        rf"(^|\b(?:{_BEFORE_NAME}) |, |\n){quoted}", lambda found: found[1] + named, text, flags=re.IGNORECASE
+    )
     return text.replace(mark, noun)

@@ -1,4 +1,5 @@
-"""A benchmark for somebody's own concept: prompts, questions and pictures to test on, from its facts and photos, without leaks.
+"""A benchmark for somebody's own concept: prompts, questions and pictures to test on, from its facts and photos,
+without leaks.
 
 What is built is a `TestSet`, a proposal that a person reads and edits (`review.py`) before it is written (`apply.py`).
 """
@@ -15,7 +16,17 @@ from typing import Protocol
 
 from sync_r1.bench.build_phrases import dense_pairs, dense_prompts, read_fact, single_pairs, tell_apart
 from sync_r1.bench.build_rules import Pair, alike, choose, malformed, normal, repeats, told
-from sync_r1.data import QA, Concept, Conditions, Layout, TestItem, list_concepts, load_concept, random_images, validate_name
+from sync_r1.data import (
+    QA,
+    Concept,
+    Conditions,
+    Layout,
+    TestItem,
+    list_concepts,
+    load_concept,
+    random_images,
+    validate_name,
+)
 from sync_r1.data.phrases import with_article
 from sync_r1.data.pictures import list_pictures
 from sync_r1.data.reading import assemble, read_conversations, read_info, read_items, read_train_images
@@ -86,18 +97,22 @@ class Writer(Protocol):
 def build_test_set(root: Path | str, name: str, sizes: Sizes = Sizes(), writer: Writer | None = None) -> TestSet:
     """Propose a test set for a concept; nothing is written. The same data and options give the same proposal.
 
-    Kept as they are: training prompts, test photos, and questions that are there. Without test photos every so many-th training photo is
-    held out. `writer`: its proposals come first, and templates fill up what fails the rules.
-    Raises ValueError when the concept cannot be read, or when no photo can be held out.
+    Kept as they are: training prompts, test photos, and questions that are there. Without test photos every so many-th
+    training photo is held out. `writer`: its proposals come first, and templates fill up what fails the rules. Raises
+    ValueError when the concept cannot be read, or when no photo can be held out.
     """
     root = Path(root)
     concept = read_concept(root, name)
     layout, mark, dropped = Layout(root), concept.placeholder, Counter[str]()
-    made = TestSet(concept=name, made_by=f"{writer.name} and templates" if writer else "templates", facts=list(concept.facts))
+    made = TestSet(
+        concept=name, made_by=f"{writer.name} and templates" if writer else "templates", facts=list(concept.facts)
+    )
     made.held_out = hold_out(layout, concept, sizes.test_fraction)
     held = [layout.train(name) / file_name for file_name in made.held_out]
     if held:
-        made.notes.append(f"{len(held)} photos leave the training set for testing; do not test checkpoints that were trained before")
+        made.notes.append(
+            f"{len(held)} photos leave the training set for testing; do not test checkpoints that were trained before"
+        )
     forms = [read_fact(fact, name, concept.category) for fact in concept.facts]
     hints = tell_apart([found for found, _ in forms])
     made.train = training_pairs(concept)
@@ -109,16 +124,24 @@ def build_test_set(root: Path | str, name: str, sizes: Sizes = Sizes(), writer: 
 
     proposed = writer.pairs(concept, sizes) if writer else []
     singles = [*proposed, *single_pairs(hints, concept.facts, mark, train=False)]
-    made.test = _in_turns([choose(own, sizes.per_fact, fault, dropped) for own in _by_fact(singles, len(concept.facts))])
+    made.test = _in_turns(
+        [choose(own, sizes.per_fact, fault, dropped) for own in _by_fact(singles, len(concept.facts))]
+    )
     missing = max(0, len(made.test) - len(made.train))
     more = single_pairs(hints, concept.facts, mark, train=True)
     added = choose(more, missing, lambda pair, chosen: fault(pair, [*made.test, *chosen]), dropped)
     made.train += [replace(pair, facts=()) for pair in added]
     if len(made.train) < len(made.test):
-        made.notes.append(f"{len(made.test) - len(made.train)} test pairs left out: there must be as many training pairs as test pairs")
+        made.notes.append(
+            f"{len(made.test) - len(made.train)} test pairs left out: there must be as many training pairs as test pairs"
+        )
         made.test = made.test[: len(made.train)]
-    groups = itertools.chain(writer.dense_pairs(concept, sizes) if writer else [], dense_pairs(hints, concept.facts, mark))
-    made.dense_pairs = choose(groups, sizes.dense_pairs, lambda pair, chosen: fault(pair, [*made.test, *chosen]), dropped)
+    groups = itertools.chain(
+        writer.dense_pairs(concept, sizes) if writer else [], dense_pairs(hints, concept.facts, mark)
+    )
+    made.dense_pairs = choose(
+        groups, sizes.dense_pairs, lambda pair, chosen: fault(pair, [*made.test, *chosen]), dropped
+    )
     made.dense = _dense(concept, sizes, writer, made, dropped)
     made.questions = _questions(root, concept, [qa for _, asked in forms for qa in asked], writer, dropped)
     photos = list(concept.test_images) or held
@@ -129,7 +152,10 @@ def build_test_set(root: Path | str, name: str, sizes: Sizes = Sizes(), writer: 
 
 
 def read_concept(root: Path, name: str) -> Concept:
-    """The concept, which may have a test folder of photos without any prompts. Problems of the old test set do not matter here."""
+    """The concept, which may have a test folder of photos without any prompts.
+
+    Problems of the old test set do not matter here.
+    """
     layout = Layout(root)
     validate_name(name)
     with warnings.catch_warnings():
@@ -137,7 +163,9 @@ def read_concept(root: Path, name: str) -> Concept:
         if layout.conditions(name).is_file() or not layout.info(name).is_file() or not layout.test(name).is_dir():
             return load_concept(root, name)
         info, photos = read_info(layout, name), read_train_images(layout, name)
-        return assemble(layout, name, info, Conditions(), 0, photos, read_conversations(layout, name), read_items(layout, name))
+        return assemble(
+            layout, name, info, Conditions(), 0, photos, read_conversations(layout, name), read_items(layout, name)
+        )
 
 
 def training_pairs(concept: Concept) -> list[Pair]:
@@ -164,7 +192,10 @@ def _in_turns(rows: Sequence[Sequence[Pair]]) -> list[Pair]:
 
 
 def hold_out(layout: Layout, concept: Concept, fraction: float) -> list[str]:
-    """Names of training photos to test on; none where there are test photos. Photos of the published warm-up lists stay."""
+    """Names of training photos to test on; none where there are test photos.
+
+    Photos of the published warm-up lists stay.
+    """
     if concept.test_images:
         return []
     if not 0 < fraction < 1:
@@ -207,15 +238,24 @@ def _dense(concept: Concept, sizes: Sizes, writer: Writer | None, made: TestSet,
             return f"the dense prompt lacks {mark}"
         if prompt.count(",") < 2:
             return "the dense prompt has fewer than three clauses"
-        return "it asks what another prompt asks" if any(alike(prompt, other, mark) for other in [*known, *chosen]) else None
+        return (
+            "it asks what another prompt asks"
+            if any(alike(prompt, other, mark) for other in [*known, *chosen])
+            else None
+        )
 
     proposed = writer.dense(concept, sizes) if writer else []
     templates = dense_prompts(concept.facts, mark, concept.class_noun, concept.category)
     return choose(itertools.chain(proposed, templates), sizes.dense, fault, dropped)
 
 
-def _questions(root: Path, concept: Concept, asked: Sequence[QA], writer: Writer | None, dropped: Counter[str]) -> list[QA]:
-    """Questions from memory that are there, then new ones: of the wordings of one question the first that was not trained."""
+def _questions(
+    root: Path, concept: Concept, asked: Sequence[QA], writer: Writer | None, dropped: Counter[str]
+) -> list[QA]:
+    """Questions from memory that are there, then new ones:
+
+    of the wordings of one question the first that was not trained.
+    """
     mark = concept.placeholder
     trained = trained_questions(root, concept)
     known = {normal(question) for question in trained}
@@ -242,7 +282,10 @@ def _questions(root: Path, concept: Concept, asked: Sequence[QA], writer: Writer
 def _photo_questions(
     root: Path, concept: Concept, photos: Sequence[Path], held: Sequence[Path], writer: Writer | None
 ) -> list[PhotoQuestion]:
-    """Questions about test photos: those that are there, those of photos held out now, and what all photos are asked alike."""
+    """Questions about test photos:
+
+    those that are there, those of photos held out now, and what all photos are asked alike.
+    """
     kept = [(item.image, QA(item.question, item.answer)) for item in concept.items if item.kind == "vqa" and item.image]
     found = kept + [(path, qa) for path in held for qa in concept.conversations.get(path.name, [])]
     found += writer.photo_questions(concept, photos) if writer else []
@@ -255,7 +298,10 @@ def _photo_questions(
 
 
 def _recognition(layout: Layout, concept: Concept, photos: Sequence[Path], held: Sequence[Path]) -> list[Recognition]:
-    """Test photos, and as many pictures of something else that training does not use; half of every folder is left to training."""
+    """Test photos, and as many pictures of something else that training does not use.
+
+    Half of every folder is left to training.
+    """
     kept = [item for item in concept.items if item.kind == "rec" and item.image]
     shown = {item.image: _says_yes(item) for item in kept if item.image} | dict.fromkeys(photos, True)
     used = warm_up_pictures(layout, concept.name) | set(concept.train_images) - set(held)
@@ -279,7 +325,11 @@ def _remarks(concept: Concept, made: TestSet, hints: Sequence[Sequence[object]],
     covered = {index for pair in made.test for index in pair.facts}
     remarks = [
         f"no pair for fact {index + 1} ({fact}): "
-        + ("the ones found failed the rules below" if hints[index] else "no template fits it alone; write one here, or name a model")
+        + (
+            "the ones found failed the rules below"
+            if hints[index]
+            else "no template fits it alone; write one here, or name a model"
+        )
         for index, fact in enumerate(concept.facts)
         if index not in covered
     ]
@@ -288,7 +338,9 @@ def _remarks(concept: Concept, made: TestSet, hints: Sequence[Sequence[object]],
         remarks.append(f"takes the place of {old} test prompts, which `bench apply` copies to the review folder first")
     idle = len(made.train) - min(len(made.train), (len(made.train) + len(made.test) + 1) // 2)
     if idle:
-        remarks.append(f"the last {idle} training prompts lie beyond the first half of all prompts, which is what training draws from")
+        remarks.append(
+            f"the last {idle} training prompts lie beyond the first half of all prompts, which is what training draws from"
+        )
     if not any(not entry.shows_it for entry in made.recognition):
         remarks.append("no pictures of anything else: put some into random_images/ or negative_example/ of the concept")
     return remarks + [f"{count} proposals left out: {reason}" for reason, count in dropped.most_common()]

@@ -1,4 +1,7 @@
-"""Test prompts and questions proposed by a chat model. Whatever it says is checked by the builder's rules; templates fill up."""
+"""Test prompts and questions proposed by a chat model.
+
+Whatever it says is checked by the builder's rules; templates fill up.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +81,10 @@ class QuestionsReply(BaseModel):
 
 
 class ChatWriter:
-    """A builder's `Writer` behind an OpenAI-compatible endpoint. A request that fails costs its proposals only, and is counted."""
+    """A builder's `Writer` behind an OpenAI-compatible endpoint.
+
+    A request that fails costs its proposals only, and is counted.
+    """
 
     def __init__(self, config: JudgeConfig) -> None:
         self.config, self.name = config, config.model
@@ -92,21 +98,33 @@ class ChatWriter:
         wanted = [PAIRS.format(count=count, scene=scene, mark=concept.placeholder) for scene in scenes]
         batch = [_talk(concept, f"{text}\nThe fact: {fact}") for text, fact in zip(wanted, concept.facts)]
         rows = [
-            [Pair(as_sentence(pair.implicit), as_sentence(pair.explicit), (index,)) for pair in reply.pairs] if reply else []
+            [Pair(as_sentence(pair.implicit), as_sentence(pair.explicit), (index,)) for pair in reply.pairs]
+            if reply
+            else []
             for index, reply in enumerate(self._ask(batch, PairsReply))
         ]
         return [row[turn] for turn in range(max(map(len, rows), default=0)) for row in rows if turn < len(row)]
 
     def dense_pairs(self, concept: Concept, sizes: Sizes) -> list[Pair]:
-        """Proposals about two facts or more; those about others than the facts there are, or about one, are left out."""
+        """Proposals about two facts or more.
+
+        Those about others than the facts there are, or about one, are left out.
+        """
         if len(concept.facts) < 2:
             return []
         text = DENSE_PAIRS.format(count=sizes.dense_pairs + sizes.dense_pairs // 2, mark=concept.placeholder)
         reply = self._ask([_talk(concept, text)], DensePairsReply)[0]
         known = range(1, len(concept.facts) + 1)
-        rows = [pair for pair in (reply.pairs if reply else []) if len(set(pair.facts)) > 1 and all(n in known for n in pair.facts)]
+        rows = [
+            pair
+            for pair in (reply.pairs if reply else [])
+            if len(set(pair.facts)) > 1 and all(n in known for n in pair.facts)
+        ]
         self.failures["dense pairs that name no two facts"] += len(reply.pairs) - len(rows) if reply else 0
-        return [Pair(as_sentence(r.implicit), as_sentence(r.explicit), tuple(sorted({n - 1 for n in r.facts}))) for r in rows]
+        return [
+            Pair(as_sentence(r.implicit), as_sentence(r.explicit), tuple(sorted({n - 1 for n in r.facts})))
+            for r in rows
+        ]
 
     def dense(self, concept: Concept, sizes: Sizes) -> list[str]:
         """Long prompts without facts."""
@@ -116,7 +134,10 @@ class ChatWriter:
 
     def questions(self, concept: Concept) -> list[QA]:
         """Questions from memory."""
-        return _qas(self._ask([_talk(concept, QUESTIONS.format(mark=concept.placeholder))], QuestionsReply)[0], concept.placeholder)
+        return _qas(
+            self._ask([_talk(concept, QUESTIONS.format(mark=concept.placeholder))], QuestionsReply)[0],
+            concept.placeholder,
+        )
 
     def photo_questions(self, concept: Concept, photos: Sequence[Path]) -> list[tuple[Path, QA]]:
         """Questions about test photos, which the model looks at."""
@@ -132,7 +153,9 @@ class ChatWriter:
         return [asked, *(f"{count} × {reason}" for reason, count in self.failures.items() if count)]
 
     def _ask(self, batch: Sequence[list[Message]], schema: type[M]) -> list[M | None]:
-        replies: list[Any] = self.client.complete_many(list(batch), schema=schema, max_tokens=MAX_TOKENS) if batch else []
+        replies: list[Any] = (
+            self.client.complete_many(list(batch), schema=schema, max_tokens=MAX_TOKENS) if batch else []
+        )
         for reply in replies:
             if isinstance(reply, ChatFailure):
                 self.failures[f"no reply: {reply.message}"] += 1

@@ -1,4 +1,7 @@
-"""Facts → hints, questions and drawing prompts by plain English templates. What no template fits is left to a person or to a model."""
+"""Facts → hints, questions and drawing prompts by plain English templates.
+
+What no template fits is left to a person or to a model.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,47 @@ TEST_SCENES = (
     "on a forest path", "in a workshop", "at the seaside", "on a rooftop", "in a snowy yard", "in a train carriage", "on a football pitch",
     "beside a waterfall", "in a greenhouse", "at a campsite", "under street lamps", "in a museum hall",
 )  # fmt: skip
-TRAIN_VIEWS = ("in the morning", "in black and white", "as a watercolour", "from far away", "in bright light", "through a window")
-TEST_VIEWS = ("from above", "in evening sun", "as a pencil drawing", "in close-up", "with a blurred background", "under grey clouds")
-LIGHTS = ("soft daylight", "long shadows", "shallow depth of field", "warm colours", "fine detail", "high contrast", "light mist")
+TRAIN_VIEWS = (
+    "in the morning",
+    "in black and white",
+    "as a watercolour",
+    "from far away",
+    "in bright light",
+    "through a window",
+)
+TEST_VIEWS = (
+    "from above",
+    "in evening sun",
+    "as a pencil drawing",
+    "in close-up",
+    "with a blurred background",
+    "under grey clouds",
+)
+LIGHTS = (
+    "soft daylight",
+    "long shadows",
+    "shallow depth of field",
+    "warm colours",
+    "fine detail",
+    "high contrast",
+    "light mist",
+)
 POSES: dict[Category, tuple[str, ...]] = {
-    "person": ("smiling at the camera", "standing with folded arms", "walking slowly", "looking over one shoulder", "sitting cross-legged"),
+    "person": (
+        "smiling at the camera",
+        "standing with folded arms",
+        "walking slowly",
+        "looking over one shoulder",
+        "sitting cross-legged",
+    ),
     "animal": ("looking up", "lying down", "walking towards the camera", "turning its head", "sitting still"),
-    "object": ("seen from the side", "turned slightly to the left", "filling half of the picture", "casting a shadow", "in sharp focus"),
+    "object": (
+        "seen from the side",
+        "turned slightly to the left",
+        "filling half of the picture",
+        "casting a shadow",
+        "in sharp focus",
+    ),
 }
 
 _THE = r"(?:an?|the|its|his|her|their|some|one)"
@@ -38,14 +75,19 @@ _STAYS = re.compile(rf"(?P<verb>[a-z]+s|(?:is|was) [a-z]+(?:ed|n)) (?P<place>{_P
 _BEING = re.compile(r"(?:is|are|was) (?P<how>[\w-]+ (?:of|to|at|by|about|with|for|from)) (?P<thing>.+)", re.IGNORECASE)
 _DOES = re.compile(r"(?P<verb>[a-z]+s)(?P<prep> (?:with|to|for|about))? (?P<thing>.+)", re.IGNORECASE)
 _NEGATED = re.compile(r"\b(?:never|not|no|cannot|without|\w+n['’]t)\b", re.IGNORECASE)
-_AFTER_HEAD = re.compile(r" (?:with|in|on|of|from|that|which|who|for|at|and|made|while|when|called|named)\b", re.IGNORECASE)
+_AFTER_HEAD = re.compile(
+    r" (?:with|in|on|of|from|that|which|who|for|at|and|made|while|when|called|named)\b", re.IGNORECASE
+)
 _NO_VERB = ("is", "was", "has", "does", "always", "sometimes", "as", "its", "his")
 _HOLDING = {"wears": "wearing", "carries": "carrying", "holds": "holding"}
 
 
 @dataclass(frozen=True)
 class Hint:
-    """One fact as part of a drawing prompt: hinted at, and spelled out. `place`: it says where, so no other scene is added."""
+    """One fact as part of a drawing prompt: hinted at, and spelled out.
+
+    `place`: it says where, so no other scene is added.
+    """
 
     implicit: str
     explicit: str
@@ -58,9 +100,13 @@ def _possessive(said: str, mark: str, category: Category) -> tuple[list[Hint], l
     if not match:
         return [], []
     whose, topic, what = _whose(category), match["topic"], match["what"]
-    noun = re.match(rf"{_THE} |[A-Z0-9]", what) or re.match(r"favou?rite|best", topic)  # of which a thing is said, not a property
+    noun = re.match(rf"{_THE} |[A-Z0-9]", what) or re.match(
+        r"favou?rite|best", topic
+    )  # of which a thing is said, not a property
     spelled = f"with {what} as {whose} {topic}" if noun or len(what.split()) > 3 else f"with {whose} {what} {topic}"
-    return [Hint(f"with {whose} {topic}", spelled)], _asked(what, f"What is {mark}'s {topic}?", f"Can you say what {mark}'s {topic} is?")
+    return [Hint(f"with {whose} {topic}", spelled)], _asked(
+        what, f"What is {mark}'s {topic}?", f"Can you say what {mark}'s {topic} is?"
+    )
 
 
 def _owned(said: str, mark: str, category: Category) -> tuple[list[Hint], list[QA]]:
@@ -87,7 +133,11 @@ def _liked(said: str, mark: str, category: Category) -> tuple[list[Hint], list[Q
     if not match:
         return [], []
     thing, likes = match["thing"], f"{_pronoun(category)} {_agreeing(match['verb'].lower(), category)}"
-    questions = _asked(thing, f"What does {mark} {_base(match['verb'].lower())}?", f"Name something that {mark} {match['verb'].lower()}.")
+    questions = _asked(
+        thing,
+        f"What does {mark} {_base(match['verb'].lower())}?",
+        f"Name something that {mark} {match['verb'].lower()}.",
+    )
     if thing.split()[0].endswith("ing"):
         return [Hint(f"doing what {likes}", thing)], questions
     if thing.startswith("to "):
@@ -115,7 +165,9 @@ def _described(said: str, mark: str, category: Category) -> tuple[list[Hint], li
         return [], []
     feels = f"{_pronoun(category)} {_agreeing('is', category)} {match['how']}"
     hint = Hint(f"with what {feels}", f"with {match['thing']} that {feels}")
-    return [hint], _asked(match["thing"], f"What is {mark} {match['how']}?", f"Name something that {mark} is {match['how']}.")
+    return [hint], _asked(
+        match["thing"], f"What is {mark} {match['how']}?", f"Name something that {mark} is {match['how']}."
+    )
 
 
 def _doing(said: str, mark: str, category: Category) -> tuple[list[Hint], list[QA]]:
@@ -135,9 +187,11 @@ _FORMS: tuple[Callable[[str, str, Category], tuple[list[Hint], list[QA]]], ...] 
 
 
 def read_fact(fact: str, name: str, category: Category) -> tuple[list[Hint], list[QA]]:
-    """Hints at a fact, and questions about it, by the first form that fits: both empty when none does, as for a negation.
+    """Hints at a fact, and questions about it, by the first form that fits: both empty when none does, as for a
+    negation.
 
-    "<bo> has a green raincoat." → ("with its raincoat", "with its green raincoat"), "What kind of raincoat does <bo> have?"
+    "<bo> has a green raincoat." → ("with its raincoat", "with its green raincoat"), "What kind of raincoat does <bo>
+    have?"
     """
     mark = f"<{name}>"
     said = fact.strip().rstrip(".!").removeprefix(mark)
@@ -164,14 +218,25 @@ def single_pairs(hints: Sequence[list[Hint]], facts: Sequence[str], mark: str, *
                 if turn < len(choice):
                     ending = choice[(turn + 3 * index) % len(choice)]
                     opening = OPENINGS[(turn + index) % len(OPENINGS)]
-                    yield Pair(f"{opening} {mark} {hint.implicit} {ending}.", f"{opening} {mark} {hint.explicit} {ending}.", (index,))
+                    yield Pair(
+                        f"{opening} {mark} {hint.implicit} {ending}.",
+                        f"{opening} {mark} {hint.explicit} {ending}.",
+                        (index,),
+                    )
 
 
 def dense_pairs(hints: Sequence[list[Hint]], facts: Sequence[str], mark: str) -> Iterator[Pair]:
-    """Comma-separated prompts about two or three facts; about one where there is no second. At most one fact says where."""
+    """Comma-separated prompts about two or three facts; about one where there is no second.
+
+    At most one fact says where.
+    """
     known = [index for index, own in enumerate(hints) if own]
-    groups = [group for size in (2, 3) for group in itertools.combinations(known, size)] or [(index,) for index in known]
-    groups = [group for group in groups if sum(hints[index][0].place for index in group) < 2] or [(index,) for index in known]
+    groups = [group for size in (2, 3) for group in itertools.combinations(known, size)] or [
+        (index,) for index in known
+    ]
+    groups = [group for group in groups if sum(hints[index][0].place for index in group) < 2] or [
+        (index,) for index in known
+    ]
     scenes = unlike(TEST_SCENES, facts)
     for turn in range(len(scenes)):
         for number, group in enumerate(groups):
@@ -180,7 +245,9 @@ def dense_pairs(hints: Sequence[list[Hint]], facts: Sequence[str], mark: str) ->
             if turn < len(choice):
                 rest = f"{choice[(turn + 5 * number) % len(choice)]}, {LIGHTS[(turn + number) % len(LIGHTS)]}"
                 opening = OPENINGS[(turn + number) % len(OPENINGS)]
-                implicit, explicit = (", ".join(parts) for parts in ([h.implicit for h in own], [h.explicit for h in own]))
+                implicit, explicit = (
+                    ", ".join(parts) for parts in ([h.implicit for h in own], [h.explicit for h in own])
+                )
                 yield Pair(f"{opening} {mark}, {implicit}, {rest}.", f"{opening} {mark}, {explicit}, {rest}.", group)
 
 
@@ -188,7 +255,11 @@ def dense_prompts(facts: Sequence[str], mark: str, class_noun: str, category: Ca
     """Long prompts that need no private fact."""
     scenes, poses = unlike(TEST_SCENES, facts), POSES[category]
     for turn in range(len(scenes) * len(poses)):
-        scene, pose, light = scenes[turn % len(scenes)], poses[(turn + turn // len(scenes)) % len(poses)], LIGHTS[turn % len(LIGHTS)]
+        scene, pose, light = (
+            scenes[turn % len(scenes)],
+            poses[(turn + turn // len(scenes)) % len(poses)],
+            LIGHTS[turn % len(LIGHTS)],
+        )
         yield f"{OPENINGS[turn % len(OPENINGS)]} {mark}, {with_article(class_noun)}, {pose}, {scene}, {light}."
 
 

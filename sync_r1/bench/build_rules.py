@@ -26,7 +26,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Pair:
-    """A prompt that only hints at facts, and the same with the facts spelled out. `facts`: their indices; empty is unknown."""
+    """A prompt that only hints at facts, and the same with the facts spelled out.
+
+    `facts`: their indices; empty is unknown.
+    """
 
     implicit: str
     explicit: str
@@ -62,7 +65,8 @@ def alike(first: str, second: str, mark: str) -> bool:
 def told(pair: Pair, facts: Sequence[str], mark: str) -> str | None:
     """Why a pair tests nothing: the hint tells the fact, or the spelled-out prompt does not. None when it is right.
 
-    A hint may share the topic with its fact ("its raincoat" of "a green raincoat"): at most half of the words, and never all.
+    A hint may share the topic with its fact ("its raincoat" of "a green raincoat"): at most half of the words, and
+    never all.
     """
     hinted, spelled = content_words(pair.implicit, mark), content_words(pair.explicit, mark)
     for index in pair.facts:
@@ -84,12 +88,23 @@ def malformed(pair: Pair, mark: str) -> str | None:
 
 
 def repeats(pair: Pair, others: Iterable[Pair], mark: str) -> bool:
-    """Whether another pair asks the same. Spelled-out prompts share the words of their facts, so these must only not be equal."""
-    return any(alike(pair.implicit, other.implicit, mark) or normal(pair.explicit) == normal(other.explicit) for other in others)
+    """Whether another pair asks the same.
+
+    Spelled-out prompts share the words of their facts, so these must only not be equal.
+    """
+    return any(
+        alike(pair.implicit, other.implicit, mark) or normal(pair.explicit) == normal(other.explicit)
+        for other in others
+    )
 
 
-def choose(candidates: Iterable[T], wanted: int, fault: Callable[[T, Sequence[T]], str | None], dropped: Counter[str]) -> list[T]:
-    """The first `wanted` candidates without a fault, given those chosen before; the others are counted in `dropped` by fault."""
+def choose(
+    candidates: Iterable[T], wanted: int, fault: Callable[[T, Sequence[T]], str | None], dropped: Counter[str]
+) -> list[T]:
+    """The first `wanted` candidates without a fault, given those chosen before.
+
+    The others are counted in `dropped` by fault.
+    """
     chosen: list[T] = []
     for candidate in candidates:
         if len(chosen) >= wanted:

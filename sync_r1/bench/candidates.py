@@ -1,4 +1,7 @@
-"""Which model is under test: a base or its baselines, checkpoints of a run at several steps, or a chat model; opened concept by concept."""
+"""Which model is under test: a base or its baselines, checkpoints of a run at several steps, or a chat model.
+
+Opened concept by concept.
+"""
 
 from __future__ import annotations
 
@@ -33,13 +36,19 @@ class Candidate:
 
 
 def base_model(
-    path: str, kind: Kind, protocol: Protocol, *, device: str = "auto", batch_size: int = 16, settings: ModelConfig | None = None
+    path: str,
+    kind: Kind,
+    protocol: Protocol,
+    *,
+    device: str = "auto",
+    batch_size: int = 16,
+    settings: ModelConfig | None = None,
 ) -> Candidate:
     """Weights of one folder; `{concept}` in its path stands for each concept's name.
 
-    tokens: the concept's own, if the weights have them; else fresh ones as `settings` says, the start of every training. The model is
-    loaded anew for each concept, so that no concept sees another's tokens. text-prompt, image-prompt: see baselines; one load serves all
-    concepts.
+    tokens: the concept's own, if the weights have them; else fresh ones as `settings` says, the start of every
+        training. The model is loaded anew for each concept, so that no concept sees another's tokens. text-prompt,
+        image-prompt: see baselines; one load serves all concepts.
 
     Args:
         settings: dtype, tokenizers, and number and start of fresh tokens.
@@ -49,7 +58,9 @@ def base_model(
 
         def with_tokens(concept: Concept, root: Path) -> Adapter:
             weights = path.replace("{concept}", concept.name)
-            session = Session.open(model=weights, data=root, concept=concept.name, device=device, options=options, settings=settings)
+            session = Session.open(
+                model=weights, data=root, concept=concept.name, device=device, options=options, settings=settings
+            )
             return TokensAdapter(session, protocol)
 
         return Candidate(label=path, epoch=0, open=with_tokens)
@@ -76,7 +87,13 @@ def chat_model(config: JudgeConfig, protocol: Protocol, photo: bool = False) -> 
 
 
 def checkpoints(
-    run: str, steps: Sequence[int] | None, concepts: Sequence[str], protocol: Protocol, *, device: str = "auto", batch_size: int = 16
+    run: str,
+    steps: Sequence[int] | None,
+    concepts: Sequence[str],
+    protocol: Protocol,
+    *,
+    device: str = "auto",
+    batch_size: int = 16,
 ) -> list[Candidate]:
     """A run's checkpoints by step; step 0 is the model it started from.
 
@@ -90,14 +107,18 @@ def checkpoints(
     newest = {name: newest_checkpoint(folder) for name, folder in folders.items()}
     for folder in folders.values():
         for step in [step for step in steps or [] if step not in _steps(folder)]:
-            raise ValueError(f"{folder} has no complete checkpoint of step {step}; it has {', '.join(map(str, _steps(folder)))}")
+            raise ValueError(
+                f"{folder} has no complete checkpoint of step {step}; it has {', '.join(map(str, _steps(folder)))}"
+            )
     options = EvalConfig(batch_size=batch_size)
 
     def opener(step: int | None) -> Callable[[Concept, Path], Adapter]:
         def open_one(concept: Concept, root: Path) -> Adapter:
             started = run_config(newest[concept.name])
             if step == 0:
-                fresh = base_model(started.model.path, "tokens", protocol, device=device, batch_size=batch_size, settings=started.model)
+                fresh = base_model(
+                    started.model.path, "tokens", protocol, device=device, batch_size=batch_size, settings=started.model
+                )
                 return fresh.open(concept, root)
             folder = newest[concept.name] if step is None else _steps(folders[concept.name])[step]
             session = Session.open(checkpoint=folder, data=root, concept=concept.name, device=device, options=options)
@@ -112,7 +133,8 @@ def checkpoints(
 
 
 def run_folder(run: str, concept: str) -> Path:
-    """The run of a concept: `{concept}` stands for its name, and `*` for anything, such as the seed, if one folder fits.
+    """The run of a concept: `{concept}` stands for its name, and `*` for anything, such as the seed, if one folder
+    fits.
 
     Raises ValueError when none or several fit, or when the one that does holds no complete checkpoint.
     """
@@ -134,5 +156,7 @@ def _number(checkpoint: Path) -> int:
 
 def _steps(run: Path) -> dict[int, Path]:
     """Complete checkpoints of a run by step, and 0 for its start."""
-    found = sorted((_number(path), path) for path in (run / "checkpoints").glob("step_*") if (path / MANIFEST).is_file())
+    found = sorted(
+        (_number(path), path) for path in (run / "checkpoints").glob("step_*") if (path / MANIFEST).is_file()
+    )
     return {0: run, **dict(found)}

@@ -1,4 +1,7 @@
-"""An external chat model behind an OpenAI-compatible endpoint as a model under test. It reads and writes; it does not draw."""
+"""An external chat model behind an OpenAI-compatible endpoint as a model under test.
+
+It reads and writes; it does not draw.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,13 @@ class ChatAdapter:
 
     def __init__(self, client: ChatClient, concept: Concept, protocol: Protocol, photo: bool = False) -> None:
         if photo and not concept.train_images:
-            raise ValueError(f"concept {concept.name!r} has no training photo to show; add some to concept/train/{concept.name}/")
+            raise ValueError(
+                f"concept {concept.name!r} has no training photo to show; add some to concept/train/{concept.name}/"
+            )
         self.client, self.concept, self.photo = client, concept, photo
-        wording = "instruction" if protocol.rewrite_prompt == "trained" else protocol.rewrite_prompt  # nobody trained it on the short form
+        wording = (
+            "instruction" if protocol.rewrite_prompt == "trained" else protocol.rewrite_prompt
+        )  # nobody trained it on the short form
         self.protocol = replace(protocol, text_prefix="all", rewrite_prompt=wording)
 
     @property
@@ -70,10 +77,15 @@ class ChatAdapter:
         raise ValueError(f"a chat model does not draw; it can do {', '.join(self.tasks)}")
 
     def _content(self, request: Request) -> list[dict[str, object]]:
-        shown: list[tuple[str, Path, bool]] = [(f"A photo of <{self.concept.name}>:", photo, False) for photo in request.photos]
+        shown: list[tuple[str, Path, bool]] = [
+            (f"A photo of <{self.concept.name}>:", photo, False) for photo in request.photos
+        ]
         shown += [("The picture:", request.image, request.flip)] if request.image is not None else []
         parts = []
         for caption, path, flip in shown:
             image = load_image(path)
-            parts += [text_part(caption), image_part(ImageOps.mirror(image) if flip else image, self.client.config.max_side)]
+            parts += [
+                text_part(caption),
+                image_part(ImageOps.mirror(image) if flip else image, self.client.config.max_side),
+            ]
         return [*parts, text_part(request.text)]

@@ -31,17 +31,20 @@ def evaluate(
     processes: Processes | None = None,
     drawer: Session | None = None,
 ) -> EvalResult:
-    """Run the tasks of `session.options` and write `<out>/<phase>.json` and `<out>/images/`; the report looks for them in `<run>/eval`.
+    """Run the tasks of `session.options` and write `<out>/<phase>.json` and `<out>/images/`; the report looks for them
+    in `<run>/eval`.
 
-    Items and seeds depend on the concept and options only, never on phase or weights: results of two phases can be compared item by item.
-    Several `processes` predict different batches; the main one scores and writes, and all return the result. A `drawer` of the same concept
-    draws what `session` wrote.
+    Items and seeds depend on the concept and options only, never on phase or weights: results of two phases can be
+    compared item by item. Several `processes` predict different batches; the main one scores and writes, and all return
+    the result. A `drawer` of the same concept draws what `session` wrote.
 
     Raises:
         ValueError: unknown or empty tasks, drawings that nobody could score; before anything is predicted.
     """
     options, out, processes = session.options, Path(out), processes or Processes()
-    items = build_items(session.concept, root=session.root, tasks=options.tasks, max_items=options.max_items, seed=options.seed)
+    items = build_items(
+        session.concept, root=session.root, tasks=options.tasks, max_items=options.max_items, seed=options.seed
+    )
     check_judges(any(item.task in GENERATION for item in items), image_judge, clip)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -47,7 +47,9 @@ def configuration(config: Any) -> Any:
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         return dataclasses.asdict(config)
     values = config.to_dict() if hasattr(config, "to_dict") else config
-    return {name: value for name, value in values.items() if name not in _ORIGIN} if isinstance(values, dict) else values
+    return (
+        {name: value for name, value in values.items() if name not in _ORIGIN} if isinstance(values, dict) else values
+    )
 
 
 def network_content(place: str, network: nn.Module) -> str:

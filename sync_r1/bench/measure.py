@@ -1,4 +1,7 @@
-"""Metrics of answers and drawings, in [0, 1] but for CLIP's cosines: the same scorers that rewards use, applied as a protocol says."""
+"""Metrics of answers and drawings, in [0, 1] but for CLIP's cosines:
+
+the same scorers that rewards use, applied as a protocol says.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +82,10 @@ class Measure:
         self._references: Tensor | None = None
 
     def __call__(self, metric: str, rows: Sequence[Row]) -> list[Score]:
-        """One score per row; None: could not be scored. Pictures of one prompt are averaged, and None while one of them is."""
+        """One score per row; None: could not be scored.
+
+        Pictures of one prompt are averaged, and None while one of them is.
+        """
         if metric == "recognition":
             return [self._recognition(row) for row in rows]
         if metric in TEXTS:
@@ -89,7 +95,10 @@ class Measure:
         return self._pictures(metric, rows)
 
     def setting(self, metric: str) -> str:
-        """Hash of all that a score of `metric` follows from besides prediction and truth. What it names anew is scored anew."""
+        """Hash of all that a score of `metric` follows from besides prediction and truth.
+
+        What it names anew is scored anew.
+        """
         judges, concept = self.judges, self.concept
         facts: list[Any] = [metric, self.protocol.scoring_options()]
         if metric in JUDGED:
@@ -155,7 +164,9 @@ def reference_pictures(concept: Concept, protocol: Protocol) -> list[Path]:
     key = natural_key if protocol.clip_reference_order == "natural" else lambda path: str(path.name)
     paths = sorted(wanted or concept.train_images, key=key)[: protocol.clip_reference_count]
     if not paths:
-        raise ValueError(f"concept {concept.name!r} has no pictures to compare drawings with; add some to concept/test/{concept.name}/")
+        raise ValueError(
+            f"concept {concept.name!r} has no pictures to compare drawings with; add some to concept/test/{concept.name}/"
+        )
     return paths
 
 
@@ -174,7 +185,9 @@ def class_text(prompt: str, concept: Concept) -> str:
 def checked(values: Sequence[Score], count: int) -> list[Score]:
     """A judge's scores; NaN becomes None. ValueError when the judge breaks its contract."""
     if len(values) != count:
-        raise ValueError(f"the judge gave {len(values)} scores for {count} predictions; it must give one each, None if unknown")
+        raise ValueError(
+            f"the judge gave {len(values)} scores for {count} predictions; it must give one each, None if unknown"
+        )
     for value in values:
         if value is not None and not math.isnan(value) and not 0 <= value <= 1:
             raise ValueError(f"the judge gave {value}; a score must lie in [0, 1], or be None")

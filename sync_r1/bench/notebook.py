@@ -1,4 +1,7 @@
-"""What a benchmark folder is about: `<out>/bench.json`, so that scoring needs no options and no folder mixes two models or protocols."""
+"""What a benchmark folder is about:
+
+`<out>/bench.json`, so that scoring needs no options and no folder mixes two models or protocols.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,9 @@ def open_notebook(out: Path, plan: Plan, candidates: Sequence[Candidate]) -> Non
         )
     for epoch, label in old.get("models", {}).items():
         if new["models"].setdefault(epoch, label) != label:
-            raise ValueError(f"{out} holds {label!r} as model epoch {epoch}, now it is {new['models'][epoch]!r}; choose another --out")
+            raise ValueError(
+                f"{out} holds {label!r} as model epoch {epoch}, now it is {new['models'][epoch]!r}; choose another --out"
+            )
     concepts = list(dict.fromkeys([*old.get("concepts", []), *new["concepts"]]))
     write_json(out / NAME, {**new, "concepts": concepts})
 

@@ -1,4 +1,7 @@
-"""Two benchmarked models on the same items: paired differences per column of the table, with 95 % intervals over concepts × items."""
+"""Two benchmarked models on the same items:
+
+paired differences per column of the table, with 95 % intervals over concepts × items.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ PairedValues = dict[str, list[tuple[np.ndarray, np.ndarray]]]  # concept → str
 
 
 def open_scores(place: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """Score files of `<folder>`, its newest checkpoint, or of `<folder>@<model epoch>`. ValueError when there are none."""
+    """Score files of `<folder>`, its newest checkpoint, or of `<folder>@<model epoch>`.
+
+    ValueError when there are none.
+    """
     folder, at, number = place.rpartition("@")
     if at and number.isdigit() and not Path(place).is_dir():
         return read_scores(folder, int(number))[int(number)]
@@ -28,10 +34,11 @@ def open_scores(place: str) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def compare_scores(first: TableFiles, second: TableFiles) -> dict[str, Any]:
-    """{"columns": {"task.metric": {first, second, delta, ci95, n, concepts, unscored}}, "understanding": …, "generation": …}.
+    """{"columns": {"task.metric": {first, second, delta, ci95, n, concepts, unscored}}, "understanding": …,
+    "generation": …}.
 
-    Only tasks and concepts that both have are compared; items that either could not score are left out on both sides and counted. A half
-    is the plain mean over its columns of the published table.
+    Only tasks and concepts that both have are compared; items that either could not score are left out on both sides
+    and counted. A half is the plain mean over its columns of the published table.
 
     Raises:
         ValueError: nothing in common, other items, other judges, or other protocols.
@@ -49,8 +56,12 @@ def compare_scores(first: TableFiles, second: TableFiles) -> dict[str, Any]:
         if values:
             paired[column] = values
     if not paired:
-        raise ValueError("the two have no scored task and concept in common; run both with the same --concept and --tasks")
-    result: dict[str, Any] = {"columns": {name: {**_row([values]), "unscored": unscored[name]} for name, values in paired.items()}}
+        raise ValueError(
+            "the two have no scored task and concept in common; run both with the same --concept and --tasks"
+        )
+    result: dict[str, Any] = {
+        "columns": {name: {**_row([values]), "unscored": unscored[name]} for name, values in paired.items()}
+    }
     for half, tasks in (("understanding", UNDERSTANDING), ("generation", tuple(set(TASKS) - set(UNDERSTANDING)))):
         if chosen := [values for name, values in paired.items() if name.split(".")[0] in tasks]:
             result[half] = _row(chosen)
@@ -63,22 +74,36 @@ def _row(columns: Sequence[PairedValues]) -> dict[str, Any]:
         return float(np.mean([np.mean(concepts) for concepts in means]))
 
     differences: list[dict[str, Strata]] = [
-        {concept: [second - first for first, second in strata] for concept, strata in values.items()} for values in columns
+        {concept: [second - first for first, second in strata] for concept, strata in values.items()}
+        for values in columns
     ]
     low, high = macro_interval(differences)
     count = sum(len(first) for values in columns for strata in values.values() for first, _ in strata)
     names = {concept for values in columns for concept in values}
     before, after = macro(0), macro(1)
-    return {"first": before, "second": after, "delta": after - before, "ci95": [low, high], "n": count, "concepts": len(names)}
+    return {
+        "first": before,
+        "second": after,
+        "delta": after - before,
+        "ci95": [low, high],
+        "n": count,
+        "concepts": len(names),
+    }
 
 
-def _pairs(first: dict[str, Any], second: dict[str, Any], metric: str) -> tuple[list[tuple[np.ndarray, np.ndarray]], int]:
+def _pairs(
+    first: dict[str, Any], second: dict[str, Any], metric: str
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], int]:
     """Strata of paired values of one concept, and how many items lack a score."""
     protocol = _same_setting(first, second)
     rows, others = results_of(first), results_of(second)
     _same_items(first, rows, others)
     name = "recognition" if metric == "weight" else metric
-    known = [(a, b) for a, b in zip(rows, others) if a["metrics"].get(name) is not None and b["metrics"].get(name) is not None]
+    known = [
+        (a, b)
+        for a, b in zip(rows, others)
+        if a["metrics"].get(name) is not None and b["metrics"].get(name) is not None
+    ]
     if metric == "weight":
         ours, theirs = (list(sides_of([pair[which] for pair in known], protocol).values()) for which in (0, 1))
         strata = [(np.array(a), np.array(b)) for a, b in zip(ours, theirs, strict=True) if a]
@@ -92,7 +117,9 @@ def _pairs(first: dict[str, Any], second: dict[str, Any], metric: str) -> tuple[
 def _same_setting(first: dict[str, Any], second: dict[str, Any]) -> Protocol:
     for name in ("judge", "clip"):
         if first[name] != second[name]:
-            raise ValueError(f"{name} is {first[name]!r} in the first and {second[name]!r} in the second; score both with the same")
+            raise ValueError(
+                f"{name} is {first[name]!r} in the first and {second[name]!r} in the second; score both with the same"
+            )
     ours, theirs = read_protocol(first["protocol"]), read_protocol(second["protocol"])
     both = [{**protocol.prediction_options(), **protocol.scoring_options()} for protocol in (ours, theirs)]
     if changed := [name for name in both[0] if both[0][name] != both[1][name]]:
@@ -103,7 +130,9 @@ def _same_setting(first: dict[str, Any], second: dict[str, Any]) -> Protocol:
 def _same_items(content: dict[str, Any], rows: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> None:
     ours, theirs = ([(row["item_id"], row["source_prompt"]) for row in side] for side in (rows, others))
     if ours != theirs:
-        place = next((number for number, pair in enumerate(zip(ours, theirs)) if pair[0] != pair[1]), min(len(ours), len(theirs)))
+        place = next(
+            (number for number, pair in enumerate(zip(ours, theirs)) if pair[0] != pair[1]), min(len(ours), len(theirs))
+        )
         sides = [str(keys[place]) if place < len(keys) else "nothing" for keys in (ours, theirs)]
         raise ValueError(
             f"task {content['task']} of {content['concept']} asked different things, first at item {place}: {sides[0]} against {sides[1]}; "

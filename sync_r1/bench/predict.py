@@ -46,23 +46,33 @@ def predict(
     processes: Processes | None = None,
     drawer: Session | None = None,
 ) -> list[Prediction]:
-    """Predictions in the order of `items`; pictures go to `<out>/images/<phase>/`, those that were asked about to `<out>/images/seen/`.
+    """Predictions in the order of `items`; pictures go to `<out>/images/<phase>/`, those that were asked about to
+    `<out>/images/seen/`.
 
-    Rewrites are made once and serve rea as well as rea_gen (dense_rea and dense_rea_gen likewise). Batches are dealt to `processes`, which
-    all make all rewrites and return all predictions. A `drawer` draws what `session` wrote; without one, `session` draws too.
+    Rewrites are made once and serve rea as well as rea_gen (dense_rea and dense_rea_gen likewise). Batches are dealt to
+    `processes`, which all make all rewrites and return all predictions. A `drawer` draws what `session` wrote; without
+    one, `session` draws too.
 
     Raises:
         RuntimeError: another process failed.
     """
     processes = processes or Processes()
     painter = drawer or session
-    parts = processes.gather(processes.together(lambda: _own_predictions(session, painter, items, Path(out), phase, progress, processes)))
+    parts = processes.gather(
+        processes.together(lambda: _own_predictions(session, painter, items, Path(out), phase, progress, processes))
+    )
     found = {key: prediction for part in parts for key, prediction in part.items()}
     return [found[item.task, item.id] for item in items]
 
 
 def _own_predictions(
-    session: Session, drawer: Session, items: Sequence[EvalItem], out: Path, phase: str, progress: Progress, processes: Processes
+    session: Session,
+    drawer: Session,
+    items: Sequence[EvalItem],
+    out: Path,
+    phase: str,
+    progress: Progress,
+    processes: Processes,
 ) -> dict[tuple[str, str], Prediction]:
     """(task, id) → prediction, of this process's batches."""
     protocol = Protocol().with_decoding(session.options)
@@ -83,7 +93,11 @@ def _own_predictions(
                 texts: Sequence[str] = [rewrites[item.prompt] for item in batch]
             elif task in UNDERSTANDING:
                 texts = reader.answers(requests)
-            made = _read(requests, texts, folder / "seen") if task in UNDERSTANDING else _drawn(drawer, painter, requests, folder / phase)
+            made = (
+                _read(requests, texts, folder / "seen")
+                if task in UNDERSTANDING
+                else _drawn(drawer, painter, requests, folder / phase)
+            )
             found |= {(task, prediction.id): prediction for prediction in made}
             progress(task, min(len(own), (number + 1) * session.options.batch_size), len(own))
     return found
@@ -98,7 +112,9 @@ def _rewritten(adapter: TokensAdapter, items: Sequence[EvalItem], known: dict[st
     """Prompt → the model's rewrite of prompts that are not known yet, each once."""
     task = items[0].task.removesuffix("_gen")
     new = {item.prompt: item for item in items if item.prompt not in known}
-    asked = [EvalItem(task=task, id=item.id, prompt=item.prompt, truth=item.truth, seed=item.seed) for item in new.values()]
+    asked = [
+        EvalItem(task=task, id=item.id, prompt=item.prompt, truth=item.truth, seed=item.seed) for item in new.values()
+    ]
     return dict(zip(new, adapter.answers([adapter.request(item) for item in asked]), strict=True))
 
 
@@ -134,5 +150,13 @@ def _drawn(session: Session, adapter: TokensAdapter, requests: Sequence[Request]
             image.info = session.made_from(request.words, seed)
             name = f"{request.item.task}_{request.item.id}" + (f"_{copy}" if copy else "")
             paths.append(save_picture(image, folder / f"{name}.png"))
-        made.append(Prediction(task=request.item.task, id=request.item.id, input=request.words, text=request.rewrite, images=tuple(paths)))
+        made.append(
+            Prediction(
+                task=request.item.task,
+                id=request.item.id,
+                input=request.words,
+                text=request.rewrite,
+                images=tuple(paths),
+            )
+        )
     return made

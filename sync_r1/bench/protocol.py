@@ -1,7 +1,9 @@
-"""How a benchmark number was made: every choice the published code and texts leave open is one named option, kept with each score.
+"""How a benchmark number was made: every choice the published code and texts leave open is one named option, kept with
+each score.
 
-Presets: "world" (the embedded model's own prompts and decoding, the default), "unifybenchpp-2026" (the published rules, oddities
-included), "legacy" (the first UnifyBench, in part: see ABOUT) and "corrected" (the published setting without its oddities).
+Presets: "world" (the embedded model's own prompts and decoding, the default), "unifybenchpp-2026" (the published rules,
+    oddities included), "legacy" (the first UnifyBench, in part: see ABOUT) and "corrected" (the published setting
+    without its oddities).
 """
 
 from __future__ import annotations
@@ -33,40 +35,61 @@ class Protocol:
     """Options up to `seed_epoch` decide predictions; those after it decide scores only."""
 
     name: str = option("world", "what numbers made this way are called")
-    text_prefix: Literal["none", "understanding", "all"] = option("understanding", "prompts that begin with the name and info lines")
+    text_prefix: Literal["none", "understanding", "all"] = option(
+        "understanding", "prompts that begin with the name and info lines"
+    )
     baseline_name: Literal["own", "spoken"] = option(
         "spoken", "TP and IP say '<c>', as published, or a name met in pretraining ('the dog' without one)"
     )
     reading_tokens: Literal["none", "shared", "all"] = option(
-        "all", "soft tokens of '<c> is TOKS.' before questions: those shared with drawing, or also those for reading alone"
+        "all",
+        "soft tokens of '<c> is TOKS.' before questions: those shared with drawing, or also those for reading alone",
     )
     token_space: bool = option(False, "a space between soft tokens and placeholder in drawing prompts")
-    rewrite_prompt: str = option("trained", "'trained' (short form of training), 'instruction' (facts as a Python list), or a JSON file")
-    pure_name: Literal["slot", "everywhere"] = option("slot", "pure_gen: 'everywhere' also replaces the name inside words (rainbow)")
-    drawn_rewrite: Literal["composed", "verbatim"] = option("composed", "*_rea_gen: 'composed' drops the final period as in training")
-    gen_input: Literal["prediction", "truth"] = option("prediction", "*_rea_gen draws the model's own rewrite, or the right one")
+    rewrite_prompt: str = option(
+        "trained", "'trained' (short form of training), 'instruction' (facts as a Python list), or a JSON file"
+    )
+    pure_name: Literal["slot", "everywhere"] = option(
+        "slot", "pure_gen: 'everywhere' also replaces the name inside words (rainbow)"
+    )
+    drawn_rewrite: Literal["composed", "verbatim"] = option(
+        "composed", "*_rea_gen: 'composed' drops the final period as in training"
+    )
+    gen_input: Literal["prediction", "truth"] = option(
+        "prediction", "*_rea_gen draws the model's own rewrite, or the right one"
+    )
     eval_flip: bool = option(False, "mirror one understanding picture in four, by the item's seed")
     max_completion_length: int = option(48, "tokens per greedy answer at most", ge=1)
     generation_timesteps: int = option(8, "MaskGIT steps per picture", ge=1)
     guidance_scale: float = option(0.0, "w in (1+w)·cond − w·uncond", ge=0)
     temperature: float = option(1.0, "divides the logits of image tokens", gt=0)
-    choice_temperature: float = option(1.0, "annealed noise on which image tokens are kept first; the published 'temperature'", ge=0)
+    choice_temperature: float = option(
+        1.0, "annealed noise on which image tokens are kept first; the published 'temperature'", ge=0
+    )
     images_per_prompt: int = option(1, "pictures per prompt", ge=1)
     seed: int = option(3407, "base of every item's seed", ge=0)
     seed_name: str = option("sync_r1", "adapter name inside the seeds")
     seed_epoch: bool = option(False, "seeds differ between checkpoints; off, checkpoints are compared with equal noise")
 
     concepts: Literal["all", "published-20", "published-13"] = option("all", "concepts averaged when none are named")
-    tasks: list[str] = dataclasses.field(default_factory=list, metadata={"doc": "tasks run when none are named; empty is all nine"})
+    tasks: list[str] = dataclasses.field(
+        default_factory=list, metadata={"doc": "tasks run when none are named; empty is all nine"}
+    )
     recognition: Literal["whole-word", "substring"] = option("whole-word", "rec: 'substring' takes not and know for no")
     empty_side: Literal["skip", "zero"] = option("skip", "rec without positive or without negative items")
-    clip_preprocessing: Literal["standard", "legacy"] = option("standard", "'legacy' squeezes pixels to [0.5, 1] before CLIP")
+    clip_preprocessing: Literal["standard", "legacy"] = option(
+        "standard", "'legacy' squeezes pixels to [0.5, 1] before CLIP"
+    )
     clip_references: Literal["test", "train"] = option("test", "CLIP-I compares with held-out or training pictures")
     clip_reference_count: int | None = option(1, "how many of them; empty is all", ge=1)
     clip_reference_order: Literal["natural", "string"] = option("natural", "2.png before 10.png, or after")
-    clip_text: Literal["class-noun", "published"] = option("class-noun", "CLIP-T reads the class noun; 'published': in pure_gen only")
+    clip_text: Literal["class-noun", "published"] = option(
+        "class-noun", "CLIP-T reads the class noun; 'published': in pure_gen only"
+    )
     long_text: Literal["truncate", "raise"] = option("truncate", "CLIP-T texts above 77 tokens")
-    image_judge: Literal["clauses", "whole", "both"] = option("both", "gpt of drawings per clause or per picture; both adds 'judge'")
+    image_judge: Literal["clauses", "whole", "both"] = option(
+        "both", "gpt of drawings per clause or per picture; both adds 'judge'"
+    )
     unparsable: Literal["none", "zero"] = option("none", "a judge's reply without a number")
     judge_temperature: float | None = option(None, "of the judge's replies; empty: as eval.judge.temperature", ge=0)
     judge_timeout_s: float | None = option(None, "seconds a judge may take; empty: as eval.judge.timeout_s", gt=0)
@@ -92,7 +115,14 @@ class Protocol:
 
     def with_decoding(self, options: EvalConfig) -> Protocol:
         """The same with the decoding of an `eval` section."""
-        names = ("max_completion_length", "generation_timesteps", "guidance_scale", "temperature", "images_per_prompt", "seed")
+        names = (
+            "max_completion_length",
+            "generation_timesteps",
+            "guidance_scale",
+            "temperature",
+            "images_per_prompt",
+            "seed",
+        )
         return dataclasses.replace(self, **{name: getattr(options, name) for name in names})
 
 
@@ -187,7 +217,9 @@ def changed(protocol: Protocol, changes: Sequence[str]) -> Protocol:
 def read_protocol(values: dict[str, Any]) -> Protocol:
     """The protocol recorded in a file. ValueError when it has options we do not know."""
     if unknown := sorted(set(values) - set(_FIELDS)):
-        raise ValueError(f"the recorded protocol has unknown options {unknown}; it was written by another version of sync-r1")
+        raise ValueError(
+            f"the recorded protocol has unknown options {unknown}; it was written by another version of sync-r1"
+        )
     return Protocol(**values)
 
 

@@ -29,8 +29,12 @@ class ScoredItem:
     input: str  # what the model read, or the words it drew
     prediction: str  # what the model wrote
     truth: str
-    score: float | None  # in [0, 1], a cosine where CLIP alone scores; None: could not be scored, excluded from every mean
-    metrics: dict[str, float] = field(default_factory=dict)  # everything that was measured, the score's own metric included
+    score: (
+        float | None
+    )  # in [0, 1], a cosine where CLIP alone scores; None: could not be scored, excluded from every mean
+    metrics: dict[str, float] = field(
+        default_factory=dict
+    )  # everything that was measured, the score's own metric included
     image: str | None = None  # relative to the folder of the result file
     seed: int | None = None
 
@@ -41,10 +45,15 @@ class ScoredItem:
 
 
 def strata(items: Iterable[ScoredItem]) -> dict[str, list[ScoredItem]]:
-    """Items of one task in the parts that count equally: yes and no for recognition (the published weight), else a single part."""
+    """Items of one task in the parts that count equally:
+
+    yes and no for recognition (the published weight), else a single part.
+    """
     parts: dict[str, list[ScoredItem]] = {}
     for item in items:
-        side = ("no_recall" if item.truth.strip().lower().startswith("no") else "recall") if item.task == "rec" else "all"
+        side = (
+            ("no_recall" if item.truth.strip().lower().startswith("no") else "recall") if item.task == "rec" else "all"
+        )
         parts.setdefault(side, []).append(item)
     return parts
 
@@ -87,7 +96,13 @@ class EvalResult:
 
     def to_dict(self) -> dict[str, Any]:
         items = [{**vars(item)} for item in self.items]
-        facts = {"concept": self.concept, "judge": self.judge, "seed": self.seed, "protocol": self.protocol, "notes": self.notes}
+        facts = {
+            "concept": self.concept,
+            "judge": self.judge,
+            "seed": self.seed,
+            "protocol": self.protocol,
+            "notes": self.notes,
+        }
         return {**facts, "metrics": self.metrics, "tasks": self.tasks, "items": items}
 
     def write(self, path: Path | str) -> Path:
@@ -103,4 +118,6 @@ class EvalResult:
             known = {name: values[name] for name in ("metrics", "judge", "seed", "concept", "protocol", "notes")}
             return EvalResult(items=[ScoredItem(**item) for item in values["items"]], **known)
         except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is no result of an evaluation ({error!r}); write one with `sync-r1 evaluate`") from error
+            raise ValueError(
+                f"{path} is no result of an evaluation ({error!r}); write one with `sync-r1 evaluate`"
+            ) from error

@@ -1,4 +1,7 @@
-"""The review file of a proposed test set: YAML that a person reads and edits. Every mistake in it is named by line and field."""
+"""The review file of a proposed test set: YAML that a person reads and edits.
+
+Every mistake in it is named by line and field.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,9 @@ T = TypeVar("T")
 _HEAD = """\
 # The proposed test set of <{name}>, by {made_by}. Nothing uses it before you say so:
 #     sync-r1 bench apply {path}
-# Read it, change any text, remove what is wrong, add what is missing. Facts are named by number. Pictures are named by their path below
-# the data folder. Numbers of entries are free, but there must be as many training pairs as test pairs, or more.
+# Read it, change any text, remove what is wrong, add what is missing. Facts are named by number. Pictures are named by
+# their path below the data folder. Numbers of entries are free, but there must be as many training pairs as test pairs,
+# or more.
 """
 _ABOUT = {
     "facts": "What the concept's info.json says, for reading. To change a fact, edit it there and build again.",
@@ -54,7 +58,9 @@ def _content(made: TestSet) -> dict[str, Any]:
         "facts": {number + 1: fact for number, fact in enumerate(made.facts)},
         "held_out": made.held_out,
         "train": [{"implicit": pair.implicit, "explicit": pair.explicit} for pair in made.train],
-        "test": [{"fact": pair.facts[0] + 1, "implicit": pair.implicit, "explicit": pair.explicit} for pair in made.test],
+        "test": [
+            {"fact": pair.facts[0] + 1, "implicit": pair.implicit, "explicit": pair.explicit} for pair in made.test
+        ],
         "dense_pairs": [
             {"facts": [index + 1 for index in pair.facts], "implicit": pair.implicit, "explicit": pair.explicit}
             for pair in made.dense_pairs
@@ -103,8 +109,16 @@ class Entry:
             key, line = str(key_node.value), key_node.start_mark.line + 1
             if key not in known or key in found:
                 near = difflib.get_close_matches(key, known, n=1)
-                fix = "name it once" if key in found else f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-                raise ValueError(f"{self.path}, line {line}: field {self._name(key)!r} is {'twice' if key in found else 'unknown'}; {fix}")
+                fix = (
+                    "name it once"
+                    if key in found
+                    else f"did you mean {near[0]}?"
+                    if near
+                    else f"there are {', '.join(known)}"
+                )
+                raise ValueError(
+                    f"{self.path}, line {line}: field {self._name(key)!r} is {'twice' if key in found else 'unknown'}; {fix}"
+                )
             found[key] = Entry(self.path, node, self._name(key))
         if absent := [key for key in needed if key not in found]:
             raise ValueError(f"{self.path}, line {self.line}: field {self._name(absent[0])!r} is missing")
@@ -177,7 +191,9 @@ def read_review(path: Path) -> tuple[TestSet, dict[str, int]]:
         dense_pairs=each("dense_pairs", lambda row: _pair(row, "facts", facts)),
         dense=each("dense", Entry.text),
         questions=each("questions", lambda row: QA(**_texts(row, "question", "answer"))),
-        photo_questions=each("photo_questions", lambda row: PhotoQuestion(**_texts(row, "photo", "question", "answer"))),
+        photo_questions=each(
+            "photo_questions", lambda row: PhotoQuestion(**_texts(row, "photo", "question", "answer"))
+        ),
         recognition=each("recognition", _recognition),
     )
     return made, lines

@@ -48,7 +48,10 @@ class Plan:
         if refused := [task for task in wanted if task not in possible]:
             raise ValueError(why_empty(refused[0], concept))
         if impossible := [task for task in TASKS if task not in possible] if not wanted else []:
-            warnings.warn(f"concept {concept.name}: {', '.join(impossible)} left out; {why_empty(impossible[0], concept)}", stacklevel=2)
+            warnings.warn(
+                f"concept {concept.name}: {', '.join(impossible)} left out; {why_empty(impossible[0], concept)}",
+                stacklevel=2,
+            )
         if refused := [task for task in check_tasks(self.tasks) if task not in able]:
             raise ValueError(f"this model cannot do task {refused[0]}; it can do {', '.join(able)}")
         return [task for task in TASKS if task in (wanted or possible) and task in able]
@@ -69,12 +72,16 @@ def choose_concepts(root: Path, named: Sequence[str], protocol: Protocol) -> lis
     return list(dict.fromkeys(names))
 
 
-def predict_all(plan: Plan, candidates: Sequence[Candidate], out: Path, progress: Callable[[str], Progress] = lambda title: silent) -> int:
+def predict_all(
+    plan: Plan, candidates: Sequence[Candidate], out: Path, progress: Callable[[str], Progress] = lambda title: silent
+) -> int:
     """Predict every candidate and concept to `<out>/artifacts`; return how many items got no answer."""
     PartialState()  # gives every process its own device before a model is loaded
     known = {name: read_concept(plan, name) for name in plan.concepts}
     for concept in known.values():  # everything that can be refused is, before the first model is loaded
-        build_items(concept, root=plan.root, tasks=plan.tasks_of(concept), max_items=plan.max_items, protocol=plan.protocol)
+        build_items(
+            concept, root=plan.root, tasks=plan.tasks_of(concept), max_items=plan.max_items, protocol=plan.protocol
+        )
     failed = 0
     for candidate in candidates:
         for name, concept in known.items():
@@ -103,7 +110,11 @@ def predict_all(plan: Plan, candidates: Sequence[Candidate], out: Path, progress
 
 
 def score_all(
-    plan: Plan, epochs: Sequence[int], out: Path, judges: Judges, progress: Callable[[str], Progress] = lambda title: silent
+    plan: Plan,
+    epochs: Sequence[int],
+    out: Path,
+    judges: Judges,
+    progress: Callable[[str], Progress] = lambda title: silent,
 ) -> dict[int, dict[str, dict[str, Any]]]:
     """Score what `predict_all` wrote, on the main process; return epoch → table rows, also in `<out>/scores`.
 
@@ -119,7 +130,9 @@ def score_all(
             place = Place(out=out, concept=name, token_epoch=plan.token_epoch, model_epoch=epoch)
             tasks = [task for task in plan.tasks_of(concept) if plan.tasks or place.folder(task).is_dir()]
             if not tasks:
-                raise ValueError(f"{out} holds no predictions of {name} at model epoch {epoch}; run `sync-r1 bench run` first")
+                raise ValueError(
+                    f"{out} holds no predictions of {name} at model epoch {epoch}; run `sync-r1 bench run` first"
+                )
             check_judges(bool(set(tasks) & set(GENERATION)), judges.judge, judges.clip)
             report = progress(f"score {name}")
             for number, task in enumerate(tasks):

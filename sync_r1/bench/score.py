@@ -42,20 +42,23 @@ def score(
 ) -> EvalResult:
     """Score every item.
 
-    rec: the wanted word occurs; other texts: exact after normalisation, token F1 and character BLEU beside it. Drawings: the judge,
-    told the concept's info and the words asked for; without a judge the mean of CLIP-T and CLIP-I. Several pictures of one prompt
-    are averaged. CLIP-I compares with the first `clip_references` test pictures (train pictures if there are none), CLIP-T reads the
-    class noun for the placeholder.
+    rec: the wanted word occurs; other texts: exact after normalisation, token F1 and character BLEU beside it.
+        Drawings: the judge, told the concept's info and the words asked for; without a judge the mean of CLIP-T and
+        CLIP-I. Several pictures of one prompt are averaged. CLIP-I compares with the first `clip_references` test
+        pictures (train pictures if there are none), CLIP-T reads the class noun for the placeholder.
 
     Args:
         out: folder that picture paths in the result are relative to.
     Raises:
-        ValueError: drawings but neither judge nor clip, predictions of other items, or a judge that breaks its contract.
+        ValueError: drawings but neither judge nor clip, predictions of other items, or a judge that breaks its
+            contract.
     """
     asked, got = [(i.task, i.id) for i in items], [(p.task, p.id) for p in predictions]
     if asked != got:
         wrong = next((pair for pair in zip(asked, got) if pair[0] != pair[1]), (len(asked), len(got)))
-        raise ValueError(f"items and predictions differ, first at {wrong[0]} against {wrong[1]}; score the predictions of these items")
+        raise ValueError(
+            f"items and predictions differ, first at {wrong[0]} against {wrong[1]}; score the predictions of these items"
+        )
     check_judges(any(item.task in GENERATION for item in items), image_judge, clip)
     judges = Judges(judge=image_judge, clip=clip)
     measure = Measure(concept, Protocol(clip_reference_count=clip_references), judges)
@@ -74,7 +77,9 @@ def score(
     scored = [_scored(*row, Path(out)) for row in zip(items, predictions, values, strict=True)]
     drawing_metric = "judge" if image_judge is not None else "clip"
     metrics = {task: drawing_metric if task in GENERATION else names[task][0] for task, _ in asked}
-    judge = judge_name or (type(image_judge).__name__ if image_judge is not None else "CLIP" if clip is not None else "")
+    judge = judge_name or (
+        type(image_judge).__name__ if image_judge is not None else "CLIP" if clip is not None else ""
+    )
     return EvalResult(items=scored, metrics=metrics, judge=judge, seed=seed, concept=concept.name)
 
 
@@ -89,7 +94,10 @@ def check_judges(drawings: bool, image_judge: ImageJudge | None, clip: ClipScore
 def _metrics(task: str, judges: Judges) -> list[str]:
     """What is measured, the score's own metric first."""
     if task in GENERATION:
-        return [*(["judge"] if judges.judge is not None else []), *(["clip_t", "clip_i"] if judges.clip is not None else [])]
+        return [
+            *(["judge"] if judges.judge is not None else []),
+            *(["clip_t", "clip_i"] if judges.clip is not None else []),
+        ]
     return ["recognition"] if task == "rec" else ["exact", "token_f1", "bleu"]
 
 

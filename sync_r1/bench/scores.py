@@ -1,4 +1,6 @@
-"""The score stage: predictions on disk → score files, kept after every batch, so that an outage of the judge costs only what is missing."""
+"""The score stage: predictions on disk → score files, kept after every batch, so that an outage of the judge costs only
+what is missing.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sync_r1.bench.artifacts import Place, family_of, forget_partial, read_object, read_task, records_of, unanswered, write_json
+from sync_r1.bench.artifacts import (
+    Place,
+    family_of,
+    forget_partial,
+    read_object,
+    read_task,
+    records_of,
+    unanswered,
+    write_json,
+)
 from sync_r1.bench.measure import JUDGED, Judges, Measure, Row, matcher_of, metrics_of
 from sync_r1.bench.predict import batches
 from sync_r1.bench.protocol import Protocol, digest
@@ -22,13 +33,16 @@ PATIENCE = 8  # failed requests in a row after which a judge counts as down
 
 
 def score_path(place: Place, task: str) -> Path:
-    return place.out.joinpath("scores", family_of(task), task, f"model_epoch_{place.model_epoch}", f"{place.concept}.json")
+    return place.out.joinpath(
+        "scores", family_of(task), task, f"model_epoch_{place.model_epoch}", f"{place.concept}.json"
+    )
 
 
 class Outage:
     """Notices that a judge has stopped answering, so that it is not asked thousands of times in vain.
 
-    Refusals and unreadable replies are no outage: a judge that counts its failures (`RemoteJudge.counts`) tells them apart.
+    Refusals and unreadable replies are no outage: a judge that counts its failures (`RemoteJudge.counts`) tells them
+    apart.
     """
 
     def __init__(self) -> None:
@@ -43,8 +57,11 @@ class Outage:
         self.down = self.down or self.misses >= PATIENCE
 
 
-def score_task(place: Place, task: str, concept: Concept, protocol: Protocol, judges: Judges, outage: Outage) -> dict[str, Any]:
-    """Score one task of one concept; what an earlier score file holds of the same predictions, by the same means, is not scored again.
+def score_task(
+    place: Place, task: str, concept: Concept, protocol: Protocol, judges: Judges, outage: Outage
+) -> dict[str, Any]:
+    """Score one task of one concept; what an earlier score file holds of the same predictions, by the same means, is
+    not scored again.
 
     Items that the model left unanswered stay open. Returns the new file's content.
 
@@ -89,7 +106,9 @@ def _check_pictures(place: Place, task: str, records: Sequence[dict[str, Any]]) 
         hashes = record["metadata"]["image_sha256"]
         for path, wanted in zip(_pictures(place, task, record), hashes, strict=True):
             if not path.is_file() or sha256(path) != wanted:
-                raise ValueError(f"{path} is missing or damaged; `sync-r1 bench run` with the same options draws it again")
+                raise ValueError(
+                    f"{path} is missing or damaged; `sync-r1 bench run` with the same options draws it again"
+                )
 
 
 def _pictures(place: Place, task: str, record: dict[str, Any]) -> tuple[Path, ...]:
@@ -112,7 +131,9 @@ def _start(record: dict[str, Any], known: dict[str, dict[str, Any]], task: str) 
     item_id = record["item_id"] if task in UNDERSTANDING else record["prompt_id"]
     truth = record["reference"] if task in UNDERSTANDING else record["scoring_prompt"]
     # A model of unknown weights may answer the same request in other words.
-    content = digest([record["metadata"]["content_hash"], record.get("prediction"), record["metadata"].get("image_sha256")])
+    content = digest(
+        [record["metadata"]["content_hash"], record.get("prediction"), record["metadata"].get("image_sha256")]
+    )
     earlier = known.get(item_id, {})
     same = (earlier.get("content_hash"), earlier.get("truth")) == (content, truth)
     metrics = {name: value for name, value in earlier.get("metrics", {}).items() if value is not None} if same else {}
@@ -123,7 +144,9 @@ def _start(record: dict[str, Any], known: dict[str, dict[str, Any]], task: str) 
 def _row(place: Place, task: str, record: dict[str, Any]) -> Row:
     if task in UNDERSTANDING:
         return Row(task=task, prompt=record["scoring_query"], truth=record["reference"], text=record["prediction"])
-    return Row(task=task, prompt=record["source_prompt"], truth=record["scoring_prompt"], images=_pictures(place, task, record))
+    return Row(
+        task=task, prompt=record["source_prompt"], truth=record["scoring_prompt"], images=_pictures(place, task, record)
+    )
 
 
 def _write(
@@ -137,7 +160,10 @@ def _write(
 ) -> dict[str, Any]:
     finished = sum(all(result["metrics"].get(name) is not None for name in settings) for result in results)
     content = {
-        **{key: manifest[key] for key in ("task", "family", "concept", "token_epoch", "model_epoch", "adapter", "model")},
+        **{
+            key: manifest[key]
+            for key in ("task", "family", "concept", "token_epoch", "model_epoch", "adapter", "model")
+        },
         "protocol": asdict(protocol),
         "judge": judges.judge_name,
         "clip": judges.clip_name,
@@ -153,7 +179,9 @@ def _write(
     return content
 
 
-def summary_of(task: str, results: Sequence[dict[str, Any]], metrics: Sequence[str], protocol: Protocol) -> dict[str, Any]:
+def summary_of(
+    task: str, results: Sequence[dict[str, Any]], metrics: Sequence[str], protocol: Protocol
+) -> dict[str, Any]:
     """Means over the items of one concept that could be scored, and how many those are."""
     if task == "rec":
         return _recognition(results, protocol)
@@ -179,7 +207,9 @@ def _recognition(results: Sequence[dict[str, Any]], protocol: Protocol) -> dict[
     """The mean of both recalls; a side without items counts 0 or not at all, as the protocol says."""
     sides = sides_of(results, protocol)
     recalls = [sum(side) / len(side) if side else None for side in sides.values()]
-    counted = [0.0 if recall is None else recall for recall in recalls if recall is not None or protocol.empty_side == "zero"]
+    counted = [
+        0.0 if recall is None else recall for recall in recalls if recall is not None or protocol.empty_side == "zero"
+    ]
     hits = [*sides[False], *sides[True]]
     return {
         "n": len(results),

@@ -20,7 +20,10 @@ from sync_r1.scoring import WORLD, WORLD_SIDE, build_evaluator
 from sync_r1.world.export import export_world
 from sync_r1.world.judge import WorldJudge
 
-SCORING, MODEL = ("eval.judge.", "eval.clip="), "model."  # options a benchmark takes; decoding and the rest belong to the protocol
+SCORING, MODEL = (
+    ("eval.judge.", "eval.clip="),
+    "model.",
+)  # options a benchmark takes; decoding and the rest belong to the protocol
 
 
 def read_options(overrides: Sequence[str]) -> Config:
@@ -41,7 +44,9 @@ def read_options(overrides: Sequence[str]) -> Config:
 
 
 def is_world_data(root: Path, concepts: Sequence[str]) -> bool:
-    """Whether the concepts' first photos have the size of the embedded world's pictures, all that its judge and CLIP can read."""
+    """Whether the concepts' first photos have the size of the embedded world's pictures, all that its judge and CLIP
+    can read.
+    """
     for name in concepts:
         folder = Layout(root).train(name)
         photo = next((path for path in sorted(folder.glob("*")) if is_picture_name(path)), None)
@@ -70,7 +75,9 @@ def build_judges(protocol: Protocol, options: Sequence[str], model: str = "world
         judges.judge.parsing = "published" if protocol.unparsable == "zero" else "strict"
         temperature = config.eval.judge.temperature
         judges.judge_name += "" if temperature is None else f"; temperature {temperature:g}"
-        judges.judge_setting = digest([judges.judge.name, temperature, config.eval.judge.max_side, config.eval.judge.images_per_call])
+        judges.judge_setting = digest(
+            [judges.judge.name, temperature, config.eval.judge.max_side, config.eval.judge.images_per_call]
+        )
     elif isinstance(judges.judge, WorldJudge):
         judges.judge_setting = network_digest(judges.judge.reader)
     if found.clip is not None:
@@ -102,7 +109,10 @@ def check_world_judges(judges: dict[str, str], root: Path, concepts: Sequence[st
 
 
 def export_once(folder: Path) -> Path:
-    """Write the embedded world's twenty concepts to `folder` unless a complete copy is there. Pictures keep their paths from then on."""
+    """Write the embedded world's twenty concepts to `folder` unless a complete copy is there.
+
+    Pictures keep their paths from then on.
+    """
     state = PartialState()
     if state.is_main_process and not (folder / MANIFEST).is_file():
         export_world(folder, overwrite=True)

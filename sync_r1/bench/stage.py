@@ -1,4 +1,6 @@
-"""The predict stage: every task of one concept to files, in fixed batches, shared between processes, going on where it stopped."""
+"""The predict stage: every task of one concept to files, in fixed batches, shared between processes, going on where it
+stopped.
+"""
 
 from __future__ import annotations
 
@@ -42,10 +44,11 @@ def predict_to(
     batch_size: int = 16,
     progress: Progress = silent,
 ) -> int:
-    """Predict `items` task by task in the forced order; return how many got no answer from a chat model. These are asked again next time.
+    """Predict `items` task by task in the forced order; return how many got no answer from a chat model. These are
+    asked again next time.
 
-    A batch is always made of the same items, whatever is done already, so that an item's neighbours, and with them its last float bits,
-    are the same after an interruption. Batches are dealt to the processes of an `accelerate launch`.
+    A batch is always made of the same items, whatever is done already, so that an item's neighbours, and with them its
+    last float bits, are the same after an interruption. Batches are dealt to the processes of an `accelerate launch`.
 
     Raises:
         ValueError: a task the adapter cannot do, or *_rea_gen without the rewrites of the same model.
@@ -90,7 +93,9 @@ def upstream_rewrites(place: Place, items: Sequence[EvalItem], adapter: Adapter,
         raise ValueError(f"the rewrites in {path} are of other weights; predict task {source} with these first")
     made, options = manifest["protocol"], protocol.prediction_options()
     if differ := [name for name, value in options.items() if made.get(name) != value]:
-        raise ValueError(f"the rewrites in {path} were made under another {', '.join(differ)}; predict task {source} again first")
+        raise ValueError(
+            f"the rewrites in {path} were made under another {', '.join(differ)}; predict task {source} again first"
+        )
     known = {record["source_prompt"].strip(): record for record in records_of(manifest)}
     rewrites = []
     for item in items:
@@ -121,7 +126,9 @@ def _raise_together(error: Exception | None, state: PartialState) -> None:
 
 
 def _forget_manifest(place: Place, task: str, hashes: Sequence[str], state: PartialState) -> None:
-    """A manifest that vouches for other predictions goes before the first of them is overwritten, and so do leftovers of a killed run."""
+    """A manifest that vouches for other predictions goes before the first of them is overwritten, and so do leftovers
+    of a killed run.
+    """
     path = place.folder(task) / MANIFEST
     if state.is_main_process:
         forget_partial(place.folder(task))
@@ -132,7 +139,9 @@ def _forget_manifest(place: Place, task: str, hashes: Sequence[str], state: Part
     state.wait_for_everyone()
 
 
-def _finish(place: Place, adapter: Adapter, batch: Sequence[tuple[Request, str]], concept: Concept, protocol: Protocol) -> None:
+def _finish(
+    place: Place, adapter: Adapter, batch: Sequence[tuple[Request, str]], concept: Concept, protocol: Protocol
+) -> None:
     """Predict a batch unless every record of it is there and answered; only what is missing is written."""
     known = {request.item.id: find_record(place, request, wanted) for request, wanted in batch}
     missing = {item_id for item_id, record in known.items() if record is None or unanswered(record)}

@@ -18,13 +18,15 @@ Pair = tuple[ScoredItem, ScoredItem]
 
 
 def compare(before: EvalResult, after: EvalResult, *, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
-    """{"understanding": {before, after, delta, ci95, n}, "generation": …, "tasks": {task: the same and metric, unscored}}.
+    """{"understanding": {before, after, delta, ci95, n}, "generation": …, "tasks": {task: the same and metric,
+    unscored}}.
 
-    A half is the plain mean over its tasks; its interval resamples within every task. Items that either phase could not score are
-    left out on both sides and counted. A half without tasks is absent.
+    A half is the plain mean over its tasks; its interval resamples within every task. Items that either phase could not
+    score are left out on both sides and counted. A half without tasks is absent.
 
     Raises:
-        ValueError: the two did not evaluate the same items (the first difference is named), or nothing was scored in both.
+        ValueError: the two did not evaluate the same items (the first difference is named), or nothing was scored in
+            both.
     """
     pairs = match(before, after)
     parts: dict[str, list[list[Pair]]] = {}
@@ -63,8 +65,12 @@ def match(before: EvalResult, after: EvalResult) -> list[Pair]:
     for name in ("judge", "metrics"):
         old, new = getattr(before, name), getattr(after, name)
         if old != new:
-            raise ValueError(f"{name} is {old!r} before and {new!r} after; scores of different judges cannot be compared")
-    settings = [{name: value for name, value in result.protocol.items() if name != "model"} for result in (before, after)]
+            raise ValueError(
+                f"{name} is {old!r} before and {new!r} after; scores of different judges cannot be compared"
+            )
+    settings = [
+        {name: value for name, value in result.protocol.items() if name != "model"} for result in (before, after)
+    ]
     if settings[0] != settings[1]:
         changed = [name for name in {**settings[0], **settings[1]} if settings[0].get(name) != settings[1].get(name)]
         raise ValueError(f"{', '.join(changed)} differ before and after; evaluate both with the same options")
@@ -77,7 +83,9 @@ def _summary(tasks: Sequence[Sequence[Sequence[Pair]]], resamples: int, seed: in
     def level(which: int) -> float:
         return mean(mean(mean(pair[which].score or 0.0 for pair in side) for side in sides) for sides in tasks)
 
-    differences = [[np.array([(b.score or 0.0) - (a.score or 0.0) for a, b in side]) for side in sides] for sides in tasks]
+    differences = [
+        [np.array([(b.score or 0.0) - (a.score or 0.0) for a, b in side]) for side in sides] for sides in tasks
+    ]
     before, after = level(0), level(1)
     low, high = bootstrap_interval(differences, resamples=resamples, seed=seed)
     count = sum(len(side) for sides in tasks for side in sides)
@@ -93,7 +101,9 @@ def bootstrap_interval(
         tasks: per task its strata, per stratum the values [n] of its items; items are resampled within their stratum.
     """
     rng = np.random.default_rng(seed)
-    total = np.mean([np.mean([resampled_means(side, resamples, rng) for side in sides], axis=0) for sides in tasks], axis=0)
+    total = np.mean(
+        [np.mean([resampled_means(side, resamples, rng) for side in sides], axis=0) for sides in tasks], axis=0
+    )
     tail = (1 - confidence) / 2
     low, high = np.quantile(total, [tail, 1 - tail])
     return float(low), float(high)
@@ -111,11 +121,12 @@ def macro_interval(
 ) -> tuple[float, float]:
     """Percentile interval of the mean over tasks of the mean over concepts of the mean over strata.
 
-    Both levels are resampled: concepts (the same draw for all tasks of the same concepts), and items within concept, task and stratum.
-    With one concept only its items are.
+    Both levels are resampled: concepts (the same draw for all tasks of the same concepts), and items within concept,
+    task and stratum. With one concept only its items are.
 
     Args:
-        tasks: per task, concept → its strata, each the values [n] of its items; concepts without values are left out by the caller.
+        tasks: per task, concept → its strata, each the values [n] of its items; concepts without values are left out by
+            the caller.
     """
     rng = np.random.default_rng(seed)
     chosen: dict[tuple[str, ...], np.ndarray] = {}
@@ -124,7 +135,9 @@ def macro_interval(
         names = tuple(concepts)
         if names not in chosen:
             chosen[names] = rng.integers(len(names), size=(len(names), resamples))
-        pool = np.stack([np.mean([resampled_means(side, resamples, rng) for side in concepts[name]], axis=0) for name in names])
+        pool = np.stack(
+            [np.mean([resampled_means(side, resamples, rng) for side in concepts[name]], axis=0) for name in names]
+        )
         # A concept drawn twice brings two different draws of its items.
         totals.append(np.mean([pool[row, rng.permutation(resamples)] for row in chosen[names]], axis=0))
     tail = (1 - confidence) / 2

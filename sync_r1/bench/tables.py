@@ -1,4 +1,7 @@
-"""Score files → the table of 15 columns, per checkpoint: items → concepts → unweighted mean over concepts, with n and intervals."""
+"""Score files → the table of 15 columns, per checkpoint:
+
+items → concepts → unweighted mean over concepts, with n and intervals.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ Strata = list[np.ndarray]  # values of the parts of one concept's items that cou
 
 
 def read_scores(out: Path | str, epoch: int | None = None) -> dict[int, dict[str, dict[str, Any]]]:
-    """Model epoch → task → concept → score file. ValueError when there are none, or when what they scored was predicted anew since."""
+    """Model epoch → task → concept → score file.
+
+    ValueError when there are none, or when what they scored was predicted anew since.
+    """
     out = Path(out)
     found: dict[int, dict[str, dict[str, Any]]] = {}
     for task in TASKS:
@@ -40,7 +46,9 @@ def read_scores(out: Path | str, epoch: int | None = None) -> dict[int, dict[str
                 found.setdefault(number, {}).setdefault(task, {})[content["concept"]] = content
     if not found:
         which = "" if epoch is None else f" of model epoch {epoch}"
-        raise ValueError(f"{out} holds no scores{which}; write them with `sync-r1 bench run --out {out}` or `bench score`")
+        raise ValueError(
+            f"{out} holds no scores{which}; write them with `sync-r1 bench run --out {out}` or `bench score`"
+        )
     return found
 
 
@@ -51,8 +59,12 @@ def _check_current(out: Path, path: Path, content: dict[str, Any]) -> None:
     if manifest is None:
         return  # being predicted anew, or only scores were kept
     options = read_protocol(content["protocol"]).prediction_options()
-    if manifest["model"] != content["model"] or any(manifest["protocol"].get(name) != value for name, value in options.items()):
-        raise ValueError(f"{path} scores predictions that were replaced since; score the new ones with `sync-r1 bench score {out}`")
+    if manifest["model"] != content["model"] or any(
+        manifest["protocol"].get(name) != value for name, value in options.items()
+    ):
+        raise ValueError(
+            f"{path} scores predictions that were replaced since; score the new ones with `sync-r1 bench score {out}`"
+        )
 
 
 def results_of(content: dict[str, Any]) -> list[dict[str, Any]]:
@@ -87,7 +99,9 @@ def aggregate(tasks: dict[str, dict[str, dict[str, Any]]], concepts: Sequence[st
     for task, files in tasks.items():
         chosen = {name: files[name] for name in concepts if name in files} if concepts else files
         if absent := [name for name in concepts if name not in files]:
-            raise ValueError(f"task {task} has no scores of {', '.join(absent)}; run these concepts too, or average over fewer")
+            raise ValueError(
+                f"task {task} has no scores of {', '.join(absent)}; run these concepts too, or average over fewer"
+            )
         for metric in metric_names(list(chosen.values())):
             rows[f"{task}.{metric}"] = _row(chosen, metric)
     order = {name: number for number, name in enumerate(COLUMNS)}
@@ -95,18 +109,26 @@ def aggregate(tasks: dict[str, dict[str, dict[str, Any]]], concepts: Sequence[st
 
 
 def check_one_setting(tasks: dict[str, dict[str, dict[str, Any]]]) -> None:
-    """ValueError when score files of one table were made under different protocols, or of one concept by different weights."""
+    """ValueError when score files of one table were made under different protocols, or of one concept by different
+    weights.
+    """
     protocols: dict[str, str] = {}
     weights: dict[str, tuple[str, str]] = {}
     for task, files in tasks.items():
         for concept, content in files.items():
             protocol = read_protocol(content["protocol"])
-            protocols.setdefault(digest([protocol.prediction_options(), protocol.scoring_options()]), f"{task} of {concept}")
+            protocols.setdefault(
+                digest([protocol.prediction_options(), protocol.scoring_options()]), f"{task} of {concept}"
+            )
             first, found = weights.setdefault(concept, (task, content["model"]["fingerprint"]))
             if found != content["model"]["fingerprint"]:
-                raise ValueError(f"{first} and {task} of {concept} are of different weights; run `sync-r1 bench run` for both again")
+                raise ValueError(
+                    f"{first} and {task} of {concept} are of different weights; run `sync-r1 bench run` for both again"
+                )
     if len(protocols) > 1:
-        raise ValueError(f"{' and '.join(protocols.values())} were scored under different protocols; score all of them with one")
+        raise ValueError(
+            f"{' and '.join(protocols.values())} were scored under different protocols; score all of them with one"
+        )
 
 
 def _row(files: dict[str, dict[str, Any]], metric: str) -> dict[str, Any]:
@@ -115,7 +137,11 @@ def _row(files: dict[str, dict[str, Any]], metric: str) -> dict[str, Any]:
     values = {name: values_of(files[name], metric, read_protocol(files[name]["protocol"])) for name in known}
     scored = sum(len(results_of(files[name])) for name in files)
     hits = {name: content["summary"].get(f"{metric}_n", content["summary"]["n"]) for name, content in files.items()}
-    exact = metric not in ("accuracy", "recall", "no_recall")  # those are parts of weight and get no interval of their own
+    exact = metric not in (
+        "accuracy",
+        "recall",
+        "no_recall",
+    )  # those are parts of weight and get no interval of their own
     return {
         "mean": sum(known.values()) / len(known) if known else None,
         "ci95": macro_interval([values]) if known and exact else None,
@@ -128,7 +154,10 @@ def _row(files: dict[str, dict[str, Any]], metric: str) -> dict[str, Any]:
 
 
 def write_summaries(out: Path | str, concepts: Sequence[str] = ()) -> dict[int, dict[str, dict[str, Any]]]:
-    """Write scores/<family>/<task>/…/summary.json, all_epochs_summary.json and scores/_aggregates; return epoch → table rows."""
+    """Write scores/<family>/<task>/…/summary.json, all_epochs_summary.json and scores/_aggregates.
+
+    Return epoch → table rows.
+    """
     out = Path(out)
     tables: dict[int, dict[str, dict[str, Any]]] = {}
     per_task: dict[str, dict[str, Any]] = {}
@@ -136,15 +165,24 @@ def write_summaries(out: Path | str, concepts: Sequence[str] = ()) -> dict[int, 
         tables[epoch] = aggregate(tasks, concepts)
         for task, files in tasks.items():
             rows = {name.split(".")[1]: row for name, row in tables[epoch].items() if name.startswith(f"{task}.")}
-            summary = {"task": task, "model_epoch": epoch, "concepts": sorted(files), "metrics": rows, **_published(rows)}
+            summary = {
+                "task": task,
+                "model_epoch": epoch,
+                "concepts": sorted(files),
+                "metrics": rows,
+                **_published(rows),
+            }
             per_task.setdefault(task, {})[str(epoch)] = summary
             write_json(out / "scores" / family_of(task) / task / f"model_epoch_{epoch}" / "summary.json", summary)
         write_json(
-            out / "scores" / "_aggregates" / f"model_epoch_{epoch}" / "summary.json", {"model_epoch": epoch, "columns": tables[epoch]}
+            out / "scores" / "_aggregates" / f"model_epoch_{epoch}" / "summary.json",
+            {"model_epoch": epoch, "columns": tables[epoch]},
         )
     for task, epochs in per_task.items():
         write_json(out / "scores" / family_of(task) / task / "all_epochs_summary.json", epochs)
-    write_json(out / "scores" / "_aggregates" / "all_epochs_summary.json", {str(epoch): rows for epoch, rows in tables.items()})
+    write_json(
+        out / "scores" / "_aggregates" / "all_epochs_summary.json", {str(epoch): rows for epoch, rows in tables.items()}
+    )
     return tables
 
 
@@ -164,7 +202,10 @@ def as_text(tables: dict[str, dict[str, dict[str, Any]]], style: str = "markdown
         return _csv(tables, columns)
     if style not in ("markdown", "latex"):
         raise ValueError(f"table style is {style!r}; allowed are markdown, csv, json and latex")
-    cells = [["model", *columns], *([label, *(_cell(rows.get(name)) for name in columns)] for label, rows in tables.items())]
+    cells = [
+        ["model", *columns],
+        *([label, *(_cell(rows.get(name)) for name in columns)] for label, rows in tables.items()),
+    ]
     if style == "latex":
         lines = [" & ".join(_in_latex(text) for text in row) + r" \\" for row in cells]
         head = r"\begin{tabular}{l" + "r" * len(columns) + "}"
@@ -197,5 +238,18 @@ def _csv(tables: dict[str, dict[str, dict[str, Any]]], columns: Sequence[str]) -
         for name in [name for name in columns if name in rows]:
             row, family = rows[name], "understanding" if name.split(".")[0] in UNDERSTANDING else "generation"
             low, high = row["ci95"] or ("", "")
-            writer.writerow([label, family, name, row["mean"], low, high, row["n"], row["unscored"], row["concepts"], row["complete"]])
+            writer.writerow(
+                [
+                    label,
+                    family,
+                    name,
+                    row["mean"],
+                    low,
+                    high,
+                    row["n"],
+                    row["unscored"],
+                    row["concepts"],
+                    row["complete"],
+                ]
+            )
     return buffer.getvalue()

@@ -104,7 +104,10 @@ def check_tasks(tasks: Sequence[str]) -> list[str]:
 
 
 def evenly(count: int, at_most: int) -> list[int]:
-    """`at_most` of `count` indices, evenly spaced: recognition lists its positive pictures first, so the head alone would be lopsided."""
+    """`at_most` of `count` indices, evenly spaced:
+
+    recognition lists its positive pictures first, so the head alone would be lopsided.
+    """
     if at_most < 1:
         raise ValueError(f"max_items is {at_most}; it must be at least 1, or empty for all")
     if count <= at_most:
@@ -131,7 +134,14 @@ def _questions(task: str, source: Source) -> list[EvalItem]:
     chosen = [item for item in source.concept.items if item.kind == ITEM_KIND[task]]
     ids = [f"{task}_{number:03d}" for number in range(len(chosen))]
     return [
-        EvalItem(task=task, id=item_id, prompt=item.question, truth=item.answer, seed=source.seed(task, item_id), image=_picture_of(item))
+        EvalItem(
+            task=task,
+            id=item_id,
+            prompt=item.question,
+            truth=item.answer,
+            seed=source.seed(task, item_id),
+            image=_picture_of(item),
+        )
         for item_id, item in zip(ids, chosen)
     ]
 

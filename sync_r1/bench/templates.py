@@ -7,8 +7,8 @@ from pathlib import Path
 
 from sync_r1.data import Concept
 
-# The public DreamBooth evaluation prompts (Ruiz et al., CVPR 2023): ten places for both types, ten more places for objects or outfits
-# for live subjects, five properties. Each continues "a {name}".
+# The public DreamBooth evaluation prompts (Ruiz et al., CVPR 2023): ten places for both types, ten more places for
+# objects or outfits for live subjects, five properties. Each continues "a {name}".
 SCENES = (
     "in the jungle", "in the snow", "on the beach", "on a cobblestone street", "on top of pink fabric", "on top of a wooden floor",
     "with a city in the background", "with a mountain in the background", "with a blue house in the background",
@@ -33,7 +33,10 @@ def plain_templates(generation_type: str) -> list[str]:
 
 
 def read_templates(root: Path | None, concept: Concept) -> list[str]:
-    """pure_gen prompts with `{name}`: "pure_gen" of <root>/template.json, else the DreamBooth list. ValueError for a malformed list."""
+    """pure_gen prompts with `{name}`: "pure_gen" of <root>/template.json, else the DreamBooth list.
+
+    ValueError for a malformed list.
+    """
     path = root / "template.json" if root is not None else None
     if path is None or not path.is_file():
         return plain_templates(concept.generation_type)
@@ -41,9 +44,15 @@ def read_templates(root: Path | None, concept: Concept) -> list[str]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no JSON file ({error})") from error
-    if not isinstance(values, dict) or "pure_gen" not in values:  # published archives hold a file of this name with other content
+    if (
+        not isinstance(values, dict) or "pure_gen" not in values
+    ):  # published archives hold a file of this name with other content
         return plain_templates(concept.generation_type)
     templates = values["pure_gen"]
-    if not isinstance(templates, list) or not templates or not all(isinstance(t, str) and "{name}" in t for t in templates):
+    if (
+        not isinstance(templates, list)
+        or not templates
+        or not all(isinstance(t, str) and "{name}" in t for t in templates)
+    ):
         raise ValueError(f"{path}: field 'pure_gen' must be a list of prompts that each hold {{name}}")
     return templates

@@ -1,4 +1,7 @@
-"""The literal text a model reads in each task. Pure functions of protocol, concept and prompt; the formats follow unifybench §2.2."""
+"""The literal text a model reads in each task.
+
+Pure functions of protocol, concept and prompt; the formats follow unifybench §2.2.
+"""
 
 from __future__ import annotations
 
@@ -58,14 +61,24 @@ def tokens_line(name: str, tokens: Sequence[str]) -> str:
 def rewriting_text(protocol: Protocol, concept: Told, task: str, prompt: str) -> str:
     """The context of rea and dense_rea. ValueError when the concept has no facts."""
     if not concept.facts:
-        raise ValueError(f"concept {concept.name!r} has no facts to rewrite with; add some to extra_info of its info.json")
+        raise ValueError(
+            f"concept {concept.name!r} has no facts to rewrite with; add some to extra_info of its info.json"
+        )
     if protocol.rewrite_prompt == "trained" and protocol.text_prefix != "none":
         return rewrite_prompt(concept, prompt)
     if protocol.rewrite_prompt == "trained":
         return f"USER: facts: {' '.join(concept.facts)}\nrewrite: {prompt} ASSISTANT:"
-    wording = INSTRUCTIONS if protocol.rewrite_prompt == "instruction" else read_instructions(Path(protocol.rewrite_prompt))
-    values = {"name": concept.placeholder, "facts": repr(list(concept.facts)), "prompt": prompt}  # published: Python's notation of the list
-    return question_text(protocol, concept, re.sub(r"\{(name|facts|prompt)\}", lambda field: values[field[1]], wording[task]))
+    wording = (
+        INSTRUCTIONS if protocol.rewrite_prompt == "instruction" else read_instructions(Path(protocol.rewrite_prompt))
+    )
+    values = {
+        "name": concept.placeholder,
+        "facts": repr(list(concept.facts)),
+        "prompt": prompt,
+    }  # published: Python's notation of the list
+    return question_text(
+        protocol, concept, re.sub(r"\{(name|facts|prompt)\}", lambda field: values[field[1]], wording[task])
+    )
 
 
 def read_instructions(path: Path) -> dict[str, str]:

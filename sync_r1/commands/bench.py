@@ -24,15 +24,26 @@ if TYPE_CHECKING:
 
 WORLD = "world"  # the shipped model, the embedded data, and what reads these
 
-app = typer.Typer(no_args_is_help=True, help="UnifyBench++: nine tasks, predicted and scored, for any model and any concepts.")
+app = typer.Typer(
+    no_args_is_help=True, help="UnifyBench++: nine tasks, predicted and scored, for any model and any concepts."
+)
 
 Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Options of judge and model, for example eval.judge.cache=cache model.num_tokens=24.")
+    list[str] | None,
+    typer.Argument(help="Options of judge and model, for example eval.judge.cache=cache model.num_tokens=24."),
 ]
-ProtocolOption = Annotated[str | None, typer.Option("--protocol", help="Preset; `bench protocols` lists them. Default: world.")]
-Changes = Annotated[list[str] | None, typer.Option("--set", help="Change one protocol option, option=value; may be repeated.")]
-TasksOption = Annotated[list[str] | None, typer.Option("--tasks", help="Of the nine tasks, with commas or repeated. Default: all.")]
-JudgeOption = Annotated[str, typer.Option("--judge", help="'world' (attribute reader), 'none', or the URL of a chat endpoint.")]
+ProtocolOption = Annotated[
+    str | None, typer.Option("--protocol", help="Preset; `bench protocols` lists them. Default: world.")
+]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", help="Change one protocol option, option=value; may be repeated.")
+]
+TasksOption = Annotated[
+    list[str] | None, typer.Option("--tasks", help="Of the nine tasks, with commas or repeated. Default: all.")
+]
+JudgeOption = Annotated[
+    str, typer.Option("--judge", help="'world' (attribute reader), 'none', or the URL of a chat endpoint.")
+]
 JudgeModel = Annotated[str, typer.Option("--judge-model", help="Model name at that URL.")]
 ClipOption = Annotated[str, typer.Option("--clip", help="CLIP folder or hub id, 'world', or 'none'.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
@@ -41,13 +52,23 @@ DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda."
 @app.command()
 def run(
     overrides: Overrides = None,
-    model: Annotated[str, typer.Option(help="Model folder, hub id, or 'world'; {concept} stands for each concept's name.")] = "world",
-    run: Annotated[str | None, typer.Option("--run", help="Run folder instead; {concept} stands for each name, * for the seed.")] = None,
-    steps: Annotated[str, typer.Option(help="Checkpoints of --run, such as 0,20,60 (0: its start). Default: the newest.")] = "",
+    model: Annotated[
+        str, typer.Option(help="Model folder, hub id, or 'world'; {concept} stands for each concept's name.")
+    ] = "world",
+    run: Annotated[
+        str | None, typer.Option("--run", help="Run folder instead; {concept} stands for each name, * for the seed.")
+    ] = None,
+    steps: Annotated[
+        str, typer.Option(help="Checkpoints of --run, such as 0,20,60 (0: its start). Default: the newest.")
+    ] = "",
     kind: Annotated[str, typer.Option("--as", help="tokens, or a baseline: text-prompt or image-prompt.")] = "tokens",
-    chat: Annotated[str | None, typer.Option(help="URL of an OpenAI-compatible endpoint whose model is tested instead.")] = None,
+    chat: Annotated[
+        str | None, typer.Option(help="URL of an OpenAI-compatible endpoint whose model is tested instead.")
+    ] = None,
     chat_model: Annotated[str, typer.Option(help="Model name at --chat.")] = "",
-    chat_key_env: Annotated[str, typer.Option(help="Environment variable that holds the key of --chat.")] = "SYNC_R1_CHAT_KEY",
+    chat_key_env: Annotated[
+        str, typer.Option(help="Environment variable that holds the key of --chat.")
+    ] = "SYNC_R1_CHAT_KEY",
     chat_cache: Annotated[str, typer.Option(help="Folder of its answers, kept between calls. Default: none.")] = "",
     chat_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds it may take per answer.")] = 60.0,
     data: Annotated[str, typer.Option(envvar="SYNC_R1_DATA", help="Concept store, or 'world'.")] = "world",
@@ -57,10 +78,16 @@ def run(
     tasks: TasksOption = None,
     protocol: ProtocolOption = None,
     change: Changes = None,
-    max_items: Annotated[int | None, typer.Option(min=1, help="Items per task and concept at most, evenly spaced.")] = None,
+    max_items: Annotated[
+        int | None, typer.Option(min=1, help="Items per task and concept at most, evenly spaced.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Items per batch.")] = 32,
-    token_epoch: Annotated[int, typer.Option(min=0, help="Epoch of the concept tokens under test, for the record.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder of this model's results. Default: runs/bench/<model>.")] = None,
+    token_epoch: Annotated[
+        int, typer.Option(min=0, help="Epoch of the concept tokens under test, for the record.")
+    ] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of this model's results. Default: runs/bench/<model>.")
+    ] = None,
     scored: Annotated[bool, typer.Option("--score/--no-score", help="Score after predicting.")] = True,
     judge: JudgeOption = "world",
     judge_model: JudgeModel = "",
@@ -86,7 +113,9 @@ def run(
     chosen = load_protocol(protocol or "world", change or [])
     settings = _settings(overrides or [], run, chat)
     _check_named(run, steps, chat, chat_model)
-    out = out or Path("runs") / "bench" / _slug("-".join(filter(None, [run or chat_model or model, "" if kind == "tokens" else kind])))
+    out = out or Path("runs") / "bench" / _slug(
+        "-".join(filter(None, [run or chat_model or model, "" if kind == "tokens" else kind]))
+    )
     root = _data_root(data, out)
     names = choose_concepts(root, concept or [], chosen)
     weights = model.replace("{concept}", names[0]) if run is None else str(run_folder(run, names[0]))
@@ -104,7 +133,9 @@ def run(
     )
     judges = _judges(plan, judge, judge_model, clip, device, overrides or []) if scored else None
     if chat is not None:
-        endpoint = JudgeConfig(url=chat, model=chat_model, key_env=chat_key_env, cache=chat_cache, timeout_s=chat_timeout)
+        endpoint = JudgeConfig(
+            url=chat, model=chat_model, key_env=chat_key_env, cache=chat_cache, timeout_s=chat_timeout
+        )
         candidates = [external(endpoint, chosen, photo=kind == "image-prompt")]
     else:
         candidates = _candidates(model, run, steps, kind, plan, device, settings)
@@ -113,7 +144,11 @@ def run(
         with _progress() as progress:
             failed = predict_all(plan, candidates, out, progress)
     if failed:
-        typer.secho(f"{failed} items got no answer and stay open; run the same command again to ask for them", fg="red", err=True)
+        typer.secho(
+            f"{failed} items got no answer and stay open; run the same command again to ask for them",
+            fg="red",
+            err=True,
+        )
     if judges is not None:
         _score(out, chosen, names, _split(tasks), [candidate.epoch for candidate in candidates], judges, failed)
     if failed:
@@ -151,7 +186,9 @@ def score(
 def table(
     outs: Annotated[list[str], typer.Argument(help="Folders of `bench run`, or folder@model_epoch.")],
     style: Annotated[str, typer.Option("--format", help="markdown, csv, json or latex.")] = "markdown",
-    concept: Annotated[list[str] | None, typer.Option(help="Average over these only; also published-20 or published-13.")] = None,
+    concept: Annotated[
+        list[str] | None, typer.Option(help="Average over these only; also published-20 or published-13.")
+    ] = None,
 ) -> None:
     """Print the 15 columns, one row per model. A star marks scores that are not complete.
 
@@ -208,7 +245,9 @@ def protocols() -> None:
         typer.echo(f"{name}: {about}")
     for name, doc, values in describe_protocols():
         typer.echo(f"{name}: {doc}")
-        typer.echo("    " + "  ".join(f"{preset}={'' if values[preset] is None else values[preset]}" for preset in PRESETS))
+        typer.echo(
+            "    " + "  ".join(f"{preset}={'' if values[preset] is None else values[preset]}" for preset in PRESETS)
+        )
 
 
 def _split(tasks: list[str] | None) -> list[str]:
@@ -250,13 +289,17 @@ def _settings(overrides: list[str], run: str | None, chat: str | None) -> ModelC
     return read_options(overrides).model
 
 
-def _candidates(model: str, run: str | None, steps: str, kind: Any, plan: Plan, device: str, settings: ModelConfig) -> list[Candidate]:
+def _candidates(
+    model: str, run: str | None, steps: str, kind: Any, plan: Plan, device: str, settings: ModelConfig
+) -> list[Candidate]:
     from sync_r1.bench.candidates import base_model, checkpoints
 
     if run is None:
         return [base_model(model, kind, plan.protocol, device=device, batch_size=plan.batch_size, settings=settings)]
     if kind != "tokens":
-        raise ValueError(f"--as is {kind!r}, but a run is tested with its tokens; name the base with --model for the baselines")
+        raise ValueError(
+            f"--as is {kind!r}, but a run is tested with its tokens; name the base with --model for the baselines"
+        )
     if not all(step.strip().isdigit() for step in steps.split(",") if step):
         raise ValueError(f"--steps is {steps!r}; write numbers with commas, such as 0,20,60")
     numbers = [int(step) for step in steps.split(",") if step]
@@ -284,13 +327,21 @@ def _progress() -> Iterator[Any]:
         line = bar.add_task("")
 
         def titled(title: str) -> Any:
-            return lambda task, done, total: bar.update(line, description=f"{title} {task}", completed=done, total=total)
+            return lambda task, done, total: bar.update(
+                line, description=f"{title} {task}", completed=done, total=total
+            )
 
         yield titled
 
 
 def _score(
-    out: Path, protocol: Protocol, concepts: list[str], tasks: list[str], epochs: list[int], judges: Judges, unanswered: int = 0
+    out: Path,
+    protocol: Protocol,
+    concepts: list[str],
+    tasks: list[str],
+    epochs: list[int],
+    judges: Judges,
+    unanswered: int = 0,
 ) -> None:
     from sync_r1.bench.notebook import read_notebook
     from sync_r1.bench.run import score_all, unfinished

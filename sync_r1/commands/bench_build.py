@@ -23,13 +23,17 @@ def register(app: typer.Typer) -> None:
 def build(
     data: Annotated[Path, typer.Argument(help="Data folder, which holds concept/train/<name>/.")],
     concept: Annotated[list[str], typer.Option(help="Name, or 'all'; may be repeated.")],
-    judge_url: Annotated[str, typer.Option(help="OpenAI-compatible endpoint that proposes more. It is sent facts and test photos.")] = "",
+    judge_url: Annotated[
+        str, typer.Option(help="OpenAI-compatible endpoint that proposes more. It is sent facts and test photos.")
+    ] = "",
     model: Annotated[str, typer.Option(help="Model name at --judge-url.")] = "",
     key_env: Annotated[str, typer.Option(help="Environment variable that holds its key.")] = "SYNC_R1_JUDGE_KEY",
     per_fact: Annotated[int, typer.Option(min=1, help="Test prompts per fact.")] = 4,
     dense_pairs: Annotated[int, typer.Option(min=0, help="Test prompts about several facts.")] = 12,
     dense: Annotated[int, typer.Option(min=0, help="Long test prompts without facts.")] = 12,
-    test_fraction: Annotated[float, typer.Option(min=0.01, max=0.99, help="Share of photos held out, if none is for testing yet.")] = 0.2,
+    test_fraction: Annotated[
+        float, typer.Option(min=0.01, max=0.99, help="Share of photos held out, if none is for testing yet.")
+    ] = 0.2,
     overwrite: Annotated[bool, typer.Option(help="Replace a review file that may hold your edits.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Use it at once, unread.")] = False,
 ) -> None:
@@ -49,7 +53,9 @@ def build(
     writer = ChatWriter(JudgeConfig(url=judge_url, model=model, key_env=key_env)) if judge_url else None
     names = chosen_names(data, concept)
     if present := [str(path) for name in names if (path := review_path(data, name)).exists() and not overwrite]:
-        raise ValueError(f"{', '.join(present)}: there already, perhaps with your edits; apply it, or build again with --overwrite")
+        raise ValueError(
+            f"{', '.join(present)}: there already, perhaps with your edits; apply it, or build again with --overwrite"
+        )
     for name in names:
         made = build_test_set(data, name, sizes, writer)
         path = write_review(review_path(data, name), made)
@@ -63,7 +69,9 @@ def build(
 
 def apply(
     review: Annotated[list[Path], typer.Argument(help="Review files of `bench build`, edited.")],
-    data: Annotated[Path | None, typer.Option("--data", help="Data folder. Default: the one above the review folder.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Data folder. Default: the one above the review folder.")
+    ] = None,
 ) -> None:
     """Check edited review files, naming line and field of mistakes, and put their test sets to use.
 
@@ -77,10 +85,15 @@ def apply(
 
 def report(
     outs: Annotated[list[str], typer.Argument(help="Folders of `bench run`, or folder@model_epoch.")],
-    page: Annotated[Path | None, typer.Option(help="HTML file to write. Default: report.html in the first folder.")] = None,
-    pictures: Annotated[str, typer.Option(help="'link' to the files where they are, or 'embed' them: one file to send.")] = "link",
+    page: Annotated[
+        Path | None, typer.Option(help="HTML file to write. Default: report.html in the first folder.")
+    ] = None,
+    pictures: Annotated[
+        str, typer.Option(help="'link' to the files where they are, or 'embed' them: one file to send.")
+    ] = "link",
 ) -> None:
-    """Write a page with the table and every prompt, models side by side, failures first, and the table as CSV, JSON, LaTeX and Markdown.
+    """Write a page with the table and every prompt, models side by side, failures first, and the table as CSV, JSON,
+    LaTeX and Markdown.
 
     Example: sync-r1 bench report runs/bench/world runs/bench/world-text-prompt
     """
@@ -107,7 +120,9 @@ def _show(made: TestSet) -> None:
         "questions about photos": made.photo_questions,
         "recognition": made.recognition,
     }
-    typer.echo(f"<{made.concept}> by {made.made_by}: " + ", ".join(f"{len(rows)} {name}" for name, rows in counts.items()))
+    typer.echo(
+        f"<{made.concept}> by {made.made_by}: " + ", ".join(f"{len(rows)} {name}" for name, rows in counts.items())
+    )
     for note in made.notes:
         typer.echo(f"  note    {note}")
 

@@ -13,7 +13,9 @@ from sync_r1.commands.data import WORLD, data_root
 
 app = typer.Typer(no_args_is_help=True, help="List, show and add personal concepts.")
 
-DataRoot = Annotated[Path, typer.Option("--data", envvar="SYNC_R1_DATA", help="Folder that holds concept/train/<name>/, or 'world'.")]
+DataRoot = Annotated[
+    Path, typer.Option("--data", envvar="SYNC_R1_DATA", help="Folder that holds concept/train/<name>/, or 'world'.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -92,22 +94,31 @@ def add(
     name: Annotated[str, typer.Argument(help="A short name: letters, digits, _ and -. Prompts mention it as <name>.")],
     pictures: Annotated[Path, typer.Option(help="Folder with its pictures (png or jpg); 5 to 10 are good.")],
     class_noun: Annotated[str, typer.Option("--class", help='What kind of thing it is: "dog", "woman", "mug".')],
-    info: Annotated[str, typer.Option(help='What it looks like, in one line: "a small grey terrier with a folded ear".')],
-    fact: Annotated[list[str], typer.Option(help='A private fact, for example "it has a green raincoat". Repeat for more.')],
+    info: Annotated[
+        str, typer.Option(help='What it looks like, in one line: "a small grey terrier with a folded ear".')
+    ],
+    fact: Annotated[
+        list[str], typer.Option(help='A private fact, for example "it has a green raincoat". Repeat for more.')
+    ],
     data: DataRoot = Path("data"),
-    category: Annotated[str | None, typer.Option(help="person, animal or object; guessed from --class when not given.")] = None,
+    category: Annotated[
+        str | None, typer.Option(help="person, animal or object; guessed from --class when not given.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a concept of this name.")] = False,
 ) -> None:
     """Add your own concept: pictures, what it is, what it looks like and private facts.
 
     Nothing is written unless all of it is right.
 
-    Example: sync-r1 concept add bo --pictures photos/bo --class dog --info "a small grey terrier" --fact "bo has a green raincoat."
+    Example: sync-r1 concept add bo --pictures photos/bo --class dog --info "a small grey terrier" --fact "bo has a
+        green raincoat."
     """
     from sync_r1.data import add_concept_folder
 
     if str(data) == WORLD:
-        raise ValueError("--data is 'world', which ships with the package and stays as it is; name a folder of your own")
+        raise ValueError(
+            "--data is 'world', which ships with the package and stays as it is; name a folder of your own"
+        )
     added = add_concept_folder(data, name, pictures, class_noun, info, fact, category=category, overwrite=overwrite)  # type: ignore[arg-type]
     for note in added.notes:
         typer.echo(f"note: {note}")

@@ -66,21 +66,29 @@ def _print(report: RootReport) -> None:
         ("pictures, facts and warm-up files", PICTURE_LEGEND, PICTURE_TITLES, _pictures),
         ("prompts and test questions", PROMPT_LEGEND, PROMPT_TITLES, _prompts),
     ):
-        table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, title=title, title_justify="left")
+        table = Table(
+            box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, title=title, title_justify="left"
+        )
         for column in titles:
             table.add_column(column, overflow="fold")
         for concept in report.concepts:
             table.add_row(*(Text(cell) for cell in cells(concept)), style="red" if concept.errors else "")
         console.print(table)
         console.print(Text(f"{legend}\n", "dim"))
-    for name, errors, doubts in [("", report.errors, report.doubts)] + [(c.name, c.errors, c.doubts) for c in report.concepts]:
+    for name, errors, doubts in [("", report.errors, report.doubts)] + [
+        (c.name, c.errors, c.doubts) for c in report.concepts
+    ]:
         _print_problems(console, name, errors, doubts)
     broken = [concept.name for concept in report.concepts if concept.errors]
-    console.print(f"{len(report.concepts) - len(broken)} of {len(report.concepts)} concepts usable, {report.random_images} random images")
+    console.print(
+        f"{len(report.concepts) - len(broken)} of {len(report.concepts)} concepts usable, {report.random_images} random images"
+    )
 
 
 PICTURE_TITLES = ("concept", "class", "category", "photos", "crops", "test", "negative", "facts", "stages")
-PICTURE_LEGEND = "negative: hard ones, in negative_example; stages: warm-up files, derived from the concept where there are none"
+PICTURE_LEGEND = (
+    "negative: hard ones, in negative_example; stages: warm-up files, derived from the concept where there are none"
+)
 PROMPT_LEGEND = "L implicit prompts, the last T for testing; train: for RL; overlap: test prompts that the published half would train on"
 PROMPT_TITLES = ("concept", "version", "L", "test T", "train", "overlap", "dense", "pairs", "rec", "vqa", "text")
 
@@ -97,7 +105,14 @@ def _pictures(concept: ConceptReport) -> list[str]:
 
 
 def _prompts(concept: ConceptReport) -> list[str]:
-    counts = (concept.implicit, concept.test_prompts, concept.rl_prompts, concept.overlap, concept.dense, concept.dense_pairs)
+    counts = (
+        concept.implicit,
+        concept.test_prompts,
+        concept.rl_prompts,
+        concept.overlap,
+        concept.dense,
+        concept.dense_pairs,
+    )
     asked = (concept.rec, concept.vqa, concept.text_only)
     version = f"legacy ({concept.plain})" if concept.conditions == "legacy" else concept.conditions or "?"
     return [concept.name, version, *map(_count, counts), *map(_count, asked)]

@@ -22,7 +22,10 @@ TITLES = {
 
 
 def dry_run(config: Config, as_json: bool) -> None:
-    """Print the estimate of one process as tables or JSON, and whether it fits. Multiplies matrices for two seconds to know the device."""
+    """Print the estimate of one process as tables or JSON, and whether it fits.
+
+    Multiplies matrices for two seconds to know the device.
+    """
     import json
 
     facts = cost(config)
@@ -92,7 +95,9 @@ def _print(config: Config, facts: dict[str, Any]) -> None:
         console.print(table)
     rates, assumed = facts["rates"], facts["assumed"]
     shared = (
-        f"one of {assumed['processes']} processes that share by {config.run.sharding}" if config.run.sharding != "none" else "one process"
+        f"one of {assumed['processes']} processes that share by {config.run.sharding}"
+        if config.run.sharding != "none"
+        else "one process"
     )
     warm_up = f"the warm-up ({', '.join(config.sft.stages)}) and " if config.sft.stages else ""
     console.print(
@@ -109,7 +114,11 @@ def _print(config: Config, facts: dict[str, Any]) -> None:
             *([] if config.rl.gradient_checkpointing else ["rl.gradient_checkpointing=true"]),
             *(["a smaller rl.sequences_per_backward"] if config.rl.sequences_per_backward > 1 else []),
             *(["rl.lora_rank=16 model.dtype=bf16"] if assumed["trains"] == "full" else []),
-            *(["run.sharding=fsdp2 on several GPUs"] if assumed["trains"] == "full" and config.run.sharding == "none" else []),
+            *(
+                ["run.sharding=fsdp2 on several GPUs"]
+                if assumed["trains"] == "full" and config.run.sharding == "none"
+                else []
+            ),
         ]
         console.print(f"[red]That does not fit.[/red] Try {', '.join([*ways, 'fewer rl.num_generations'])}.")
 

@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="A judge over HTTP: check an endpoint, or serve the embedded world's judge as one.")
+app = typer.Typer(
+    no_args_is_help=True, help="A judge over HTTP: check an endpoint, or serve the embedded world's judge as one."
+)
 
 
 @app.command()
@@ -19,7 +21,8 @@ def serve(
     delay: Annotated[float, typer.Option(min=0, help="Rehearsal: seconds to wait before each reply.")] = 0.0,
     quiet: Annotated[bool, typer.Option(help="No line per request.")] = False,
 ) -> None:
-    """Serve the embedded world's judge as an OpenAI-compatible endpoint, to rehearse a run without a vision-language model.
+    """Serve the embedded world's judge as an OpenAI-compatible endpoint, to rehearse a run without a vision-language
+    model.
 
     Example: sync-r1 judge serve --port 8008
 
@@ -63,10 +66,15 @@ def check(
     from sync_r1.scorers.judge import RemoteJudge
     from sync_r1.world.render import Thing, render
 
-    config = JudgeConfig(url=url, model=model, key_env=key_env, timeout_s=timeout, price_in=price_in, price_out=price_out, max_retries=1)
+    config = JudgeConfig(
+        url=url, model=model, key_env=key_env, timeout_s=timeout, price_in=price_in, price_out=price_out, max_retries=1
+    )
     judge = RemoteJudge(config)
     words = "a red dog wearing a crown at the beach"
-    things = [Thing(kind="dog", colour="red", hat="crown", scene="beach"), Thing(kind="vase", colour="blue", scene="city")]
+    things = [
+        Thing(kind="dog", colour="red", hat="crown", scene="beach"),
+        Thing(kind="vase", colour="blue", scene="city"),
+    ]
     large = [np.kron(render(thing), np.ones((8, 8, 1), dtype=np.uint8)) for thing in things]
     started = time.monotonic()
     with warnings.catch_warnings(record=True) as caught:
@@ -81,7 +89,9 @@ def check(
     typer.echo(f"tokens   {usage.prompt_tokens} read, {usage.completion_tokens} written")
     typer.echo(f"cost     {usage.cost:.6f} for 2 pictures, {500 * usage.cost:.2f} for 1000")
     if right is None or wrong is None or right <= wrong:
-        raise ValueError(f"{model} does not tell the right picture from the wrong one; choose a model that reads pictures")
+        raise ValueError(
+            f"{model} does not tell the right picture from the wrong one; choose a model that reads pictures"
+        )
 
 
 def _shown(score: float | None) -> str:

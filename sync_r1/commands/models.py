@@ -1,4 +1,6 @@
-"""`sync-r1 models …`: look at models, bring published weights and concept tokens into one folder, check the implementations."""
+"""`sync-r1 models …`: look at models, bring published weights and concept tokens into one folder, check the
+implementations.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ def info(
     path: Annotated[str, typer.Argument(help="Model folder, weight file, hub id, or 'world'.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of lines.")] = False,
 ) -> None:
-    """Say what a model is: family, sizes, parameters, concepts, memory by dtype. Reads no weights (a hub id is downloaded, though).
+    """Say what a model is: family, sizes, parameters, concepts, memory by dtype. Reads no weights (a hub id is
+    downloaded, though).
 
     Example: sync-r1 models info showlab/show-o-512x512
     """
@@ -100,7 +103,8 @@ def export_concept_tokens(
     concept: Name,
     epoch: Epoch = 15,
 ) -> None:
-    """Write a concept's tokens as UniCTokens does: epoch_<N>_{embed,lm_head_weight,lm_head_bias}.pt, plain fp32 tensors.
+    """Write a concept's tokens as UniCTokens does: epoch_<N>_{embed,lm_head_weight,lm_head_bias}.pt, plain fp32
+    tensors.
 
     Example: sync-r1 models export-concept models/bo saves/bo/run --concept bo
     """
@@ -112,7 +116,11 @@ def export_concept_tokens(
 
 
 @app.command()
-def check(folder: Annotated[Path, typer.Argument(help="Folder with published weights and golden numbers (golden.safetensors).")]) -> None:
+def check(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder with published weights and golden numbers (golden.safetensors).")
+    ],
+) -> None:
     """Compare our Show-o and MAGVIT-v2 with the published code's numbers.
 
     Prints the largest error per tensor as JSON; exits with 1 when one is beyond the tolerance.

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
     from sync_r1.config import Config
 
-Overrides = Annotated[list[str] | None, typer.Argument(help="Options as section.option=value, for example rl.max_steps=100.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Options as section.option=value, for example rl.max_steps=100.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -25,9 +27,12 @@ def demo(
     overrides: Overrides = None,
     concept: Annotated[str, typer.Option(help="One of the world's twenty (sync-r1 concept list --data world).")] = "bo",
     seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 0,
-    fresh: Annotated[bool, typer.Option(help="Delete an earlier runs/demo first; a run of another name is never deleted.")] = True,
+    fresh: Annotated[
+        bool, typer.Option(help="Delete an earlier runs/demo first; a run of another name is never deleted.")
+    ] = True,
 ) -> None:
-    """The whole story in minutes on two CPU cores: evaluate, look at photos, train with Sync-GRPO and DGS, evaluate, report.
+    """The whole story in minutes on two CPU cores: evaluate, look at photos, train with Sync-GRPO and DGS, evaluate,
+    report.
 
     Example: sync-r1 demo --seed 2 run.name=demo-seed2
     """
@@ -49,16 +54,22 @@ def train(
     overrides: Overrides = None,
     recipe: Annotated[
         list[str] | None,
-        typer.Option(help="A starting point (world, demo, showo-256, showo-512), then changes such as label-free; repeat the option."),
+        typer.Option(
+            help="A starting point (world, demo, showo-256, showo-512), then changes such as label-free; repeat the option."
+        ),
     ] = None,
-    config_file: Annotated[Path | None, typer.Option("--config", help="YAML file, for example a run's config.yaml.")] = None,
+    config_file: Annotated[
+        Path | None, typer.Option("--config", help="YAML file, for example a run's config.yaml.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Model folder or hub id, or 'world'.")] = None,
     data: Annotated[str | None, typer.Option(help="Data folder, or 'world'.")] = None,
     concept: Annotated[str | None, typer.Option(help="Name of the concept to learn.")] = None,
     resume: Annotated[str | None, typer.Option(help="Checkpoint folder, or 'latest'.")] = None,
     evaluate: Annotated[bool, typer.Option(help="Evaluate before and after, and compare.")] = True,
     show: Annotated[bool, typer.Option("--show-config", help="Print the resolved configuration and stop.")] = False,
-    dry: Annotated[bool, typer.Option("--dry-run", help="Estimate memory and time without loading weights, and stop.")] = False,
+    dry: Annotated[
+        bool, typer.Option("--dry-run", help="Estimate memory and time without loading weights, and stop.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the estimate of --dry-run as JSON.")] = False,
 ) -> None:
     """Train one concept with Sync-GRPO. Defaults < --recipe < --config < options below < overrides.
@@ -102,7 +113,10 @@ def _run(config: Config, resume: str | None, evaluate: bool = True) -> None:
 
 
 def print_comparison(summary: dict[str, Any], console: Console) -> None:
-    """What changed, what it cost, and what the evaluation shares with the reward; nothing when there was no comparison."""
+    """What changed, what it cost, and what the evaluation shares with the reward.
+
+    Nothing when there was no comparison.
+    """
     from rich.box import SIMPLE
     from rich.table import Table
 
@@ -116,4 +130,6 @@ def print_comparison(summary: dict[str, Any], console: Console) -> None:
     console.print(table)
     for note in summary.get("evaluator_notes", []):
         console.print(f"[yellow]note: {note}[/yellow]")
-    console.print(f"{summary['wall_time_s'] / 60:.1f} min, peak memory {summary['peak_memory_mb']} MB, {summary['nfe']} image evaluations")
+    console.print(
+        f"{summary['wall_time_s'] / 60:.1f} min, peak memory {summary['peak_memory_mb']} MB, {summary['nfe']} image evaluations"
+    )

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-Overrides = Annotated[list[str] | None, typer.Argument(help="Options as section.option=value, for example sft.epochs=10.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Options as section.option=value, for example sft.epochs=10.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -17,23 +19,31 @@ def register(app: typer.Typer) -> None:
 
 def sft(
     overrides: Overrides = None,
-    stage: Annotated[list[str] | None, typer.Option(help="1, 2, 3, photos or baseline; repeat to run several in order.")] = None,
+    stage: Annotated[
+        list[str] | None, typer.Option(help="1, 2, 3, photos or baseline; repeat to run several in order.")
+    ] = None,
     recipe: Annotated[
         list[str] | None,
-        typer.Option(help="A starting point (world, demo, showo-256, showo-512), then changes such as label-free; repeat the option."),
+        typer.Option(
+            help="A starting point (world, demo, showo-256, showo-512), then changes such as label-free; repeat the option."
+        ),
     ] = None,
-    config_file: Annotated[Path | None, typer.Option("--config", help="YAML file, for example a run's config.yaml.")] = None,
+    config_file: Annotated[
+        Path | None, typer.Option("--config", help="YAML file, for example a run's config.yaml.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Model folder or hub id, or 'world'.")] = None,
     data: Annotated[str | None, typer.Option(help="Data folder, or 'world'.")] = None,
     concept: Annotated[str | None, typer.Option(help="Name of the concept to learn.")] = None,
     resume: Annotated[str | None, typer.Option(help="Checkpoint folder, or 'latest'.")] = None,
     evaluate: Annotated[bool, typer.Option(help="Evaluate before and after, and compare.")] = False,
 ) -> None:
-    """Train a concept's tokens by next-token and masked-token losses: UniCTokens' stages 1 to 3, or the baseline RL is compared with.
+    """Train a concept's tokens by next-token and masked-token losses: UniCTokens' stages 1 to 3, or the baseline RL is
+    compared with.
 
     Example: sync-r1 sft --stage 1 --stage 2 --recipe showo-512 --data mine --concept rex run.name=rex-warm
 
-    Then: sync-r1 train --recipe showo-512 --model runs/rex-warm/checkpoints/step_00500 --data mine --concept rex run.name=rex
+    Then: sync-r1 train --recipe showo-512 --model runs/rex-warm/checkpoints/step_00500 --data mine --concept rex
+        run.name=rex
     """
     from rich.console import Console
 

@@ -16,14 +16,18 @@ def study(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Results without suffix: .md, .json and figures are added.", show_default="docs/results_<study>, for claims docs/results"
+            help="Results without suffix: .md, .json and figures are added.",
+            show_default="docs/results_<study>, for claims docs/results",
         ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, one compute thread each.")] = 2,
     quick: Annotated[bool, typer.Option("--quick", help="The file's small version: minutes instead of hours.")] = False,
-    only_report: Annotated[bool, typer.Option("--report", help="Write the results of what is finished; run nothing.")] = False,
+    only_report: Annotated[
+        bool, typer.Option("--report", help="Write the results of what is finished; run nothing.")
+    ] = False,
 ) -> None:
-    """Run what is not finished of a study, then write tables, figures and verdicts. Stop it at any time; the same command goes on.
+    """Run what is not finished of a study, then write tables, figures and verdicts. Stop it at any time; the same
+    command goes on.
 
     Example: sync-r1 study studies/claims.yaml --quick
     """
@@ -48,13 +52,20 @@ def study(
     counted = {name_of(values) for values in cells}
     if stale := [values for values in earlier if name_of(values) not in counted]:
         console.print(
-            f"{len(stale)} cells do not count (other options, or no cells of this study): {', '.join(map(name_of, stale))}", highlight=False
+            f"{len(stale)} cells do not count (other options, or no cells of this study): {', '.join(map(name_of, stale))}",
+            highlight=False,
         )
     result = write_results(chosen, cells, target, command, place, stale)
     for claim in result["claims"]:
         verdict = VERDICTS[claim["holds"]]
-        figure = "" if claim["delta"] is None else f"  {claim['delta']:+.3f} [{claim['ci95'][0]:+.3f}, {claim['ci95'][1]:+.3f}]"
+        figure = (
+            ""
+            if claim["delta"] is None
+            else f"  {claim['delta']:+.3f} [{claim['ci95'][0]:+.3f}, {claim['ci95'][1]:+.3f}]"
+        )
         console.print(f"{verdict}  {claim['id']}{figure}", highlight=False)
     console.print(f"results  {target.with_suffix('.md')}")
     if failed:
-        raise ValueError(f"{len(failed)} cells failed, first {failed[0].name}; see {place / failed[0].name / 'log.txt'}, then run it again")
+        raise ValueError(
+            f"{len(failed)} cells failed, first {failed[0].name}; see {place / failed[0].name / 'log.txt'}, then run it again"
+        )

@@ -15,13 +15,21 @@ if TYPE_CHECKING:
     from sync_r1.bench.result import EvalResult
     from sync_r1.session import Session
 
-RunOption = Annotated[Path | None, typer.Option("--run", help="Run folder (its newest checkpoint) or one checkpoint folder.")]
-ModelOption = Annotated[str, typer.Option("--model", help="Model folder or hub id, or 'world' for the shipped one. --run replaces it.")]
+RunOption = Annotated[
+    Path | None, typer.Option("--run", help="Run folder (its newest checkpoint) or one checkpoint folder.")
+]
+ModelOption = Annotated[
+    str, typer.Option("--model", help="Model folder or hub id, or 'world' for the shipped one. --run replaces it.")
+]
 DataOption = Annotated[
     str | None,
-    typer.Option("--data", envvar="SYNC_R1_DATA", help="Concept store, or 'world'. Default: the one of the run, else 'world'."),
+    typer.Option(
+        "--data", envvar="SYNC_R1_DATA", help="Concept store, or 'world'. Default: the one of the run, else 'world'."
+    ),
 ]
-ConceptOption = Annotated[str | None, typer.Option("--concept", help="Name of the concept. Not needed when the run learned only one.")]
+ConceptOption = Annotated[
+    str | None, typer.Option("--concept", help="Name of the concept. Not needed when the run learned only one.")
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -32,7 +40,9 @@ def noted() -> Iterator[None]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
-    for message in dict.fromkeys(str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)):
+    for message in dict.fromkeys(
+        str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)
+    ):
         typer.secho(f"note: {message}", fg="yellow", err=True)
 
 
@@ -43,7 +53,9 @@ def open_session(run: Path | None, model: str, data: str | None, concept: str | 
 
 
 def ask(
-    question: Annotated[str, typer.Argument(help='The question; mention the concept as <bo> or plainly as bo, "What colour is bo?"')],
+    question: Annotated[
+        str, typer.Argument(help='The question; mention the concept as <bo> or plainly as bo, "What colour is bo?"')
+    ],
     image: Annotated[Path | None, typer.Option("--image", help="A picture the question is about.")] = None,
     run: RunOption = None,
     model: ModelOption = "world",
@@ -80,14 +92,21 @@ def recognize(
         session = open_session(run, model, data, concept, device)
         found = [(path, *session.recognize(path)) for path in images]
     if as_json:
-        typer.echo(json.dumps([{"image": str(path), "present": present, "answer": answer} for path, present, answer in found], indent=2))
+        typer.echo(
+            json.dumps(
+                [{"image": str(path), "present": present, "answer": answer} for path, present, answer in found],
+                indent=2,
+            )
+        )
         return
     for path, present, answer in found:
         typer.echo(f"{'yes' if present else 'no '}  {path}  ({answer})")
 
 
 def rewrite(
-    prompt: Annotated[str, typer.Argument(help='A prompt that hints at a private fact: "a photo of bo with its treasure".')],
+    prompt: Annotated[
+        str, typer.Argument(help='A prompt that hints at a private fact: "a photo of bo with its treasure".')
+    ],
     run: RunOption = None,
     model: ModelOption = "world",
     data: DataOption = None,
@@ -108,7 +127,9 @@ def draw(
     n: Annotated[int, typer.Option("-n", "--n", help="How many pictures; they get the seeds seed, seed+1, …")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of the first picture.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for the PNG files.")] = Path("drawings"),
-    think: Annotated[bool, typer.Option("--rewrite", help="Let the model spell the prompt out from its facts first.")] = False,
+    think: Annotated[
+        bool, typer.Option("--rewrite", help="Let the model spell the prompt out from its facts first.")
+    ] = False,
     steps: Annotated[int | None, typer.Option(help="Decoding steps. Default: as the run evaluates.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale; 0 is off.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Lower is safer, higher more varied.")] = None,
@@ -144,12 +165,20 @@ def evaluate(
     model: ModelOption = "world",
     data: DataOption = None,
     concept: ConceptOption = None,
-    task: Annotated[list[str] | None, typer.Option("--task", help="One of the nine tasks; repeat for more. Default: all.")] = None,
+    task: Annotated[
+        list[str] | None, typer.Option("--task", help="One of the nine tasks; repeat for more. Default: all.")
+    ] = None,
     max_items: Annotated[int | None, typer.Option(min=1, help="Items per task at most, evenly spaced.")] = None,
-    judge: Annotated[str, typer.Option(help="Who scores drawings: 'world' (its attribute reader), 'none', or 'auto'.")] = "auto",
+    judge: Annotated[
+        str, typer.Option(help="Who scores drawings: 'world' (its attribute reader), 'none', or 'auto'.")
+    ] = "auto",
     clip: Annotated[Path | None, typer.Option(help="CLIP folder or hub id, adds CLIP-T and CLIP-I.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for results. Default: <run>/eval, or runs/eval_<concept>/eval.")] = None,
-    phase: Annotated[str | None, typer.Option(help="Name of the result: before or after. Default: after with --run.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for results. Default: <run>/eval, or runs/eval_<concept>/eval.")
+    ] = None,
+    phase: Annotated[
+        str | None, typer.Option(help="Name of the result: before or after. Default: after with --run.")
+    ] = None,
     device: DeviceOption = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -157,7 +186,8 @@ def evaluate(
 
     Tasks: rec, vqa, qa, rea, dense_rea (understanding), pure_gen, dense_gen, rea_gen, dense_rea_gen (generation).
 
-    Example: sync-r1 evaluate --model world --concept bo --out runs/bo/eval && sync-r1 evaluate --run runs/bo --out runs/bo/eval
+    Example: sync-r1 evaluate --model world --concept bo --out runs/bo/eval && sync-r1 evaluate --run runs/bo --out
+        runs/bo/eval
     """
     from dataclasses import replace
 
@@ -170,7 +200,9 @@ def evaluate(
         raise ValueError(f"phase is {phase!r}; it becomes a file name: letters, digits, _ and - only")
     with noted():
         session = open_session(run, model, data, concept, device)
-    session.options = replace(session.options, tasks=tasks or session.options.tasks, max_items=max_items or session.options.max_items)
+    session.options = replace(
+        session.options, tasks=tasks or session.options.tasks, max_items=max_items or session.options.max_items
+    )
     out = out or (_run_folder(run) if run else Path("runs") / f"eval_{session.concept.name}") / "eval"
     drawings = not session.options.tasks or not set(GENERATION).isdisjoint(session.options.tasks)
     judges = find_judges(judge, clip, drawings and is_world(session), session.model.device)
@@ -178,7 +210,11 @@ def evaluate(
         result = run_benchmark(session, out, phase, progress=progress, **judges)
     comparison = find_comparison(out)
     if as_json:
-        typer.echo(json.dumps({"result": str(out / f"{phase}.json"), "tasks": result.tasks, "comparison": comparison}, indent=2))
+        typer.echo(
+            json.dumps(
+                {"result": str(out / f"{phase}.json"), "tasks": result.tasks, "comparison": comparison}, indent=2
+            )
+        )
     else:
         show(result, out / f"{phase}.json", comparison)
 
@@ -203,7 +239,11 @@ def find_judges(judge: str, clip: Path | None, world: bool, device: Any) -> dict
         from sync_r1.world.assets import EVALUATOR, load_evaluator_reader, load_world_clip
         from sync_r1.world.judge import WorldJudge
 
-        judges = {"image_judge": WorldJudge(load_evaluator_reader()), "judge_name": EVALUATOR, "clip": load_world_clip()}
+        judges = {
+            "image_judge": WorldJudge(load_evaluator_reader()),
+            "judge_name": EVALUATOR,
+            "clip": load_world_clip(),
+        }
     if clip is not None:
         from sync_r1.scorers.clip import ClipScorer
 
@@ -256,11 +296,16 @@ def show(result: EvalResult, path: Path, comparison: dict[str, Any] | None) -> N
         table.add_row(name, row["metric"], str(row["n"]), "–" if row["mean"] is None else f"{row['mean']:.3f}")
     if comparison is not None:
         table = Table("", "n", "before", "after", "difference", "95 % interval", box=SIMPLE)
-        rows = {**{half: comparison[half] for half in ("understanding", "generation") if half in comparison}, **comparison["tasks"]}
+        rows = {
+            **{half: comparison[half] for half in ("understanding", "generation") if half in comparison},
+            **comparison["tasks"],
+        }
         for name, row in rows.items():
             low, high = row["ci95"]
             interval = f"[{low:+.3f}, {high:+.3f}]".replace("[", r"\[")
-            table.add_row(name, str(row["n"]), f"{row['before']:.3f}", f"{row['after']:.3f}", f"{row['delta']:+.3f}", interval)
+            table.add_row(
+                name, str(row["n"]), f"{row['before']:.3f}", f"{row['after']:.3f}", f"{row['delta']:+.3f}", interval
+            )
     Console().print(table)
     for note in result.notes:
         typer.secho(f"note: {note}", fg="yellow", err=True)

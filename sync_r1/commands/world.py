@@ -44,7 +44,9 @@ def show(
     from sync_r1.world.render import ATTRIBUTES, random_thing, render
 
     rng = np.random.default_rng(seed)
-    rows = [np.concatenate([render(random_thing(rng, kind=kind)) for kind in ATTRIBUTES["kind"]], axis=1) for _ in range(6)]
+    rows = [
+        np.concatenate([render(random_thing(rng, kind=kind)) for kind in ATTRIBUTES["kind"]], axis=1) for _ in range(6)
+    ]
     sheet = Image.fromarray(np.concatenate(rows))
     sheet.resize((sheet.width * 4, sheet.height * 4), Image.Resampling.NEAREST).save(picture)
     typer.echo(f"wrote {picture}")
@@ -52,12 +54,17 @@ def show(
 
 @app.command()
 def pretrain(
-    work: Annotated[Path, typer.Option(help="Training state; a stopped run continues from it.")] = Path("runs/pretrain"),
+    work: Annotated[Path, typer.Option(help="Training state; a stopped run continues from it.")] = Path(
+        "runs/pretrain"
+    ),
     out: Annotated[Path, typer.Option(help="Where the weights go.")] = Path("runs/pretrain/assets"),
-    steps: Annotated[int | None, typer.Option(min=1, help="Cut every stage to this many steps, to try the recipe out.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Cut every stage to this many steps, to try the recipe out.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; default: PyTorch's choice.")] = None,
 ) -> None:
-    """Train the world's weights from random numbers: tokenizer, readers, CLIP, unified model. Hours on two CPU cores, resumable.
+    """Train the world's weights from random numbers: tokenizer, readers, CLIP, unified model. Hours on two CPU cores,
+    resumable.
 
     Example: sync-r1 world pretrain --steps 20
     """
@@ -80,8 +87,12 @@ def pretrain_larger(
     width: Annotated[int, typer.Option(min=32, help="Hidden size, a multiple of 32; the shipped model has 192.")] = 384,
     layers: Annotated[int, typer.Option(min=1, help="Layers; the shipped model has 6.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 2400,
-    work: Annotated[Path, typer.Option(help="Training state; a stopped run continues from it.")] = Path("runs/pretrain_larger"),
-    out: Annotated[Path, typer.Option(help="Where the weights go: train with model.path=<out>/model.")] = Path("runs/world_larger"),
+    work: Annotated[Path, typer.Option(help="Training state; a stopped run continues from it.")] = Path(
+        "runs/pretrain_larger"
+    ),
+    out: Annotated[Path, typer.Option(help="Where the weights go: train with model.path=<out>/model.")] = Path(
+        "runs/world_larger"
+    ),
     device: Annotated[str, typer.Option(help="Where to compute: auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Train a larger unified model of the world with the shipped tokenizer, readers and CLIP. Minutes on a GPU.

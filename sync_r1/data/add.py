@@ -17,7 +17,10 @@ from sync_r1.manifest import sha256
 
 _OTHER_PICTURES = (".heic", ".heif", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".svg", ".raw", ".dng", ".jfif")
 _SCENES = ("", " at home", " outdoors")
-_DENSE_SCENES = ("in a sunny garden, soft light, green leaves behind", "on a wooden floor, window light, plain wall behind")
+_DENSE_SCENES = (
+    "in a sunny garden, soft light, green leaves behind",
+    "on a wooden floor, window light, plain wall behind",
+)
 
 
 @dataclass(frozen=True)
@@ -41,17 +44,21 @@ def add_concept_folder(
 ) -> AddedConcept:
     """Write the pictures of a folder, one visual sentence and the private facts as concept `name` below `root`.
 
-    `class_noun`: "dog", "woman", "mug". `info`: "a small grey terrier with a folded ear". Facts without `<name>` get it (see notes).
-    A fixed share of the pictures (at least one, evenly spread) is kept for testing. Nothing appears below `root` unless all of it is right.
-    Raises ValueError naming the value, what is allowed and the fix.
+    `class_noun`: "dog", "woman", "mug". `info`: "a small grey terrier with a folded ear". Facts without `<name>` get it
+    (see notes). A fixed share of the pictures (at least one, evenly spread) is kept for testing. Nothing appears below
+    `root` unless all of it is right. Raises ValueError naming the value, what is allowed and the fix.
     """
     validate_name(name)
     _check_new(Path(root), name, overwrite)
     noun, sentence = _filled("class_noun", class_noun), _filled("info", info)
     if is_class_noun(name, noun):
-        raise ValueError(f"concept name {name!r} is also its class noun {noun!r}; choose a name that prompts use for nothing else")
+        raise ValueError(
+            f"concept name {name!r} is also its class noun {noun!r}; choose a name that prompts use for nothing else"
+        )
     if isinstance(facts, str) or not facts:
-        raise ValueError(f"facts is {facts!r}; give a list of at least one private fact, for example '<{name}> has a green raincoat.'")
+        raise ValueError(
+            f"facts is {facts!r}; give a list of at least one private fact, for example '<{name}> has a green raincoat.'"
+        )
     if category is not None and category not in CATEGORIES:
         raise ValueError(f"category is {category!r}; allowed are {', '.join(CATEGORIES)}")
     if not 0 < test_fraction < 1:
@@ -86,7 +93,9 @@ def add_concept_folder(
 
 
 def is_class_noun(name: str, class_noun: str) -> bool:
-    """Whether `name` is a word of the class noun, singular or plural, so that texts could not tell the concept from its kind."""
+    """Whether `name` is a word of the class noun, singular or plural, so that texts could not tell the concept from its
+    kind.
+    """
     said = _letters(name)
     words = [_letters(word) for word in class_noun.split()]
     return any(said in (word, f"{word}s", f"{word}es") or word in (f"{said}s", f"{said}es") for word in words)
@@ -97,12 +106,17 @@ def _letters(text: str) -> str:
 
 
 def _check_new(root: Path, name: str, overwrite: bool) -> None:
-    """No other concept may carry the name, not even in other letter case: some file systems hold only one of the two."""
+    """No other concept may carry the name, not even in other letter case:
+
+    some file systems hold only one of the two.
+    """
     folder = Layout(root).train(name).parent
     present = [p.name for p in list_folder(folder) if p.is_dir()] if folder.is_dir() else []
     clash = next((other for other in present if other.casefold() == name.casefold() and other != name), None)
     if clash or (name in present and not overwrite):
-        raise ValueError(f"concept name {name!r} is taken by {clash or name!r} in {folder}; choose another name or overwrite it")
+        raise ValueError(
+            f"concept name {name!r} is taken by {clash or name!r} in {folder}; choose another name or overwrite it"
+        )
 
 
 def _filled(field: str, value: str) -> str:
@@ -119,13 +133,18 @@ def _told(new: str, given: str, notes: list[str]) -> str:
 
 
 def _usable_pictures(folder: Path, notes: list[str]) -> list[Path]:
-    """Readable pictures of the folder without exact copies; ValueError for picture types we cannot read, notes for what was left out."""
+    """Readable pictures of the folder without exact copies.
+
+    ValueError for picture types we cannot read, notes for what was left out.
+    """
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; pictures must be a folder of {', '.join(PICTURE_TYPES)} files")
     kept: dict[str, Path] = {}
     for path in sorted((p for p in list_folder(folder) if p.is_file() and not p.name.startswith(".")), key=natural_key):
         if path.suffix.lower() in _OTHER_PICTURES:
-            raise ValueError(f"{path}: file type {path.suffix!r} is not supported; convert it to {', '.join(PICTURE_TYPES)}, or remove it")
+            raise ValueError(
+                f"{path}: file type {path.suffix!r} is not supported; convert it to {', '.join(PICTURE_TYPES)}, or remove it"
+            )
         if not is_picture_name(path):
             notes.append(f"left out {path.name}: no picture")
             continue
@@ -136,21 +155,30 @@ def _usable_pictures(folder: Path, notes: list[str]) -> list[Path]:
         else:
             kept[digest] = path
     if len(kept) < 2:
-        raise ValueError(f"{folder}: {len(kept)} different pictures; at least 2 are needed (train, test), 5 to 10 are good")
+        raise ValueError(
+            f"{folder}: {len(kept)} different pictures; at least 2 are needed (train, test), 5 to 10 are good"
+        )
     return list(kept.values())
 
 
 def _split(paths: Sequence[Path], test_fraction: float) -> tuple[list[Path], list[Path]]:
-    """Every so many-th picture is for testing: neighbours in a folder often come from one moment, so a tail would be a biased choice."""
+    """Every so many-th picture is for testing:
+
+    neighbours in a folder often come from one moment, so a tail would be a biased choice.
+    """
     count = min(len(paths) - 1, max(1, round(len(paths) * test_fraction)))
     chosen = {int((i + 0.5) * len(paths) / count) for i in range(count)}
     return [p for i, p in enumerate(paths) if i not in chosen], [p for i, p in enumerate(paths) if i in chosen]
 
 
 def _conditions(pairs: Sequence[tuple[str, str]], name: str, noun: str) -> Conditions:
-    """Scene by scene all facts, so the last scene (the test prompts) covers every fact in a setting that training has not seen."""
+    """Scene by scene all facts, so the last scene (the test prompts) covers every fact in a setting that training has
+    not seen.
+    """
     scenes = [(implicit + scene, explicit + scene) for scene in _SCENES for implicit, explicit in pairs]
-    dense = [(f"{implicit}, {scene}", f"{explicit}, {scene}") for implicit, explicit in pairs for scene in _DENSE_SCENES]
+    dense = [
+        (f"{implicit}, {scene}", f"{explicit}, {scene}") for implicit, explicit in pairs for scene in _DENSE_SCENES
+    ]
     return Conditions(
         dense=[f"A photo of <{name}>, {with_article(noun)}, {scene}." for scene in _DENSE_SCENES],
         implicit=[f"{implicit}." for implicit, _ in scenes],
@@ -165,4 +193,6 @@ def _recognition_items(root: Path, name: str, test_paths: Sequence[Path], notes:
     negatives = random_images(root)[: len(test_paths)]
     if not negatives:
         notes.append("no pictures in random_images: recognition is tested on pictures that show the concept only")
-    return [TestItem("rec", path, question, "Yes.") for path in test_paths] + [TestItem("rec", path, question, "No.") for path in negatives]
+    return [TestItem("rec", path, question, "Yes.") for path in test_paths] + [
+        TestItem("rec", path, question, "No.") for path in negatives
+    ]

@@ -1,4 +1,6 @@
-"""`sync-r1 data check`: read every file of a data root, go on after each mistake, and say per concept what is there and what is wrong."""
+"""`sync-r1 data check`: read every file of a data root, go on after each mistake, and say per concept what is there and
+what is wrong.
+"""
 
 from __future__ import annotations
 
@@ -113,8 +115,14 @@ def check_root(root: Path | str) -> RootReport:
         names = [name for name in folders if layout.info(name).is_file()]
     elif layout.concepts_list.is_file():
         gone = sorted(set(read_json(layout.concepts_list)) - set(folders))
-        report.doubts += [f"{layout.concepts_list}: names {', '.join(gone)}, of which there is no folder in {folder}"] if gone else []
-    report.doubts += [f"{folder / name}: no info.json, so it is no concept" for name in folders if not layout.info(name).is_file()]
+        report.doubts += (
+            [f"{layout.concepts_list}: names {', '.join(gone)}, of which there is no folder in {folder}"]
+            if gone
+            else []
+        )
+    report.doubts += [
+        f"{folder / name}: no info.json, so it is no concept" for name in folders if not layout.info(name).is_file()
+    ]
     if layout.train_images.is_file():
         report.attempt(lambda: Fields(layout.train_images, read_json(layout.train_images)))
     if layout.template.is_file():
@@ -123,7 +131,9 @@ def check_root(root: Path | str) -> RootReport:
     report.random_images = len(pictures)
     _check_pictures(report, dict.fromkeys(pictures, ""))
     if not pictures:
-        report.doubts.append(f"{layout.random_images}: no pictures, so there are no easy negatives to learn and test recognition on")
+        report.doubts.append(
+            f"{layout.random_images}: no pictures, so there are no easy negatives to learn and test recognition on"
+        )
     if not names:
         report.errors.append(f"{folder}: no concept, which is a folder with an info.json")
     report.concepts = [check_concept(layout, name) for name in names]
@@ -141,7 +151,9 @@ def check_concept(layout: Layout, name: str) -> ConceptReport:
         report.doubts += [*split_problems(concept), *soft_problems(concept)]
         report.rl_prompts, report.overlap = len(concept.rl_indices), concept.overlap
         if is_class_noun(name, concept.class_noun):
-            report.doubts.append(f"{layout.info(name)}: field 'class' is {concept.class_noun!r}, also its name: ambiguous in texts")
+            report.doubts.append(
+                f"{layout.info(name)}: field 'class' is {concept.class_noun!r}, also its name: ambiguous in texts"
+            )
         if not concept.facts:
             report.doubts.append(f"{layout.info(name)}: field 'extra_info' is empty; prompts are rewritten with facts")
         _check_pictures(report, named_pictures(layout, concept))
@@ -226,14 +238,20 @@ def _check_stage(report: ConceptReport, layout: Layout, number: int) -> None:
     _check_pictures(report, pictures)
     tested = sum(layout.test(report.name) in picture.parents for picture in pictures)
     if tested:
-        report.doubts.append(f"{path}: {tested} of its pictures lie in {layout.test(report.name)}, which is for testing")
+        report.doubts.append(
+            f"{path}: {tested} of its pictures lie in {layout.test(report.name)}, which is for testing"
+        )
 
 
 def _check_loose(report: ConceptReport, layout: Layout) -> None:
     train, test = layout.train(report.name), layout.test(report.name)
     files = [read_loose(train / "positive_recognitions.json"), read_loose(train / "random_recognitions.json")]
     files += [read_scores(layout.negatives(report.name) / "score.json")]
-    files += [read_loose(test / "vqa.json"), read_loose(test / "text_only.json")] if layout.items(report.name).is_file() else []
+    files += (
+        [read_loose(test / "vqa.json"), read_loose(test / "text_only.json")]
+        if layout.items(report.name).is_file()
+        else []
+    )
     for loose in files:
         lost = loose.total - len(loose.items)
         if lost:

@@ -1,7 +1,8 @@
-"""The personal concepts of a data root in the UniCTokens / UnifyBench++ folder layout; `write.py` is the exact inverse of this reader.
+"""The personal concepts of a data root in the UniCTokens / UnifyBench++ folder layout; `write.py` is the exact inverse
+of this reader.
 
-A `Concept` is the value both sides know: `write_concept(root, c)` then `load_concept(root, c.name)` gives an equal value.
-Legacy UnifyBench archives (t2i_conditions.json holds a list) load too, with plain prompts only.
+A `Concept` is the value both sides know: `write_concept(root, c)` then `load_concept(root, c.name)` gives an equal
+value. Legacy UnifyBench archives (t2i_conditions.json holds a list) load too, with plain prompts only.
 """
 
 from __future__ import annotations
@@ -25,17 +26,24 @@ __all__ = [
 
 
 def list_concepts(root: Path | str) -> list[str]:
-    """Complete concepts (folders of concept/train with an info.json): first in the order of concepts_list.json, then the others by name."""
+    """Complete concepts (folders of concept/train with an info.json):
+
+    first in the order of concepts_list.json, then the others by name.
+    """
     layout = Layout(Path(root))
     folder = layout.root / "concept" / "train"
     if not folder.is_dir():
         near = _root_nearby(layout.root)
         hint = f"; did you mean {near}?" if near else ""
-        raise ValueError(f"{folder}: no such folder; --data must point at a folder that holds concept/train/<name>/{hint}")
+        raise ValueError(
+            f"{folder}: no such folder; --data must point at a folder that holds concept/train/<name>/{hint}"
+        )
     found = sorted(p.name for p in list_folder(folder) if not p.name.startswith(".") and (p / "info.json").is_file())
     listed: list[str] = []
     if layout.concepts_list.is_file():
-        listed = Fields(layout.concepts_list, {"(list)": read_json(layout.concepts_list)}).strings("(list)", allow_empty=True)
+        listed = Fields(layout.concepts_list, {"(list)": read_json(layout.concepts_list)}).strings(
+            "(list)", allow_empty=True
+        )
     first = [name for name in dict.fromkeys(listed) if name in found]
     return first + [name for name in found if name not in first]
 
@@ -55,14 +63,16 @@ def random_images(root: Path | str) -> list[Path]:
 def load_concept(root: Path | str, name: str, *, allow_empty_facts: bool = False, verify: bool = True) -> Concept:
     """Read and validate one concept. Every picture it names is decoded once unless `verify` is False.
 
-    Raises ValueError naming file and field. Warns when there is no test split or the published training rule (first half) would reach into
-    it, and about prompts that lack the placeholder.
+    Raises ValueError naming file and field. Warns when there is no test split or the published training rule (first
+    half) would reach into it, and about prompts that lack the placeholder.
     """
     layout = Layout(Path(root))
     validate_name(name)
     if not layout.info(name).is_file():
         known = list_concepts(root)
-        raise ValueError(f"{layout.info(name)}: no concept {name!r} here; known concepts are {', '.join(known) or 'none yet'}")
+        raise ValueError(
+            f"{layout.info(name)}: no concept {name!r} here; known concepts are {', '.join(known) or 'none yet'}"
+        )
     concept = read_layout(layout, name, allow_empty_facts=allow_empty_facts)
     if verify:
         for path, place in named_pictures(layout, concept).items():
@@ -83,19 +93,31 @@ def named_pictures(layout: Layout, concept: Concept) -> dict[Path, str]:
     name = concept.name
     photos = f"{layout.train_images}, field {name!r}" if layout.train_images.is_file() else str(layout.train(name))
     places = {item.image: f"{layout.items(name)}, field 'image'" for item in concept.items if item.image}
-    return places | dict.fromkeys(concept.test_images, str(layout.test(name))) | dict.fromkeys(concept.train_images, photos)
+    return (
+        places
+        | dict.fromkeys(concept.test_images, str(layout.test(name)))
+        | dict.fromkeys(concept.train_images, photos)
+    )
 
 
 def split_problems(concept: Concept) -> list[str]:
     """What is wrong with the split of the implicit prompts into training and testing, and what it keeps from running."""
     length, testing, conditions = len(concept.conditions.implicit), concept.num_testing_info, concept.conditions
     works = ["the warm-up", "pure_gen"] + (["training on questions about its photos"] if concept.conversations else [])
-    works += [task for task, kind in (("rec", "rec"), ("vqa", "vqa"), ("qa", "text_only")) if any(i.kind == kind for i in concept.items)]
+    works += [
+        task
+        for task, kind in (("rec", "rec"), ("vqa", "vqa"), ("qa", "text_only"))
+        if any(i.kind == kind for i in concept.items)
+    ]
     runs = f"{', '.join(works)} can still run"
     if conditions.legacy:
-        return [f"t2i_conditions.json has the old list form of UnifyBench, which has no prompts to rewrite and no test split; {runs}"]
+        return [
+            f"t2i_conditions.json has the old list form of UnifyBench, which has no prompts to rewrite and no test split; {runs}"
+        ]
     if conditions == Conditions():
-        return [f"no test split: concept/test/{concept.name}/t2i_conditions.json holds no prompts to rewrite or draw; {runs}"]
+        return [
+            f"no test split: concept/test/{concept.name}/t2i_conditions.json holds no prompts to rewrite or draw; {runs}"
+        ]
     problems = []
     if concept.overlap:
         problems.append(
@@ -108,7 +130,9 @@ def split_problems(concept: Concept) -> list[str]:
         problems.append(f"{copies} training prompts are asked word for word in testing; training leaves them out")
     repeats = length - len(set(concept.conditions.implicit))
     if repeats:
-        problems.append(f"{repeats} of {length} implicit prompts repeat another word for word, so that nothing tells which fact is meant")
+        problems.append(
+            f"{repeats} of {length} implicit prompts repeat another word for word, so that nothing tells which fact is meant"
+        )
     if length and not testing:
         problems.append("num_testing_info is 0, so that no implicit prompt is for testing: rea and rea_gen cannot run")
     if length and not concept.rl_indices:
@@ -117,16 +141,26 @@ def split_problems(concept: Concept) -> list[str]:
 
 
 def soft_problems(concept: Concept) -> list[str]:
-    """What a published archive may contain but we never write: prompts or facts without the placeholder, recognition answers that are
-    neither yes nor no, questions about unknown pictures."""
+    """What a published archive may contain but we never write: prompts or facts without the placeholder, recognition
+    answers that are neither yes nor no, questions about unknown pictures."""
     mark = concept.placeholder
-    problems = [f"info.json extra_info[{i}] lacks {mark}: {fact!r}" for i, fact in enumerate(concept.facts) if mark not in fact]
+    problems = [
+        f"info.json extra_info[{i}] lacks {mark}: {fact!r}" for i, fact in enumerate(concept.facts) if mark not in fact
+    ]
     for field_name, key in CONDITION_KEYS.items():
         prompts: list[str] = getattr(concept.conditions, field_name)
-        problems += [f"t2i_conditions.json {key}[{i}] lacks {mark}: {text!r}" for i, text in enumerate(prompts) if mark not in text]
+        problems += [
+            f"t2i_conditions.json {key}[{i}] lacks {mark}: {text!r}"
+            for i, text in enumerate(prompts)
+            if mark not in text
+        ]
     for i, item in enumerate(concept.items):
         if item.kind == "rec" and not re.match(r"(yes|no)\b", item.answer, re.IGNORECASE):
-            problems.append(f"test_data item {i} of type rec has the answer {item.answer!r}; it must begin with Yes or No")
+            problems.append(
+                f"test_data item {i} of type rec has the answer {item.answer!r}; it must begin with Yes or No"
+            )
     known = {path.name for path in concept.train_images} | {TEXT_ONLY}
-    problems += [f"conversations.json key {key!r} is no training picture" for key in concept.conversations if key not in known]
+    problems += [
+        f"conversations.json key {key!r} is no training picture" for key in concept.conversations if key not in known
+    ]
     return problems

@@ -1,4 +1,7 @@
-"""The fields of JSON files that other people wrote: every error names the file, the field, the value seen and what is allowed."""
+"""The fields of JSON files that other people wrote:
+
+every error names the file, the field, the value seen and what is allowed.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +78,10 @@ class Fields:
         value = self.data.get(key, _MISSING)
         if not isinstance(value, list):
             raise self._wrong(key, value, "a list of objects")
-        return [Fields(self.path, entry, f"{self.where + ', ' if self.where else ''}{key}[{i}]") for i, entry in enumerate(value)]
+        return [
+            Fields(self.path, entry, f"{self.where + ', ' if self.where else ''}{key}[{i}]")
+            for i, entry in enumerate(value)
+        ]
 
 
 def _writable(text: str) -> bool:

@@ -69,22 +69,28 @@ class Layout:
 
 
 def validate_name(name: str) -> str:
-    """A concept's name is also a folder name and a token: letters, digits, _ and -, at most 40, starting with a letter or digit."""
+    """A concept's name is also a folder name and a token:
+
+    letters, digits, _ and -, at most 40, starting with a letter or digit.
+    """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", name):
         raise ValueError(
             f"concept name {shown(name)} is not allowed: use letters, digits, _ and - only, at most 40, starting with a letter or digit"
         )
     if re.fullmatch(r"token_[0-9]+", name):
-        raise ValueError(f"concept name {name!r} is taken: <token_0>, <token_1> … are the soft tokens of a concept; choose another name")
+        raise ValueError(
+            f"concept name {name!r} is taken: <token_0>, <token_1> … are the soft tokens of a concept; choose another name"
+        )
     return name
 
 
 def resolve_image(root: Path, stored: str, where: str, second_root: Path | None = None) -> Path:
     """Find a picture whose stored path was written on another machine.
 
-    Tried in order: below `root` after each `unictokens_data/`, `concept/`, `random_images/` of the path or as the black image; the same
-    below `second_root`; then as it is, if that is below `root`. A path never leads out of the two folders, as a data set comes from others;
-    links that lie in them are followed. Raises ValueError that begins with `where`.
+    Tried in order: below `root` after each `unictokens_data/`, `concept/`, `random_images/` of the path or as the black
+    image; the same below `second_root`; then as it is, if that is below `root`. A path never leads out of the two
+    folders, as a data set comes from others; links that lie in them are followed. Raises ValueError that begins with
+    `where`.
     """
     parts = [part for part in stored.replace("\\", "/").split("/") if part]
     after = [parts[i + 1 :] for i, part in enumerate(parts) if part == "unictokens_data"]
@@ -98,7 +104,9 @@ def resolve_image(root: Path, stored: str, where: str, second_root: Path | None 
         if os.path.isfile(candidate):
             return candidate
     if below:
-        raise ValueError(f"{where} is {shown(stored)}, but {shown(str(below[0]))} is no file; copy the picture there or correct the path")
+        raise ValueError(
+            f"{where} is {shown(stored)}, but {shown(str(below[0]))} is no file; copy the picture there or correct the path"
+        )
     raise ValueError(
         f"{where} is {shown(stored)}, which is not below {root}; stored paths must hold unictokens_data/, concept/ or random_images/, "
         "or name the black image"

@@ -1,6 +1,8 @@
-"""Files of the published archive that no public code reads, so that their form is unknown: read what can be understood, count the rest.
+"""Files of the published archive that no public code reads, so that their form is unknown: read what can be understood,
+count the rest.
 
-They are positive_recognitions.json, random_recognitions.json, negative_example/score.json and concept/test/<c>/{text_only,vqa}.json.
+They are positive_recognitions.json, random_recognitions.json, negative_example/score.json and
+concept/test/<c>/{text_only,vqa}.json.
 """
 
 from __future__ import annotations
@@ -39,7 +41,10 @@ class Loose:
 
 
 def picture_of(root: Path, folder: Path, item: LooseItem) -> Path | None:
-    """The picture that an item names: a bare file name in `folder`, a path by anchors below `root`. None when it is not there."""
+    """The picture that an item names: a bare file name in `folder`, a path by anchors below `root`.
+
+    None when it is not there.
+    """
     if "/" not in item.image.replace("\\", "/"):
         return folder / item.image if item.image and os.path.isfile(folder / item.image) else None
     try:
@@ -49,10 +54,11 @@ def picture_of(root: Path, folder: Path, item: LooseItem) -> Path | None:
 
 
 def read_loose(path: Path) -> Loose:
-    """Questions and answers of a list or object of entries in any of these forms; one that cannot be read at all counts as one entry.
+    """Questions and answers of a list or object of entries in any of these forms; one that cannot be read at all counts
+    as one entry.
 
-    {"query" | "question" | "prompt", "answer" | "response"}, {"conversations": [question, answer, …]}, [question, answer], each with an
-    optional picture; {picture or group: [entry, …]}; {question: answer}.
+    {"query" | "question" | "prompt", "answer" | "response"}, {"conversations": [question, answer, …]}, [question,
+    answer], each with an optional picture; {picture or group: [entry, …]}; {question: answer}.
     """
     if not path.is_file():
         return Loose(path, [], 0)
@@ -64,14 +70,23 @@ def read_loose(path: Path) -> Loose:
 
 
 def read_scores(path: Path) -> Loose:
-    """negative_example/score.json: entries that say a number about a picture, as {picture: number} or [{"image", "score"}]."""
+    """negative_example/score.json: entries that say a number about a picture, as {picture:
+
+    number} or [{"image", "score"}].
+    """
     if not path.is_file():
         return Loose(path, [], 0)
     try:
         data = read_json(path)
     except ValueError:
         return Loose(path, [], 1)
-    rows = list(data.items()) if isinstance(data, dict) else [_score_row(row) for row in data] if isinstance(data, list) else [("", None)]
+    rows = (
+        list(data.items())
+        if isinstance(data, dict)
+        else [_score_row(row) for row in data]
+        if isinstance(data, list)
+        else [("", None)]
+    )
     scored = [LooseItem(str(name), "", str(value)) for name, value in rows if name and isinstance(value, (int, float))]
     return Loose(path, scored, len(rows))
 

@@ -13,7 +13,10 @@ _AFTER_HEAD = re.compile(r" (?:with|in|on|of|from|that|which|who|for|at|and|made
 
 
 def with_placeholder(fact: str, name: str) -> str:
-    """The fact with `<name>` in it: unchanged if so already, else bare name or first pronoun replaced, else the placeholder put before."""
+    """The fact with `<name>` in it:
+
+    unchanged if so already, else bare name or first pronoun replaced, else the placeholder put before.
+    """
     mark = f"<{name}>"
     if mark in fact:
         return fact
@@ -44,7 +47,8 @@ def with_article(noun: str) -> str:
 
 
 def drawing_pairs(facts: Sequence[str], name: str, category: Category) -> list[tuple[str, str]]:
-    """One (implicit, explicit) prompt per fact, without the final period; the implicit one names the topic, the explicit one the fact.
+    """One (implicit, explicit) prompt per fact, without the final period; the implicit one names the topic, the
+    explicit one the fact.
 
     "<bo> has a green raincoat." → ("A photo of <bo> with its raincoat", "A photo of <bo> with its green raincoat");
     "<bo> sleeps in a basket." → ("A photo of <bo>, who sleeps", "A photo of <bo>, who sleeps in a basket");

@@ -1,4 +1,7 @@
-"""Opening pictures that a user supplied: every limit is checked before pixels are decoded, and every error names the file."""
+"""Opening pictures that a user supplied:
+
+every limit is checked before pixels are decoded, and every error names the file.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,10 @@ def without_masks(paths: Iterable[Path]) -> list[Path]:
 
 
 def load_image(path: Path | str) -> Image.Image:
-    """Decode a picture as RGB: upright (EXIF), transparency over white, 16-bit greys scaled. Raises ValueError naming the file."""
+    """Decode a picture as RGB: upright (EXIF), transparency over white, 16-bit greys scaled.
+
+    Raises ValueError naming the file.
+    """
     path = Path(path)
     _check_file(path)
     try:
@@ -60,7 +66,9 @@ def load_image(path: Path | str) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path}: larger than the limit of {MAX_MEGAPIXELS} megapixels; make it smaller") from error
     except Image.UnidentifiedImageError as error:
-        raise ValueError(f"{path}: not a PNG, JPEG or WebP picture; convert it to one of {', '.join(PICTURE_TYPES)}") from error
+        raise ValueError(
+            f"{path}: not a PNG, JPEG or WebP picture; convert it to one of {', '.join(PICTURE_TYPES)}"
+        ) from error
     except Exception as error:  # on damaged files Pillow's decoders raise whatever comes: OSError, SyntaxError, ValueError, struct.error …
         raise ValueError(f"{path}: unreadable or truncated picture ({error}); export it again") from error
     if picture is None:
@@ -79,7 +87,8 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
 
 
 def verify_images(paths: Iterable[Path]) -> None:
-    """Decode each picture once. ValueError names the first that is missing, truncated, too small, too large or of another type.
+    """Decode each picture once. ValueError names the first that is missing, truncated, too small, too large or of
+    another type.
 
     A file that passed is not read again while its size and modification time stay the same.
     """
@@ -98,7 +107,9 @@ def _check_file(path: Path) -> None:
     if not os.path.isfile(path):
         raise ValueError(f"{path}: no such picture")
     if path.suffix.lower() not in PICTURE_TYPES:
-        raise ValueError(f"{path}: file type {path.suffix or 'without ending'!r} is not supported; allowed are {', '.join(PICTURE_TYPES)}")
+        raise ValueError(
+            f"{path}: file type {path.suffix or 'without ending'!r} is not supported; allowed are {', '.join(PICTURE_TYPES)}"
+        )
     if path.stat().st_size > MAX_MEGABYTES * 1_000_000:
         raise ValueError(f"{path}: {path.stat().st_size // 1_000_000} MB are too many; the limit is {MAX_MEGABYTES} MB")
 

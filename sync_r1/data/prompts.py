@@ -46,7 +46,10 @@ def rewrite_prompt(concept: Described, prompt: str) -> str:
 
 
 def drawing_prompt(name: str, text: str, tokens: Sequence[str]) -> str:
-    """Put the concept's soft tokens before its placeholder (UniCTokens §3: `TOKS <c>`); text without the placeholder stays as it is."""
+    """Put the concept's soft tokens before its placeholder (UniCTokens §3: `TOKS <c>`).
+
+    Text without the placeholder stays as it is.
+    """
     mark = placeholder(name)
     return text.replace(mark, "".join(tokens) + mark)
 
@@ -54,8 +57,8 @@ def drawing_prompt(name: str, text: str, tokens: Sequence[str]) -> str:
 def compose(kind: PromptKind, name: str, prompt: str, completion: str) -> str:
     """What to draw after reading `prompt` and writing `completion`: a fixed rule, no other model involved.
 
-    reason: the rewrite itself. look: a photo of the concept with the answer appended. recognize: a photo of the concept, as yes and no
-    describe nothing. An empty text falls back to the plain photo.
+    reason: the rewrite itself. look: a photo of the concept with the answer appended. recognize: a photo of the
+        concept, as yes and no describe nothing. An empty text falls back to the plain photo.
     """
     written = " ".join(completion.split()).rstrip(".")
     if kind == "reason":

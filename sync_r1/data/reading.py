@@ -33,8 +33,13 @@ class Info:
     fields: Fields
 
 
-def read_layout(layout: Layout, name: str, *, allow_empty_facts: bool = False, pictures_root: Path | None = None) -> Concept:
-    """The concept as the files say, without opening pictures. `pictures_root`: a second place to look for the pictures of test items."""
+def read_layout(
+    layout: Layout, name: str, *, allow_empty_facts: bool = False, pictures_root: Path | None = None
+) -> Concept:
+    """The concept as the files say, without opening pictures.
+
+    `pictures_root`: a second place to look for the pictures of test items.
+    """
     info = read_info(layout, name, allow_empty_facts)
     conditions = read_conditions(layout, name)
     return assemble(
@@ -84,7 +89,9 @@ def read_info(layout: Layout, name: str, allow_empty_facts: bool = False) -> Inf
     class_noun = fields.text("class")
     category = cast(Category, fields.one_of("category", CATEGORIES, default=category_of(class_noun, conversation_type)))
     if conversation_type.lower() == "human" and category != "person":
-        raise ValueError(f"{fields.place}: field 'category' is {category!r} but 'conversation_type' is 'human'; a human is a person")
+        raise ValueError(
+            f"{fields.place}: field 'category' is {category!r} but 'conversation_type' is 'human'; a human is a person"
+        )
     return Info(
         class_noun,
         category,
@@ -119,7 +126,10 @@ def read_num_testing(info: Info, conditions: Conditions) -> int:
 
 
 def read_conditions(layout: Layout, name: str) -> Conditions:
-    """t2i_conditions.json in either form: a list (UnifyBench) or an object of five lists (UnifyBench++). No test folder: no prompts."""
+    """t2i_conditions.json in either form: a list (UnifyBench) or an object of five lists (UnifyBench++).
+
+    No test folder: no prompts.
+    """
     path = layout.conditions(name)
     if not layout.test(name).is_dir():
         return Conditions()
@@ -138,7 +148,10 @@ def read_conditions(layout: Layout, name: str) -> Conditions:
 
 
 def read_train_images(layout: Layout, name: str) -> list[Path]:
-    """The photos that train_images.json names, or all but masks in the folder when there is no such list; naturally sorted."""
+    """The photos that train_images.json names, or all but masks in the folder when there is no such list.
+
+    Naturally sorted.
+    """
     folder, index = layout.train(name), layout.train_images
     if not index.is_file():
         paths = without_masks(list_pictures(folder))
@@ -148,11 +161,17 @@ def read_train_images(layout: Layout, name: str) -> list[Path]:
     names = Fields(index, read_json(index)).strings(name)
     for file_name in names:
         if Path(file_name).name != file_name or "\\" in file_name:
-            raise ValueError(f"{index}: field {name!r} holds {file_name!r}; allowed are bare file names of pictures in {folder}")
+            raise ValueError(
+                f"{index}: field {name!r} holds {file_name!r}; allowed are bare file names of pictures in {folder}"
+            )
         if not os.path.isfile(folder / file_name):
-            raise ValueError(f"{index}: field {name!r} names {file_name!r}, which is not in {folder}; remove the name or add the picture")
+            raise ValueError(
+                f"{index}: field {name!r} names {file_name!r}, which is not in {folder}; remove the name or add the picture"
+            )
     if len(set(names)) < len(names):
-        raise ValueError(f"{index}: field {name!r} names a picture twice: {sorted(n for n in set(names) if names.count(n) > 1)}")
+        raise ValueError(
+            f"{index}: field {name!r} names a picture twice: {sorted(n for n in set(names) if names.count(n) > 1)}"
+        )
     return [folder / file_name for file_name in sorted(names, key=natural_key)]
 
 
@@ -172,7 +191,9 @@ def read_conversations(layout: Layout, name: str) -> dict[str, list[QA]]:
 
 
 def read_items(layout: Layout, name: str, pictures_root: Path | None = None) -> list[TestItem]:
-    """The benchmark's questions: test_data/<c>.json, else what can be understood of vqa.json and text_only.json in the test folder."""
+    """The benchmark's questions: test_data/<c>.json, else what can be understood of vqa.json and text_only.json in the
+    test folder.
+    """
     if not layout.items(name).is_file():
         return _loose_items(layout, name)
     return [read_item(layout, entry, pictures_root) for entry in item_entries(layout, name)]
@@ -189,7 +210,9 @@ def read_item(layout: Layout, entry: Fields, pictures_root: Path | None = None) 
     kind = cast(ItemKind, entry.one_of("type", ITEM_KINDS))
     turns = entry.objects("conversations")
     if len(turns) < 2:
-        raise ValueError(f"{entry.place}: field 'conversations' has {len(turns)} turns; it needs a question and an answer")
+        raise ValueError(
+            f"{entry.place}: field 'conversations' has {len(turns)} turns; it needs a question and an answer"
+        )
     stored = entry.text("image", default="")
     if not stored and kind != "text_only":
         raise ValueError(f"{entry.place}: field 'image' is missing; items of type {kind} need a picture")
@@ -207,14 +230,17 @@ def _loose_items(layout: Layout, name: str) -> list[TestItem]:
     found: list[TestItem] = []
     for kind in ("vqa", "text_only"):
         loose = read_loose(layout.test(name) / f"{kind}.json")
-        items = [TestItem("text_only", None, entry.question, entry.answer) for entry in loose.items if kind == "text_only"]
+        items = [
+            TestItem("text_only", None, entry.question, entry.answer) for entry in loose.items if kind == "text_only"
+        ]
         if kind == "vqa":
             pictures = [(picture_of(layout.root, layout.test(name), entry), entry) for entry in loose.items]
             items = [TestItem("vqa", picture, entry.question, entry.answer) for picture, entry in pictures if picture]
         lost = loose.total - len(items)
         if lost:
             warnings.warn(
-                f"{loose.path}: {lost} of {loose.total} entries are not understood or name no picture and are left out", stacklevel=4
+                f"{loose.path}: {lost} of {loose.total} entries are not understood or name no picture and are left out",
+                stacklevel=4,
             )
         found += items
     return found

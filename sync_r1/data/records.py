@@ -43,7 +43,10 @@ class TestItem:
 
 @dataclass(frozen=True)
 class Conditions:
-    """Drawing prompts. implicit and explicit are pairs by index (as asked, and with the fact spelled out); so are the dense two."""
+    """Drawing prompts. implicit and explicit are pairs by index (as asked, and with the fact spelled out).
+
+    So are the dense two.
+    """
 
     dense: list[str] = field(default_factory=list)
     implicit: list[str] = field(default_factory=list)
@@ -88,10 +91,17 @@ class Concept:
 
     @property
     def rl_indices(self) -> list[int]:
-        """Implicit prompts RL may train on: the published half without the last T, and without prompts that testing asks word for word."""
+        """Implicit prompts RL may train on:
+
+        the published half without the last T, and without prompts that testing asks word for word.
+        """
         prompts = self.conditions.implicit
-        tested = {_words(prompts[index]) for index in self.test_indices} | {_words(text) for text in self.conditions.dense_implicit}
-        return [index for index in range(self.published_rl_count - self.overlap) if _words(prompts[index]) not in tested]
+        tested = {_words(prompts[index]) for index in self.test_indices} | {
+            _words(text) for text in self.conditions.dense_implicit
+        }
+        return [
+            index for index in range(self.published_rl_count - self.overlap) if _words(prompts[index]) not in tested
+        ]
 
     @property
     def test_indices(self) -> range:

@@ -1,6 +1,7 @@
 """What the warm-up of a concept trains on: questions about pictures and from memory, and the pictures to draw.
 
-Published archives hold lists of them (showo_training_data_stage_1 and _3); otherwise the same kinds of items follow from the concept.
+Published archives hold lists of them (showo_training_data_stage_1 and _3); otherwise the same kinds of items follow
+from the concept.
 """
 
 from __future__ import annotations
@@ -34,26 +35,33 @@ class TrainingItem:
 def load_training_items(root: Path | str, concept: Concept, stage: int) -> list[TrainingItem]:
     """The questions of a warm-up stage (1, 2 or 3): those of the published file, else derived from the concept itself.
 
-    Every picture is found by anchors and decoded once, so nothing trains on blanks. Items without a picture, or with the black one, are
-    kept as questions from memory and counted in a warning.
-    Raises ValueError naming file, item and field.
+    Every picture is found by anchors and decoded once, so nothing trains on blanks. Items without a picture, or with
+    the black one, are kept as questions from memory and counted in a warning. Raises ValueError naming file, item and
+    field.
     """
     if stage not in STAGE_FILE:
         raise ValueError(f"stage is {stage!r}; it must be 1, 2 or 3")
     layout = Layout(Path(root))
     if not layout.info(concept.name).is_file():
         list_concepts(root)  # says more when there is no data root at all
-        raise ValueError(f"{layout.info(concept.name)}: no concept {concept.name!r} here; name the data root it was read from")
+        raise ValueError(
+            f"{layout.info(concept.name)}: no concept {concept.name!r} here; name the data root it was read from"
+        )
     path = layout.stage(STAGE_FILE[stage], concept.name)
     items = read_stage(layout, path) if path.is_file() else derived_items(layout.root, concept)
     if not items:
-        raise ValueError(f"{path}: field '(list)' is []; it must hold at least one item, or remove the file to use the concept's own")
+        raise ValueError(
+            f"{path}: field '(list)' is []; it must hold at least one item, or remove the file to use the concept's own"
+        )
     verify_images(dict.fromkeys(item.image for item in items if item.image))
     return items
 
 
 def cropped_images(root: Path | str, concept: Concept) -> list[Path]:
-    """Close-ups to learn drawing from: concept/train/<c>/cropped without masks, else the training photos. All are decoded once."""
+    """Close-ups to learn drawing from: concept/train/<c>/cropped without masks, else the training photos.
+
+    All are decoded once.
+    """
     pictures = without_masks(list_pictures(Layout(Path(root)).cropped(concept.name))) or concept.train_images
     verify_images(pictures)
     return pictures
@@ -77,11 +85,16 @@ def stage_entries(path: Path) -> list[Fields]:
 def items_without_picture(path: Path, entries: Sequence[Fields]) -> str:
     """A sentence with the count, or ""."""
     bare = sum(not entry.data.get("image") for entry in entries)
-    return f"{path}: {bare} of {len(entries)} items have no field 'image'; they train as questions from memory" if bare else ""
+    return (
+        f"{path}: {bare} of {len(entries)} items have no field 'image'; they train as questions from memory"
+        if bare
+        else ""
+    )
 
 
 def derived_items(root: Path, concept: Concept) -> list[TrainingItem]:
-    """Questions about each photo, recognition on the photos and on as many other pictures, and questions about info and facts.
+    """Questions about each photo, recognition on the photos and on as many other pictures, and questions about info and
+    facts.
 
     Pictures and memory questions of the concept's test items never appear.
     Warns when there is no other picture, as all answers are then "Yes.".
@@ -96,7 +109,9 @@ def derived_items(root: Path, concept: Concept) -> list[TrainingItem]:
     items += _recognition(root, train / "random_recognitions.json", Layout(root).random_images, others, denied, concept)
     if not others:
         places = f"{Layout(root).random_images} and {Layout(root).negatives(concept.name)}"
-        warnings.warn(f"concept {concept.name}: no pictures in {places}; recognition only ever learns to say yes", stacklevel=3)
+        warnings.warn(
+            f"concept {concept.name}: no pictures in {places}; recognition only ever learns to say yes", stacklevel=3
+        )
     remembered = [
         QA(f"What does {mark} look like?", concept.info),
         QA(f"What is {mark}?", f"{mark} is {with_article(concept.class_noun)}."),
@@ -109,15 +124,23 @@ def derived_items(root: Path, concept: Concept) -> list[TrainingItem]:
 
 
 def negative_images(root: Path | str, concept: Concept) -> list[Path]:
-    """Pictures of something else that no test item asks about: negative_example and random_images in turns, then what is left of either."""
+    """Pictures of something else that no test item asks about:
+
+    negative_example and random_images in turns, then what is left of either.
+    """
     asked = {item.image for item in concept.items}
     hard = [path for path in list_pictures(Layout(Path(root)).negatives(concept.name)) if path not in asked]
     easy = [path for path in random_images(root) if path not in asked]
     return [path for pair in zip(hard, easy) for path in pair] + hard[len(easy) :] + easy[len(hard) :]
 
 
-def _recognition(root: Path, path: Path, folder: Path, pictures: Sequence[Path], default: QA, concept: Concept) -> list[TrainingItem]:
-    """What the file asks about its own pictures; its questions without a picture (else `default`) take turns over `pictures`."""
+def _recognition(
+    root: Path, path: Path, folder: Path, pictures: Sequence[Path], default: QA, concept: Concept
+) -> list[TrainingItem]:
+    """What the file asks about its own pictures.
+
+    Its questions without a picture (else `default`) take turns over `pictures`.
+    """
     loose = read_loose(path)
     held_out = {item.image for item in concept.items}
     items: list[TrainingItem] = []
@@ -128,7 +151,10 @@ def _recognition(root: Path, path: Path, folder: Path, pictures: Sequence[Path],
             items.append(TrainingItem(picture, [QA(entry.question, entry.answer)]))
     lost = loose.total - len(items) - len(phrases)
     if lost:
-        warnings.warn(f"{path}: {lost} of {loose.total} entries are not understood or ask about test pictures; left out", stacklevel=4)
+        warnings.warn(
+            f"{path}: {lost} of {loose.total} entries are not understood or ask about test pictures; left out",
+            stacklevel=4,
+        )
     if items and not phrases:
         return items
     phrases = phrases or [default]
@@ -147,12 +173,16 @@ def read_turns(entry: Fields) -> list[QA]:
     """Questions and answers must alternate, beginning with a question."""
     said = [(turn, turn.text("from").lower(), turn.text("value")) for turn in entry.objects("conversations")]
     if not said or len(said) % 2:
-        raise ValueError(f"{entry.place}: field 'conversations' has {len(said)} turns; it must be pairs of a question and its answer")
+        raise ValueError(
+            f"{entry.place}: field 'conversations' has {len(said)} turns; it must be pairs of a question and its answer"
+        )
     for number, (turn, speaker, _) in enumerate(said):
         if speaker not in (ANSWERS if number % 2 else ASKS):
             allowed = "gpt" if number % 2 else "human"
             raise ValueError(f"{turn.place}: field 'from' is {speaker!r}; turns take turns, so it must be {allowed!r}")
     texts = [value.replace("<image>\n", "").replace("<image>", "").strip() for _, _, value in said]
     if not all(texts):
-        raise ValueError(f"{entry.place}: field 'conversations[{texts.index('')}]' holds no words besides <image>; write a question")
+        raise ValueError(
+            f"{entry.place}: field 'conversations[{texts.index('')}]' holds no words besides <image>; write a question"
+        )
     return [QA(question, answer) for question, answer in zip(texts[::2], texts[1::2])]

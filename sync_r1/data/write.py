@@ -1,7 +1,7 @@
 """The writer of the UniCTokens / UnifyBench++ layout, exact inverse of the reader in `concepts.py`.
 
-Files are staged in a hidden folder, read back and compared before anything appears; the training folder, which makes a concept count as
-present, is moved in last.
+Files are staged in a hidden folder, read back and compared before anything appears; the training folder, which makes a
+concept count as present, is moved in last.
 """
 
 from __future__ import annotations
@@ -31,14 +31,19 @@ ARCHIVE_NAME = "unictokens_data"  # what other readers of the layout look for in
 
 
 def write_root(root: Path | str, random_images: Sequence[Picture] = ()) -> None:
-    """Write what a data root has beside its concepts, unless it is there: the two lists, template.json, the black image, easy negatives.
+    """Write what a data root has beside its concepts, unless it is there: the two lists, template.json, the black
+    image, easy negatives.
 
     `random_images` become random_images/0.png …; given ones replace files of the same number.
     """
     layout = Layout(Path(root))
     layout.random_images.mkdir(parents=True, exist_ok=True)
     layout.train_images.parent.mkdir(parents=True, exist_ok=True)
-    for path, empty in ((layout.concepts_list, []), (layout.train_images, _photos_present(layout)), (layout.template, {})):
+    for path, empty in (
+        (layout.concepts_list, []),
+        (layout.train_images, _photos_present(layout)),
+        (layout.template, {}),
+    ):
         if not path.exists():
             _write_json(path, empty)
     if not layout.black_image.exists():
@@ -48,7 +53,9 @@ def write_root(root: Path | str, random_images: Sequence[Picture] = ()) -> None:
 
 
 def _photos_present(layout: Layout) -> dict[str, list[str]]:
-    """The index as a reader without one sees it, so that a new index with one concept does not hide the photos of the others."""
+    """The index as a reader without one sees it, so that a new index with one concept does not hide the photos of the
+    others.
+    """
     folders = [path.parent for path in sorted(layout.train_images.parent.glob("*/info.json"))]
     return {folder.name: [path.name for path in without_masks(list_pictures(folder))] for folder in folders}
 
@@ -64,11 +71,11 @@ def write_concept(
 ) -> None:
     """Write one concept so that `load_concept(root, concept.name)` gives an equal value.
 
-    The paths in `concept` say where its pictures will lie (`Layout(root).train(name)/"0.png"`, …); `pictures` maps such a path to pixels or
-    to a file to copy, and paths it lacks must exist. Pictures of test items may lie anywhere below `root`; pictures for cropped/ and
-    negative_example/ of the concept need no field that names them. With `keep`, files of a replaced concept that no field names stay, but
-    for those to `leave_out`.
-    Raises ValueError, with nothing changed, when the concept is there and `overwrite` is False, or when it would not read back equal.
+    The paths in `concept` say where its pictures will lie (`Layout(root).train(name)/"0.png"`, …); `pictures` maps such
+    a path to pixels or to a file to copy, and paths it lacks must exist. Pictures of test items may lie anywhere below
+    `root`; pictures for cropped/ and negative_example/ of the concept need no field that names them. With `keep`, files
+    of a replaced concept that no field names stay, but for those to `leave_out`. Raises ValueError, with nothing
+    changed, when the concept is there and `overwrite` is False, or when it would not read back equal.
     """
     root = Path(root)
     layout = Layout(root)
@@ -96,7 +103,9 @@ def _carry_over(name: str, layout: Layout, staged: Layout, leave_out: Sequence[P
     for part in (Layout.train, Layout.test):
         if part(layout, name).is_dir():
             shutil.copytree(
-                part(layout, name), part(staged, name), ignore=lambda folder, names: {n for n in names if Path(folder) / n in gone}
+                part(layout, name),
+                part(staged, name),
+                ignore=lambda folder, names: {n for n in names if Path(folder) / n in gone},
             )
 
 
@@ -104,7 +113,9 @@ def _stage(concept: Concept, layout: Layout, staged: Layout, pictures: Mapping[P
     name, own = concept.name, (layout.train(concept.name), layout.test(concept.name))
     staged.train(name).mkdir(parents=True, exist_ok=True)
     staged.test(name).mkdir(parents=True, exist_ok=True)
-    used = dict.fromkeys([*concept.train_images, *concept.test_images, *(item.image for item in concept.items if item.image)])
+    used = dict.fromkeys(
+        [*concept.train_images, *concept.test_images, *(item.image for item in concept.items if item.image)]
+    )
     beside = (layout.negatives(name), layout.cropped(name))  # read as folders, so no field names what lies there
     used |= dict.fromkeys(path for path in pictures if path.parent in beside)
     for path in pictures:
@@ -116,7 +127,9 @@ def _stage(concept: Concept, layout: Layout, staged: Layout, pictures: Mapping[P
         if any(path.is_relative_to(folder) for folder in own):
             _write_picture(staged.root / path.relative_to(layout.root), pictures.get(path, path))
         elif not path.is_relative_to(layout.root) or path in pictures:
-            raise ValueError(f"{path}: pictures must lie below {own[0]} or {own[1]}, or exist below {layout.root} already")
+            raise ValueError(
+                f"{path}: pictures must lie below {own[0]} or {own[1]}, or exist below {layout.root} already"
+            )
     info = {
         "class": concept.class_noun,
         "info": concept.info,
@@ -126,7 +139,9 @@ def _stage(concept: Concept, layout: Layout, staged: Layout, pictures: Mapping[P
         "num_testing_info": concept.num_testing_info,
         "category": concept.category,
     }
-    talks = {key: [{"query": qa.question, "answer": qa.answer} for qa in talk] for key, talk in concept.conversations.items()}
+    talks = {
+        key: [{"query": qa.question, "answer": qa.answer} for qa in talk] for key, talk in concept.conversations.items()
+    }
     _write_json(staged.info(name), info)
     _write_json(staged.conversations(name), talks)
     _write_json(staged.conditions(name), _conditions_json(concept.conditions))
@@ -143,7 +158,11 @@ def _conditions_json(conditions: Conditions) -> Any:
 def _item_json(item: TestItem, root: Path) -> dict[str, Any]:
     question = item.question if item.kind == "text_only" else f"<image>\n{item.question}"
     image = {"image": f"{ARCHIVE_NAME}/{item.image.relative_to(root).as_posix()}"} if item.image else {}
-    return {"type": item.kind, **image, "conversations": [{"from": "human", "value": question}, {"from": "gpt", "value": item.answer}]}
+    return {
+        "type": item.kind,
+        **image,
+        "conversations": [{"from": "human", "value": question}, {"from": "gpt", "value": item.answer}],
+    }
 
 
 def _check(concept: Concept, layout: Layout, stage: Path) -> None:
@@ -167,10 +186,15 @@ def _check(concept: Concept, layout: Layout, stage: Path) -> None:
     for field in fields(concept):
         given, read = getattr(concept, field.name), getattr(seen, field.name)
         if given != read:
-            raise ValueError(f"concept {concept.name!r}: field {field.name!r} is {given!r} but would be read back as {read!r}")
+            raise ValueError(
+                f"concept {concept.name!r}: field {field.name!r} is {given!r} but would be read back as {read!r}"
+            )
     problems = soft_problems(concept)
     if problems:
-        raise ValueError(f"concept {concept.name!r}: {problems[0]}" + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
+        raise ValueError(
+            f"concept {concept.name!r}: {problems[0]}"
+            + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
+        )
 
 
 def _move_in(concept: Concept, layout: Layout, stage: Path) -> None:
@@ -199,7 +223,9 @@ def _move_in(concept: Concept, layout: Layout, stage: Path) -> None:
 
 def _add_to_lists(layout: Layout, concept: Concept) -> None:
     index = Fields(layout.train_images, read_json(layout.train_images)).data
-    names = Fields(layout.concepts_list, {"(list)": read_json(layout.concepts_list)}).strings("(list)", allow_empty=True)
+    names = Fields(layout.concepts_list, {"(list)": read_json(layout.concepts_list)}).strings(
+        "(list)", allow_empty=True
+    )
     _write_json(layout.train_images, {**index, concept.name: [path.name for path in concept.train_images]})
     _write_json(layout.concepts_list, [*names, *([] if concept.name in names else [concept.name])])
 
@@ -208,12 +234,16 @@ def _write_json(path: Path, data: Any) -> None:
     try:
         write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
     except UnicodeEncodeError as error:
-        raise ValueError(f"{path.name}: a text holds half a character ({error.reason}), which no file takes; write it again") from error
+        raise ValueError(
+            f"{path.name}: a text holds half a character ({error.reason}), which no file takes; write it again"
+        ) from error
 
 
 def _write_picture(path: Path, picture: Picture) -> None:
     if not is_picture_name(path):
-        raise ValueError(f"{path}: file type {path.suffix or 'without ending'!r} is not supported; allowed are {', '.join(PICTURE_TYPES)}")
+        raise ValueError(
+            f"{path}: file type {path.suffix or 'without ending'!r} is not supported; allowed are {', '.join(PICTURE_TYPES)}"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(picture, Path):
         if not picture.is_file():

@@ -90,18 +90,26 @@ class UnifiedModel(nn.Module, ABC):
 
     @abstractmethod
     def encode_image(self, images: Images) -> Tensor:
-        """Pictures (PIL, or [B,3,H,W] uint8 or float in [0,1]) → codes [B, N] long. Short side resized, centre cropped."""
+        """Pictures (PIL, or [B,3,H,W] uint8 or float in [0,1]) → codes [B, N] long.
+
+        Short side resized, centre cropped.
+        """
 
     @abstractmethod
     def decode_image(self, codes: Tensor) -> Tensor:
         """Codes [B, N] → pictures uint8 [B, 3, image_size, image_size]."""
 
     def look(self, images: Images) -> Tensor:
-        """What understanding reads of pictures, row b for TextContext.image: codes [B, N] unless a family sees something else."""
+        """What understanding reads of pictures, row b for TextContext.image:
+
+        codes [B, N] unless a family sees something else.
+        """
         return self.encode_image(images)
 
     @abstractmethod
-    def generate_text(self, contexts: Sequence[TextContext], sampling: Sampling, seeds: Sequence[int]) -> TextCompletions:
+    def generate_text(
+        self, contexts: Sequence[TextContext], sampling: Sampling, seeds: Sequence[int]
+    ) -> TextCompletions:
         """Write one text per context. Row b depends on context b and seeds[b] only."""
 
     @abstractmethod
@@ -116,7 +124,9 @@ class UnifiedModel(nn.Module, ABC):
         """Draw one image per prompt, from `state` or from nothing, up to step `stop_at` or to the end."""
 
     @abstractmethod
-    def text_logps(self, contexts: Sequence[TextContext], ids: Tensor, mask: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    def text_logps(
+        self, contexts: Sequence[TextContext], ids: Tensor, mask: Tensor, sampling: Sampling
+    ) -> tuple[Tensor, Tensor]:
         """Replay: (logps, entropy), both fp32 [B, L], differentiable, 0 where `mask` is False."""
 
     @abstractmethod
@@ -130,14 +140,17 @@ class UnifiedModel(nn.Module, ABC):
     ) -> tuple[Tensor, Tensor]:
         """Replay of the tokens committed at `steps`: (logps fp32 [B, N], differentiable; committed bool [B, N]).
 
-        Rows that are `dropped` [B] are read as the unconditional half of guidance reads their prompt (condition dropout).
+        Rows that are `dropped` [B] are read as the unconditional half of guidance reads their prompt (condition
+        dropout).
         """
 
     def training_trace(self, codes: Tensor, seeds: Sequence[int]) -> tuple[ImageTrace, list[int]]:
-        """A random state between nothing and the finished picture, and the steps whose tokens are to be learned from it.
+        """A random state between nothing and the finished picture, and the steps whose tokens are to be learned from
+        it.
 
-        `-image_logps(prompts, trace, Sampling(), steps)` on committed positions is the masked-token loss. A share cos(u·π/2) of the
-        codes [B, N], u uniform per row, is hidden (MaskGIT, arXiv 2202.04200, §3.1), at least one; row b depends on seeds[b] only.
+        `-image_logps(prompts, trace, Sampling(), steps)` on committed positions is the masked-token loss. A share
+        cos(u·π/2) of the codes [B, N], u uniform per row, is hidden (MaskGIT, arXiv 2202.04200, §3.1), at least one;
+        row b depends on seeds[b] only.
         """
         hidden = torch.zeros_like(codes)
         for row, seed in enumerate(seeds):
@@ -158,12 +171,20 @@ class UnifiedModel(nn.Module, ABC):
         """Overwrite vocabulary rows in place."""
 
     def code_embeddings(self, codes: Tensor) -> Tensor:
-        """What image codes [...] look like to the model: fp32 [..., hidden]. ValueError where a family has no such rows."""
-        raise ValueError(f"{type(self).__name__} has no embedding rows of image codes; set model.init to class-noun or none")
+        """What image codes [...] look like to the model: fp32 [..., hidden].
+
+        ValueError where a family has no such rows.
+        """
+        raise ValueError(
+            f"{type(self).__name__} has no embedding rows of image codes; set model.init to class-noun or none"
+        )
 
     @abstractmethod
     def insert_concept(self, concept: ConceptTokens, rows: Rows) -> None:
-        """Add `concept.all_tokens` to tokenizer and vocabulary; all other rows keep their values, codes and mask move up."""
+        """Add `concept.all_tokens` to tokenizer and vocabulary.
+
+        All other rows keep their values, codes and mask move up.
+        """
 
     @abstractmethod
     def suppress(self, ids: Sequence[int]) -> None:
@@ -205,8 +226,11 @@ class UnifiedModel(nn.Module, ABC):
             self.train(training)
 
 
-def switch_checkpointing(backbone: nn.Module, switch: Literal["enable", "disable"], *inputs: Any, **options: Any) -> None:
-    """Recompute the layers of a transformers model in the backward pass, or stop it, by the name its release has for that.
+def switch_checkpointing(
+    backbone: nn.Module, switch: Literal["enable", "disable"], *inputs: Any, **options: Any
+) -> None:
+    """Recompute the layers of a transformers model in the backward pass, or stop it, by the name its release has for
+    that.
 
     transformers 5.2x renamed gradient_checkpointing_* to activation_checkpointing_*.
     """
@@ -216,7 +240,10 @@ def switch_checkpointing(backbone: nn.Module, switch: Literal["enable", "disable
 
 
 def pictures_at_once(image_size: int) -> int:
-    """How many pictures an image tokenizer takes per pass: as many as four of 512 × 512 have pixels, which bounds its memory."""
+    """How many pictures an image tokenizer takes per pass:
+
+    as many as four of 512 × 512 have pixels, which bounds its memory.
+    """
     return max(1, 4 * 512 * 512 // image_size**2)
 
 
@@ -227,7 +254,9 @@ def to_pixels(images: Images, size: int) -> Tensor:
     """
     if isinstance(images, Tensor):
         if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"images have shape {tuple(images.shape)}; expected [B, 3, H, W], uint8 or float in [0, 1]")
+            raise ValueError(
+                f"images have shape {tuple(images.shape)}; expected [B, 3, H, W], uint8 or float in [0, 1]"
+            )
         return _tensor_pixels(images, size)
     return torch.cat([_tensor_pixels(_pil_tensor(image), size) for image in images])
 

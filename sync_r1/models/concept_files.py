@@ -1,4 +1,7 @@
-"""Concepts in UniCTokens' files: `epoch_<N>_{embed,lm_head_weight,lm_head_bias}.pt`, plain fp32 tensors, row 0 the placeholder's."""
+"""Concepts in UniCTokens' files:
+
+`epoch_<N>_{embed,lm_head_weight,lm_head_bias}.pt`, plain fp32 tensors, row 0 the placeholder's.
+"""
 
 from __future__ import annotations
 
@@ -54,11 +57,15 @@ def export_concept(model: UnifiedModel, name: str, folder: str | Path, epoch: in
 def _read(path: Path) -> Tensor:
     if not path.is_file():
         found = ", ".join(sorted(item.name for item in path.parent.glob("epoch_*.pt"))) or "none"
-        raise ValueError(f"{path} is missing; a concept has {', '.join(f'epoch_<N>_{part}.pt' for part in PARTS)} (found: {found})")
+        raise ValueError(
+            f"{path} is missing; a concept has {', '.join(f'epoch_<N>_{part}.pt' for part in PARTS)} (found: {found})"
+        )
     try:
         value = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(f"{path} is refused: it holds Python objects besides tensors, and opening it could run code") from error
+        raise ValueError(
+            f"{path} is refused: it holds Python objects besides tensors, and opening it could run code"
+        ) from error
     except (RuntimeError, EOFError) as error:
         raise ValueError(f"{path} is damaged ({str(error).splitlines()[0]}); copy it again") from error
     if not isinstance(value, Tensor):

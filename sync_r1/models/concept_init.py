@@ -19,13 +19,18 @@ FACE_WIDTH = 64  # numbers of a face embedding that one token starts from (UniCT
 
 
 def start_rows(
-    model: UnifiedModel, concept: ConceptTokens, init: Init, photos: Sequence[Path] = (), face: Tensor | None = None, seed: int = 0
+    model: UnifiedModel,
+    concept: ConceptTokens,
+    init: Init,
+    photos: Sequence[Path] = (),
+    face: Tensor | None = None,
+    seed: int = 0,
 ) -> Rows:
     """Rows [K, H] of a concept the model does not have yet.
 
-    "none": noise. "class-noun": the mean of the noun's rows; the placeholder is a copy of `concept.pool_name` where there is one.
-    "images": as "class-noun", but soft tokens look like the photos (see `picture_embeddings`).
-    Raises ValueError for another `init`, an empty noun, or "images" without photos.
+    "none": noise. "class-noun": the mean of the noun's rows; the placeholder is a copy of `concept.pool_name` where
+    there is one. "images": as "class-noun", but soft tokens look like the photos (see `picture_embeddings`). Raises
+    ValueError for another `init`, an empty noun, or "images" without photos.
     """
     if init not in INITS:
         raise ValueError(f"init is {init!r}; it must be one of {', '.join(INITS)}")
@@ -36,14 +41,19 @@ def start_rows(
     rows = stack(name, *[noun] * len(concept.tokens))
     if init == "images":
         if not photos:
-            raise ValueError("init is 'images', but there are no photos of the concept; add some, or use class-noun or none")
+            raise ValueError(
+                "init is 'images', but there are no photos of the concept; add some, or use class-noun or none"
+            )
         seen = picture_embeddings(model, concept, photos, face, seed)
         rows.embed[1 : 1 + len(seen)] = seen.to(rows.embed)
     return rows
 
 
 def noise_rows(model: UnifiedModel, count: int, seed: int = 0) -> Rows:
-    """Gaussian rows [count, H] with each column's mean and spread over the text vocabulary; the bias is the vocabulary's mean."""
+    """Gaussian rows [count, H] with each column's mean and spread over the text vocabulary.
+
+    The bias is the vocabulary's mean.
+    """
     vocabulary = model.read_rows(range(len(model.tokenizer)))
     generator = torch.Generator().manual_seed(seed)
 
@@ -59,7 +69,9 @@ def noun_rows(model: UnifiedModel, class_noun: str) -> Rows:
     if not class_noun.strip():
         raise ValueError('class_noun is empty; say what the concept is, such as "dog"')
     rows = model.read_rows(model.tokenizer(f" {class_noun.strip()}", add_special_tokens=False)["input_ids"])
-    return Rows(rows.embed.mean(0, keepdim=True), rows.head_weight.mean(0, keepdim=True), rows.head_bias.mean(0, keepdim=True))
+    return Rows(
+        rows.embed.mean(0, keepdim=True), rows.head_weight.mean(0, keepdim=True), rows.head_bias.mean(0, keepdim=True)
+    )
 
 
 def picture_embeddings(
@@ -67,8 +79,9 @@ def picture_embeddings(
 ) -> Tensor:
     """Embeddings [len(drawing tokens), H] of the soft tokens that pictures speak for, as UniCTokens starts them.
 
-    The shared tokens (all drawing tokens, if none are shared) are k-means centres of the embeddings of the photos' codes. Those for
-    drawing alone are a `face` (mean ArcFace embedding [512]) or, without one, rows of codes as they lie in the vocabulary.
+    The shared tokens (all drawing tokens, if none are shared) are k-means centres of the embeddings of the photos'
+    codes. Those for drawing alone are a `face` (mean ArcFace embedding [512]) or, without one, rows of codes as they
+    lie in the vocabulary.
     """
     drawing = len(concept.drawing_tokens)
     shared = min(concept.read, drawing) or drawing
@@ -87,8 +100,15 @@ def photo_centres(model: UnifiedModel, photos: Sequence[Path], count: int, seed:
 
 
 def face_embeddings(face: Tensor, count: int, width: int) -> Tensor:
-    """[count, width] from one face embedding [D]: `count` pieces of 64 numbers, each stretched linearly to the width."""
-    pieces = F.interpolate(face.float()[None, None], count * FACE_WIDTH, mode="linear")[0].view(count, FACE_WIDTH) if count else face[:0]
+    """[count, width] from one face embedding [D]:
+
+    `count` pieces of 64 numbers, each stretched linearly to the width.
+    """
+    pieces = (
+        F.interpolate(face.float()[None, None], count * FACE_WIDTH, mode="linear")[0].view(count, FACE_WIDTH)
+        if count
+        else face[:0]
+    )
     return F.interpolate(pieces[None], width, mode="linear")[0] if count else torch.empty(0, width)
 
 

@@ -37,14 +37,16 @@ def add_concept(
     """Teach the vocabulary "<name>" and `num_tokens` soft tokens; codes and mask move up, their rows unchanged.
 
     Args:
-        init: what the rows start as: "class-noun" (the mean of the noun's rows), "images" (soft tokens from `photos`) or "none" (noise).
-            Unless it is "none", "<name>" starts as a copy of a pool name the model met in pretraining, if it has any left, so that it
-            can already be copied in text.
+        init: what the rows start as: "class-noun" (the mean of the noun's rows), "images" (soft tokens from `photos`)
+            or "none" (noise). Unless it is "none", "<name>" starts as a copy of a pool name the model met in
+            pretraining, if it has any left, so that it can already be copied in text.
         reading_tokens: how many of the first soft tokens introduce the concept in understanding prompts.
-        drawing_tokens: how many of the first soft tokens go into drawing prompts; None is all. Those behind them only introduce.
+        drawing_tokens: how many of the first soft tokens go into drawing prompts; None is all. Those behind them only
+            introduce.
         face: mean ArcFace embedding [512] of a person, for the tokens of "images" that are for drawing alone.
     Soft tokens and pool names are never written as text afterwards: they are only read. Soft tokens of later concepts
-    continue the numbering. Raises ValueError for an unusable name, a token that exists already, an empty class noun or impossible numbers.
+    continue the numbering. Raises ValueError for an unusable name, a token that exists already, an empty class noun or
+    impossible numbers.
     """
     drawing = num_tokens if drawing_tokens is None else drawing_tokens
     if not 0 <= reading_tokens <= drawing <= num_tokens:
@@ -70,8 +72,9 @@ def concept_row_ids(model: UnifiedModel, name: str | None = None) -> Tensor:
 def learned_row_ids(model: UnifiedModel) -> Tensor:
     """Vocabulary ids that training may move: all concept rows but names taken from the pool.
 
-    A pool name is a word the model can already copy from a context into an answer. Its embedding and its head row belong together;
-    a step of the size that soft tokens need pulls them apart and the model stops writing the name (docs/log.md).
+    A pool name is a word the model can already copy from a context into an answer. Its embedding and its head row
+    belong together; a step of the size that soft tokens need pulls them apart and the model stops writing the name
+    (docs/log.md).
     """
     kept = {concept.placeholder for concept in model.concepts if concept.pool_name is not None}
     tokens = [token for concept in model.concepts for token in concept.all_tokens if token not in kept]
@@ -93,7 +96,10 @@ def save_concept(model: UnifiedModel, name: str, path: str | Path) -> None:
 
 
 def load_concept(model: UnifiedModel, path: str | Path) -> ConceptTokens:
-    """Read rows of `save_concept`: adds the concept, or overwrites its rows if the model has it. ValueError on other sizes."""
+    """Read rows of `save_concept`: adds the concept, or overwrites its rows if the model has it.
+
+    ValueError on other sizes.
+    """
     if not Path(path).is_file():
         raise ValueError(f"{path} is not a concept file written by save_concept: no such file")
     try:
@@ -107,18 +113,26 @@ def load_concept(model: UnifiedModel, path: str | Path) -> ConceptTokens:
         raise ValueError(f"{path} does not name its concept; write it with save_concept")
     for key, value in zip(("embed", "head_weight", "head_bias"), (rows.embed, rows.head_weight, rows.head_bias)):
         if value.dtype not in FLOATS or not torch.isfinite(value).all():
-            raise ValueError(f"{path}: {key} must hold finite floats, not {value.dtype} with NaN or infinite numbers; train it again")
+            raise ValueError(
+                f"{path}: {key} must hold finite floats, not {value.dtype} with NaN or infinite numbers; train it again"
+            )
     try:
         tokens, read = json.loads(details["tokens"]), int(details.get("read", 0))
         draw = int(details["draw"]) if "draw" in details else None
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: tokens, read or draw cannot be read ({str(error)[:80]}); write it with save_concept") from error
-    numbered = isinstance(tokens, list) and all(isinstance(token, str) and SOFT_TOKEN.fullmatch(token) for token in tokens)
+        raise ValueError(
+            f"{path}: tokens, read or draw cannot be read ({str(error)[:80]}); write it with save_concept"
+        ) from error
+    numbered = isinstance(tokens, list) and all(
+        isinstance(token, str) and SOFT_TOKEN.fullmatch(token) for token in tokens
+    )
     if not numbered or len(set(tokens)) < len(tokens):
         raise ValueError(f"{path}: tokens is {details['tokens']!r:.80}; it must list distinct texts like <token_0>")
     if not 0 <= read <= (len(tokens) if draw is None else draw) <= len(tokens):
         raise ValueError(f"{path}: read is {read}, draw {draw}; they must satisfy 0 <= read <= draw <= {len(tokens)}")
-    concept = ConceptTokens(details["name"], tokens, details.get("class_noun", ""), details.get("pool_name"), read, draw)
+    concept = ConceptTokens(
+        details["name"], tokens, details.get("class_noun", ""), details.get("pool_name"), read, draw
+    )
     return install_concept(model, concept, rows)
 
 
@@ -135,7 +149,9 @@ def install_concept(model: UnifiedModel, concept: ConceptTokens, rows: Rows) -> 
     if known is None:
         return _insert(model, concept, rows)
     if known.tokens != concept.tokens:
-        raise ValueError(f"concept {concept.name!r} has tokens {known.tokens} in the model but {concept.tokens} in the file")
+        raise ValueError(
+            f"concept {concept.name!r} has tokens {known.tokens} in the model but {concept.tokens} in the file"
+        )
     model.write_rows(concept_row_ids(model, concept.name).tolist(), rows)
     return known
 

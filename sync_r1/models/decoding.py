@@ -45,7 +45,9 @@ def write(
     return completions(tokenizer, torch.stack(ids, 1), torch.stack(logps, 1), torch.stack(masks, 1), end_id)
 
 
-def completions(tokenizer: PreTrainedTokenizerFast, ids: Tensor, logps: Tensor, mask: Tensor, end_id: int) -> TextCompletions:
+def completions(
+    tokenizer: PreTrainedTokenizerFast, ids: Tensor, logps: Tensor, mask: Tensor, end_id: int
+) -> TextCompletions:
     """Decode ids [B, L]; end token and padding are left out of the texts."""
     written = mask & (ids != end_id)
     texts = [str(tokenizer.decode(row[keep].tolist())).strip() for row, keep in zip(ids, written)]
@@ -55,7 +57,9 @@ def completions(tokenizer: PreTrainedTokenizerFast, ids: Tensor, logps: Tensor, 
 def check_writing(contexts: Sequence[TextContext], seeds: Sequence[int]) -> None:
     """Raises ValueError unless there is one seed per context, and a context."""
     if len(seeds) != len(contexts) or not contexts:
-        raise ValueError(f"got {len(seeds)} seeds for {len(contexts)} contexts; give at least one context and one seed per context")
+        raise ValueError(
+            f"got {len(seeds)} seeds for {len(contexts)} contexts; give at least one context and one seed per context"
+        )
 
 
 def check_written(contexts: Sequence[TextContext], ids: Tensor, mask: Tensor) -> None:
@@ -88,10 +92,15 @@ def begin(
     num_image_tokens: int,
     device: torch.device,
 ) -> tuple[ImageTrace, int]:
-    """Arguments of `generate_image`, checked → where to start and the step to stop at. Without seeds they come from Python's generator."""
+    """Arguments of `generate_image`, checked → where to start and the step to stop at.
+
+    Without seeds they come from Python's generator.
+    """
     total = sampling.generation_timesteps
     if state is None:
-        state = fresh_trace([random.getrandbits(48) for _ in prompts] if seeds is None else seeds, num_image_tokens, total, device)
+        state = fresh_trace(
+            [random.getrandbits(48) for _ in prompts] if seeds is None else seeds, num_image_tokens, total, device
+        )
     elif seeds is not None and list(seeds) != state.seeds.tolist():
         raise ValueError("a resumed image keeps its seeds; pass seeds=None together with state")
     stop = total if stop_at is None else stop_at
@@ -121,11 +130,15 @@ def with_dropped(prompts: Sequence[str], dropped: Sequence[bool] | None = None) 
     """Each prompt with its flag; by default none is dropped. Raises ValueError unless there is one flag per prompt."""
     flags = [False] * len(prompts) if dropped is None else [bool(flag) for flag in dropped]
     if len(flags) != len(prompts):
-        raise ValueError(f"dropped has {len(flags)} flags for {len(prompts)} prompts; give one flag per prompt, or None")
+        raise ValueError(
+            f"dropped has {len(flags)} flags for {len(prompts)} prompts; give one flag per prompt, or None"
+        )
     return list(zip(prompts, flags))
 
 
 def check_steps(steps: Sequence[int], trace: ImageTrace) -> None:
     """Raises ValueError for steps that were not run, or asked for twice."""
     if len(set(steps)) != len(steps) or not all(0 <= step < trace.step for step in steps):
-        raise ValueError(f"steps are {list(steps)}; they must be distinct and in 0..{trace.step - 1}, the steps that were run")
+        raise ValueError(
+            f"steps are {list(steps)}; they must be distinct and in 0..{trace.step - 1}, the steps that were run"
+        )

@@ -29,7 +29,9 @@ def check_kinds(path: Path, values: Mapping[str, Any], defaults: Any) -> None:
     for name, value in values.items():
         if not _fits(value, known[name]):
             kind = type(known[name]).__name__
-            raise ValueError(f"{path}: {name} is {value!r:.80}; it must be like {known[name]!r:.80} ({kind}, at most {LARGEST})")
+            raise ValueError(
+                f"{path}: {name} is {value!r:.80}; it must be like {known[name]!r:.80} ({kind}, at most {LARGEST})"
+            )
 
 
 def _fits(value: Any, default: Any) -> bool:
@@ -41,6 +43,8 @@ def _fits(value: Any, default: Any) -> bool:
         return type(value) in (int, float) and abs(value) <= 1e12 and math.isfinite(value)
     if isinstance(default, tuple):  # of sizes; None says "as the encoder"
         return value is None or (
-            isinstance(value, (list, tuple)) and len(value) <= 16 and all(type(x) is int and 0 < x <= LARGEST for x in value)
+            isinstance(value, (list, tuple))
+            and len(value) <= 16
+            and all(type(x) is int and 0 < x <= LARGEST for x in value)
         )
     return isinstance(value, type(default))

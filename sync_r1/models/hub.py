@@ -12,7 +12,8 @@ SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]  # configs, vocabularies
 
 
 def fetch(source: str | Path, *, weights: bool = True) -> Path:
-    """`source` itself if it exists, else a download of the hub repository of that name (or its copy in the hub's cache).
+    """`source` itself if it exists, else a download of the hub repository of that name (or its copy in the hub's
+    cache).
 
     Args:
         source: a path, or a hub id such as "showlab/magvitv2".
@@ -27,7 +28,9 @@ def fetch(source: str | Path, *, weights: bool = True) -> Path:
         raise ValueError(f"{source}: no such file or folder; give a folder, or a hub id such as showlab/show-o-512x512")
     try:
         return _download(str(source), weights)
-    except Exception as error:  # the hub's client raises many unrelated kinds: network, authentication, unknown names, offline mode
+    except (
+        Exception
+    ) as error:  # the hub's client raises many unrelated kinds: network, authentication, unknown names, offline mode
         try:
             return _cached(str(source))
         except Exception:

@@ -13,7 +13,14 @@ from sync_r1.models.hub import fetch
 from sync_r1.models.showo.config import SPECIALS, ShowoConfig
 from sync_r1.models.showo.convert import EMBED, convert_showo, showo_sizes
 from sync_r1.models.showo.model import Showo
-from sync_r1.models.showo.published import IMAGE_TOKENIZER, PUBLISHED, TEXT_TOKENIZER, import_showo, is_published, published_config
+from sync_r1.models.showo.published import (
+    IMAGE_TOKENIZER,
+    PUBLISHED,
+    TEXT_TOKENIZER,
+    import_showo,
+    is_published,
+    published_config,
+)
 from sync_r1.models.weight_files import SUFFIXES, WeightFiles
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -39,7 +46,8 @@ def load_model(
     """Read a model, in eval mode.
 
     Args:
-        path: a folder or hub id: one of ours (`save_pretrained`), Show-o as published, or Janus as transformers saves it.
+        path: a folder or hub id: one of ours (`save_pretrained`), Show-o as published, or Janus as transformers saves
+            it.
         device: "auto", "cpu", "cuda", "cuda:1".
         dtype: of the backbone; image tokenizers and log-probability maths stay fp32.
         image_tokenizer, text_tokenizer: folders or hub ids; read with Show-o's published layout only.
@@ -59,7 +67,10 @@ def load_model(
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a model that can be loaded; of a bare weight file, the published defaults. ValueError for anything else."""
+    """config.json of a model that can be loaded; of a bare weight file, the published defaults.
+
+    ValueError for anything else.
+    """
     path = folder / "config.json"
     if folder.is_file():
         if folder.suffix not in SUFFIXES:
@@ -73,7 +84,11 @@ def read_config(folder: Path) -> dict[str, Any]:
         )
     config = read_object(path)
     if not is_published(config) and config.get("model_type") not in ("showo", "janus"):
-        what = f"model_type {config.get('model_type')!r}" if config.get("model_type") else f"fields {', '.join(list(config)[:6])}"
+        what = (
+            f"model_type {config.get('model_type')!r}"
+            if config.get("model_type")
+            else f"fields {', '.join(list(config)[:6])}"
+        )
         raise ValueError(f"{path} has {what}; 'showo' and 'janus' can be loaded; {PUBLISHED}")
     return config
 
@@ -81,8 +96,8 @@ def read_config(folder: Path) -> dict[str, Any]:
 def describe(path: str | Path) -> dict[str, Any]:
     """What a model folder holds, from its config and the headers of its weight files; no weights are read.
 
-    Keys: family, layout ("ours", "published" or "transformers"), sizes, concepts, parameters (by part), memory_gb (by dtype of the
-    backbone; weights only).
+    Keys: family, layout ("ours", "published" or "transformers"), sizes, concepts, parameters (by part), memory_gb (by
+        dtype of the backbone; weights only).
     """
     folder = fetch(path)
     config = read_config(folder)
@@ -94,11 +109,23 @@ def describe(path: str | Path) -> dict[str, Any]:
         shapes = convert_showo(files.shapes)
         published = published_config(folder)
         plain = published["llm_vocab_size"] + 1 + len(SPECIALS) + published.get("codebook_size", 8192) + 1
-        sizes = {**showo_sizes(shapes), "vocab_size": shapes[EMBED][0], "num_image_tokens": published.get("num_vq_tokens", 256)}
+        sizes = {
+            **showo_sizes(shapes),
+            "vocab_size": shapes[EMBED][0],
+            "num_image_tokens": published.get("num_vq_tokens", 256),
+        }
         facts |= {"family": "showo", "layout": "published", "sizes": sizes, "concept_rows": sizes["vocab_size"] - plain}
     elif config["model_type"] == "showo":
         ours = ShowoConfig.from_file(folder / "config.json")
-        names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "codebook_size", "num_image_tokens", "image_size")
+        names = (
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "vocab_size",
+            "codebook_size",
+            "num_image_tokens",
+            "image_size",
+        )
         facts |= {"family": "showo", "layout": "ours", "sizes": {name: getattr(ours, name) for name in names}}
         facts["concepts"] = [_named(concept) for concept in ours.concepts]
         if (folder / "magvit").is_dir():
@@ -121,7 +148,12 @@ def _describe_janus(folder: Path) -> dict[str, Any]:
     names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
     sizes = {name: getattr(text, name) for name in names} | {"codebook_size": codes.num_embeddings}
     sizes |= {name: getattr(vision, name) for name in ("num_image_tokens", "image_size")}
-    return {"family": "janus", "layout": "transformers", "sizes": sizes, "concepts": [_named(concept) for concept in extras.concepts]}
+    return {
+        "family": "janus",
+        "layout": "transformers",
+        "sizes": sizes,
+        "concepts": [_named(concept) for concept in extras.concepts],
+    }
 
 
 def _named(concept: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""The one sampling distribution: used to draw tokens and, unchanged, to replay their log-probabilities. V vocabulary."""
+"""The one sampling distribution: used to draw tokens and, unchanged, to replay their log-probabilities.
+
+V vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,10 @@ def mix(*parts: int) -> int:
 
 
 def uniforms(seeds: Sequence[int], stream: int, step: int, count: int) -> Tensor:
-    """[B, count] fp32 in (0, 1]. Row b is a function of (seeds[b], stream, step) only, and is drawn on the CPU: equal on every device."""
+    """[B, count] fp32 in (0, 1]. Row b is a function of (seeds[b], stream, step) only, and is drawn on the CPU:
+
+    equal on every device.
+    """
     rows = []
     for seed in seeds:
         rows.append(1 - torch.rand(count, generator=torch.Generator().manual_seed(mix(seed, stream, step))))
@@ -49,7 +55,9 @@ def log_distribution(logits: Tensor, sampling: Sampling) -> Tensor:
 
 def draw(logps: Tensor, uniform: Tensor) -> Tensor:
     """Inverse-CDF sampling: one uniform [...] in (0, 1] per distribution [..., V] → token [...] long."""
-    cdf = logps.exp().cumsum(-1, dtype=torch.float64)  # in fp32, rounding at each of V steps would make batch mates matter
+    cdf = logps.exp().cumsum(
+        -1, dtype=torch.float64
+    )  # in fp32, rounding at each of V steps would make batch mates matter
     tokens = torch.searchsorted(cdf, uniform[..., None] * cdf[..., -1:])[..., 0].clamp(max=logps.shape[-1] - 1)
     # a parallel scan may round the CDF out of order by one bit, which could name a token of probability 0
     possible = logps.gather(-1, tokens[..., None])[..., 0] > -torch.inf
@@ -59,7 +67,8 @@ def draw(logps: Tensor, uniform: Tensor) -> Tensor:
 def chosen_logps(logits: Tensor, tokens: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
     """Log-probability of `tokens` [...] under logits [..., V], and the entropy; both fp32 [...], differentiable.
 
-    A drawn token stays possible even if an update pushed it out of the k likeliest; its log-probability is then finite and low.
+    A drawn token stays possible even if an update pushed it out of the k likeliest; its log-probability is then finite
+    and low.
     """
     scaled = logits.float() / sampling.temperature
     if sampling.top_k is not None:

@@ -29,32 +29,45 @@ def left_pad(rows: Sequence[Sequence[int]], pad_id: int, width: int | None = Non
     longest = max(len(row) for row in rows)
     width = longest if width is None else width
     if longest > width:
-        raise ValueError(f"a sequence has {longest} tokens, the slot holds {width}; shorten it or raise max_text_tokens")
+        raise ValueError(
+            f"a sequence has {longest} tokens, the slot holds {width}; shorten it or raise max_text_tokens"
+        )
     return torch.tensor([[pad_id] * (width - len(row)) + list(row) for row in rows], dtype=torch.long)
 
 
 def causal_mask(valid: Tensor) -> Tensor:
-    """[B, 1, L, L]: causal, padding apart from the rest. Padding sees padding, so no row is empty (an empty row would be NaN)."""
+    """[B, 1, L, L]: causal, padding apart from the rest.
+
+    Padding sees padding, so no row is empty (an empty row would be NaN).
+    """
     length = valid.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool, device=valid.device).tril()
     return (causal & (valid[:, :, None] == valid[:, None, :]))[:, None]
 
 
 def seen_mask(valid: Tensor, own: Tensor) -> Tensor:
-    """Mask of S tokens behind tokens `valid` [B, P]: they see the valid ones, and each other as `own` [S, S] says → [B, 1, S, P+S]."""
+    """Mask of S tokens behind tokens `valid` [B, P]:
+
+    they see the valid ones, and each other as `own` [S, S] says → [B, 1, S, P+S].
+    """
     size = own.shape[0]
     seen = valid[:, None, None, :].expand(-1, 1, size, -1)
     return torch.cat([seen, own[None, None].expand(len(valid), 1, -1, -1)], dim=-1)
 
 
 class PrefixCache(Cache):
-    """Keys and values of a prefix. The first pass records them; later passes see prefix + own tokens and leave no trace."""
+    """Keys and values of a prefix.
+
+    The first pass records them; later passes see prefix + own tokens and leave no trace.
+    """
 
     def __init__(self) -> None:
         super().__init__(layers=[])
         self.states: list[tuple[Tensor, Tensor]] = []
 
-    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
         if layer_idx == len(self.states):
             self.states.append((key_states, value_states))
             return key_states, value_states
@@ -78,7 +91,9 @@ class GrowingCache(Cache):
         self.states = [(F.pad(keys, (0, 0, 0, room)), F.pad(values, (0, 0, 0, room))) for keys, values in prefix.states]
         self.lengths = [keys.shape[2] for keys, _ in prefix.states]
 
-    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
         start = self.lengths[layer_idx]
         end = self.lengths[layer_idx] = start + key_states.shape[2]
         keys, values = self.states[layer_idx]

@@ -1,4 +1,7 @@
-"""The sampling distribution once more, with lists and loops. The slow decoders that the fast ones must agree with use it."""
+"""The sampling distribution once more, with lists and loops.
+
+The slow decoders that the fast ones must agree with use it.
+"""
 
 from __future__ import annotations
 

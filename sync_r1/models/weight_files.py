@@ -1,4 +1,7 @@
-"""Weight files as they are published: safetensors or PyTorch's own, whole or in shards. Read in pieces, so that memory holds one copy."""
+"""Weight files as they are published: safetensors or PyTorch's own, whole or in shards.
+
+Read in pieces, so that memory holds one copy.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,9 @@ class WeightFiles:
         for file in self.files:
             with _opened(file) as (shapes, _):
                 if twice := sorted(self.shapes.keys() & shapes.keys()):
-                    raise ValueError(f"{file} has tensors of another file of the folder, such as {twice[0]}; give one file, not the folder")
+                    raise ValueError(
+                        f"{file} has tensors of another file of the folder, such as {twice[0]}; give one file, not the folder"
+                    )
                 self.shapes |= shapes
                 self._names[file] = list(shapes)
 
@@ -60,7 +65,10 @@ class WeightFiles:
 
 
 def weight_files(source: Path) -> list[Path]:
-    """The weight file that `source` is, or those of a folder in the order of `pick`. ValueError names a missing file or shard."""
+    """The weight file that `source` is, or those of a folder in the order of `pick`.
+
+    ValueError names a missing file or shard.
+    """
     if source.is_file():
         return [source]
     names = sorted(path.name for path in source.iterdir()) if source.is_dir() else []
@@ -77,14 +85,18 @@ def weight_files(source: Path) -> list[Path]:
         )
     for name in picked:
         if not (source / name).is_file():
-            raise ValueError(f"{source / name} is missing; {index.name} needs {len(picked)} shards: download the folder again")
+            raise ValueError(
+                f"{source / name} is missing; {index.name} needs {len(picked)} shards: download the folder again"
+            )
     return [source / name for name in picked]
 
 
 def pick(names: Sequence[str]) -> list[str]:
-    """Of a folder's file names, those of ONE copy of the weights: safetensors before PyTorch's own, whole files before shards.
+    """Of a folder's file names, those of ONE copy of the weights: safetensors before PyTorch's own, whole files before
+    shards.
 
-    Shards are completed to their "-of-" number, so that a missing one can be noticed. ValueError when several files could be meant.
+    Shards are completed to their "-of-" number, so that a missing one can be noticed. ValueError when several files
+    could be meant.
     """
     for suffix in SUFFIXES:
         present = [name for name in names if name.endswith(suffix) and name != "training_args.bin"]
@@ -102,8 +114,13 @@ def pick(names: Sequence[str]) -> list[str]:
     return []
 
 
-def check_shapes(expected: Mapping[str, Sequence[int]], seen: Mapping[str, Sequence[int]], source: str | Path, whose: str) -> None:
-    """Raises ValueError naming a tensor of another shape, or tensors that are missing or unknown. `whose` says what is expected."""
+def check_shapes(
+    expected: Mapping[str, Sequence[int]], seen: Mapping[str, Sequence[int]], source: str | Path, whose: str
+) -> None:
+    """Raises ValueError naming a tensor of another shape, or tensors that are missing or unknown.
+
+    `whose` says what is expected.
+    """
     for name in expected.keys() & seen.keys():
         if tuple(expected[name]) != tuple(seen[name]):
             raise ValueError(f"{source}: {name} has shape {list(seen[name])}, {whose} has {list(expected[name])}")
@@ -114,7 +131,10 @@ def check_shapes(expected: Mapping[str, Sequence[int]], seen: Mapping[str, Seque
 
 @contextmanager
 def blank(dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> Iterator[None]:
-    """Modules built inside get uninitialised weights of this dtype on this device; what they compute (rotary tables) stays fp32."""
+    """Modules built inside get uninitialised weights of this dtype on this device.
+
+    What they compute (rotary tables) stays fp32.
+    """
     from transformers.initialization import no_init_weights
 
     before = torch.get_default_dtype()
@@ -130,16 +150,21 @@ def blank(dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
 def fill(module: nn.Module, tensors: Iterable[tuple[str, Tensor]], source: str | Path = "weights") -> None:
     """Copy tensors into a module's weights of the same names, to their dtype and device, one at a time.
 
-    ValueError names a tensor whose numbers are of another kind, or NaN or infinite (also where the module's dtype cannot hold them).
+    ValueError names a tensor whose numbers are of another kind, or NaN or infinite (also where the module's dtype
+    cannot hold them).
     """
     targets = module.state_dict(keep_vars=True)
     for name, value in tensors:
         target = targets[name]
         if target.is_floating_point() and value.dtype not in FLOATS:
-            raise ValueError(f"{source}: {name} has numbers of {value.dtype}; weights must be float32, float16, bfloat16 or float64")
+            raise ValueError(
+                f"{source}: {name} has numbers of {value.dtype}; weights must be float32, float16, bfloat16 or float64"
+            )
         target.copy_(value)
         if target.is_floating_point() and not torch.isfinite(target).all():
-            raise ValueError(f"{source}: {name} holds NaN or infinite numbers as {target.dtype}; fetch or write the file again")
+            raise ValueError(
+                f"{source}: {name} holds NaN or infinite numbers as {target.dtype}; fetch or write the file again"
+            )
 
 
 def _shards_of(index: Path) -> list[str]:
@@ -168,7 +193,10 @@ def _pieces(names: Sequence[str], shapes: Mapping[str, Sequence[int]]) -> Iterat
 
 
 def _can_be_mapped(file: Path) -> bool:
-    """Not PyTorch's files from before 1.6, which are no zip archives: they are read whole, a second copy for that while."""
+    """Not PyTorch's files from before 1.6, which are no zip archives:
+
+    they are read whole, a second copy for that while.
+    """
     return file.suffix == ".safetensors" or zipfile.is_zipfile(file)
 
 
@@ -209,8 +237,16 @@ def _unpickled(file: Path) -> dict[str, Tensor]:
 
 
 def _kind(content: Any) -> str:
-    return f"a dict of {', '.join(map(str, list(content)[:5]))}" if isinstance(content, dict) else f"a {type(content).__name__}"
+    return (
+        f"a dict of {', '.join(map(str, list(content)[:5]))}"
+        if isinstance(content, dict)
+        else f"a {type(content).__name__}"
+    )
 
 
 def _listing(names: Sequence[str]) -> str:
-    return f"found {', '.join(names[:12])}{', …' if len(names) > 12 else ''}" if names else "no such folder, or it is empty"
+    return (
+        f"found {', '.join(names[:12])}{', …' if len(names) > 12 else ''}"
+        if names
+        else "no such folder, or it is empty"
+    )

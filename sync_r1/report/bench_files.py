@@ -52,7 +52,10 @@ def read_models(places: Sequence[str]) -> list[BenchModel]:
 
 
 def _with_label(model: BenchModel, labels: Sequence[str]) -> BenchModel:
-    values = {**vars(model), "label": f"{model.label} ({model.folder.name}{f', epoch {model.epoch}' if model.epoch else ''})"}
+    values = {
+        **vars(model),
+        "label": f"{model.label} ({model.folder.name}{f', epoch {model.epoch}' if model.epoch else ''})",
+    }
     return BenchModel(**values)
 
 
@@ -99,7 +102,9 @@ def _answer(folder: Path, record: dict[str, Any], scored: dict[str, Any]) -> Ans
     references = (record.get("metadata") or {}).get("clip_i_reference_image_paths") or []
     seen = record.get("image_path") or (references[0] if references else None)
     failure = (record.get("metadata") or {}).get("failure")
-    values = {name: number for name, value in (scored.get("metrics") or {}).items() if (number := finite(value)) is not None}
+    values = {
+        name: number for name, value in (scored.get("metrics") or {}).items() if (number := finite(value)) is not None
+    }
     truth = str(record.get("scoring_prompt" if drawn else "ground_truth") or "")
     return Answer(
         prompt=str(record.get("source_prompt") or ""),

@@ -18,7 +18,14 @@ from sync_r1.manifest import write_text
 from sync_r1.report.bench_files import Answer, BenchModel, Key, tasks_of
 from sync_r1.report.html import TASKS, picture
 
-MAIN_METRICS = ("recognition", "gpt", "judge", "bleu", "clip_t", "clip_i")  # the first that a task has decides what a failure is
+MAIN_METRICS = (
+    "recognition",
+    "gpt",
+    "judge",
+    "bleu",
+    "clip_t",
+    "clip_i",
+)  # the first that a task has decides what a failure is
 REWRITES = ("rea", "dense_rea", "rea_gen", "dense_rea_gen")  # texts whose difference to the reference is marked
 METRICS = {
     "weight": "mean of both recalls",
@@ -35,7 +42,10 @@ NONE, GONE = -1, -2  # in place of a picture's number
 
 
 class Pictures:
-    """Every picture once, as the page refers to it: by number. `missing` are those that are not where a manifest says."""
+    """Every picture once, as the page refers to it: by number.
+
+    `missing` are those that are not where a manifest says.
+    """
 
     def __init__(self, page: Path, embed: bool) -> None:
         self.folder, self.embed = page.resolve().parent, embed
@@ -83,7 +93,9 @@ def write_page(models: Sequence[BenchModel], page: Path, pictures: str = "link")
 
 def render_page(models: Sequence[BenchModel], page: Path, *, embed: bool = False) -> str:
     """The whole page as a string."""
-    environment = Environment(loader=PackageLoader("sync_r1.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("sync_r1.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
     sources = Pictures(page, embed)
     columns = [name for name in COLUMNS if any(name in model.columns for model in models)]
     content = {
@@ -107,7 +119,10 @@ def render_page(models: Sequence[BenchModel], page: Path, *, embed: bool = False
 
 def settings(models: Sequence[BenchModel]) -> dict[str, list[str]]:
     """Protocol, judge and CLIP, each with its different values: more than one means that models cannot be compared."""
-    return {name: list(dict.fromkeys(getattr(model, name) or "none" for model in models)) for name in ("protocol", "judge", "clip")}
+    return {
+        name: list(dict.fromkeys(getattr(model, name) or "none" for model in models))
+        for name in ("protocol", "judge", "clip")
+    }
 
 
 def for_script(value: Any) -> str:
@@ -124,12 +139,17 @@ def for_script(value: Any) -> str:
 
 def main_metric(task: str, models: Sequence[BenchModel]) -> str:
     """The metric by which a task's prompts are ordered; "" where nothing was scored."""
-    measured = {name for model in models for key, answer in model.answers.items() if key[0] == task for name in answer.metrics}
+    measured = {
+        name for model in models for key, answer in model.answers.items() if key[0] == task for name in answer.metrics
+    }
     return next((name for name in MAIN_METRICS if name in measured), "")
 
 
 def differences(truth: str, text: str) -> list[tuple[str, str]]:
-    """The words of both in order: "=" in both, "+" in the text only, "-" in the truth only. Letter case and final periods do not count."""
+    """The words of both in order: "=" in both, "+" in the text only, "-" in the truth only.
+
+    Letter case and final periods do not count.
+    """
     ours, theirs = re.findall(r"\S+", truth), re.findall(r"\S+", text)
     plain = [[word.casefold().rstrip(".,") for word in words] for words in (ours, theirs)]
     parts: list[tuple[str, str]] = []
@@ -145,7 +165,14 @@ def differences(truth: str, text: str) -> list[tuple[str, str]]:
 def _task(name: str, models: Sequence[BenchModel]) -> dict[str, Any]:
     family, title, about = TASKS[name]
     metric = main_metric(name, models)
-    return {"name": name, "family": family, "title": title, "about": about, "metric": metric, "meaning": METRICS.get(metric, "")}
+    return {
+        "name": name,
+        "family": family,
+        "title": title,
+        "about": about,
+        "metric": metric,
+        "meaning": METRICS.get(metric, ""),
+    }
 
 
 def _cell(row: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -171,7 +198,9 @@ def _items(models: Sequence[BenchModel], sources: Pictures) -> list[dict[str, An
                 "prompt": first.prompt,
                 "truth": first.truth,
                 "seen": sources.number(first.seen),
-                "by": [None if answer is None else _made(answer, key[0], metric[key[0]], sources) for answer in answers],
+                "by": [
+                    None if answer is None else _made(answer, key[0], metric[key[0]], sources) for answer in answers
+                ],
             }
         )
     return items
@@ -182,4 +211,9 @@ def _made(answer: Answer, task: str, metric: str, sources: Pictures) -> dict[str
     if task in REWRITES and answer.text:
         texts = {"parts": differences(answer.reference, answer.text)}
     others = {name: round(value, 4) for name, value in answer.metrics.items()}
-    return {"score": others.get(metric), "metrics": others, **texts, "drew": [sources.number(path) for path in answer.pictures]}
+    return {
+        "score": others.get(metric),
+        "metrics": others,
+        **texts,
+        "drew": [sources.number(path) for path in answer.pictures],
+    }

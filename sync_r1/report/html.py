@@ -63,7 +63,10 @@ class Change:
 
 
 def write_report(folder: Path | str) -> Path:
-    """Render `<folder>/report.html`. FileNotFoundError when the folder is no run. The old page stays until the new one is complete."""
+    """Render `<folder>/report.html`. FileNotFoundError when the folder is no run.
+
+    The old page stays until the new one is complete.
+    """
     run = read_run(folder)
     target = run.folder / "report.html"
     return write_text(target, render_report(run))
@@ -71,8 +74,12 @@ def write_report(folder: Path | str) -> Path:
 
 def render_report(run: Run) -> str:
     """The whole page as a string."""
-    environment = Environment(loader=PackageLoader("sync_r1.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(percent=percent, points=points, decimal=decimal, picture=picture, duration=duration, mark=mark)
+    environment = Environment(
+        loader=PackageLoader("sync_r1.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(
+        percent=percent, points=points, decimal=decimal, picture=picture, duration=duration, mark=mark
+    )
     environment.globals.update(MARKS=MARKS)
     halves = {name: change(name, run.summary.get(name)) for name in ("understanding", "generation")}
     return environment.get_template("report.html.j2").render(
@@ -188,7 +195,9 @@ def example_tasks(run: Run, family: str, shown: int) -> list[dict[str, Any]]:
             continue
         chosen = list(spread(len(pairs), shown))
         rest = [pair for number, pair in enumerate(pairs) if number not in chosen]
-        found.append({"title": title, "about": about, "pairs": [pairs[i] for i in chosen], "rest": rest[:40], "n": len(pairs)})
+        found.append(
+            {"title": title, "about": about, "pairs": [pairs[i] for i in chosen], "rest": rest[:40], "n": len(pairs)}
+        )
     return found
 
 
@@ -197,7 +206,9 @@ def curves(run: Run) -> list[dict[str, str]]:
     finished = [
         (score, reward)
         for row in run.trajectories
-        if row.get("kept") and (score := finite(row.get("preview_score"))) is not None and (reward := finite(row.get("reward"))) is not None
+        if row.get("kept")
+        and (score := finite(row.get("preview_score"))) is not None
+        and (reward := finite(row.get("reward"))) is not None
     ]
     scores, rewards = [score for score, _ in finished], [reward for _, reward in finished]
     r = plots.correlation(scores, rewards)
@@ -216,7 +227,9 @@ def curves(run: Run) -> list[dict[str, str]]:
             plots.preview_figure(scores, rewards),
         ),
     ]
-    return [{"title": title, "about": about, "uri": uri} for title, about, figure in made if (uri := plots.svg_uri(figure))]
+    return [
+        {"title": title, "about": about, "uri": uri} for title, about, figure in made if (uri := plots.svg_uri(figure))
+    ]
 
 
 def grouped(rows: list[dict[str, Any]]) -> dict[tuple[int, int, str], list[dict[str, Any]]]:
@@ -229,7 +242,10 @@ def grouped(rows: list[dict[str, Any]]) -> dict[tuple[int, int, str], list[dict[
 
 
 def sibling_group(run: Run, at_most: int = 6) -> dict[str, Any] | None:
-    """A group whose siblings differ in reward: what one turn of the loop looks like. Of those with most pictures kept, the last."""
+    """A group whose siblings differ in reward: what one turn of the loop looks like.
+
+    Of those with most pictures kept, the last.
+    """
     best, most = None, 0
     for (step, _, prompt), rows in grouped(run.trajectories).items():
         kept = [row for row in rows if row.get("kept", True) and finite(row.get("reward")) is not None]
@@ -237,7 +253,9 @@ def sibling_group(run: Run, at_most: int = 6) -> dict[str, Any] | None:
         if pictures < most or len({round(row["reward"], 4) for row in kept}) < 2:
             continue
         ordered = sorted(kept, key=lambda row: -row["reward"])
-        shown = [ordered[i] | {"drew_from": spoken(ordered[i].get("drawing_prompt"))} for i in spread(len(ordered), at_most)]
+        shown = [
+            ordered[i] | {"drew_from": spoken(ordered[i].get("drawing_prompt"))} for i in spread(len(ordered), at_most)
+        ]
         best = {"step": step, "prompt": prompt, "answer": kept[0].get("answer") or "", "rows": shown, "n": len(kept)}
         most = pictures
     return best
@@ -253,7 +271,11 @@ def preview_groups(run: Run, groups: int = 3, at_most: int = 8) -> list[dict[str
     found = []
     for (step, _, prompt), rows in grouped(run.trajectories).items():
         shown = [
-            {"image": row.get("preview") or row.get("image"), "score": finite(row.get("preview_score")), "kept": row.get("kept")}
+            {
+                "image": row.get("preview") or row.get("image"),
+                "score": finite(row.get("preview_score")),
+                "kept": row.get("kept"),
+            }
             for row in rows
         ]
         shown = [row for row in shown if row["image"] and row["score"] is not None]
@@ -265,7 +287,10 @@ def preview_groups(run: Run, groups: int = 3, at_most: int = 8) -> list[dict[str
 
 
 def picture(path: Path | None) -> dict[str, Any] | None:
-    """{uri, pixel} for an <img>: small pictures byte by byte, others as a thumbnail. None when it is missing or unreadable."""
+    """{uri, pixel} for an <img>: small pictures byte by byte, others as a thumbnail.
+
+    None when it is missing or unreadable.
+    """
     if path is None:
         return None
     try:

@@ -39,7 +39,11 @@ def smooth(values: Sequence[float], window: float = 5.0) -> list[float]:
 def part_names(metrics: Metrics) -> list[str]:
     """Names of the reward's parts: the <name> of rewards/<name>/mean, in order of appearance."""
     keys = dict.fromkeys(key for row in metrics for key in row)
-    return [key.removeprefix("rewards/").removesuffix("/mean") for key in keys if key.startswith("rewards/") and key.endswith("/mean")]
+    return [
+        key.removeprefix("rewards/").removesuffix("/mean")
+        for key in keys
+        if key.startswith("rewards/") and key.endswith("/mean")
+    ]
 
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
@@ -70,7 +74,15 @@ def step_axis(axes: Axes) -> None:
 
 def legend(figure: Figure) -> None:
     """Labels above the plot, in as many rows as they need."""
-    figure.legend(loc="outside upper left", ncols=4, frameon=False, fontsize=9, labelcolor=INK, handlelength=1.4, columnspacing=1.4)
+    figure.legend(
+        loc="outside upper left",
+        ncols=4,
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+        handlelength=1.4,
+        columnspacing=1.4,
+    )
 
 
 def draw_line(axes: Axes, metrics: Metrics, key: str, label: str, color: str, width: float = 2.0) -> bool:

@@ -113,7 +113,10 @@ def read_json(path: Path, problems: list[str]) -> dict[str, Any]:
 
 
 def read_metrics(path: Path, problems: list[str]) -> list[dict[str, float]]:
-    """One dict per step, numbers only, each with its `step`. A run resumed from a checkpoint repeats steps: the last line wins."""
+    """One dict per step, numbers only, each with its `step`.
+
+    A run resumed from a checkpoint repeats steps: the last line wins.
+    """
     if not path.is_file():
         return []
     rows: dict[int, dict[str, float]] = {}
@@ -190,8 +193,12 @@ def find_picture(folder: Path, name: object, *bases: str) -> Path | None:
     return next((path for base in ("", *bases) if (path := folder / base / name).is_file()), None)
 
 
-def save_concept_card(folder: Path, *, name: str, class_noun: str, info: str, facts: list[str], pictures: list[Path]) -> Path:
-    """Copy what the report shows of a concept into the run directory (concept.json, concept/*), so that the run explains itself."""
+def save_concept_card(
+    folder: Path, *, name: str, class_noun: str, info: str, facts: list[str], pictures: list[Path]
+) -> Path:
+    """Copy what the report shows of a concept into the run directory (concept.json, concept/*), so that the run
+    explains itself.
+    """
     from shutil import copyfile
 
     target = Path(folder) / "concept"

@@ -16,7 +16,10 @@ INK, QUIET, PAPER, PLACE = "#1d2733", "#6b7885", "#ffffff", "#eceff2"
 
 
 def write_sheet(folder: Path | str, columns: int = 6) -> Path | None:
-    """Write `<folder>/sheet.png` of at most `columns` prompts; None when the run has no pictures from before and after."""
+    """Write `<folder>/sheet.png` of at most `columns` prompts.
+
+    None when the run has no pictures from before and after.
+    """
     run = read_run(folder)
     pairs = drawn_pairs(run, columns)
     if not pairs:
@@ -70,7 +73,9 @@ def draw_sheet(run: Run, pairs: list[Pair]) -> Image.Image:
             image = cell(item.image, CELL) or Image.new("RGB", (CELL, CELL), PLACE)
             sheet.paste(image, (left, top + text_height + row * (CELL + GAP)))
     for row, label in enumerate(("before", "after")):
-        pen.text((MARGIN, top + text_height + row * (CELL + GAP) + CELL // 2 - 8), label, QUIET if row == 0 else INK, plain)
+        pen.text(
+            (MARGIN, top + text_height + row * (CELL + GAP) + CELL // 2 - 8), label, QUIET if row == 0 else INK, plain
+        )
     return sheet
 
 
@@ -85,7 +90,10 @@ def subtitle(run: Run) -> str:
 
 
 def cell(path: Path | None, side: int) -> Image.Image | None:
-    """A picture filling a square of `side` pixels: pixel art enlarged with hard pixels, photos smoothly. None when unreadable."""
+    """A picture filling a square of `side` pixels: pixel art enlarged with hard pixels, photos smoothly.
+
+    None when unreadable.
+    """
     if path is None:
         return None
     try:

@@ -33,8 +33,8 @@ def centre(values: Tensor, scale: Scale = "none") -> Tensor:
 
     Args:
         values: [rows, siblings] fp32, NaN where unknown.
-        scale: "none" (Dr. GRPO), "group" (divide by the row's std) or "batch" (by the std within groups, pooled over the batch:
-            groups of different kinds have different means, which must not count as spread).
+        scale: "none" (Dr. GRPO), "group" (divide by the row's std) or "batch" (by the std within groups, pooled over
+            the batch: groups of different kinds have different means, which must not count as spread).
     Returns:
         [rows, siblings] fp32 without NaN.
     """
@@ -49,7 +49,10 @@ def centre(values: Tensor, scale: Scale = "none") -> Tensor:
 
 
 def pooled_std(centred: Tensor, known: Tensor) -> Tensor:
-    """Scalar std of row-centred values [rows, siblings] where `known`, each row costing one degree of freedom; 0 without any."""
+    """Scalar std of row-centred values [rows, siblings] where `known`, each row costing one degree of freedom.
+
+    0 without any.
+    """
     freedom = (known.sum(dim=1) - 1).clamp(min=0).sum()
     return (centred.square().sum() / freedom.clamp(min=1)).sqrt()
 
@@ -65,30 +68,39 @@ def group_std(values: Tensor) -> Tensor:
 def pool_same(values: Tensor, same: Tensor) -> Tensor:
     """Mean of `values` [P, G] over the siblings with the same id in `same` [P, G] long; NaN entries are left out.
 
-    Siblings whose texts led to the same drawing prompt differ in their pictures by the noise of drawing alone, which says nothing about
-    the text. Their mean is what the text is worth, with less variance (Rao-Blackwell).
+    Siblings whose texts led to the same drawing prompt differ in their pictures by the noise of drawing alone, which
+    says nothing about the text. Their mean is what the text is worth, with less variance (Rao-Blackwell).
     """
     twins = same.unsqueeze(2) == same.unsqueeze(1)  # [P, G, G]
     return torch.where(twins, values.unsqueeze(1), torch.nan).nanmean(dim=2)
 
 
 def advantages(
-    text_rewards: Tensor, image_rewards: Tensor, same: Tensor | None = None, *, credit: Credit = "routed", scale_rewards: Scale = "none"
+    text_rewards: Tensor,
+    image_rewards: Tensor,
+    same: Tensor | None = None,
+    *,
+    credit: Credit = "routed",
+    scale_rewards: Scale = "none",
 ) -> Advantages:
     """Turn the weighted rewards of both parts into advantages.
 
-    A text is always credited with its own reward plus the mean reward of its images. An image is credited with the whole
-    trajectory's reward ("shared") or with the image reward alone ("routed"), centred among images of the same text when M > 1.
+    A text is always credited with its own reward plus the mean reward of its images. An image is credited with the
+    whole trajectory's reward ("shared") or with the image reward alone ("routed"), centred among images of the same
+    text when M > 1.
 
     Args:
         text_rewards: [P, G], NaN where unscored.
         image_rewards: [P, G, M], NaN where unscored.
-        same: [P, G] long, equal for siblings with the same drawing prompt; with "routed" credit they share their pictures' mean reward.
+        same: [P, G] long, equal for siblings with the same drawing prompt; with "routed" credit they share their
+            pictures' mean reward.
     Raises:
         ValueError: the shapes do not belong together.
     """
     if image_rewards.shape[:2] != text_rewards.shape or image_rewards.dim() != 3:
-        raise ValueError(f"image_rewards is {list(image_rewards.shape)}; it must be [P, G, M] with P, G of {list(text_rewards.shape)}")
+        raise ValueError(
+            f"image_rewards is {list(image_rewards.shape)}; it must be [P, G, M] with P, G of {list(text_rewards.shape)}"
+        )
     prompts, group, images = image_rewards.shape
     drawn = image_rewards.nanmean(dim=2)
     total = text_rewards + drawn
@@ -99,7 +111,9 @@ def advantages(
     else:
         image_signal = image_rewards.reshape(prompts, group)
     return Advantages(
-        text=centre(total if same is None or credit == "shared" else text_rewards + pool_same(drawn, same), scale_rewards),
+        text=centre(
+            total if same is None or credit == "shared" else text_rewards + pool_same(drawn, same), scale_rewards
+        ),
         image=centre(image_signal, scale_rewards).reshape(prompts, group, images),
         metrics=_metrics(total, text_rewards, image_rewards),
     )

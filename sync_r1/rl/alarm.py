@@ -26,14 +26,17 @@ def split_validation(tasks: Sequence[Task], count: int) -> tuple[list[Task], lis
     """
     reasons = list(dict.fromkeys(task.prompt for task in tasks if task.kind == "reason"))
     if count and count >= len(reasons):
-        raise ValueError(f"rl.validation_prompts is {count}, but there are {len(reasons)} training prompts; hold out fewer")
+        raise ValueError(
+            f"rl.validation_prompts is {count}, but there are {len(reasons)} training prompts; hold out fewer"
+        )
     held = reasons[len(reasons) - count :]
     kept = [task for task in tasks if not (task.kind == "reason" and task.prompt in held)]
     return kept, [next(task for task in tasks if task.kind == "reason" and task.prompt == prompt) for prompt in held]
 
 
 def diverged(rewards: Sequence[float], evaluations: Sequence[float], *, window: int = WINDOW) -> bool:
-    """Whether the reward went up while the evaluator went down: means of the last `window` validations against the `window` before.
+    """Whether the reward went up while the evaluator went down: means of the last `window` validations against the
+    `window` before.
 
     Both series are on the scale [0, 1]; smaller changes than RISE and FALL are noise.
     """
@@ -49,7 +52,8 @@ def diverged(rewards: Sequence[float], evaluations: Sequence[float], *, window: 
 class HackingAlarm(TrainerCallback):
     """Every `every` steps: draw the validation prompts, log val/reward and val/evaluator, warn when they part.
 
-    Every process draws all of them, since a sharded model needs all of them; the main one alone asks rewards and evaluators.
+    Every process draws all of them, since a sharded model needs all of them; the main one alone asks rewards and
+    evaluators.
 
     Args:
         sampler: draws as training does, without DGS, on this process alone.
@@ -80,10 +84,14 @@ class HackingAlarm(TrainerCallback):
         self.history: list[tuple[float, float]] = []
         self.alarmed = False
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
         rows = read_metrics(self.metrics) if state.is_world_process_zero else []
         pairs = [(row.get("val/reward"), row.get("val/evaluator")) for row in rows]
-        self.history = [(reward, evaluation) for reward, evaluation in pairs if reward is not None and evaluation is not None]
+        self.history = [
+            (reward, evaluation) for reward, evaluation in pairs if reward is not None and evaluation is not None
+        ]
         self.alarmed = diverged(*zip(*self.history, strict=True)) if self.history else False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:

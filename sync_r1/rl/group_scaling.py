@@ -1,6 +1,7 @@
 """Dynamic Group Scaling: preview many candidates early, finish only the promising ones (docs/dgs.md).
 
-A controller without models: it asks `draw` for candidates and is told their preview scores. It knows neither texts nor images.
+A controller without models: it asks `draw` for candidates and is told their preview scores. It knows neither texts nor
+images.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class Threshold:
         value, history = state["value"], list(state["history"])
         numbers = [*history, *([] if value is None else [value])]
         if not all(type(number) in (int, float) and math.isfinite(number) for number in numbers):
-            raise ValueError(f"the threshold of Dynamic Group Scaling is {value!r} after {len(history)} others, not all of them numbers")
+            raise ValueError(
+                f"the threshold of Dynamic Group Scaling is {value!r} after {len(history)} others, not all of them numbers"
+            )
         self.value, self.history = value, history
 
 
@@ -71,7 +74,8 @@ class Selection:
 
 
 def fill_groups(draw: Draw, threshold: Threshold, *, groups: int, size: int, budget: int) -> Selection:
-    """Draw until every group has `size` candidates at or above τ or has spent `budget`; short groups take the best of their rest.
+    """Draw until every group has `size` candidates at or above τ or has spent `budget`; short groups take the best of
+    their rest.
 
     Every round draws at least one candidate for a group that is short, so there are at most `budget` rounds.
 
@@ -91,8 +95,12 @@ def fill_groups(draw: Draw, threshold: Threshold, *, groups: int, size: int, bud
         rounds += 1
         tau = threshold.calibrate([score for found in scores for score in found])
         passed = [sum(score >= tau for score in found) for found in scores]
-        rate = max(sum(passed) / sum(map(len, scores)), threshold.target / 2)  # do not ask for many because a few failed
-        wanted = [min(math.ceil(max(size - good, 0) / rate), budget - len(found)) for good, found in zip(passed, scores)]
+        rate = max(
+            sum(passed) / sum(map(len, scores)), threshold.target / 2
+        )  # do not ask for many because a few failed
+        wanted = [
+            min(math.ceil(max(size - good, 0) / rate), budget - len(found)) for good, found in zip(passed, scores)
+        ]
     return Selection(
         kept=[_choose(found, tau, size) for found in scores],
         scores=scores,
@@ -118,7 +126,9 @@ class Scaling(Protocol):
 
     def select(self, draw: Draw, *, groups: int, size: int) -> Selection: ...
 
-    def metrics(self, selection: Selection, rewards: Tensor, *, nfe_preview: int, nfe_final: int) -> dict[str, float]: ...
+    def metrics(
+        self, selection: Selection, rewards: Tensor, *, nfe_preview: int, nfe_final: int
+    ) -> dict[str, float]: ...
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -154,7 +164,9 @@ class GroupScaling:
     stop_at: int | None  # k, decoding steps before the preview
 
     def select(self, draw: Draw, *, groups: int, size: int) -> Selection:
-        selection = fill_groups(draw, self.threshold, groups=groups, size=size, budget=math.ceil(self.candidate_factor * size))
+        selection = fill_groups(
+            draw, self.threshold, groups=groups, size=size, budget=math.ceil(self.candidate_factor * size)
+        )
         self.threshold.update(selection.acceptance)
         return selection
 
@@ -170,10 +182,12 @@ class GroupScaling:
 
 @dataclass
 class SpreadScaling:
-    """DGS that keeps contrast: of all candidates those G whose preview scores vary most, the best and the worst; the middle is dropped.
+    """DGS that keeps contrast: of all candidates those G whose preview scores vary most, the best and the worst; the
+    middle is dropped.
 
-    A group learns from differences. Keeping the best alone makes siblings alike, and the gradient's signal shrinks with their variance
-    (docs/log.md); the most varied subset is always a head and a tail of the ranking (PODS, arXiv 2504.13818, theorem 1).
+    A group learns from differences. Keeping the best alone makes siblings alike, and the gradient's signal shrinks with
+    their variance (docs/log.md); the most varied subset is always a head and a tail of the ranking (PODS, arXiv
+    2504.13818, theorem 1).
     """
 
     candidate_factor: float  # c_max: always spent
@@ -187,7 +201,9 @@ class SpreadScaling:
 
     def metrics(self, selection: Selection, rewards: Tensor, *, nfe_preview: int, nfe_final: int) -> dict[str, float]:
         found = scaling_metrics(selection, rewards, nfe_preview=nfe_preview, nfe_final=nfe_final)
-        return {name: value for name, value in found.items() if name not in ("dgs/acceptance_rate", "dgs/threshold")}  # there is no τ
+        return {
+            name: value for name, value in found.items() if name not in ("dgs/acceptance_rate", "dgs/threshold")
+        }  # there is no τ
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -204,7 +220,9 @@ def most_varied(scores: Sequence[float], size: int) -> list[int]:
         return sorted(order[:size])
 
     def spread(low: int) -> float:
-        values = torch.tensor([scores[i] for i in [*known[:low], *known[len(known) - (size - low) :]]], dtype=torch.float64)
+        values = torch.tensor(
+            [scores[i] for i in [*known[:low], *known[len(known) - (size - low) :]]], dtype=torch.float64
+        )
         return float(values.var(correction=0))
 
     low = max(range(size + 1), key=spread)
@@ -217,11 +235,11 @@ def scaling_metrics(selection: Selection, rewards: Tensor, *, nfe_preview: int, 
     Args:
         rewards: [P, G] final rewards of the kept candidates, NaN where unscored.
         nfe_preview, nfe_final: backbone evaluations per candidate until the preview, and in all.
-    Returns:
-        dgs/…: acceptance_rate, threshold, candidates, rounds, nfe, nfe_saved (against finishing every candidate), preview_corr (preview
-        score with final reward among the kept), preview_std_all|kept, reward_var_kept, and reward_var_all: an estimate of what the
-        reward variance inside groups, to which the gradient's variance is proportional, would be without filtering. It carries the kept
-        candidates' regression of reward on preview score over to all candidates, and keeps the regression's residual variance.
+    Returns: dgs/…: acceptance_rate, threshold, candidates, rounds, nfe, nfe_saved (against finishing every candidate),
+        preview_corr (preview score with final reward among the kept), preview_std_all|kept, reward_var_kept, and
+        reward_var_all: an estimate of what the reward variance inside groups, to which the gradient's variance is
+        proportional, would be without filtering. It carries the kept candidates' regression of reward on preview score
+        over to all candidates, and keeps the regression's residual variance.
     """
     finished = sum(map(len, selection.kept))
     spent = selection.candidates * nfe_preview + finished * (nfe_final - nfe_preview)

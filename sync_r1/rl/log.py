@@ -25,7 +25,14 @@ from sync_r1.rl.advantage import Advantages
 from sync_r1.rl.rewards import Breakdown
 from sync_r1.rl.rollout import Candidate, Rollout
 
-NOT_METRICS = {"epoch", "total_flos", "train_loss", "train_runtime", "train_samples_per_second", "train_steps_per_second"}
+NOT_METRICS = {
+    "epoch",
+    "total_flos",
+    "train_loss",
+    "train_runtime",
+    "train_samples_per_second",
+    "train_steps_per_second",
+}
 
 
 class MetricsFile(TrainerCallback):
@@ -40,7 +47,12 @@ class MetricsFile(TrainerCallback):
         drop_metrics_after(self.path, state.global_step)
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
     ) -> None:
         if not state.is_world_process_zero or not logs or "loss" not in logs:
             return
@@ -99,13 +111,24 @@ class ProgressBar(TrainerCallback):
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if not state.is_world_process_zero:
             return
-        columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         self.progress = Progress(*columns, TextColumn("{task.fields[figures]}"), console=self.console)
         self.progress.start()
         self.task = self.progress.add_task("training", total=state.max_steps, completed=state.global_step, figures="")
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
     ) -> None:
         if self.progress is not None and logs:
             self.progress.update(self.task, completed=state.global_step, figures=figures(logs))
@@ -164,8 +187,12 @@ def peak_memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
-def save_trajectories(folder: Path, step: int, rollout: Rollout, rewards: Breakdown, advantages: Advantages, *, max_images: int) -> Path:
-    """Write step_*.parquet (a row per candidate, dropped ones too) and the pictures it names, which lie in images/ beside it."""
+def save_trajectories(
+    folder: Path, step: int, rollout: Rollout, rewards: Breakdown, advantages: Advantages, *, max_images: int
+) -> Path:
+    """Write step_*.parquet (a row per candidate, dropped ones too) and the pictures it names, which lie in images/
+    beside it.
+    """
     import pyarrow as arrow
     import pyarrow.parquet as parquet
 
@@ -176,7 +203,9 @@ def save_trajectories(folder: Path, step: int, rollout: Rollout, rewards: Breakd
         row = _row(step, candidate, rollout, rewards, advantages)
         stem = f"step_{step:05d}_prompt_{candidate.group}_candidate_{candidate.number:02d}"
         if candidate.row is not None and rollout.images is not None:
-            row["image"] = _picture(images, f"{stem}.png", rollout.images[candidate.row * rollout.images_per_text], len(rows) < max_images)
+            row["image"] = _picture(
+                images, f"{stem}.png", rollout.images[candidate.row * rollout.images_per_text], len(rows) < max_images
+            )
         if candidate.preview is not None:
             row["preview"] = _picture(images, f"{stem}_preview.png", candidate.preview, len(rows) < max_images)
         rows.append(row)
@@ -187,7 +216,9 @@ def save_trajectories(folder: Path, step: int, rollout: Rollout, rewards: Breakd
     return path
 
 
-def _row(step: int, candidate: Candidate, rollout: Rollout, rewards: Breakdown, advantages: Advantages) -> dict[str, Any]:
+def _row(
+    step: int, candidate: Candidate, rollout: Rollout, rewards: Breakdown, advantages: Advantages
+) -> dict[str, Any]:
     task = rollout.tasks[candidate.group]
     row: dict[str, Any] = {
         "step": step,

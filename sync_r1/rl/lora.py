@@ -1,4 +1,7 @@
-"""Low-rank adapters on the transformer body (LoRA, arXiv 2106.09685), by peft: few weights train; switched off they give the start back."""
+"""Low-rank adapters on the transformer body (LoRA, arXiv 2106.09685), by peft: few weights train.
+
+Switched off they give the start back.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +92,8 @@ class Adapters:
     def merged(self) -> Iterator[None]:
         """The model as plain layers with the adapters added in, to save it; exactly as before afterwards.
 
-        Merged weights are fp32 and lie in main memory, so that nothing is rounded away and no accelerator memory is taken.
+        Merged weights are fp32 and lie in main memory, so that nothing is rounded away and no accelerator memory is
+        taken.
         """
         for name, layer in self.places.items():
             self._put(name, _merged_layer(layer))
@@ -111,15 +115,25 @@ class Adapters:
     def save(self, folder: Path) -> None:
         """Write adapter_config.json and adapter_model.safetensors, which `peft.PeftModel.from_pretrained` opens."""
         self.settings.save_pretrained(str(folder))
-        save_file({name: value.detach().cpu().contiguous() for name, value in self.tensors().items()}, folder / ADAPTER_FILE)
+        save_file(
+            {name: value.detach().cpu().contiguous() for name, value in self.tensors().items()}, folder / ADAPTER_FILE
+        )
 
     def load(self, folder: Path) -> None:
-        """Undo `save`. ValueError when the folder's adapters have another scale, or sit elsewhere or are of other sizes."""
+        """Undo `save`. ValueError when the folder's adapters have another scale, or sit elsewhere or are of other
+        sizes.
+        """
         saved, settings = read_tensors(folder / ADAPTER_FILE), LoraConfig.from_pretrained(str(folder))
-        if {name: value.shape for name, value in saved.items()} != {name: value.shape for name, value in self.tensors().items()}:
-            raise ValueError(f"{folder} was trained with adapters of other sizes or places; set rl.lora_* as in its config.yaml")
+        if {name: value.shape for name, value in saved.items()} != {
+            name: value.shape for name, value in self.tensors().items()
+        }:
+            raise ValueError(
+                f"{folder} was trained with adapters of other sizes or places; set rl.lora_* as in its config.yaml"
+            )
         if settings.lora_alpha != self.settings.lora_alpha:
-            raise ValueError(f"{folder} was trained with rl.lora_alpha={settings.lora_alpha:g}; it is {self.settings.lora_alpha:g} now")
+            raise ValueError(
+                f"{folder} was trained with rl.lora_alpha={settings.lora_alpha:g}; it is {self.settings.lora_alpha:g} now"
+            )
         set_peft_model_state_dict(self.model, {name.removeprefix(PREFIX): value for name, value in saved.items()}, NAME)
 
 

@@ -1,7 +1,8 @@
 """The clipped policy loss of one half, as a pure function of log-probabilities.
 
-Each half is normalised on its own, so 64–1024 image tokens do not drown 20 text tokens. The normalisation lives in per-token
-weights that are fixed before the batch is cut into pieces: the losses of the pieces add up to the loss of the whole.
+Each half is normalised on its own, so 64–1024 image tokens do not drown 20 text tokens. The normalisation lives in
+per-token weights that are fixed before the batch is cut into pieces: the losses of the pieces add up to the loss of the
+whole.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ def token_weights(mask: Tensor, loss_type: LossType, max_length: int, tokens: fl
         loss_type: "grpo" (mean over a row's tokens, then over rows), "bnpo" (mean over all tokens) or "dr_grpo"
             (sum over tokens / (B · max_length): long rows are not discounted).
         max_length: the constant length of "dr_grpo".
-        tokens: what "bnpo" divides by, by default the tokens of `mask`. Where gradients are averaged over processes, the mean of
-            their counts: a process with few tokens must not weigh them more.
+        tokens: what "bnpo" divides by, by default the tokens of `mask`. Where gradients are averaged over processes,
+            the mean of their counts: a process with few tokens must not weigh them more.
     Returns:
         [B, L] fp32, 0 outside the mask.
     """
@@ -43,8 +44,9 @@ def sequence_log_ratio(log_ratio: Tensor, mask: Tensor, segments: Tensor | None 
 
     Args:
         log_ratio: [B, L]; mask: [B, L] bool.
-        segments: [B, L] long in [0, S); None makes every row one segment. For images a segment is the set of tokens committed
-            at one step: that set is the action, and pieces of an image can then be replayed one step at a time.
+        segments: [B, L] long in [0, S); None makes every row one segment. For images a segment is the set of tokens
+            committed at one step: that set is the action, and pieces of an image can then be replayed one step at a
+            time.
     """
     if segments is None:
         segments = torch.zeros_like(mask, dtype=torch.long)
@@ -56,7 +58,10 @@ def sequence_log_ratio(log_ratio: Tensor, mask: Tensor, segments: Tensor | None 
 
 
 def kl_k3(logps: Tensor, ref_logps: Tensor) -> Tensor:
-    """Per-token estimate of KL(policy ‖ reference): r − 1 − log r with r = reference/policy. Never negative, unbiased."""
+    """Per-token estimate of KL(policy ‖ reference): r − 1 − log r with r = reference/policy.
+
+    Never negative, unbiased.
+    """
     difference = ref_logps - logps
     return difference.exp() - difference - 1
 
@@ -82,9 +87,8 @@ def policy_loss(
         logps: [B, L] fp32, differentiable. old_logps: [B, L] from the rollout. weights: [B, L] from `token_weights`.
         advantages: [B]. ref_logps: [B, L] of the frozen start, needed when beta > 0. entropy: [B, L], differentiable.
         segments: see `sequence_log_ratio`.
-    Returns:
-        The loss (scalar) and means over the counted tokens: ratio_mean, abs_dlogp, clip_ratio/{low,high,region}_mean, kl, entropy,
-        and `tokens`, the number they are means of.
+    Returns: The loss (scalar) and means over the counted tokens: ratio_mean, abs_dlogp,
+        clip_ratio/{low,high,region}_mean, kl, entropy, and `tokens`, the number they are means of.
     Raises:
         ValueError: beta > 0 without ref_logps.
     """
@@ -119,7 +123,9 @@ def policy_loss(
             **extra,
         }
         tokens = mask.sum().clamp(min=1)
-        means = torch.stack([(torch.where(mask, value, 0.0).sum() / tokens).float() for value in watched.values()]).tolist()
+        means = torch.stack(
+            [(torch.where(mask, value, 0.0).sum() / tokens).float() for value in watched.values()]
+        ).tolist()
     return loss, {**dict(zip(watched, means)), "tokens": float(mask.sum())}
 
 

@@ -13,7 +13,8 @@ from sync_r1.rl.plan import Kind, Plan
 LOGIT_COPIES = 6  # fp32 copies of logits alive at once: scaled, masked, normalised, their gradients
 DRAW_COPIES = 8  # the same while drawing with guidance: both halves, guided, scaled, normalised, summed up
 MAPS_ALIVE = 5  # feature maps alive in a residual block
-# (numeric mode, what trains) → bytes kept for the backward pass per token and layer: · hidden, · feed-forward width; and of copied weights
+# (numeric mode, what trains) → bytes kept for the backward pass per token and layer: · hidden, · feed-forward width;
+# and of copied weights
 SAVED: dict[tuple[str, Kind], tuple[float, float, float]] = {
     ("fp32", "full"): (31, 8, 0),
     ("fp32", "lora"): (31, 8, 0),
@@ -29,14 +30,20 @@ SAVED: dict[tuple[str, Kind], tuple[float, float, float]] = {
 
 
 def lasting(plan: Plan) -> dict[str, float]:
-    """Bytes that stay for the whole run. With `run.sharding`: while replaying, when the policy and its gradients are whole."""
+    """Bytes that stay for the whole run.
+
+    With `run.sharding`: while replaying, when the policy and its gradients are whole.
+    """
     sizes, rl = plan.sizes, plan.config.rl
     trained = plan.trained + plan.rows
     kept = trained - plan.shared + plan.own
     copied: float = sizes.body + plan.vocabulary if plan.kind == "full" else plan.rows
     copied -= plan.shared - plan.own if plan.config.run.sharding == "fsdp2" else 0
     return {
-        "weights": float(plan.weight_bytes * (sizes.body + plan.vocabulary) + 4 * (sizes.frozen + plan.adapter + plan.rows + plan.own)),
+        "weights": float(
+            plan.weight_bytes * (sizes.body + plan.vocabulary)
+            + 4 * (sizes.frozen + plan.adapter + plan.rows + plan.own)
+        ),
         "gradients": 4.0 * trained,
         "Adam states": 8.0 * kept,
         "reference": 4.0 * copied if rl.beta > 0 else 0.0,
@@ -62,10 +69,14 @@ def phases(plan: Plan) -> dict[str, float]:
     if plan.draws:
         drawn, width = plan.drawn * plan.guided, 3 * sizes.intermediate + 6 * sizes.hidden
         if sizes.autoregressive:
-            result["image rollout"] = drawn * (plan.prefix + plan.span) * pairs + 4.0 * drawn * sizes.codebook * DRAW_COPIES
+            result["image rollout"] = (
+                drawn * (plan.prefix + plan.span) * pairs + 4.0 * drawn * sizes.codebook * DRAW_COPIES
+            )
         else:
             logits = 4.0 * plan.drawn * sizes.image_tokens * sizes.codebook * DRAW_COPIES
-            result["image rollout"] = drawn * plan.prefix * pairs + max(drawn * plan.span * width * plan.value_bytes, logits)
+            result["image rollout"] = drawn * plan.prefix * pairs + max(
+                drawn * plan.span * width * plan.value_bytes, logits
+            )
         result["image replay"] = _image_piece(plan)
     return result
 
@@ -77,13 +88,16 @@ def _image_piece(plan: Plan) -> float:
     largest = sorted((before - after for before, after in pairwise(counts)), reverse=True)[:together]
     asked = sizes.image_tokens * together / rl.generation_timesteps if sizes.autoregressive else sum(largest)
     sequences = rows * plan.guided * (1 if sizes.autoregressive else together)
-    return _saved(plan, sequences, plan.span, rows + plan.guided - 1, plan.prefix, rows * plan.guided * asked * sizes.codebook)
+    return _saved(
+        plan, sequences, plan.span, rows + plan.guided - 1, plan.prefix, rows * plan.guided * asked * sizes.codebook
+    )
 
 
 def _saved(plan: Plan, sequences: int, own: float, prefixes: int, prefix: float, logits: float) -> float:
     """Bytes of one backward pass: activations, copies of weights, logits, and the gradient of a vocabulary matrix.
 
-    `sequences` of `own` tokens behind `prefixes` distinct prefixes of `prefix` tokens; recomputed layers read prefixes with every sequence.
+    `sequences` of `own` tokens behind `prefixes` distinct prefixes of `prefix` tokens; recomputed layers read prefixes
+    with every sequence.
     """
     sizes = plan.sizes
     per_hidden, per_width, copies = SAVED[plan.mode, plan.kind]
@@ -94,7 +108,9 @@ def _saved(plan: Plan, sequences: int, own: float, prefixes: int, prefix: float,
         kept = sizes.layers * sequences * whole * sizes.hidden * (4 if "autocast" in plan.mode else plan.value_bytes)
     else:
         layer = sequences * (own * per_token + whole * keys + own * whole * plan.value_bytes)
-        layer += prefixes * prefix * (per_token + keys + prefix * plan.value_bytes) + copies * sizes.linear / sizes.layers
+        layer += (
+            prefixes * prefix * (per_token + keys + prefix * plan.value_bytes) + copies * sizes.linear / sizes.layers
+        )
         kept, layer = sizes.layers * layer, 0.0
     vocabulary = plan.weight_bytes * sizes.largest_matrix if plan.rows else 0
     return float(kept + layer + 4 * LOGIT_COPIES * logits + vocabulary)

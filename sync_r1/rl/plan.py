@@ -1,4 +1,7 @@
-"""A configuration and a model's sizes as the counts that estimates are made of: rows, tokens, evaluations, FLOPs of a pass."""
+"""A configuration and a model's sizes as the counts that estimates are made of:
+
+rows, tokens, evaluations, FLOPs of a pass.
+"""
 
 from __future__ import annotations
 
@@ -62,12 +65,17 @@ class Plan:
 
     @property
     def candidates(self) -> int:
-        """C per prompt: G / ρ when the threshold accepts as aimed, at most ⌈c_max·G⌉; all of these when contrast decides."""
+        """C per prompt: G / ρ when the threshold accepts as aimed, at most ⌈c_max·G⌉.
+
+        All of these when contrast decides.
+        """
         rl = self.config.rl
         if not rl.dgs_enabled:
             return rl.num_generations
         budget = math.ceil(rl.dgs_candidate_factor * rl.num_generations)
-        return budget if rl.dgs_keep == "spread" else min(math.ceil(rl.num_generations / rl.dgs_target_acceptance), budget)
+        return (
+            budget if rl.dgs_keep == "spread" else min(math.ceil(rl.num_generations / rl.dgs_target_acceptance), budget)
+        )
 
     @property
     def asked(self) -> int:
@@ -114,7 +122,11 @@ class Plan:
     def adapter(self) -> int:
         rl = self.config.rl
         wanted = rl.lora_target_modules
-        width = sum(size for name, size in self.sizes.adaptable.items() if not wanted or any(ends_with(name, part) for part in wanted))
+        width = sum(
+            size
+            for name, size in self.sizes.adaptable.items()
+            if not wanted or any(ends_with(name, part) for part in wanted)
+        )
         return rl.lora_rank * width if self.kind == "lora" else 0
 
     @property
@@ -151,7 +163,10 @@ class Plan:
 
     @property
     def backward(self) -> float:
-        """Times a forward pass through the body: to inputs, to weights, and what is recomputed: all but each layer's last matrix."""
+        """Times a forward pass through the body: to inputs, to weights, and what is recomputed:
+
+        all but each layer's last matrix.
+        """
         sizes = self.sizes
         again = 1 - sizes.layers * sizes.hidden * sizes.intermediate / sizes.linear
         return 1 + (self.kind == "full") + again * self.config.rl.gradient_checkpointing

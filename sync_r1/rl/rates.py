@@ -19,11 +19,13 @@ class Rates:
     device: str
 
 
-def measure_rates(hidden: int, width: int, *, wide: int, narrow: int, device: str, dtype: torch.dtype, budget: float = 2.0) -> Rates:
+def measure_rates(
+    hidden: int, width: int, *, wide: int, narrow: int, device: str, dtype: torch.dtype, budget: float = 2.0
+) -> Rates:
     """Time matrix products of [rows, hidden] with [hidden, width] for about `budget` seconds.
 
-    Args:
-        wide, narrow: rows; fewer where one product would use up the budget, as bf16 does on a processor without units for it.
+    Args: wide, narrow: rows; fewer where one product would use up the budget, as bf16 does on a processor without units
+        for it.
         device: such as "cpu". dtype: what forward passes compute in.
     """
     weight = torch.randn(hidden, width, device=device, dtype=dtype)
@@ -42,7 +44,10 @@ def measure_rates(hidden: int, width: int, *, wide: int, narrow: int, device: st
 
 
 def _time_of(call: Callable[[], object], device: str, budget: float) -> float:
-    """Seconds per call, best of several rounds. On a CPU processor seconds of one thread, so that other work does not count."""
+    """Seconds per call, best of several rounds.
+
+    On a CPU processor seconds of one thread, so that other work does not count.
+    """
     on_gpu = device.startswith("cuda")
 
     def clock() -> float:

@@ -35,15 +35,26 @@ def reading(folder: Path) -> Iterator[None]:
 def check_progress(folder: Path, step: int, fresh: TrainerState) -> None:
     """trainer_state.json: the fields of `fresh`, each of its kind, at `step`. Raises ValueError."""
     path = folder / TRAINER_STATE_NAME
-    found, known = read_json(path), {**asdict(fresh), "epoch": 0.0, "train_batch_size": 1, "best_model_checkpoint": None}
+    found, known = (
+        read_json(path),
+        {**asdict(fresh), "epoch": 0.0, "train_batch_size": 1, "best_model_checkpoint": None},
+    )
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds no fields")
-    wrong = [name for name, value in found.items() if name not in known or not (known[name] is None or _alike(value, known[name]))]
-    wrong += [name for name in ("train_batch_size", "logging_steps") if name not in wrong and not found.get(name, 0) >= 1]
+    wrong = [
+        name
+        for name, value in found.items()
+        if name not in known or not (known[name] is None or _alike(value, known[name]))
+    ]
+    wrong += [
+        name for name in ("train_batch_size", "logging_steps") if name not in wrong and not found.get(name, 0) >= 1
+    ]
     if found.get("best_model_checkpoint") is not None:
         wrong.append("best_model_checkpoint")  # this trainer writes none
     if wrong or found.get("global_step") != step:
-        raise ValueError(f"{path} does not fit: step {found.get('global_step')!r}, expected {step}; fields that are wrong: {wrong[:5]}")
+        raise ValueError(
+            f"{path} does not fit: step {found.get('global_step')!r}, expected {step}; fields that are wrong: {wrong[:5]}"
+        )
 
 
 def check_files(folder: Path) -> None:
@@ -55,13 +66,16 @@ def check_files(folder: Path) -> None:
 
 @contextmanager
 def loading(folder: Path, optimizer: torch.optim.Optimizer, scheduler: Any = None) -> Iterator[None]:
-    """Around what loads an optimizer and a schedule: afterwards their settings are of the same kinds, and AdamW's moments fit.
+    """Around what loads an optimizer and a schedule: afterwards their settings are of the same kinds, and AdamW's
+    moments fit.
 
     Raises ValueError.
     """
 
     def settings() -> list[Any]:
-        groups = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+        groups = [
+            {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
+        ]
         return [kinds(group) for group in (*groups, *([scheduler.state_dict()] if scheduler else []))]
 
     with reading(folder):
@@ -69,7 +83,9 @@ def loading(folder: Path, optimizer: torch.optim.Optimizer, scheduler: Any = Non
         yield
         for was, now in zip(before, settings(), strict=True):
             if wrong := [name for name, kind in was.items() if now.get(name) != kind]:
-                raise ValueError(f"its optimizer or schedule has other settings than this run's: {', '.join(wrong[:5])}")
+                raise ValueError(
+                    f"its optimizer or schedule has other settings than this run's: {', '.join(wrong[:5])}"
+                )
         for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
             state = optimizer.state.get(parameter)
             shapes = {"step": torch.Size(), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
@@ -83,7 +99,10 @@ def _alike(value: Any, other: Any) -> bool:
 
 
 def kinds(value: Any) -> Any:
-    """What must not change when settings are loaded: switches, and whether numbers are finite numbers; of all that is inside too."""
+    """What must not change when settings are loaded: switches, and whether numbers are finite numbers.
+
+    Of all that is inside too.
+    """
     if isinstance(value, Mapping):
         return {key: kinds(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

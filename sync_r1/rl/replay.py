@@ -25,8 +25,8 @@ P = TypeVar("P")
 class Replay:
     """λ_text·(L_text + β·KL_text) + λ_image·(L_image + β·KL_image) of one rollout: β counts within its half.
 
-    Pieces hold at most `sequences_per_backward` sequences. Each of several `processes` replays its own rollout: the mean of their losses
-    and gradients is that of one process with all groups, and metrics are those of all.
+    Pieces hold at most `sequences_per_backward` sequences. Each of several `processes` replays its own rollout: the
+    mean of their losses and gradients is that of one process with all groups, and metrics are those of all.
     """
 
     policy: UnifiedModel
@@ -58,12 +58,16 @@ class Replay:
         rl, device = self.rl, self.policy.device
         texts = rollout.completions
         counts = self.processes.gather(int(texts.mask.sum()))
-        weights = token_weights(texts.mask, rl.loss_type, rl.max_completion_length, sum(counts) / len(counts)).to(device)
+        weights = token_weights(texts.mask, rl.loss_type, rl.max_completion_length, sum(counts) / len(counts)).to(
+            device
+        )
         total, pieces = torch.zeros(()), []
         parts = list(self._rows(advantages, rl.sequences_per_backward, always=rl.entropy_coef > 0))
 
         def read(model: UnifiedModel, rows: list[int]) -> tuple[Tensor, Tensor]:
-            return model.text_logps([rollout.contexts[row] for row in rows], texts.ids[rows], texts.mask[rows], rl.sampling())
+            return model.text_logps(
+                [rollout.contexts[row] for row in rows], texts.ids[rows], texts.mask[rows], rl.sampling()
+            )
 
         for rows, ref_logps in zip(parts, self._start(parts, read)):
             with self.accelerator.autocast():
@@ -94,7 +98,11 @@ class Replay:
         together = max(rl.sequences_per_backward // max(len(advantages), 1), 1)
         total, pieces = torch.zeros(()), []
         chunks = [steps[i : i + together] for i in range(0, len(steps), together)]
-        parts = [(chunk, rows) for chunk in chunks for rows in self._rows(advantages, max(rl.sequences_per_backward // len(chunk), 1))]
+        parts = [
+            (chunk, rows)
+            for chunk in chunks
+            for rows in self._rows(advantages, max(rl.sequences_per_backward // len(chunk), 1))
+        ]
 
         def read(model: UnifiedModel, piece: tuple[list[int], list[int]]) -> tuple[Tensor, Tensor]:
             chunk, rows = piece
@@ -119,17 +127,30 @@ class Replay:
             pieces.append(metrics)
         return total, merge_metrics(self.processes.join(pieces))
 
-    def _start(self, parts: Sequence[P], read: Callable[[UnifiedModel, P], tuple[Tensor, Tensor]]) -> list[Tensor | None]:
-        """The reference's log-probabilities of every piece. Entered once, and first: it may swap weights, which no graph would survive."""
+    def _start(
+        self, parts: Sequence[P], read: Callable[[UnifiedModel, P], tuple[Tensor, Tensor]]
+    ) -> list[Tensor | None]:
+        """The reference's log-probabilities of every piece.
+
+        Entered once, and first: it may swap weights, which no graph would survive.
+        """
         with torch.no_grad(), self.accelerator.autocast(), self.reference.policy() as start:
             return [None if start is None else read(start, part)[0] for part in parts]
 
     def _clipping(self) -> dict:
         rl = self.rl
-        return {"epsilon": rl.epsilon, "epsilon_high": rl.epsilon_high, "level": rl.importance_sampling_level, "beta": rl.beta}
+        return {
+            "epsilon": rl.epsilon,
+            "epsilon_high": rl.epsilon_high,
+            "level": rl.importance_sampling_level,
+            "beta": rl.beta,
+        }
 
     def _rows(self, advantages: Tensor, at_most: int, always: bool = False) -> Iterator[list[int]]:
-        """Rows in pieces. Rows without advantage are left out unless KL or something else (`always`) moves them: their gradient is 0."""
+        """Rows in pieces. Rows without advantage are left out unless KL or something else (`always`) moves them:
+
+        their gradient is 0.
+        """
         moved = torch.ones_like(advantages, dtype=torch.bool) if always or self.rl.beta > 0 else advantages != 0
         rows = moved.nonzero().flatten().tolist()
         yield from (rows[i : i + at_most] for i in range(0, len(rows), at_most))

@@ -1,4 +1,7 @@
-"""Calling reward functions, plain or async, and reading what they return: one number each, or a clear error with the reward's name."""
+"""Calling reward functions, plain or async, and reading what they return:
+
+one number each, or a clear error with the reward's name.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,10 @@ def _named(name: str, error: Exception) -> Exception:
 
 
 def read_scores(name: str, returned: Any, count: int) -> Tensor:
-    """What a reward returned → fp32 [count], NaN for None, NaN and infinities. ValueError unless it is `count` numbers or None."""
+    """What a reward returned → fp32 [count], NaN for None, NaN and infinities.
+
+    ValueError unless it is `count` numbers or None.
+    """
     fix = f"return {count} numbers, None where it cannot score"
     if isinstance(returned, (Tensor, np.ndarray)):
         if returned.ndim != 1:
@@ -79,7 +85,9 @@ def _number(name: str, row: int, value: Any) -> float:
     if isinstance(value, (Tensor, np.ndarray)) and value.ndim == 0:
         value = value.item()
     if not isinstance(value, Real):
-        raise ValueError(f"reward {name!r} returned {_short(value)} for trajectory {row}; return a number, or None where it cannot score")
+        raise ValueError(
+            f"reward {name!r} returned {_short(value)} for trajectory {row}; return a number, or None where it cannot score"
+        )
     return float(value)
 
 

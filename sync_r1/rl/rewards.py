@@ -1,7 +1,7 @@
 """The reward: a weighted ensemble of scorers whose breakdown is kept and whose failures are explicit.
 
-A reward function has TRL's shape: it is called with keyword arguments only, one value per trajectory in each, and returns one
-score per trajectory. None or NaN means "could not score". Columns: see scorers/custom.py.
+A reward function has TRL's shape: it is called with keyword arguments only, one value per trajectory in each, and
+returns one score per trajectory. None or NaN means "could not score". Columns: see scorers/custom.py.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from sync_r1.scorers.base import Part, RewardFunction, check_fallback, check_nam
 
 @dataclass(frozen=True)
 class Reward:
-    """One member of the ensemble. Weight 0 is logged but not learned from; where a category has no weight, it is not even asked."""
+    """One member of the ensemble.
+
+    Weight 0 is logged but not learned from; where a category has no weight, it is not even asked.
+    """
 
     name: str
     function: RewardFunction
@@ -52,25 +55,35 @@ class Breakdown:
         names = dict.fromkeys(name for part in parts for name in part.scores)
         image = {name: any(part.scores[name].dim() == 3 for part in parts if name in part.scores) for name in names}
         scores = {
-            name: torch.cat([part.scores.get(name, torch.full_like(part.image if image[name] else part.text, torch.nan)) for part in parts])
+            name: torch.cat(
+                [
+                    part.scores.get(name, torch.full_like(part.image if image[name] else part.text, torch.nan))
+                    for part in parts
+                ]
+            )
             for name in names
         }
-        metrics = {key: value for name, values in scores.items() for key, value in _statistics(name, values.flatten()).items()}
+        metrics = {
+            key: value for name, values in scores.items() for key, value in _statistics(name, values.flatten()).items()
+        }
         counts = dict.fromkeys(key for part in parts for key in part.metrics if key.endswith("/fallback"))
         metrics |= {key: sum(part.metrics.get(key, 0.0) for part in parts) for key in counts}
-        return Breakdown(scores, torch.cat([part.text for part in parts]), torch.cat([part.image for part in parts]), metrics)
+        return Breakdown(
+            scores, torch.cat([part.text for part in parts]), torch.cat([part.image for part in parts]), metrics
+        )
 
 
 def combine(scores: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Weighted sum per trajectory when some scores are missing.
 
-    A missing score becomes the mean of its siblings' scores, so that it adds nothing to the centred advantage (a silent 0 would be
-    a punishment). Where no sibling was scored, the reward does not apply to this prompt and adds nothing at all.
+    A missing score becomes the mean of its siblings' scores, so that it adds nothing to the centred advantage (a silent
+    0 would be a punishment). Where no sibling was scored, the reward does not apply to this prompt and adds nothing at
+    all.
 
     Args:
         scores: [R, P, S] fp32 of R rewards, NaN where missing. weights: [R, P].
-    Returns:
-        [P, S], NaN where every reward that applies to the group is missing; and [P] bool, whether any reward applies to the group.
+    Returns: [P, S], NaN where every reward that applies to the group is missing; and [P] bool, whether any reward
+        applies to the group.
     """
     known = ~scores.isnan() & (weights != 0).unsqueeze(2)
     applies = known.any(dim=2, keepdim=True)
@@ -83,9 +96,10 @@ def combine(scores: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
 def stand_in(scores: Tensor, other: Tensor) -> Tensor:
     """`scores` [P, S] with their gaps filled by the stand-in's scores `other` [P, S]; NaN is a gap.
 
-    Two scorers have two scales: CLIP-I of a picture without a face is higher than ArcFace's cosine of a right one, so a plain swap would
-    reward pictures without faces. The stand-in is moved by the mean difference of the two among the siblings that both could score.
-    Where no sibling was scored by the first, the stand-in's own scores stand for the whole group.
+    Two scorers have two scales: CLIP-I of a picture without a face is higher than ArcFace's cosine of a right one, so a
+    plain swap would reward pictures without faces. The stand-in is moved by the mean difference of the two among the
+    siblings that both could score. Where no sibling was scored by the first, the stand-in's own scores stand for the
+    whole group.
     """
     gaps = scores.isnan()
     shift = (scores - other).nanmean(dim=1, keepdim=True)
@@ -93,7 +107,10 @@ def stand_in(scores: Tensor, other: Tensor) -> Tensor:
 
 
 def standardise(scores: Tensor) -> Tensor:
-    """[P, S] in units of each group's own std, around its mean; NaN stays NaN. Rewards that differ in spread then count by weight alone."""
+    """[P, S] in units of each group's own std, around its mean; NaN stays NaN.
+
+    Rewards that differ in spread then count by weight alone.
+    """
     deviation = scores - scores.nanmean(dim=1, keepdim=True)
     return deviation / (group_std(scores).unsqueeze(1) + EPSILON)
 
@@ -102,7 +119,8 @@ def standardise(scores: Tensor) -> Tensor:
 class RewardEnsemble:
     """Scores a rollout with every member. `fallback`: member → member that stands in where it could not score.
 
-    `normalize_then_sum`: standardise each reward in its group before adding them (GDPO, TRL's `multi_objective_aggregation`).
+    `normalize_then_sum`: standardise each reward in its group before adding them (GDPO, TRL's
+    `multi_objective_aggregation`).
     """
 
     rewards: list[Reward]
@@ -118,14 +136,23 @@ class RewardEnsemble:
         return sum(reward.weight_for(category) for reward in self.rewards if reward.part == part)
 
     def score(self, rollout: Rollout) -> Breakdown:
-        """Call the reward functions on the trajectories of their part and add the scores up, weights by the concept's category."""
+        """Call the reward functions on the trajectories of their part and add the scores up, weights by the concept's
+        category.
+        """
         prompts, size, images = len(rollout.tasks), rollout.group_size, rollout.images_per_text
-        columns = {"text": rollout.columns("text"), "image": rollout.columns("image") if rollout.images is not None else None}
+        columns = {
+            "text": rollout.columns("text"),
+            "image": rollout.columns("image") if rollout.images is not None else None,
+        }
         asked = self._asked({task.concept.category for task in rollout.tasks})
-        calls = {reward.name: (reward.function, given) for reward in asked if (given := columns[reward.part]) is not None}
+        calls = {
+            reward.name: (reward.function, given) for reward in asked if (given := columns[reward.part]) is not None
+        }
         values = call_rewards(calls)
         shapes = {"text": (prompts, size), "image": (prompts, size, images)}
-        scores = {reward.name: values[reward.name].reshape(shapes[reward.part]) for reward in asked if reward.name in values}
+        scores = {
+            reward.name: values[reward.name].reshape(shapes[reward.part]) for reward in asked if reward.name in values
+        }
         metrics = {key: number for name in values for key, number in _statistics(name, values[name]).items()}
         filled = {name: self._fill(name, scores) for name in scores}
         metrics |= self._replaced(scores, filled, rollout)
@@ -149,7 +176,9 @@ class RewardEnsemble:
         own = scores[name].flatten(1)
         return stand_in(own, self._fill(self.fallback[name], scores)) if name in self.fallback else own
 
-    def _replaced(self, scores: Mapping[str, Tensor], filled: Mapping[str, Tensor], rollout: Rollout) -> dict[str, float]:
+    def _replaced(
+        self, scores: Mapping[str, Tensor], filled: Mapping[str, Tensor], rollout: Rollout
+    ) -> dict[str, float]:
         """How often each member that has a weight was stood in for."""
         counts = {}
         for reward in self.rewards:
@@ -160,7 +189,10 @@ class RewardEnsemble:
         return counts
 
     def _total(self, part: Part, scores: Mapping[str, Tensor], rollout: Rollout) -> tuple[Tensor, Tensor]:
-        """[P, S] weighted sum and [P] whether the part was judged; zeros when the ensemble has no reward of this part."""
+        """[P, S] weighted sum and [P] whether the part was judged.
+
+        Zeros when the ensemble has no reward of this part.
+        """
         members = [reward for reward in self.rewards if reward.part == part and reward.name in scores]
         prompts = len(rollout.tasks)
         if not members:
@@ -176,13 +208,20 @@ def _statistics(name: str, values: Tensor) -> dict[str, float]:
     missing = {f"rewards/{name}/missing": float(len(values) - len(known))}
     if not len(known):
         return missing
-    return {**missing, f"rewards/{name}/mean": known.mean().item(), f"rewards/{name}/std": known.std(correction=0).item()}
+    return {
+        **missing,
+        f"rewards/{name}/mean": known.mean().item(),
+        f"rewards/{name}/std": known.std(correction=0).item(),
+    }
 
 
 def build_rewards(
-    weights: Mapping[str, Weight], library: Mapping[str, tuple[RewardFunction, Part]], fallback: Mapping[str, str] | None = None
+    weights: Mapping[str, Weight],
+    library: Mapping[str, tuple[RewardFunction, Part]],
+    fallback: Mapping[str, str] | None = None,
 ) -> RewardEnsemble:
-    """The ensemble that `weights` name, from a library of functions (see `scoring.build_scorers`), with the stand-ins it needs.
+    """The ensemble that `weights` name, from a library of functions (see `scoring.build_scorers`), with the stand-ins
+    it needs.
 
     Raises:
         ValueError: a name that the library lacks, or stand-ins that go in a circle or judge the other half.

@@ -1,4 +1,6 @@
-"""Build trajectories: prompt → understanding text → drawing prompt → image tokens, siblings of all prompts batched together."""
+"""Build trajectories: prompt → understanding text → drawing prompt → image tokens, siblings of all prompts batched
+together.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,14 @@ import torch
 from torch import Tensor
 
 from sync_r1.data.concepts import Concept, load_image
-from sync_r1.data.prompts import RECOGNITION_QUESTION, PromptKind, compose, drawing_prompt, rewrite_prompt, understanding_prompt
+from sync_r1.data.prompts import (
+    RECOGNITION_QUESTION,
+    PromptKind,
+    compose,
+    drawing_prompt,
+    rewrite_prompt,
+    understanding_prompt,
+)
 from sync_r1.models.base import ConceptTokens, UnifiedModel
 from sync_r1.processes import Processes
 from sync_r1.rl.group_scaling import NoScaling, Scaling, Selection
@@ -35,15 +44,18 @@ class Task:
 
 
 def tasks_of(concept: Concept, tokens: ConceptTokens | None = None, others: Sequence[Path] = ()) -> list[Task]:
-    """Everything RL may ask about a concept: implicit prompts of the training split, questions about its train photos, and whether it
-    is in them or in as many of the pictures of `others`.
+    """Everything RL may ask about a concept: implicit prompts of the training split, questions about its train photos,
+    and whether it is in them or in as many of the pictures of `others`.
 
     Args:
         tokens: the concept's vocabulary in the model; without it, prompts hold the placeholder alone.
-        others: pictures of something else, none of them in a test; without any, recognition is not asked: the answer were always yes.
+        others: pictures of something else, none of them in a test; without any, recognition is not asked: the answer
+            were always yes.
     """
     conditions, tokens = concept.conditions, tokens or ConceptTokens(concept.name)
-    pairs = [(conditions.implicit[i], conditions.explicit[i]) for i in concept.rl_indices if i < len(conditions.explicit)]
+    pairs = [
+        (conditions.implicit[i], conditions.explicit[i]) for i in concept.rl_indices if i < len(conditions.explicit)
+    ]
     tasks = [Task("reason", concept, prompt, answer, tokens) for prompt, answer in pairs]
     photos = {path.name: path for path in concept.train_images}
     for name, questions in concept.conversations.items():
@@ -54,8 +66,11 @@ def tasks_of(concept: Concept, tokens: ConceptTokens | None = None, others: Sequ
     return tasks + [Task("recognize", concept, question, answer, tokens, path) for path, answer in seen]
 
 
-def choose_tasks(tasks: Sequence[Task], *, count: int, shares: Mapping[str, float], seed: int, first: int) -> list[Task]:
-    """Prompts number `first` … `first + count − 1` of an endless stream: each kind in shuffled passes, mixed evenly by `shares`.
+def choose_tasks(
+    tasks: Sequence[Task], *, count: int, shares: Mapping[str, float], seed: int, first: int
+) -> list[Task]:
+    """Prompts number `first` … `first + count − 1` of an endless stream: each kind in shuffled passes, mixed evenly by
+    `shares`.
 
     Args:
         shares: of each kind; those of kinds without tasks go to the others in proportion.
@@ -67,7 +82,9 @@ def choose_tasks(tasks: Sequence[Task], *, count: int, shares: Mapping[str, floa
         if shares.get(task.kind, 0.0) > 0:
             pools.setdefault(task.kind, []).append(task)
     if not pools:
-        raise ValueError("there is nothing to ask: give the concept implicit prompts with facts, or questions about its photos")
+        raise ValueError(
+            "there is nothing to ask: give the concept implicit prompts with facts, or questions about its photos"
+        )
     total = sum(shares[kind] for kind in pools)
     places = dict.fromkeys(pools, 0)
     chosen = []
@@ -77,13 +94,18 @@ def choose_tasks(tasks: Sequence[Task], *, count: int, shares: Mapping[str, floa
         place, pool = places[kind], pools[kind]
         places[kind] += 1
         if number >= first:
-            order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(derive_seed(seed, kind, place // len(pool))))
+            order = torch.randperm(
+                len(pool), generator=torch.Generator().manual_seed(derive_seed(seed, kind, place // len(pool)))
+            )
             chosen.append(pool[int(order[place % len(pool)])])
     return chosen
 
 
 def derive_seed(*parts: object) -> int:
-    """A seed in [0, 2^62) from any values: the same parts give the same seed everywhere, so no generator state needs saving."""
+    """A seed in [0, 2^62) from any values:
+
+    the same parts give the same seed everywhere, so no generator state needs saving.
+    """
     digest = hashlib.sha256("::".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 2
 
@@ -131,10 +153,14 @@ class Rollout:
         """What reward functions are told (see rewards.py), one entry per text row or per image row."""
         repeat = self.images_per_text if part == "image" else 1
         tasks = [task for task in self.tasks for _ in range(self.group_size)]
-        return _columns(tasks, self.completions.texts, self.drawing_prompts, self.images if part == "image" else None, repeat)
+        return _columns(
+            tasks, self.completions.texts, self.drawing_prompts, self.images if part == "image" else None, repeat
+        )
 
 
-def _columns(tasks: Sequence[Task], texts: Sequence[str], prompts: Sequence[str], images: Tensor | None, repeat: int) -> dict[str, Any]:
+def _columns(
+    tasks: Sequence[Task], texts: Sequence[str], prompts: Sequence[str], images: Tensor | None, repeat: int
+) -> dict[str, Any]:
     rows = [row for row in range(len(tasks)) for _ in range(repeat)]
     return {
         "prompts": [tasks[row].prompt for row in rows],
@@ -165,8 +191,9 @@ class Sampler:
     def roll_out(self, tasks: Sequence[Task], *, seed: int, step: int, first: int = 0, draw: bool = True) -> Rollout:
         """All trajectories of one step.
 
-        Every random number is a function of (seed, step, first + prompt, candidate, image): reruns and resumed runs repeat it.
-        Every process draws for its own groups, and all of them decide with the scores of all groups: they agree on one threshold.
+        Every random number is a function of (seed, step, first + prompt, candidate, image): reruns and resumed runs
+        repeat it. Every process draws for its own groups, and all of them decide with the scores of all groups: they
+        agree on one threshold.
 
         Args:
             tasks: of this process; the others have as many.
@@ -189,7 +216,9 @@ class Sampler:
         assert task.photo is not None, "a question is about a photo"
         if task.photo not in self.photo_codes:
             self.photo_codes[task.photo] = self.model.look([load_image(task.photo)])[0]
-        return TextContext(understanding_prompt(task.concept, task.prompt, task.tokens.reading_tokens), self.photo_codes[task.photo])
+        return TextContext(
+            understanding_prompt(task.concept, task.prompt, task.tokens.reading_tokens), self.photo_codes[task.photo]
+        )
 
 
 class _Pool:
@@ -228,7 +257,11 @@ class _Pool:
         images = range(self.sampler.images_per_text)
         seeds = [derive_seed(*self.key, self.first + p, number, "image", m) for p, number in rows for m in images]
         repeated = [prompt for prompt in prompts for _ in images]
-        self.traces.append(self.sampler.model.generate_image(repeated, self.sampler.sampling, seeds, stop_at=self.sampler.scaling.stop_at))
+        self.traces.append(
+            self.sampler.model.generate_image(
+                repeated, self.sampler.sampling, seeds, stop_at=self.sampler.scaling.stop_at
+            )
+        )
 
     def _preview(self, tasks: list[Task], texts: list[str], prompts: list[str]) -> list[float]:
         sampler, repeat = self.sampler, self.sampler.images_per_text
@@ -292,7 +325,10 @@ def drawing_text(task: Task, completion: str) -> str:
 
 
 def select_completions(pieces: Sequence[TextCompletions], rows: Sequence[int]) -> TextCompletions:
-    """Rows of several batches of texts as one batch, as wide as its longest text. Padding is repeated from each row's last column."""
+    """Rows of several batches of texts as one batch, as wide as its longest text.
+
+    Padding is repeated from each row's last column.
+    """
     width = max(piece.ids.shape[1] for piece in pieces)
 
     def widen(values: Tensor, pad: Tensor) -> Tensor:
@@ -307,7 +343,10 @@ def select_completions(pieces: Sequence[TextCompletions], rows: Sequence[int]) -
 
 
 def completion_metrics(rollout: Rollout, limit: int) -> dict[str, float]:
-    """Lengths of the texts and how much siblings differ: a group whose texts are all the same has nothing to learn from."""
+    """Lengths of the texts and how much siblings differ:
+
+    a group whose texts are all the same has nothing to learn from.
+    """
     lengths = rollout.completions.mask.sum(dim=1).float()
     groups = [rollout.completions.texts[i : i + rollout.group_size] for i in range(0, len(lengths), rollout.group_size)]
     return {

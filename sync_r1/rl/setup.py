@@ -23,10 +23,14 @@ def scaling(rl: RLConfig) -> Scaling:
     return GroupScaling(threshold, rl.dgs_candidate_factor, rl.dgs_preview_step)
 
 
-def check_setup(rl: RLConfig, tasks: Sequence[Task], rewards: RewardEnsemble, preview_score: PreviewScore | None) -> None:
+def check_setup(
+    rl: RLConfig, tasks: Sequence[Task], rewards: RewardEnsemble, preview_score: PreviewScore | None
+) -> None:
     """Refuse combinations that could only waste time. Raises ValueError."""
     if not tasks:
-        raise ValueError("there are no tasks; give the concept implicit prompts with facts, or questions about its photos")
+        raise ValueError(
+            "there are no tasks; give the concept implicit prompts with facts, or questions about its photos"
+        )
     asked, shares = {task.kind for task in tasks}, rl.shares()
     if not any(shares[kind] > 0 for kind in asked):
         raise ValueError(
@@ -35,7 +39,10 @@ def check_setup(rl: RLConfig, tasks: Sequence[Task], rewards: RewardEnsemble, pr
         )
     parts = rewards.parts({task.concept.category for task in tasks})
     both = {"text", "image"}
-    movers = {"text": both if rl.optimise == "both" else {"text"}, "image": {"image"} if rl.credit == "routed" else both}
+    movers = {
+        "text": both if rl.optimise == "both" else {"text"},
+        "image": {"image"} if rl.credit == "routed" else both,
+    }
     for half in ("text", "image") if rl.optimise == "both" else (rl.optimise,):
         if not parts & movers[half]:
             raise ValueError(
@@ -48,7 +55,9 @@ def check_setup(rl: RLConfig, tasks: Sequence[Task], rewards: RewardEnsemble, pr
             f"the rewards judge {' and '.join(sorted(parts))}; set rl.draw_every=1"
         )
     if rl.dgs_enabled and preview_score is None:
-        raise ValueError("rl.dgs_enabled needs a preview score; add identity and alignment rewards or set rl.dgs_enabled=false")
+        raise ValueError(
+            "rl.dgs_enabled needs a preview score; add identity and alignment rewards or set rl.dgs_enabled=false"
+        )
 
 
 def training_arguments(config: Config) -> TrainingArguments:

@@ -1,9 +1,10 @@
-"""FSDP2: every process keeps its share of the layers' weights, and the optimizer's memory of that share only (docs/scale.md).
+"""FSDP2: every process keeps its share of the layers' weights, and the optimizer's memory of that share only
+(docs/scale.md).
 
-Layers are whole from a rollout's first token to the last backward pass: processes write texts of different lengths and replay different
-numbers of pieces, so nothing in between may wait for the others. Gradients are summed once, after the last backward pass. While the
-optimizer steps, and until the next rollout, each process holds its share alone. Embedding and head are read by rows; they and the
-last norm stay whole.
+Layers are whole from a rollout's first token to the last backward pass: processes write texts of different lengths and
+replay different numbers of pieces, so nothing in between may wait for the others. Gradients are summed once, after the
+last backward pass. While the optimizer steps, and until the next rollout, each process holds its share alone. Embedding
+and head are read by rows; they and the last norm stay whole.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ class Copies:
 
 
 class ShardedLayers:
-    """A model's transformer layers, in shares until gathered. All processes gather, and none waits for another otherwise.
+    """A model's transformer layers, in shares until gathered. All processes gather, and none waits for another
+    otherwise.
 
     Raises:
         ValueError: the model does not say which of its modules are layers.
@@ -99,7 +101,9 @@ class ShardedLayers:
 
 
 class Shards(Copies):
-    """Shares the layers of `model` among `count` processes and puts the shares into `trainables`, in the place of whole parameters."""
+    """Shares the layers of `model` among `count` processes and puts the shares into `trainables`, in the place of whole
+    parameters.
+    """
 
     def __init__(self, model: UnifiedModel, trainables: Trainables, count: int) -> None:
         super().__init__(count)
@@ -115,7 +119,9 @@ class Shards(Copies):
 
     @torch.no_grad()
     def average(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Every process gets its share of the averaged gradients, and lets go of whole layers and their gradients one by one."""
+        """Every process gets its share of the averaged gradients, and lets go of whole layers and their gradients one
+        by one.
+        """
         for layer in self.policy.layers:
             module = cast(nn.Module, layer)
             whole = list(module.parameters())
@@ -123,7 +129,9 @@ class Shards(Copies):
             for parameter, share in zip(whole, module.parameters(), strict=True):
                 assert isinstance(share, DTensor)
                 grad = torch.zeros(share.shape, device=share.device) if parameter.grad is None else parameter.grad
-                summed = DTensor.from_local(grad, self.policy.mesh, [Partial()]).redistribute(placements=share.placements)
+                summed = DTensor.from_local(grad, self.policy.mesh, [Partial()]).redistribute(
+                    placements=share.placements
+                )
                 share.grad, parameter.grad = summed / self.count, None
         super().average([parameter for parameter in parameters if not isinstance(parameter, DTensor)])
 
@@ -152,17 +160,24 @@ class Shards(Copies):
             if not isinstance(parameter, DTensor) or not isinstance(value, Tensor) or value.shape != parameter.shape:
                 return value
             value = value.to(parameter.device)
-            return distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)  # all have read the same file
+            return distribute_tensor(
+                value, parameter.device_mesh, parameter.placements, src_data_rank=None
+            )  # all have read the same file
 
         found = state["state"].items()
-        return {**state, "state": {n: {key: share(parameters[n], value) for key, value in one.items()} for n, one in found}}
+        return {
+            **state,
+            "state": {n: {key: share(parameters[n], value) for key, value in one.items()} for n, one in found},
+        }
 
     @contextmanager
     def saving(self) -> Iterator[None]:
         assert self.optimizer is not None, "attached before the first step"
         self.policy.release()
         layers = [cast(nn.Module, layer) for layer in self.policy.layers]
-        hooks = [layer.register_state_dict_post_hook(_replace(_gathered(dict(layer.named_parameters())))) for layer in layers]
+        hooks = [
+            layer.register_state_dict_post_hook(_replace(_gathered(dict(layer.named_parameters())))) for layer in layers
+        ]
         state = self.optimizer.state_dict()
         whole = {**state, "state": {number: _gathered(one) for number, one in state["state"].items()}}
         hooks.append(self.optimizer.register_state_dict_post_hook(lambda *_: whole))
@@ -174,7 +189,10 @@ class Shards(Copies):
 
 
 class ShardedReference:
-    """The start as a second model, whole only while it is read: the policy is in shares then. All processes read together."""
+    """The start as a second model, whole only while it is read: the policy is in shares then.
+
+    All processes read together.
+    """
 
     def __init__(self, start: CopiedReference, policy: ShardedLayers) -> None:
         self.model, self.other = start.model, policy

@@ -14,7 +14,9 @@ from sync_r1.rl.rollout import Candidate, Rollout, select_completions
 from sync_r1.types import TextCompletions
 
 
-def share_rollout(processes: Processes, rollout: Rollout, scores: Breakdown, pictures: bool) -> tuple[Rollout, Breakdown]:
+def share_rollout(
+    processes: Processes, rollout: Rollout, scores: Breakdown, pictures: bool
+) -> tuple[Rollout, Breakdown]:
     """The rollouts and scores of all processes in their order, as one process with all prompts would have made them.
 
     Args:
@@ -54,7 +56,9 @@ def join_rollouts(parts: Sequence[Rollout]) -> Rollout:
             kept=[group for part in parts for group in part.selection.kept],
             scores=[group for part in parts for group in part.selection.scores],
         ),
-        candidates=[_moved(one, number * prompts, number * rows) for number, part in enumerate(parts) for one in part.candidates],
+        candidates=[
+            _moved(one, number * prompts, number * rows) for number, part in enumerate(parts) for one in part.candidates
+        ],
     )
 
 
@@ -63,4 +67,6 @@ def _cat(images: Sequence[Tensor | None]) -> Tensor:
 
 
 def _moved(candidate: Candidate, prompts: int, rows: int) -> Candidate:
-    return replace(candidate, group=candidate.group + prompts, row=None if candidate.row is None else candidate.row + rows)
+    return replace(
+        candidate, group=candidate.group + prompts, row=None if candidate.row is None else candidate.row + rows
+    )

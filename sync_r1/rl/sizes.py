@@ -70,7 +70,9 @@ def read_sizes(model: ModelConfig) -> ModelSizes:
     folder = _world() if model.path == WORLD else fetch(model.path, weights=False)
     config = read_config(folder)
     if is_published(config):
-        present = folder.is_file() or any(path.suffix in SUFFIXES for path in folder.iterdir())  # then headers tell the sizes
+        present = folder.is_file() or any(
+            path.suffix in SUFFIXES for path in folder.iterdir()
+        )  # then headers tell the sizes
         return _published(config, showo_sizes(convert_showo(WeightFiles(folder).shapes)) if present else {})
     if config["model_type"] == "janus":
         return janus_sizes(JanusConfig.from_pretrained(folder))

@@ -1,6 +1,8 @@
-"""Stopping and going on. Checkpoints are written under a hidden name, manifest last, and renamed: only complete ones count.
+"""Stopping and going on. Checkpoints are written under a hidden name, manifest last, and renamed: only complete ones
+count.
 
-Hidden names: `.step_N.partial` is being written, `.step_N.old` gives way to a new one of its step, `.step_N.gone` is being deleted.
+Hidden names: `.step_N.partial` is being written, `.step_N.old` gives way to a new one of its step, `.step_N.gone` is
+being deleted.
 """
 
 from __future__ import annotations
@@ -35,7 +37,10 @@ Say = Callable[[str], None]
 
 @dataclass
 class SyncState:
-    """What a resumed run needs besides weights, optimizer and schedule. Sampling seeds derive from (seed, step), so no generator state."""
+    """What a resumed run needs besides weights, optimizer and schedule.
+
+    Sampling seeds derive from (seed, step), so no generator state.
+    """
 
     seed: int
     step: int = 0
@@ -70,13 +75,21 @@ class SyncState:
             limit = f"{folder} is in the middle of a rollout of rl.num_iterations={updates} updates"
             raise ValueError(f"{limit}; set rl.num_iterations as in its config.yaml")
         if self.scaling.keys() != scaling.keys():
-            raise ValueError(f"{folder} was trained with another rl.dgs_enabled or rl.dgs_keep; set them as in its config.yaml")
+            raise ValueError(
+                f"{folder} was trained with another rl.dgs_enabled or rl.dgs_keep; set them as in its config.yaml"
+            )
 
 
 def generator_states() -> dict[str, Any]:
-    """Python's, NumPy's and PyTorch's global generators. Training draws from none of them, but a reward or a model's dropout may."""
+    """Python's, NumPy's and PyTorch's global generators.
+
+    Training draws from none of them, but a reward or a model's dropout may.
+    """
     numpy: Any = np.random.get_state(legacy=False)
-    plain_numpy = {**numpy, "state": {**numpy["state"], "key": numpy["state"]["key"].tolist()}}  # plain values load safely
+    plain_numpy = {
+        **numpy,
+        "state": {**numpy["state"], "key": numpy["state"]["key"].tolist()},
+    }  # plain values load safely
     state: dict[str, Any] = {"numpy": plain_numpy, "python": random.getstate(), "torch": torch.get_rng_state()}
     return state | ({"cuda": torch.cuda.get_rng_state_all()} if torch.cuda.is_available() else {})
 
@@ -108,7 +121,8 @@ def plain(path: Path) -> Path:
 
 @contextmanager
 def writing(target: Path, **facts: Any) -> Iterator[Path]:
-    """Yield a temporary folder to fill; on success it gets its manifest, reaches the disk and becomes `target`; on any error it vanishes.
+    """Yield a temporary folder to fill; on success it gets its manifest, reaches the disk and becomes `target`; on any
+    error it vanishes.
 
     Raises:
         OSError: what the writer met (e.g. a full disk), saying that older checkpoints are untouched.
@@ -130,18 +144,24 @@ def writing(target: Path, **facts: Any) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         if old.exists() and not target.exists():
             old.rename(target)
-        if isinstance(error, (OSError, RuntimeError, SafetensorError)):  # what torch and safetensors raise on a full disk
+        if isinstance(
+            error, (OSError, RuntimeError, SafetensorError)
+        ):  # what torch and safetensors raise on a full disk
             last = latest_checkpoint(target.parent)
             kept = f"the last complete checkpoint is {last}" if last else "there is no complete checkpoint yet"
             raise OSError(
-                getattr(error, "errno", None) or errno.EIO, f"{target} was not saved ({error}); {kept}; free some space and resume"
+                getattr(error, "errno", None) or errno.EIO,
+                f"{target} was not saved ({error}); {kept}; free some space and resume",
             ) from error
         raise
     shutil.rmtree(old, ignore_errors=True)
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Complete checkpoints of a run, oldest first. One that was to be replaced counts while its successor is not there."""
+    """Complete checkpoints of a run, oldest first.
+
+    One that was to be replaced counts while its successor is not there.
+    """
     found: dict[int, Path] = {}
     for path in folder.iterdir() if folder.is_dir() else ():
         named, waiting = FOLDER.fullmatch(path.name), HIDDEN.fullmatch(path.name)
@@ -159,7 +179,8 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
 
 def rotate(newest: Path, keep: int) -> None:
-    """Delete old checkpoints beside `newest`, which was just written and stays: `keep` remain. Remains of killed writers go too.
+    """Delete old checkpoints beside `newest`, which was just written and stays: `keep` remain. Remains of killed
+    writers go too.
 
     What is damaged can only be among the others, so a good one is always left.
     """
@@ -173,7 +194,8 @@ def rotate(newest: Path, keep: int) -> None:
 
 
 def resolve_checkpoint(resume: str | Path, folder: Path, say: Say = lambda message: None) -> Path:
-    """The checkpoint that `--resume` means: a folder, or "latest" of this run: the newest one whose files match its manifest.
+    """The checkpoint that `--resume` means: a folder, or "latest" of this run: the newest one whose files match its
+    manifest.
 
     Args:
         say: is told which damaged checkpoints are passed over, and which one is used.
@@ -203,7 +225,9 @@ def _newest_good(folder: Path, say: Say) -> Path:
             return path
         damaged.append(f"{path} is damaged: {'; '.join(problems)}")
     if damaged:
-        raise ValueError(f"every checkpoint in {folder} is damaged: {'. '.join(damaged)}; put one back, or start a new run")
+        raise ValueError(
+            f"every checkpoint in {folder} is damaged: {'. '.join(damaged)}; put one back, or start a new run"
+        )
     raise ValueError(f"{folder} holds no complete checkpoint to resume from; start without --resume")
 
 
@@ -215,7 +239,8 @@ def _problems(path: Path) -> list[str]:
 
 
 def set_aside(folder: Path, step: int, say: Say) -> None:
-    """Checkpoints after `step`, where a run starts or goes on, would be taken for its newest: they become `aside_step_N`.
+    """Checkpoints after `step`, where a run starts or goes on, would be taken for its newest: they become
+    `aside_step_N`.
 
     They are damaged, or of another continuation. Nothing is deleted.
     """
@@ -228,7 +253,9 @@ def set_aside(folder: Path, step: int, say: Say) -> None:
             number += 1
             aside = folder / f"aside_{name}_{number}"
         path.rename(aside)
-        say(f"{path} is newer than step {step}, where this run goes on; it is kept as {aside.name}; delete it when you do not need it")
+        say(
+            f"{path} is newer than step {step}, where this run goes on; it is kept as {aside.name}; delete it when you do not need it"
+        )
 
 
 class Start(TrainerCallback):

@@ -83,7 +83,8 @@ class SyncGRPOTrainer(Trainer):
         preview_score: a reward function for previews; needed when DGS is on.
         console: where the progress bar and messages go; None is silent.
     Raises:
-        ValueError: a half is to be optimised that no reward can move, DGS without preview score, an unsupported distribution.
+        ValueError: a half is to be optimised that no reward can move, DGS without preview score, an unsupported
+            distribution.
     """
 
     def __init__(
@@ -97,7 +98,11 @@ class SyncGRPOTrainer(Trainer):
     ) -> None:
         check_setup(config.rl, tasks, rewards, preview_score)
         self.config, self.tasks, self.rewards, self.console = config, list(tasks), rewards, console
-        super().__init__(model=cast(Any, model), args=training_arguments(config), train_dataset=Steps(config.rl.max_steps * launched()))
+        super().__init__(
+            model=cast(Any, model),
+            args=training_arguments(config),
+            train_dataset=Steps(config.rl.max_steps * launched()),
+        )
         if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
             raise ValueError(
                 f"accelerate's {self.accelerator.distributed_type.value} is not supported; launch plain data parallelism, "
@@ -125,8 +130,17 @@ class SyncGRPOTrainer(Trainer):
             processes=self.processes,
         )
         self.sync_state = SyncState(seed=config.run.seed)
-        self.phases, self.interrupt, self.generators = Phases(), Interrupt(config, console, self.processes), GlobalGenerators()
-        for callback in (Start(config, self.say), MetricsFile(config.run.folder / "metrics.jsonl"), self.interrupt, self.generators):
+        self.phases, self.interrupt, self.generators = (
+            Phases(),
+            Interrupt(config, console, self.processes),
+            GlobalGenerators(),
+        )
+        for callback in (
+            Start(config, self.say),
+            MetricsFile(config.run.folder / "metrics.jsonl"),
+            self.interrupt,
+            self.generators,
+        ):
             self.add_callback(callback)
         self.progress = ProgressBar(console) if console is not None else None
         if self.progress is not None:
@@ -137,8 +151,13 @@ class SyncGRPOTrainer(Trainer):
 
     # the step
 
-    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None) -> Tensor:
-        """One update: roll out, score and credit every `num_iterations`-th time, then loss and update. Returns the loss, detached."""
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """One update: roll out, score and credit every `num_iterations`-th time, then loss and update.
+
+        Returns the loss, detached.
+        """
         model.train()
         self.shards.gather()
         self._forget_gradients()
@@ -174,7 +193,9 @@ class SyncGRPOTrainer(Trainer):
         """Credit both halves. Rewards of all processes are centred and scaled together, then each keeps its own."""
         rl, prompts = self.config.rl, len(rollout.tasks)
         everything, known = share_rollout(self.processes, rollout, scores, pictures=self._trajectories_due())
-        credit = advantages(known.text, known.image, everything.same_prompts(), credit=rl.credit, scale_rewards=rl.scale_rewards)
+        credit = advantages(
+            known.text, known.image, everything.same_prompts(), credit=rl.credit, scale_rewards=rl.scale_rewards
+        )
         self._measure(everything, known, credit)
         self._save_trajectories(everything, known, credit)
         return credit.of(slice(self.processes.index * prompts, (self.processes.index + 1) * prompts))
@@ -185,21 +206,27 @@ class SyncGRPOTrainer(Trainer):
         scaling = NoScaling() if self.texts_only else self.sampler.scaling
         scaled = scaling.metrics(rollout.selection, total, **final)
         texts = completion_metrics(rollout, self.config.rl.max_completion_length)
-        partial = ("reward", "reward_std", "image/reward") if self.texts_only else ()  # not what drawn steps log under these names
+        partial = (
+            ("reward", "reward_std", "image/reward") if self.texts_only else ()
+        )  # not what drawn steps log under these names
         credited = {name: value for name, value in credit.metrics.items() if name not in partial}
         self._metrics |= {**texts, **scores.metrics, **scaled, **credited}
         self.sync_state.nfe += int(scaled["dgs/nfe"])
 
     def loss(self, experience: Experience) -> Tensor:
         """Replay both halves piece by piece, with a backward each, so that memory does not grow with steps or siblings."""
-        replay = Replay(self.policy, self.config.rl, self.reference, self.accelerator, self.config.run.seed, self.processes)
+        replay = Replay(
+            self.policy, self.config.rl, self.reference, self.accelerator, self.config.run.seed, self.processes
+        )
         with self.phases.time("loss"):
             loss, metrics = replay.backward(experience.rollout, experience.advantages, step=self.state.global_step)
         self._metrics |= metrics
         return loss
 
     def update(self, loss: Tensor) -> Tensor:
-        """Average gradients over processes, clip, and let the optimizer step, or skip when there is nothing sound to learn from."""
+        """Average gradients over processes, clip, and let the optimizer step, or skip when there is nothing sound to
+        learn from.
+        """
         with self.phases.time("update"):
             parameters = self.trainables.parameters()
             self.shards.average(parameters)
@@ -292,7 +319,10 @@ class SyncGRPOTrainer(Trainer):
         self.accelerator.wait_for_everyone()
 
     def _write_checkpoint(self, target: Path, generators: list[dict[str, Any]]) -> None:
-        with self.phases.time("save"), writing(target, step=self.sync_state.step, config=str(self.config.run.name)) as folder:
+        with (
+            self.phases.time("save"),
+            writing(target, step=self.sync_state.step, config=str(self.config.run.name)) as folder,
+        ):
             self.trainables.save(self.policy, folder)
             self._save_optimizer_and_scheduler(str(folder))
             self.state.save_to_json(str(folder / "trainer_state.json"))
@@ -332,7 +362,9 @@ class SyncGRPOTrainer(Trainer):
         run, step = self.config.run, self.state.global_step + 1
         if self._trajectories_due() and self.processes.main:
             with self.phases.time("log"), or_say_how_to_go_on(run.folder / "trajectories"):
-                save_trajectories(run.folder / "trajectories", step, rollout, scores, credit, max_images=run.completions_images)
+                save_trajectories(
+                    run.folder / "trajectories", step, rollout, scores, credit, max_images=run.completions_images
+                )
 
     def note(self, metrics: dict[str, float]) -> None:
         """Log these with the current step."""

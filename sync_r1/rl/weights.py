@@ -23,10 +23,11 @@ ROWS_FILE = "concept_rows.safetensors"
 class ConceptRows:
     """A concept's rows of the shared vocabulary matrices as small parameters of their own.
 
-    Adam rescales gradients, so scaling the gradient of some rows of a matrix does not give them another learning rate, and its two
-    moments of a whole vocabulary are large. Instead, each matrix collects a gradient, of which only the concept's rows are handed to
-    the small parameter; the optimizer updates that one, and the result is written back into the matrix. All other rows never move.
-    The small parameters are fp32 whatever the matrices are: in bf16 an update below 0.4 % of a weight would be rounded away.
+    Adam rescales gradients, so scaling the gradient of some rows of a matrix does not give them another learning rate,
+    and its two moments of a whole vocabulary are large. Instead, each matrix collects a gradient, of which only the
+    concept's rows are handed to the small parameter; the optimizer updates that one, and the result is written back
+    into the matrix. All other rows never move. The small parameters are fp32 whatever the matrices are: in bf16 an
+    update below 0.4 % of a weight would be rounded away.
 
     Args:
         matrices: [V, …] by name. ids: [K] long, rows of theirs.
@@ -77,7 +78,9 @@ class ConceptRows:
         saved = read_tensors(path)
         mine = {"ids": self.ids, **dict(zip(self.names, self.rows))}
         if {name: value.shape for name, value in saved.items()} != {name: value.shape for name, value in mine.items()}:
-            raise ValueError(f"{path} holds {sorted(saved)}; {sorted(mine)} train here; set rl.concept_learning_rate as in its config.yaml")
+            raise ValueError(
+                f"{path} holds {sorted(saved)}; {sorted(mine)} train here; set rl.concept_learning_rate as in its config.yaml"
+            )
         for name, row in zip(self.names, self.rows):
             row.copy_(saved[name])
         self.write_back()
@@ -110,7 +113,10 @@ class CopiedReference:
 
 
 class SwitchedReference:
-    """Only concept rows and adapters train: the start is the same model with the first rows put back and the adapters off."""
+    """Only concept rows and adapters train:
+
+    the start is the same model with the first rows put back and the adapters off.
+    """
 
     def __init__(self, model: UnifiedModel, rows: ConceptRows, adapters: Adapters | None) -> None:
         self.model, self.rows, self.adapters = model, rows, adapters
@@ -128,12 +134,17 @@ class SwitchedReference:
 
 def vocabulary_matrices(model: UnifiedModel) -> dict[str, nn.Parameter]:
     """Embedding and head (weight and bias) by name, each once even when tied. Only concept rows of these ever train."""
-    wanted = {id(p) for layer in (model.get_input_embeddings(), model.get_output_embeddings()) for p in layer.parameters(recurse=False)}
+    wanted = {
+        id(p)
+        for layer in (model.get_input_embeddings(), model.get_output_embeddings())
+        for p in layer.parameters(recurse=False)
+    }
     return {name: parameter for name, parameter in model.named_parameters() if id(parameter) in wanted}
 
 
 class Trainables:
-    """The two parameter groups: the transformer body (its weights, or adapters on them) and the concepts' vocabulary rows.
+    """The two parameter groups: the transformer body (its weights, or adapters on them) and the concepts' vocabulary
+    rows.
 
     Args:
         model: on its device; whatever does not train is frozen.
@@ -147,7 +158,9 @@ class Trainables:
         self.config = config
         vocabulary = vocabulary_matrices(model)
         shared = {id(matrix) for matrix in vocabulary.values()}
-        body = [parameter for parameter in model.parameters() if parameter.requires_grad and id(parameter) not in shared]
+        body = [
+            parameter for parameter in model.parameters() if parameter.requires_grad and id(parameter) not in shared
+        ]
         self.adapters: Adapters | None = None
         if config.learning_rate == 0:
             body = []
@@ -156,14 +169,20 @@ class Trainables:
             self.adapters = Adapters(model, layers, rank=config.lora_rank, alpha=config.lora_alpha, seed=seed)
             body = self.adapters.parameters()
         if low := next((parameter.dtype for parameter in body if parameter.dtype != torch.float32), None):
-            raise ValueError(f"the body is {low} and would lose small updates; load it as fp32 (model.dtype=fp32) or set rl.lora_rank=16")
+            raise ValueError(
+                f"the body is {low} and would lose small updates; load it as fp32 (model.dtype=fp32) or set rl.lora_rank=16"
+            )
         model.requires_grad_(False)
         for parameter in body:
             parameter.requires_grad_(True)
         self.body = body
-        self.rows = ConceptRows(vocabulary if config.concept_learning_rate > 0 and len(row_ids) else {}, row_ids.to(model.device))
+        self.rows = ConceptRows(
+            vocabulary if config.concept_learning_rate > 0 and len(row_ids) else {}, row_ids.to(model.device)
+        )
         if not self.parameters():
-            raise ValueError("nothing would train: the model has no concept tokens and rl.learning_rate is 0; add a concept or raise it")
+            raise ValueError(
+                "nothing would train: the model has no concept tokens and rl.learning_rate is 0; add a concept or raise it"
+            )
 
     def parameters(self) -> list[nn.Parameter]:
         return [*self.body, *self.rows.rows]
@@ -175,7 +194,9 @@ class Trainables:
             {"params": self.body, "lr": rl.learning_rate, "weight_decay": rl.weight_decay},
             {"params": self.rows.rows, "lr": rl.concept_learning_rate, "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW([group for group in groups if group["params"]], betas=(rl.adam_beta1, rl.adam_beta2))
+        optimizer = torch.optim.AdamW(
+            [group for group in groups if group["params"]], betas=(rl.adam_beta1, rl.adam_beta2)
+        )
         optimizer.register_step_post_hook(self.rows.write_back)
         return optimizer
 
@@ -188,7 +209,10 @@ class Trainables:
         return SwitchedReference(model, self.rows, self.adapters)
 
     def save(self, model: UnifiedModel, folder: Path) -> None:
-        """Plain weights that any session opens, adapters added in; and adapters and rows by themselves, for an exact resume."""
+        """Plain weights that any session opens, adapters added in.
+
+        And adapters and rows by themselves, for an exact resume.
+        """
         with self.adapters.merged() if self.adapters else nullcontext():
             model.save_pretrained(folder)
         if self.adapters:

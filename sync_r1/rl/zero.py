@@ -1,8 +1,10 @@
-"""DeepSpeed's ZeRO-1: every process keeps the optimizer's memory of its share of what trains; weights and gradients stay whole.
+"""DeepSpeed's ZeRO-1: every process keeps the optimizer's memory of its share of what trains; weights and gradients
+stay whole.
 
-DeepSpeed's engine wants to own forward, backward and step. Replay passes through none of them, so only its optimizer is used: gradients
-collect whole over any number of backward passes, are reduced once, each process updates its share, and the shares are gathered. ZeRO-2
-and 3 exchange something in every backward or forward pass, whose number differs between processes here.
+DeepSpeed's engine wants to own forward, backward and step. Replay passes through none of them, so only its optimizer is
+used: gradients collect whole over any number of backward passes, are reduced once, each process updates its share, and
+the shares are gathered. ZeRO-2 and 3 exchange something in every backward or forward pass, whose number differs between
+processes here.
 """
 
 from __future__ import annotations
@@ -32,7 +34,10 @@ class ZeroStates(Copies):
         self.model, self.trainables = model, trainables
 
     def attach(self, optimizer: torch.optim.Optimizer) -> None:
-        """From here on `optimizer` holds one flat share per group; states are saved and loaded as those of whole parameters."""
+        """From here on `optimizer` holds one flat share per group.
+
+        States are saved and loaded as those of whole parameters.
+        """
         import deepspeed
 
         logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
@@ -52,7 +57,9 @@ class ZeroStates(Copies):
                 "allgather_bucket_size": BUCKET,
             },
         }
-        engine, *_ = deepspeed.initialize(model=everything, optimizer=optimizer, config=settings, dist_init_required=False)
+        engine, *_ = deepspeed.initialize(
+            model=everything, optimizer=optimizer, config=settings, dist_init_required=False
+        )
         self.zero = engine.optimizer
         self.places = [self._places(number) for number in range(len(self.groups))]
         optimizer.register_load_state_dict_pre_hook(self._cut)
@@ -111,11 +118,18 @@ class ZeroStates(Copies):
         for group, shares in state["state"].items():
             gathered = {name: self._gathered(value) for name, value in shares.items()}
             for parameter, start in self.places[group] if dist.get_rank() == 0 else ():
-                pieces = {name: value[start : start + parameter.numel()] if value.dim() else value for name, value in gathered.items()}
-                result[len(result)] = {name: piece.view(parameter.shape) if piece.dim() else piece for name, piece in pieces.items()}
+                pieces = {
+                    name: value[start : start + parameter.numel()] if value.dim() else value
+                    for name, value in gathered.items()
+                }
+                result[len(result)] = {
+                    name: piece.view(parameter.shape) if piece.dim() else piece for name, piece in pieces.items()
+                }
         numbers = itertools.count()
         groups = [{**g, "params": [next(numbers) for _ in mine]} for g, mine in zip(state["param_groups"], self.groups)]
-        hook = self.optimizer.register_state_dict_post_hook(lambda *_: {**state, "state": result, "param_groups": groups})
+        hook = self.optimizer.register_state_dict_post_hook(
+            lambda *_: {**state, "state": result, "param_groups": groups}
+        )
         try:
             yield
         finally:

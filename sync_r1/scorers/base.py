@@ -1,4 +1,7 @@
-"""What a scorer, a judge and a reward look like. All are plain callables; a class is needed only where a network must be held."""
+"""What a scorer, a judge and a reward look like.
+
+All are plain callables; a class is needed only where a network must be held.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,17 @@ from torch import Tensor
 Score: TypeAlias = float | None  # None: could not be scored; excluded from means, never a silent 0
 TextScorer: TypeAlias = Callable[[str, str], float]  # (prediction, truth) → [0, 1]
 Part: TypeAlias = Literal["text", "image"]  # the half of a trajectory that a reward judges
-RewardFunction: TypeAlias = Callable[..., Any]  # keyword columns → one score per row, or a coroutine of that; see rl/rewards.py
+RewardFunction: TypeAlias = Callable[
+    ..., Any
+]  # keyword columns → one score per row, or a coroutine of that; see rl/rewards.py
 
 
 class Judge(Protocol):
     """Looks at pictures and says how well each shows what a text asks for."""
 
-    def __call__(self, images: Tensor, texts: Sequence[str], *, references: Sequence[Sequence[Path]] | None = None) -> Sequence[Score]:
+    def __call__(
+        self, images: Tensor, texts: Sequence[str], *, references: Sequence[Sequence[Path]] | None = None
+    ) -> Sequence[Score]:
         """Scores in [0, 1], one per picture; None where it could not score, and where the text is empty.
 
         Args:
@@ -61,7 +68,9 @@ def check_fallback(fallback: Mapping[str, str], parts: Mapping[str, Part]) -> No
         check_name(name, parts, option)
         check_name(other, parts, f"{option}.{name}")
         if parts[name] != parts[other]:
-            raise ValueError(f"{option}.{name} is {other!r}, which judges the {parts[other]}; use one that judges the {parts[name]}")
+            raise ValueError(
+                f"{option}.{name} is {other!r}, which judges the {parts[other]}; use one that judges the {parts[name]}"
+            )
         chain = [name]
         while chain[-1] in fallback:
             chain.append(fallback[chain[-1]])

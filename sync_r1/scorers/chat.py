@@ -1,4 +1,7 @@
-"""A client for any OpenAI-compatible chat endpoint (vLLM or hosted): batches, a cache of replies, replies checked against a schema."""
+"""A client for any OpenAI-compatible chat endpoint (vLLM or hosted):
+
+batches, a cache of replies, replies checked against a schema.
+"""
 
 from __future__ import annotations
 
@@ -53,8 +56,9 @@ class _Request:
 class ChatClient:
     """Asks a chat model. Safe to share between threads.
 
-    Replies are cached by model, `version`, temperature, messages (pictures included), schema and `max_tokens`. The URL is no part of
-    it, so a cache stays valid when a model moves. Only replies that fit their schema are kept, and no empty ones.
+    Replies are cached by model, `version`, temperature, messages (pictures included), schema and `max_tokens`. The URL
+    is no part of it, so a cache stays valid when a model moves. Only replies that fit their schema are kept, and no
+    empty ones.
 
     Args:
         config: where and how; the key is read once from the environment variable `config.key_env`.
@@ -66,7 +70,9 @@ class ChatClient:
 
     def __init__(self, config: JudgeConfig, *, version: str = "", sleep: Callable[[float], None] = time.sleep) -> None:
         if not config.model:
-            raise ValueError(f"judge.model is empty; set it to a model that {config.url} serves (its /v1/models lists them)")
+            raise ValueError(
+                f"judge.model is empty; set it to a model that {config.url} serves (its /v1/models lists them)"
+            )
         self.config, self.version = config, version
         self.endpoint = EndpointPool(config, sleep)
         self.cache = ReplyCache(config.cache)
@@ -100,7 +106,9 @@ class ChatClient:
             schema: one for all conversations, or one for each.
         """
         schemas = list(schema) if isinstance(schema, Sequence) else [schema] * len(batch)
-        requests = [self._request(messages, wanted, max_tokens) for messages, wanted in zip(batch, schemas, strict=True)]
+        requests = [
+            self._request(messages, wanted, max_tokens) for messages, wanted in zip(batch, schemas, strict=True)
+        ]
         distinct = {request.key: request for request in requests}
         self.endpoint.count(cache_hits=len(requests) - len(distinct))
         at_once = self.config.concurrency * len(self.endpoint.endpoints)
@@ -136,7 +144,10 @@ def json_shape(schema: Schema | None) -> dict[str, Any] | None:
 
 
 def read_answer(reply: Reply, schema: Schema | None) -> Answer:
-    """A reply's text (which may be empty), or the one JSON object in it that fits `schema`, else a failure: refused or invalid."""
+    """A reply's text (which may be empty), or the one JSON object in it that fits `schema`, else a failure:
+
+    refused or invalid.
+    """
     if reply.refusal:
         return ChatFailure("refused", f"the model declined: {one_line(reply.refusal)}")
     if schema is None:
@@ -152,7 +163,10 @@ def read_answer(reply: Reply, schema: Schema | None) -> Answer:
 
 
 def find_object(text: str, schema: type[Model]) -> Model | None:
-    """The JSON object in a reply that fits `schema`; words and code fences around it are skipped. None for no such object, or several."""
+    """The JSON object in a reply that fits `schema`; words and code fences around it are skipped.
+
+    None for no such object, or several.
+    """
     text = _THINKING.sub("", text)
     found: list[Model] = []
     decoder, position = json.JSONDecoder(), text.find("{")
@@ -185,4 +199,7 @@ def image_part(image: Image.Image, max_side: int | None = None) -> Message:
         image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     Image.frombytes("RGB", image.size, image.tobytes()).save(buffer, "PNG", compress_level=1)
-    return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"}}
+    return {
+        "type": "image_url",
+        "image_url": {"url": f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"},
+    }

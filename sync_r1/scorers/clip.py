@@ -22,9 +22,11 @@ _LEGACY_END_ID = 2  # in OpenAI's old configs; transformers then takes the large
 
 
 class ClipScorer:
-    """Cosines between unit-norm CLIP features. References are embedded once by the caller (`image_features`) and passed in.
+    """Cosines between unit-norm CLIP features. References are embedded once by the caller (`image_features`) and passed
+    in.
 
-    `preprocessing`: "standard", or "legacy" for numbers comparable with the first UnifyBench, whose code squeezes pixels to [0.5, 1].
+    `preprocessing`: "standard", or "legacy" for numbers comparable with the first UnifyBench, whose code squeezes
+    pixels to [0.5, 1].
     """
 
     def __init__(
@@ -50,9 +52,14 @@ class ClipScorer:
 
     @classmethod
     def from_pretrained(
-        cls, folder: Path | str, device: torch.device | str = "cpu", preprocessing: Squeeze = "standard", batch_size: int = 64
+        cls,
+        folder: Path | str,
+        device: torch.device | str = "cpu",
+        preprocessing: Squeeze = "standard",
+        batch_size: int = 64,
     ) -> ClipScorer:
-        """Load a CLIP folder or hub id: config, weights, tokenizer, and mean and std from preprocessor_config.json if there.
+        """Load a CLIP folder or hub id: config, weights, tokenizer, and mean and std from preprocessor_config.json if
+        there.
 
         Raises ValueError when the folder or one of its parts is missing or of another kind.
         """
@@ -61,7 +68,9 @@ class ClipScorer:
         stored = read_preprocessing(folder, Preprocessing(size, size, CLIP_MEAN, CLIP_STD))
         if (stored.resize, stored.crop) != (size, size):
             sizes = f"'size' and 'crop_size' are {stored.resize} and {stored.crop}"
-            raise ValueError(f"{folder}: {sizes} in preprocessor_config.json, but this CLIP reads {size} pixels; both must be {size}")
+            raise ValueError(
+                f"{folder}: {sizes} in preprocessor_config.json, but this CLIP reads {size} pixels; both must be {size}"
+            )
         return cls(model.to(device), _read_tokenizer(folder), stored.mean, stored.std, preprocessing, batch_size)
 
     @property
@@ -75,7 +84,10 @@ class ClipScorer:
 
     @torch.no_grad()
     def text_features(self, texts: Sequence[str], *, truncate: bool = False) -> Tensor:
-        """Texts → unit-norm fp32 [B,D]. Raises ValueError for a text above the model's length, unless `truncate` cuts its tail."""
+        """Texts → unit-norm fp32 [B,D].
+
+        Raises ValueError for a text above the model's length, unless `truncate` cuts its tail.
+        """
         if isinstance(texts, str) or len(texts) == 0:
             raise ValueError(f"texts is {texts!r}; it must be a list of at least one text")
         limit = self.max_text_tokens if truncate else None
@@ -87,7 +99,9 @@ class ClipScorer:
                     "shorten it or allow truncation"
                 )
             if self._end_id != _LEGACY_END_ID and self._end_id not in row:
-                raise ValueError(f"the tokenizer does not end {text[:80]!r} with token {self._end_id}, where this CLIP reads its summary")
+                raise ValueError(
+                    f"the tokenizer does not end {text[:80]!r} with token {self._end_id}, where this CLIP reads its summary"
+                )
         width, pad = max(len(row) for row in rows), self._pad_id()
         ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=self.device)
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=self.device)
@@ -95,9 +109,14 @@ class ClipScorer:
         return F.normalize(self.model.text_projection(pooled).float(), dim=-1)
 
     def clip_i(self, images: Pictures, references: Tensor, *, unit: bool = True) -> Tensor:
-        """Mean cosine of each picture to the reference features [R,D] → fp32 [B]; `unit` maps it into [0,1] by max(0,·)."""
+        """Mean cosine of each picture to the reference features [R,D] → fp32 [B].
+
+        `unit` maps it into [0,1] by max(0,·).
+        """
         if references.ndim != 2 or len(references) == 0:
-            raise ValueError(f"references has shape {tuple(references.shape)}; it must be [R, D] features of at least one picture")
+            raise ValueError(
+                f"references has shape {tuple(references.shape)}; it must be [R, D] features of at least one picture"
+            )
         # The mean of cosines to unit vectors is the product with their mean.
         cosine = self.image_features(images) @ references.to(self.device).float().mean(0)
         return cosine.clamp(0, 1) if unit else cosine
@@ -110,7 +129,10 @@ class ClipScorer:
         return cosine.clamp(0, 1) if unit else cosine
 
     def pixels(self, images: Pictures) -> Tensor:
-        """Standard CLIP preprocessing: shorter side to the model's size (bicubic), centre crop, mean and std → fp32 [B,3,S,S]."""
+        """Standard CLIP preprocessing:
+
+        shorter side to the model's size (bicubic), centre crop, mean and std → fp32 [B,3,S,S].
+        """
         sized = torch.cat([self._prepare.fit(batch) for batch in as_tensors(images, self.device)])
         return self._prepare.normalise((sized + 1) / 2 if self.preprocessing == "legacy" else sized)
 
@@ -130,8 +152,11 @@ def _read_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:
         return cached_file(str(folder), name, _raise_exceptions_for_missing_entries=False) is not None
 
     if not has("tokenizer.json") and not (has("vocab.json") and has("merges.txt")):
-        raise ValueError(f"{folder}: the CLIP checkpoint has no tokenizer; it needs tokenizer.json, or vocab.json and merges.txt")
-    # With tokenizer.json at hand the plain class reads exactly that file; AutoTokenizer may rebuild CLIP's own BPE instead.
+        raise ValueError(
+            f"{folder}: the CLIP checkpoint has no tokenizer; it needs tokenizer.json, or vocab.json and merges.txt"
+        )
+    # With tokenizer.json at hand the plain class reads exactly that file; AutoTokenizer may rebuild CLIP's own BPE
+    # instead.
     loader = PreTrainedTokenizerFast if has("tokenizer.json") else AutoTokenizer
     try:
         return cast(PreTrainedTokenizerBase, loader.from_pretrained(str(folder)))

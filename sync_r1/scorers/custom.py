@@ -10,8 +10,8 @@ from typing import Any, cast
 
 from sync_r1.scorers.base import RewardFunction
 
-# Keyword arguments of every call: prompt, written text and composed drawing prompt; pictures uint8 [B, 3, H, W] or None for text
-# rewards; the Concept; "reason", "look" or "recognize"; the true rewrite or answer.
+# Keyword arguments of every call: prompt, written text and composed drawing prompt; pictures uint8 [B, 3, H, W] or None
+# for text rewards; the Concept; "reason", "look" or "recognize"; the true rewrite or answer.
 COLUMNS = ("prompts", "completions", "drawing_prompts", "images", "concept", "kind", "answer")
 
 
@@ -19,12 +19,15 @@ def load_function(path: str) -> RewardFunction:
     """The function at a dotted path like `my_rewards.sharpness`; modules in the current directory are found.
 
     Raises:
-        ValueError: the module cannot be imported (its own error is named), has no such function, or the function lacks `**columns`.
+        ValueError: the module cannot be imported (its own error is named), has no such function, or the function lacks
+            `**columns`.
     """
     module, _, name = path.rpartition(".")
     function = getattr(_import(module, path), name, None)
     if function is None:
-        raise ValueError(f"reward function {path!r}: module {module!r} has no {name!r}; name a function that it defines")
+        raise ValueError(
+            f"reward function {path!r}: module {module!r} has no {name!r}; name a function that it defines"
+        )
     if not callable(function):
         raise ValueError(f"{path!r} is a {type(function).__name__}; a reward must be callable")
     _check_signature(function, path)

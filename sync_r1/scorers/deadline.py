@@ -1,4 +1,7 @@
-"""A limit on a whole HTTP exchange: httpx's own timeouts start anew with every piece that arrives, so slow drips never end."""
+"""A limit on a whole HTTP exchange:
+
+httpx's own timeouts start anew with every piece that arrives, so slow drips never end.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ Trace = Callable[[str, dict[str, Any]], None]
 
 @contextmanager
 def cut_after(seconds: float) -> Iterator[Trace]:
-    """Yields httpx's `trace` extension for one request on a connection of its own, which is cut off when the time is up."""
+    """Yields httpx's `trace` extension for one request on a connection of its own, which is cut off when the time is
+    up.
+    """
     deadline = time.monotonic() + seconds
     opened: list[socket.socket] = []
 

@@ -25,8 +25,13 @@ class DinoScorer:
         self.batch_size = batch_size
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str, device: torch.device | str = "cpu", batch_size: int = 64) -> DinoScorer:
-        """Load a folder or hub id such as facebook/dinov2-base. ValueError when it is missing, damaged or of another kind."""
+    def from_pretrained(
+        cls, folder: Path | str, device: torch.device | str = "cpu", batch_size: int = 64
+    ) -> DinoScorer:
+        """Load a folder or hub id such as facebook/dinov2-base.
+
+        ValueError when it is missing, damaged or of another kind.
+        """
         model = read_network(Dinov2Model, folder, "DINOv2 checkpoint")
         return cls(model.to(device), read_preprocessing(folder, PUBLISHED), batch_size)
 

@@ -1,4 +1,7 @@
-"""One OpenAI-compatible chat endpoint over HTTP: its address and key, timeouts, retries with backoff, and what it does not accept."""
+"""One OpenAI-compatible chat endpoint over HTTP:
+
+its address and key, timeouts, retries with backoff, and what it does not accept.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,8 @@ PLAIN_FORMAT = "Reply with one JSON object that fits this JSON schema, and with 
 class ChatFailure:
     """A request without a usable reply. The message never holds the key.
 
-    denied: wrong key, URL or model (401, 403, 404), so every request will fail. rejected: this request is not accepted (other 4xx).
+    denied: wrong key, URL or model (401, 403, 404), so every request will fail. rejected: this request is not accepted
+        (other 4xx).
     unavailable: no reply after all retries. refused: the model declined. invalid: the reply is not what was asked for.
     """
 
@@ -51,7 +55,10 @@ class Reply:
 
 @dataclass
 class Usage:
-    """Counters since the client was made. Tokens are those the endpoint reports; cost is tokens × the configured prices."""
+    """Counters since the client was made.
+
+    Tokens are those the endpoint reports; cost is tokens × the configured prices.
+    """
 
     requests: int = 0  # over the network, retries included
     cache_hits: int = 0
@@ -70,13 +77,20 @@ class _Trouble:
 
 
 def base_url(url: str) -> str:
-    """The address below which `chat/completions` lies: a bare host gets /v1, a path is kept. ValueError for anything else."""
+    """The address below which `chat/completions` lies: a bare host gets /v1, a path is kept.
+
+    ValueError for anything else.
+    """
     try:
         parsed = httpx.URL(url.strip())
     except httpx.InvalidURL as error:
-        raise ValueError(f"the endpoint's URL cannot be read ({error}); write it like http://localhost:8000/v1") from error
+        raise ValueError(
+            f"the endpoint's URL cannot be read ({error}); write it like http://localhost:8000/v1"
+        ) from error
     if parsed.userinfo or parsed.query:
-        raise ValueError(f"the URL of {parsed.host} holds a password or a query; a key belongs into the environment variable")
+        raise ValueError(
+            f"the URL of {parsed.host} holds a password or a query; a key belongs into the environment variable"
+        )
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise ValueError(f"the endpoint's URL is {url!r}; write it like http://localhost:8000/v1")
     path = parsed.path.rstrip("/").removesuffix("/chat/completions")
@@ -87,14 +101,17 @@ def read_key(variable: str) -> str:
     """The key in an environment variable, "" when unset. ValueError, without the key, when it cannot be sent."""
     key = os.environ.get(variable, "").strip()
     if not (key.isascii() and key.isprintable()) or " " in key:
-        raise ValueError(f"{variable} holds a key with spaces or characters that a header cannot carry; export the bare key")
+        raise ValueError(
+            f"{variable} holds a key with spaces or characters that a header cannot carry; export the bare key"
+        )
     return key
 
 
 class Endpoint:
     """Sends requests, at most `config.concurrency` at a time; safe to share between threads.
 
-    The key goes nowhere but into the request's header: should the endpoint send it back, it is blanked before anybody reads the reply.
+    The key goes nowhere but into the request's header: should the endpoint send it back, it is blanked before anybody
+    reads the reply.
     """
 
     def __init__(self, config: JudgeConfig, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -102,8 +119,14 @@ class Endpoint:
         self._key = read_key(config.key_env)
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         headers |= {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        local = httpx.URL(self.url).host in ("localhost", "127.0.0.1", "::1")  # a proxy from the environment would not find it
-        limits = httpx.Limits(max_connections=config.concurrency, max_keepalive_connections=0)  # `cut_after` needs to see each one open
+        local = httpx.URL(self.url).host in (
+            "localhost",
+            "127.0.0.1",
+            "::1",
+        )  # a proxy from the environment would not find it
+        limits = httpx.Limits(
+            max_connections=config.concurrency, max_keepalive_connections=0
+        )  # `cut_after` needs to see each one open
         self._http = httpx.Client(headers=headers, timeout=config.timeout_s, limits=limits, trust_env=not local)
         self._slots, self._lock = threading.BoundedSemaphore(config.concurrency), threading.Lock()
         self._usage = Usage()
@@ -126,12 +149,17 @@ class Endpoint:
         self._http.close()
 
     def send(
-        self, messages: list[Message], shape: dict[str, Any] | None, max_tokens: int, key: str, retries: int | None = None
+        self,
+        messages: list[Message],
+        shape: dict[str, Any] | None,
+        max_tokens: int,
+        key: str,
+        retries: int | None = None,
     ) -> Reply | ChatFailure:
         """One conversation, with its retries (by default `config.max_retries`). `key` seeds the jitter.
 
-        While nothing answers at all (no connection, timeouts), later requests get a single try each, so that a dead endpoint does not
-        hold up a whole batch; the first reply restores the retries.
+        While nothing answers at all (no connection, timeouts), later requests get a single try each, so that a dead
+        endpoint does not hold up a whole batch; the first reply restores the retries.
         """
         started, omitted, attempt = time.monotonic(), self._omitted, 0
         limit = self.config.max_retries if retries is None else retries
@@ -160,13 +188,18 @@ class Endpoint:
             self.count(retries=1)
             self._sleep(wait)
 
-    def _body(self, messages: list[Message], shape: dict[str, Any] | None, max_tokens: int, omitted: frozenset[str]) -> dict[str, Any]:
+    def _body(
+        self, messages: list[Message], shape: dict[str, Any] | None, max_tokens: int, omitted: frozenset[str]
+    ) -> dict[str, Any]:
         body: dict[str, Any] = {"model": self.config.model, "messages": messages}
         body["max_completion_tokens" if "max_tokens" in omitted else "max_tokens"] = max_tokens
         if self.config.temperature is not None and "temperature" not in omitted:
             body["temperature"] = self.config.temperature
         if shape is not None and "response_format" not in omitted:
-            body["response_format"] = {"type": "json_schema", "json_schema": {"name": "reply", "strict": True, "schema": shape}}
+            body["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {"name": "reply", "strict": True, "schema": shape},
+            }
         elif shape is not None:
             body["messages"] = _with_system_text(messages, PLAIN_FORMAT + json.dumps(shape))
         return body
@@ -175,14 +208,19 @@ class Endpoint:
         self.count(requests=1)
         deadline, raw = time.monotonic() + self.config.timeout_s, bytearray()
         try:
-            # json.dumps escapes everything beyond ASCII, lone surrogates too, which httpx's own encoding would trip over.
+            # json.dumps escapes everything beyond ASCII, lone surrogates too, which httpx's own encoding would trip
+            # over.
             content, url = json.dumps(body), f"{self.url}/chat/completions"
             with (
                 cut_after(self.config.timeout_s) as trace,
                 self._http.stream("POST", url, content=content, extensions={"trace": trace}) as response,
             ):
-                if (encoding := response.headers.get("content-encoding", "identity")) != "identity":  # it may expand without end
-                    return _Trouble(502, f"its reply is encoded ({one_line(encoding, 40)}), though a plain one was asked for")
+                if (
+                    encoding := response.headers.get("content-encoding", "identity")
+                ) != "identity":  # it may expand without end
+                    return _Trouble(
+                        502, f"its reply is encoded ({one_line(encoding, 40)}), though a plain one was asked for"
+                    )
                 for piece in response.iter_raw():
                     raw += piece
                     if len(raw) > MAX_REPLY_BYTES:
@@ -193,7 +231,9 @@ class Endpoint:
             if isinstance(error, httpx.TimeoutException) or time.monotonic() >= deadline:
                 return _Trouble(NO_REPLY, f"nothing within {self.config.timeout_s:g} s")
             return _Trouble(NO_REPLY, self._blank(f"{type(error).__name__}: {error}"))
-        return self._read(response.status_code, self._blank(raw.decode("utf-8", "replace")), response.headers.get("retry-after", ""))
+        return self._read(
+            response.status_code, self._blank(raw.decode("utf-8", "replace")), response.headers.get("retry-after", "")
+        )
 
     def _read(self, status: int, text: str, retry_after: str) -> Reply | _Trouble:
         try:
@@ -215,7 +255,11 @@ class Endpoint:
             return _Trouble(502, f"its reply is no chat completion: {one_line(text)}")
         self._charge(fields.get("usage"))
         filtered = "its content filter stopped the reply" if first.get("finish_reason") == "content_filter" else ""
-        return Reply(_plain(message.get("content")), str(message.get("refusal") or "") or filtered, first.get("finish_reason") == "length")
+        return Reply(
+            _plain(message.get("content")),
+            str(message.get("refusal") or "") or filtered,
+            first.get("finish_reason") == "length",
+        )
 
     def _charge(self, usage: Any) -> None:
         fields = usage if isinstance(usage, dict) else {}
@@ -229,7 +273,11 @@ class Endpoint:
     def _final(self, trouble: _Trouble) -> ChatFailure:
         variable = self.config.key_env
         if trouble.status in (401, 403):  # not the endpoint's own words: they may quote a part of the key
-            fix = f"check the key in {variable} and its rights" if self._key else f"{variable} is not set, export it with your key"
+            fix = (
+                f"check the key in {variable} and its rights"
+                if self._key
+                else f"{variable} is not set, export it with your key"
+            )
             return ChatFailure("denied", f"{self.url} replied {trouble.status}; {fix}")
         if trouble.status == 404:
             fix = f"check the URL, and that it serves a model {self.config.model!r}"
@@ -258,14 +306,20 @@ def _not_accepted(body: dict[str, Any], trouble: _Trouble) -> str | None:
 
 
 def _with_system_text(messages: list[Message], text: str) -> list[Message]:
-    """The conversation with `text` at the end of its leading system message: many chat templates allow no second one."""
+    """The conversation with `text` at the end of its leading system message:
+
+    many chat templates allow no second one.
+    """
     if messages and messages[0].get("role") == "system":
         return [{**messages[0], "content": f"{messages[0]['content']}\n\n{text}"}, *messages[1:]]
     return [{"role": "system", "content": text}, *messages]
 
 
 def _wait_s(seed: str, attempt: int, retry_after_s: float) -> float:
-    """Doubling from half a second to half a minute, times a factor in [0.5, 1] that only `seed` decides; never under Retry-After."""
+    """Doubling from half a second to half a minute, times a factor in [0.5, 1] that only `seed` decides.
+
+    Never under Retry-After.
+    """
     backoff = min(FIRST_WAIT_S * 2**attempt, LONGEST_WAIT_S) * random.Random(seed).uniform(0.5, 1)
     return max(backoff, retry_after_s)
 
@@ -285,5 +339,9 @@ def _seconds(header: str) -> float:
 def _plain(content: Any) -> str:
     """The text of a message, which some endpoints send in parts."""
     if isinstance(content, list):
-        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict) and part.get("type", "text") == "text")
+        return "".join(
+            str(part.get("text", ""))
+            for part in content
+            if isinstance(part, dict) and part.get("type", "text") == "text"
+        )
     return content if isinstance(content, str) else ""

@@ -1,4 +1,7 @@
-"""Several endpoints that serve the same model: requests are dealt round-robin, and one that fails hands its requests on."""
+"""Several endpoints that serve the same model:
+
+requests are dealt round-robin, and one that fails hands its requests on.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +31,9 @@ def addresses(url: str) -> list[str]:
 class EndpointPool:
     """Used like one `Endpoint`; safe to share between threads. `config.concurrency` counts for each of them.
 
-    A request goes to the next endpoint in turn. When that one gives no reply (busy, broken, denied), it rests for REST_S, in which it is
-    asked last, and the request goes on to the next one without waiting. Only when none replies is one asked with retries and backoff.
-    Processes of one launch begin with different endpoints.
+    A request goes to the next endpoint in turn. When that one gives no reply (busy, broken, denied), it rests for
+    REST_S, in which it is asked last, and the request goes on to the next one without waiting. Only when none replies
+    is one asked with retries and backoff. Processes of one launch begin with different endpoints.
     """
 
     def __init__(self, config: JudgeConfig, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -57,8 +60,13 @@ class EndpointPool:
         for endpoint in self.endpoints:
             endpoint.close()
 
-    def send(self, messages: list[Message], shape: dict[str, Any] | None, max_tokens: int, key: str) -> Reply | ChatFailure:
-        """One conversation. A request that is not accepted fails at once; a server's failure counts only when all have it."""
+    def send(
+        self, messages: list[Message], shape: dict[str, Any] | None, max_tokens: int, key: str
+    ) -> Reply | ChatFailure:
+        """One conversation. A request that is not accepted fails at once.
+
+        A server's failure counts only when all have it.
+        """
         if len(self.endpoints) == 1:
             return self.endpoints[0].send(messages, shape, max_tokens, key)
         failures: dict[int, ChatFailure] = {}

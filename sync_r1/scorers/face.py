@@ -1,6 +1,8 @@
-"""Identity of people: SCRFD finds faces, ArcFace tells them apart. Both are .onnx files of an insightface pack, run by onnxruntime alone.
+"""Identity of people: SCRFD finds faces, ArcFace tells them apart. Both are .onnx files of an insightface pack, run by
+onnxruntime alone.
 
-SCRFD: arXiv 2105.04714. ArcFace: arXiv 1801.07698. A picture without a face has no embedding, which is said and never scored 0.
+SCRFD: arXiv 2105.04714. ArcFace: arXiv 1801.07698. A picture without a face has no embedding, which is said and never
+    scored 0.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ INSTALL_HINT = "the face reward needs onnxruntime; install it with: pip install 
 STRIDES = (8, 16, 32, 64, 128)  # pixels per cell of the detector's levels
 FACE_SIZE = 112  # pixels of an aligned face
 # Where ArcFace's training data has eyes, nose tip and mouth corners, in pixels of the aligned face.
-TEMPLATE = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])
+TEMPLATE = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+)
 CUDA = "CUDAExecutionProvider"
 NOT_NEEDED = ("1k3d68", "2d106det", "genderage")  # other parts of the published packs
 
@@ -48,12 +52,15 @@ class Faces:
 class FaceDetector:
     """SCRFD with five points per face. `sizes`: canvases that are tried in turn until a face is found."""
 
-    def __init__(self, session: Any, sizes: Sequence[int] = (640, 320), threshold: float = 0.5, overlap: float = 0.4) -> None:
+    def __init__(
+        self, session: Any, sizes: Sequence[int] = (640, 320), threshold: float = 0.5, overlap: float = 0.4
+    ) -> None:
         self.session = session
         height, width = session.get_inputs()[0].shape[2:]
         if isinstance(height, int) and height != width:
             raise ValueError(f"the face detector reads {height}×{width} pixels; a square or free size is needed")
-        # A face that fills the picture is larger than what the detector was trained on; a smaller canvas brings it back into range.
+        # A face that fills the picture is larger than what the detector was trained on; a smaller canvas brings it back
+        # into range.
         self.sizes = (height,) if isinstance(height, int) else tuple(sizes)
         self.threshold = threshold
         self.overlap = overlap
@@ -82,11 +89,14 @@ class FaceDetector:
 def decode(outputs: Sequence[np.ndarray], size: int, threshold: float) -> Faces:
     """Anchor outputs → faces in pixels of the canvas, unsuppressed.
 
-    Per level of stride s: scores [n, 1], distances to the four sides [n, 4] and offsets of five points [n, 10], both in units of s, for
-    one or two anchors at the corner of each cell. Outputs are told apart by width and level, whatever their order.
+    Per level of stride s: scores [n, 1], distances to the four sides [n, 4] and offsets of five points [n, 10], both in
+    units of s, for one or two anchors at the corner of each cell. Outputs are told apart by width and level, whatever
+    their order.
     """
     flat = [output.reshape(-1, output.shape[-1]) for output in outputs]
-    levels = [sorted((output for output in flat if output.shape[1] == width), key=len, reverse=True) for width in (1, 4, 10)]
+    levels = [
+        sorted((output for output in flat if output.shape[1] == width), key=len, reverse=True) for width in (1, 4, 10)
+    ]
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for stride, score, distance, offset in zip(STRIDES, *levels):
         cells = -(-size // stride)
@@ -102,7 +112,10 @@ def decode(outputs: Sequence[np.ndarray], size: int, threshold: float) -> Faces:
 
 
 def suppress(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> list[int]:
-    """Non-maximum suppression: indices of boxes [F, 4] kept, surest first; one goes when its IoU with a surer one is above `overlap`."""
+    """Non-maximum suppression: indices of boxes [F, 4] kept, surest first.
+
+    One goes when its IoU with a surer one is above `overlap`.
+    """
     area = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
     rest, kept = np.argsort(-scores, kind="stable"), []
     while len(rest):
@@ -150,33 +163,47 @@ class FaceScorer:
 
     @classmethod
     def from_pretrained(cls, folder: Path | str, device: torch.device | str = "cpu") -> FaceScorer:
-        """Read the detector and the recogniser of an unpacked pack (buffalo_l, buffalo_s, antelopev2); they are known by their shapes.
+        """Read the detector and the recogniser of an unpacked pack (buffalo_l, buffalo_s, antelopev2); they are known
+        by their shapes.
 
         Raises:
-            ValueError: no such folder, a part is missing or there twice, a damaged file, or onnxruntime is not installed.
+            ValueError: no such folder, a part is missing or there twice, a damaged file, or onnxruntime is not
+                installed.
         """
         files = sorted(path for path in Path(folder).glob("*.onnx") if path.stem not in NOT_NEEDED)
         if not files:
-            raise ValueError(f"{folder}: no .onnx files; unpack an insightface pack such as buffalo_l or antelopev2 there")
+            raise ValueError(
+                f"{folder}: no .onnx files; unpack an insightface pack such as buffalo_l or antelopev2 there"
+            )
         sessions = {path.name: _open(path, torch.device(device)) for path in files}
         detectors = [name for name, session in sessions.items() if len(session.get_outputs()) in (9, 15)]
         recognisers = [name for name, session in sessions.items() if _is_recogniser(session)]
-        parts = {"face detector with five points (det_10g.onnx)": detectors, "ArcFace network (w600k_r50.onnx)": recognisers}
+        parts = {
+            "face detector with five points (det_10g.onnx)": detectors,
+            "ArcFace network (w600k_r50.onnx)": recognisers,
+        }
         for part, found in parts.items():
             if not found:
                 raise ValueError(f"{folder}: no {part} among {', '.join(sessions)}; unpack the whole pack there")
             if len(found) > 1:
-                raise ValueError(f"{folder}: {', '.join(found)} are each the {part}, and scores depend on which; leave one there")
+                raise ValueError(
+                    f"{folder}: {', '.join(found)} are each the {part}, and scores depend on which; leave one there"
+                )
         return cls(FaceDetector(sessions[detectors[0]]), sessions[recognisers[0]], recognisers[0])
 
     def embed(self, images: Pictures) -> tuple[Tensor, Tensor]:
-        """uint8 [B,3,H,W] or PIL pictures → unit-norm fp32 [B,512] of each largest face, and [B] bool: found one (else its row is 0)."""
+        """uint8 [B,3,H,W] or PIL pictures → unit-norm fp32 [B,512] of each largest face, and [B] bool:
+
+        found one (else its row is 0).
+        """
         pictures = [picture for batch in as_tensors(images) for picture in batch.cpu()]
         crops = [self._largest_face(picture) for picture in pictures]
         found = torch.tensor([crop is not None for crop in crops], dtype=torch.bool)
         features = torch.zeros(len(crops), self.width)
         if found.any():
-            features[found] = F.normalize(self._recognise(torch.stack([crop for crop in crops if crop is not None])), dim=-1)
+            features[found] = F.normalize(
+                self._recognise(torch.stack([crop for crop in crops if crop is not None])), dim=-1
+            )
         return features, found
 
     def _largest_face(self, picture: Tensor) -> Tensor | None:
@@ -191,13 +218,19 @@ class FaceScorer:
         """uint8 [F, 3, S, S] → fp32 [F, D]."""
         pixels = ((faces.float() - 127.5) / 127.5).numpy()
         name, size = self.recogniser.get_inputs()[0].name, self.batch_size
-        parts = [self.recogniser.run(None, {name: pixels[start : start + size]})[0] for start in range(0, len(pixels), size)]
+        parts = [
+            self.recogniser.run(None, {name: pixels[start : start + size]})[0] for start in range(0, len(pixels), size)
+        ]
         return torch.from_numpy(np.concatenate(parts)).float()
 
 
 def _is_recogniser(session: Any) -> bool:
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    return len(inputs) == len(outputs) == 1 and list(inputs[0].shape[1:]) == [3, FACE_SIZE, FACE_SIZE] and len(outputs[0].shape) == 2
+    return (
+        len(inputs) == len(outputs) == 1
+        and list(inputs[0].shape[1:]) == [3, FACE_SIZE, FACE_SIZE]
+        and len(outputs[0].shape) == 2
+    )
 
 
 def _open(path: Path, device: torch.device) -> Any:
@@ -208,11 +241,20 @@ def _open(path: Path, device: torch.device) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # published files declare a batch of one but take any
-    gpu = [(CUDA, {"device_id": device.index or 0})] if device.type == "cuda" and CUDA in onnxruntime.get_available_providers() else []
+    gpu = (
+        [(CUDA, {"device_id": device.index or 0})]
+        if device.type == "cuda" and CUDA in onnxruntime.get_available_providers()
+        else []
+    )
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=[*gpu, "CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has its own exceptions, one per kind of damage
-        raise ValueError(f"{path} is no readable ONNX file: {next(iter(str(error).splitlines()), '')}; unpack the pack again") from error
+        raise ValueError(
+            f"{path} is no readable ONNX file: {next(iter(str(error).splitlines()), '')}; unpack the pack again"
+        ) from error
     if device.type == "cuda" and CUDA not in session.get_providers():
-        warnings.warn(f"faces are read on the CPU, not on {device}: onnxruntime cannot use CUDA; install onnxruntime-gpu", stacklevel=3)
+        warnings.warn(
+            f"faces are read on the CPU, not on {device}: onnxruntime cannot use CUDA; install onnxruntime-gpu",
+            stacklevel=3,
+        )
     return session

@@ -1,4 +1,7 @@
-"""A judge of pictures and texts behind an OpenAI-compatible endpoint. What cannot be scored is None and counted, never a silent 0."""
+"""A judge of pictures and texts behind an OpenAI-compatible endpoint.
+
+What cannot be scored is None and counted, never a silent 0.
+"""
 
 from __future__ import annotations
 
@@ -74,16 +77,18 @@ class _Call:
 class RemoteJudge:
     """Grades pictures against texts and reference photos, and texts against texts (UnifyBench++ §judge metrics).
 
-    Score of a picture: faithfulness / 100, or with reference photos w·identity / 100 + (1 − w)·faithfulness / 100, where w is
-    `config.identity_weight` (0.6, as in the published reward). Pictures with the same reference photos are sent together,
-    `config.images_per_call` at most.
+    Score of a picture: faithfulness / 100, or with reference photos w·identity / 100 + (1 − w)·faithfulness / 100,
+    where w is `config.identity_weight` (0.6, as in the published reward). Pictures with the same reference photos are
+    sent together, `config.images_per_call` at most.
 
-    A reply of the wrong form is asked for once more; then its pictures are None. `counts` says how many scores were given and why
-    others were not: scored, abstained (null), refused, invalid, unavailable, rejected, and `asked_again` for repairs.
+    A reply of the wrong form is asked for once more; then its pictures are None. `counts` says how many scores were
+    given and why others were not: scored, abstained (null), refused, invalid, unavailable, rejected, and `asked_again`
+    for repairs.
 
     Args:
-        parsing: of text and clause grades. "strict": schema-checked, None where it fails. "published": the first number of a plain
-            reply, clamped to [0, 1]; a reply without one scores 0 with a warning, which is the rule of UnifyBench++.
+        parsing: of text and clause grades. "strict": schema-checked, None where it fails. "published": the first number
+            of a plain reply, clamped to [0, 1]; a reply without one scores 0 with a warning, which is the rule of
+            UnifyBench++.
     Raises:
         ValueError: a configuration that cannot work; when called, also a key, URL or model that the endpoint denies.
     """
@@ -99,11 +104,14 @@ class RemoteJudge:
         """Model, host and instructions, for the record beside a score."""
         return f"{self.config.model} at {self.client.endpoint.hosts} (instructions {self.instructions.version})"
 
-    def __call__(self, images: Tensor, texts: Sequence[str], *, references: Sequence[Sequence[Path]] | None = None) -> list[Score]:
+    def __call__(
+        self, images: Tensor, texts: Sequence[str], *, references: Sequence[Sequence[Path]] | None = None
+    ) -> list[Score]:
         """How well picture b shows texts[b], and with references[b] how much it is the same subject.
 
         Args:
-            images: uint8 [B, 3, H, W]. texts: B; "" is not asked about. references: per picture its photos, [] for none.
+            images: uint8 [B, 3, H, W]. texts: B; "" is not asked about. references: per picture its photos, [] for
+                none.
         Returns:
             B scores in [0, 1], None where there is none.
         Raises:
@@ -117,7 +125,9 @@ class RemoteJudge:
         pictures = to_pictures(images)
         calls = list(_calls(texts, photos, self.config))
         batch = [self._picture_request(call, pictures, texts) for call in calls]
-        answers = self._ask(batch, [pictures_schema(len(call.rows)) for call in calls], [len(call.rows) for call in calls])
+        answers = self._ask(
+            batch, [pictures_schema(len(call.rows)) for call in calls], [len(call.rows) for call in calls]
+        )
         scores: list[Score] = [None] * len(texts)
         for call, answer in zip(calls, answers):
             if isinstance(answer, BaseModel):
@@ -126,20 +136,31 @@ class RemoteJudge:
                     scores[row] = self._combine(entry, bool(call.references))
         return scores
 
-    def score_text_answer(self, questions: Sequence[str], references: Sequence[str], answers: Sequence[str]) -> list[Score]:
+    def score_text_answer(
+        self, questions: Sequence[str], references: Sequence[str], answers: Sequence[str]
+    ) -> list[Score]:
         """Is each answer right, given the question and a right answer? 0, 0.5 or 1 by the instruction."""
         rows = [
             {"task": "answer", "question": question, "reference": reference, "answer": answer}
             for question, reference, answer in zip(questions, references, answers, strict=True)
         ]
-        return [verdict.score if verdict else None for verdict in self._grade(self.instructions.answer, rows, [[] for _ in rows])]
+        return [
+            verdict.score if verdict else None
+            for verdict in self._grade(self.instructions.answer, rows, [[] for _ in rows])
+        ]
 
     def score_prompt_similarity(self, references: Sequence[str], rewrites: Sequence[str]) -> list[Score]:
-        """Does each rewrite keep the intent and the personal details of the reference rewrite? 0, 0.5 or 1 by the instruction."""
+        """Does each rewrite keep the intent and the personal details of the reference rewrite? 0, 0.5 or 1 by the
+        instruction.
+        """
         rows = [
-            {"task": "rewrite", "reference": reference, "rewrite": rewrite} for reference, rewrite in zip(references, rewrites, strict=True)
+            {"task": "rewrite", "reference": reference, "rewrite": rewrite}
+            for reference, rewrite in zip(references, rewrites, strict=True)
         ]
-        return [verdict.score if verdict else None for verdict in self._grade(self.instructions.rewrite, rows, [[] for _ in rows])]
+        return [
+            verdict.score if verdict else None
+            for verdict in self._grade(self.instructions.rewrite, rows, [[] for _ in rows])
+        ]
 
     def score_clauses(self, images: Tensor, prompts: Sequence[str]) -> list[Score]:
         """Share of a prompt's clauses that its picture shows, one question each.
@@ -167,7 +188,10 @@ class RemoteJudge:
         parts: list[Message] = []
         for number, path in enumerate(call.references, 1):
             stat = path.stat()
-            parts += [text_part(f"Reference photo {number}:"), _photo(path, self.config.max_side, stat.st_mtime_ns, stat.st_size)]
+            parts += [
+                text_part(f"Reference photo {number}:"),
+                _photo(path, self.config.max_side, stat.st_mtime_ns, stat.st_size),
+            ]
         for number, row in enumerate(call.rows, 1):
             parts += [text_part(f"Picture {number}:"), image_part(pictures[row], self.config.max_side)]
         return conversation(self.instructions.pictures, data, parts, "pictures", len(call.rows))
@@ -182,10 +206,14 @@ class RemoteJudge:
         self.counts["scored"] += 1
         return sum(share * grade for share, grade in known)
 
-    def _grade(self, instruction: str, rows: Sequence[Mapping[str, Any]], parts: Sequence[list[Message]]) -> list[Verdict | None]:
+    def _grade(
+        self, instruction: str, rows: Sequence[Mapping[str, Any]], parts: Sequence[list[Message]]
+    ) -> list[Verdict | None]:
         """One request per row → its grade; None where there is no usable reply."""
         published = self.parsing == "published"
-        batch = [conversation(instruction, row, extra, "number" if published else "score") for row, extra in zip(rows, parts)]
+        batch = [
+            conversation(instruction, row, extra, "number" if published else "score") for row, extra in zip(rows, parts)
+        ]
         if published:
             answers = self._ask(batch, None, [1] * len(batch), max_tokens=PUBLISHED_TOKENS)
         else:
@@ -198,17 +226,30 @@ class RemoteJudge:
         return graded
 
     def _ask(
-        self, batch: list[list[Message]], schemas: list[type[BaseModel]] | None, sizes: Sequence[int], max_tokens: int = 1024
+        self,
+        batch: list[list[Message]],
+        schemas: list[type[BaseModel]] | None,
+        sizes: Sequence[int],
+        max_tokens: int = 1024,
     ) -> list[Answer]:
-        """Replies to a batch; those of the wrong form are asked for once more. Failures are counted (`sizes` scores each) and told."""
+        """Replies to a batch; those of the wrong form are asked for once more.
+
+        Failures are counted (`sizes` scores each) and told.
+        """
         if not batch:
             return []
         answers = self.client.complete_many(batch, schema=schemas, max_tokens=max_tokens)
-        wrong = [index for index, answer in enumerate(answers) if isinstance(answer, ChatFailure) and answer.kind == "invalid"]
+        wrong = [
+            index
+            for index, answer in enumerate(answers)
+            if isinstance(answer, ChatFailure) and answer.kind == "invalid"
+        ]
         if wrong and schemas is not None:
             self.counts["asked_again"] += len(wrong)
             again = [asked_again(batch[index]) for index in wrong]
-            repaired = self.client.complete_many(again, schema=[schemas[index] for index in wrong], max_tokens=max_tokens)
+            repaired = self.client.complete_many(
+                again, schema=[schemas[index] for index in wrong], max_tokens=max_tokens
+            )
             answers = [dict(zip(wrong, repaired)).get(index, answer) for index, answer in enumerate(answers)]
         self._report(answers, sizes)
         return answers
@@ -223,7 +264,9 @@ class RemoteJudge:
         if failures:
             lost, kinds = sum(size for _, size in failures), Counter(failure.kind for failure, _ in failures)
             told = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-            warnings.warn(f"the judge left {lost} of {sum(sizes)} scores open ({told}); {failures[0][0].message}", stacklevel=4)
+            warnings.warn(
+                f"the judge left {lost} of {sum(sizes)} scores open ({told}); {failures[0][0].message}", stacklevel=4
+            )
 
 
 def clauses(prompt: str) -> list[str]:
@@ -237,10 +280,15 @@ def about_subject(text: str) -> str:
 
 
 def first_number(text: str) -> float:
-    """The first number in a reply, clamped to [0, 1]; 0 with a warning when there is none (UnifyBench++ §judge client)."""
+    """The first number in a reply, clamped to [0, 1].
+
+    0 with a warning when there is none (UnifyBench++ §judge client).
+    """
     found = re.search(r"-?\d+(?:\.\d+)?|-?\.\d+", text)
     if found is None:
-        warnings.warn(f"the judge's reply {text[:80]!r} holds no number; by the published rule it scores 0", stacklevel=2)
+        warnings.warn(
+            f"the judge's reply {text[:80]!r} holds no number; by the published rule it scores 0", stacklevel=2
+        )
         return 0.0
     return min(max(float(found.group()), 0.0), 1.0)
 

@@ -1,8 +1,9 @@
 """What a judge is told, and how what it must judge is kept apart from that.
 
-Prompts, answers and captions are data. They travel as JSON between two marker lines that carry a code of 128 bits, which the system
-message names. The code is a hash of the data itself: nobody can write a text that contains it, and equal requests stay equal, so that
-they are found in the cache. Line breaks and invisible characters are escaped, so data cannot even begin a line.
+Prompts, answers and captions are data. They travel as JSON between two marker lines that carry a code of 128 bits,
+which the system message names. The code is a hash of the data itself: nobody can write a text that contains it, and
+equal requests stay equal, so that they are found in the cache. Line breaks and invisible characters are escaped, so
+data cannot even begin a line.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ class Instructions:
 
 
 def load_instructions(path: Path | str = "") -> Instructions:
-    """The package's instructions, with those that a YAML file (task → text) replaces. Their hash becomes a part of the version.
+    """The package's instructions, with those that a YAML file (task → text) replaces. Their hash becomes a part of the
+    version.
 
     Raises:
         ValueError: no such file, no mapping, an unknown task, or an empty text.
@@ -91,15 +93,21 @@ def load_instructions(path: Path | str = "") -> Instructions:
     known = [entry.name for entry in fields(Instructions) if entry.name != "version"]
     if not isinstance(given, Mapping) or not given or not set(given) <= set(known):
         keys = list(given) if isinstance(given, Mapping) else given
-        raise ValueError(f"judge.instructions: {path} holds {shown(keys)}; it must map some of {', '.join(known)} to texts")
+        raise ValueError(
+            f"judge.instructions: {path} holds {shown(keys)}; it must map some of {', '.join(known)} to texts"
+        )
     for task, text in given.items():
         if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"judge.instructions: {task} in {path} is {shown(text)}; it must be the instruction's text")
+            raise ValueError(
+                f"judge.instructions: {task} in {path} is {shown(text)}; it must be the instruction's text"
+            )
     digest = hashlib.sha256(json.dumps(dict(given), sort_keys=True).encode()).hexdigest()[:12]
     return replace(Instructions(**given), version=f"{VERSION}+{digest}")
 
 
-def conversation(instruction: str, data: Mapping[str, Any], parts: Sequence[Message], reply: str, count: int = 1) -> list[Message]:
+def conversation(
+    instruction: str, data: Mapping[str, Any], parts: Sequence[Message], reply: str, count: int = 1
+) -> list[Message]:
     """System message (instruction, rule about data, form of the reply), and user message (data, then `parts`).
 
     Args:
@@ -109,7 +117,10 @@ def conversation(instruction: str, data: Mapping[str, Any], parts: Sequence[Mess
     code = seal(sealed)
     system = "\n\n".join([instruction, _RULES.format(code=code), _REPLIES[reply].format(count=count)])
     marked = f"BEGIN DATA {code}\n{sealed}\nEND DATA {code}"
-    return [{"role": "system", "content": system}, {"role": "user", "content": [{"type": "text", "text": marked}, *parts]}]
+    return [
+        {"role": "system", "content": system},
+        {"role": "user", "content": [{"type": "text", "text": marked}, *parts]},
+    ]
 
 
 def asked_again(messages: list[Message]) -> list[Message]:
@@ -119,9 +130,13 @@ def asked_again(messages: list[Message]) -> list[Message]:
 
 
 def quote(data: Mapping[str, Any]) -> str:
-    """JSON on one line; characters that do not print (controls, direction marks, line separators, lone surrogates) are escaped."""
+    """JSON on one line; characters that do not print (controls, direction marks, line separators, lone surrogates) are
+    escaped.
+    """
     text = json.dumps(data, ensure_ascii=False)
-    return text if text.isprintable() else "".join(letter if letter.isprintable() else _escape(letter) for letter in text)
+    return (
+        text if text.isprintable() else "".join(letter if letter.isprintable() else _escape(letter) for letter in text)
+    )
 
 
 def _escape(letter: str) -> str:
@@ -150,5 +165,7 @@ def read_data(messages: Sequence[Message]) -> tuple[dict[str, Any], list[Message
         data = json.loads(sealed)
         assert isinstance(data, dict)
     except (LookupError, TypeError, AttributeError, ValueError, AssertionError) as error:
-        raise ValueError("the request is not one that sync_r1.scorers.judge sends: no data between its marker lines") from error
+        raise ValueError(
+            "the request is not one that sync_r1.scorers.judge sends: no data between its marker lines"
+        ) from error
     return data, list(user[1:])

@@ -1,4 +1,7 @@
-"""Replies of a chat endpoint on disk or in memory. One small file per reply; what was asked (texts, pictures, keys) is never stored."""
+"""Replies of a chat endpoint on disk or in memory.
+
+One small file per reply; what was asked (texts, pictures, keys) is never stored.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ def content_key(*content: Any) -> str:
 
 
 class ReplyCache:
-    """key → reply text. Files appear whole or not at all, so several processes may share a folder; a damaged file counts as absent."""
+    """key → reply text. Files appear whole or not at all, so several processes may share a folder.
+
+    A damaged file counts as absent.
+    """
 
     def __init__(self, folder: Path | str = "") -> None:
         self.folder = Path(folder) if folder else None

@@ -1,4 +1,7 @@
-"""The ready-made rewards, in TRL's shape: keyword columns in, per trajectory a score in [0, 1] out, or None where it does not apply."""
+"""The ready-made rewards, in TRL's shape:
+
+keyword columns in, per trajectory a score in [0, 1] out, or None where it does not apply.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,18 @@ from sync_r1.scorers.text import exact, token_f1
 
 def rewrite(*, completions: Sequence[str], answer: Sequence[str], kind: Sequence[str], **_: Any) -> list[Score]:
     """How close a rewrite is to the explicit prompt; half for being exact. Not for `look`."""
-    return [_text_score(said, truth) if which == "reason" else None for said, truth, which in zip(completions, answer, kind, strict=True)]
+    return [
+        _text_score(said, truth) if which == "reason" else None
+        for said, truth, which in zip(completions, answer, kind, strict=True)
+    ]
 
 
 def answer(*, completions: Sequence[str], answer: Sequence[str], kind: Sequence[str], **_: Any) -> list[Score]:
     """How close an answer about a photo is to the truth; half for being exact. Not for `reason`."""
-    return [_text_score(said, truth) if which != "reason" else None for said, truth, which in zip(completions, answer, kind, strict=True)]
+    return [
+        _text_score(said, truth) if which != "reason" else None
+        for said, truth, which in zip(completions, answer, kind, strict=True)
+    ]
 
 
 def _text_score(said: str, truth: str) -> float:
@@ -34,13 +43,19 @@ def _text_score(said: str, truth: str) -> float:
 
 
 def wanted_picture(concept: Concept, kind: str, truth: str) -> str:
-    """What a right picture shows, in words without the placeholder: the explicit prompt, or for `look` the plain concept."""
+    """What a right picture shows, in words without the placeholder:
+
+    the explicit prompt, or for `look` the plain concept.
+    """
     prompt = truth if kind == "reason" else f"a photo of {placeholder(concept.name)}"
     return prompt.replace(placeholder(concept.name), concept.class_noun)
 
 
 class References:
-    """Features of a concept's training photos, computed once. `embed`: PIL pictures → unit-norm features [R, D] of those it can read."""
+    """Features of a concept's training photos, computed once.
+
+    `embed`: PIL pictures → unit-norm features [R, D] of those it can read.
+    """
 
     def __init__(self, embed: Callable[[Sequence[Image.Image]], Tensor]) -> None:
         self.embed = embed
@@ -55,7 +70,10 @@ class References:
         return self._known[concept.name]
 
     def cosines(self, features: Tensor, concepts: Sequence[Concept]) -> list[Score]:
-        """Mean cosine of each row of [B, D] to its concept's photos, never below 0; None where no photo could be embedded."""
+        """Mean cosine of each row of [B, D] to its concept's photos, never below 0.
+
+        None where no photo could be embedded.
+        """
         return [self._cosine(feature, self(who)) for feature, who in zip(features, concepts, strict=True)]
 
     def _cosine(self, feature: Tensor, photos: Tensor) -> Score:
@@ -73,7 +91,9 @@ class ClipRewards:
         """Mean cosine to the photos."""
         return self.references.cosines(self.clip.image_features(images), concept)
 
-    def alignment(self, *, images: Tensor, concept: Sequence[Concept], kind: Sequence[str], answer: Sequence[str], **_: Any) -> list[Score]:
+    def alignment(
+        self, *, images: Tensor, concept: Sequence[Concept], kind: Sequence[str], answer: Sequence[str], **_: Any
+    ) -> list[Score]:
         """Cosine to the wanted picture in words."""
         texts = [wanted_picture(*row) for row in zip(concept, kind, answer, strict=True)]
         return list(self.clip.clip_t(images, texts, truncate=True).tolist())
@@ -139,7 +159,9 @@ def blend(identity: RewardFunction, alignment: RewardFunction, weight: float) ->
     """The preview score of DGS: weight·identity + (1 − weight)·alignment; one alone where the other could not score."""
 
     def score(**columns: Any) -> list[Score]:
-        return [_mix(first, second, weight) for first, second in zip(identity(**columns), alignment(**columns), strict=True)]
+        return [
+            _mix(first, second, weight) for first, second in zip(identity(**columns), alignment(**columns), strict=True)
+        ]
 
     return score
 
@@ -153,12 +175,18 @@ def _mix(first: Score, second: Score, weight: float) -> Score:
 
 
 def weighted_mean(rewards: Mapping[str, tuple[RewardFunction, Weight]]) -> RewardFunction:
-    """One score per trajectory from several rewards: the mean, by weight for the concept's category, of those that could score."""
+    """One score per trajectory from several rewards:
+
+    the mean, by weight for the concept's category, of those that could score.
+    """
 
     def score(**columns: Any) -> list[Score]:
         found = [function(**columns) for function, _ in rewards.values()]
         weights = [weight for _, weight in rewards.values()]
-        return [_mean(row, [_of(weight, who.category) for weight in weights]) for who, *row in zip(columns["concept"], *found, strict=True)]
+        return [
+            _mean(row, [_of(weight, who.category) for weight in weights])
+            for who, *row in zip(columns["concept"], *found, strict=True)
+        ]
 
     return score
 
@@ -168,6 +196,10 @@ def _of(weight: Weight, category: str) -> float:
 
 
 def _mean(scores: Sequence[Score], weights: Sequence[float]) -> Score:
-    known = [(value, weight) for value, weight in zip(scores, weights, strict=True) if value is not None and math.isfinite(value)]
+    known = [
+        (value, weight)
+        for value, weight in zip(scores, weights, strict=True)
+        if value is not None and math.isfinite(value)
+    ]
     total = sum(weight for _, weight in known)
     return sum(value * weight for value, weight in known) / total if total else None

@@ -27,8 +27,13 @@ def exact(prediction: str, truth: str) -> float:
 
 
 def token_f1(prediction: str, truth: str) -> float:
-    """Harmonic mean of word precision and recall, with repeats counted; a placeholder such as `<bo>` is one word. Two empty texts agree."""
-    said, meant = (Counter(re.findall(r"<[^<>\s]+>|[^\W_]+(?:['’_-][^\W_]+)*", text.casefold())) for text in (prediction, truth))
+    """Harmonic mean of word precision and recall, with repeats counted; a placeholder such as `<bo>` is one word.
+
+    Two empty texts agree.
+    """
+    said, meant = (
+        Counter(re.findall(r"<[^<>\s]+>|[^\W_]+(?:['’_-][^\W_]+)*", text.casefold())) for text in (prediction, truth)
+    )
     if not said or not meant:
         return float(said == meant)
     shared = (said & meant).total()
@@ -36,7 +41,10 @@ def token_f1(prediction: str, truth: str) -> float:
 
 
 def char_bleu(prediction: str, truth: str) -> float:
-    """BLEU over characters: unigrams 0.7, bigrams 0.3, smoothing method 1, brevity penalty, one reference. An empty text scores 0."""
+    """BLEU over characters: unigrams 0.7, bigrams 0.3, smoothing method 1, brevity penalty, one reference.
+
+    An empty text scores 0.
+    """
     if not prediction or not truth:
         return 0.0
     return float(sentence_bleu([list(truth)], list(prediction), weights=BLEU_WEIGHTS, smoothing_function=_SMOOTHING))

@@ -1,4 +1,7 @@
-"""What the picture networks share: strict reading of a published folder, and pictures made ready in torch (no torchvision)."""
+"""What the picture networks share:
+
+strict reading of a published folder, and pictures made ready in torch (no torchvision).
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,11 @@ class Preprocessing:
         if short != self.resize:
             height, width = (self.resize * side // short for side in (height, width))
             # Rounded to whole levels, as when the resized picture is stored as 8 bits.
-            values = F.interpolate(values, (height, width), mode="bicubic", antialias=True, align_corners=False).round().clamp(0, 255)
+            values = (
+                F.interpolate(values, (height, width), mode="bicubic", antialias=True, align_corners=False)
+                .round()
+                .clamp(0, 255)
+            )
         top, left = (height - self.crop) // 2, (width - self.crop) // 2
         return values[..., top : top + self.crop, left : left + self.crop] / 255
 
@@ -68,10 +75,12 @@ def batches(images: Pictures, size: int) -> Iterator[Pictures]:
 def read_network(network: type[PreTrainedModel], folder: Path | str, what: str) -> Any:
     """Weights of a transformers folder or hub id in fp32, frozen and in eval mode; nothing missing, nothing made up.
 
-    Safetensors or .bin, in one file or in shards; a pickle that holds more than tensors is refused by PyTorch's weights-only reader.
+    Safetensors or .bin, in one file or in shards; a pickle that holds more than tensors is refused by PyTorch's
+    weights-only reader.
 
     Raises:
-        ValueError: the folder holds no such network, another kind, or weights that are missing or of another shape (named).
+        ValueError: the folder holds no such network, another kind, or weights that are missing or of another shape
+            (named).
     """
     wanted = network.config_class.model_type  # type: ignore[union-attr]
     if not Path(folder).exists() and not HUB_ID.fullmatch(str(folder)):
@@ -85,7 +94,9 @@ def read_network(network: type[PreTrainedModel], folder: Path | str, what: str) 
             str(folder), dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
         )  # mismatches are ignored there and refused below, where they are named
     except pickle.UnpicklingError as error:
-        raise ValueError(f"{folder}: the {what} is refused: its .bin holds more than tensors, or is damaged; use safetensors") from error
+        raise ValueError(
+            f"{folder}: the {what} is refused: its .bin holds more than tensors, or is damaged; use safetensors"
+        ) from error
     except Exception as error:  # a damaged file can raise anything
         fix = "give a folder with its published files, or a hub id"
         raise ValueError(f"{folder}: no {what} could be read: {_first_line(error).rstrip('.')}; {fix}") from error
@@ -95,7 +106,9 @@ def read_network(network: type[PreTrainedModel], folder: Path | str, what: str) 
         raise ValueError(f"{folder}: the {what} lacks {len(missing)} tensors, first {missing[0]}; {fix}")
     if wrong := sorted(report["mismatched_keys"]):
         name, found, expected = wrong[0]
-        raise ValueError(f"{folder}: {name} of the {what} has shape {tuple(found)}; its config.json asks for {tuple(expected)}; {fix}")
+        raise ValueError(
+            f"{folder}: {name} of the {what} has shape {tuple(found)}; its config.json asks for {tuple(expected)}; {fix}"
+        )
     return model.eval().requires_grad_(False)
 
 
@@ -114,7 +127,9 @@ def read_preprocessing(folder: Path | str, default: Preprocessing) -> Preprocess
     resize, crop = _side(path, stored, "size", default.resize), _side(path, stored, "crop_size", default.crop)
     if crop > resize:
         raise ValueError(f"{path}: field 'crop_size' is {crop}; it must be at most 'size' = {resize}")
-    mean, std = (_triple(path, stored, key, value) for key, value in (("image_mean", default.mean), ("image_std", default.std)))
+    mean, std = (
+        _triple(path, stored, key, value) for key, value in (("image_mean", default.mean), ("image_std", default.std))
+    )
     return Preprocessing(resize, crop, mean, std)
 
 
@@ -131,6 +146,8 @@ def _side(path: str | None, stored: dict[str, Any], key: str, default: int) -> i
 def _triple(path: str | None, stored: dict[str, Any], key: str, default: Sequence[float]) -> tuple[float, float, float]:
     value = stored.get(key, default)
     if len(value) != 3 or (key == "image_std" and min(value) <= 0):
-        raise ValueError(f"{path}: field {key!r} is {value!r}; it must be three numbers" + (" above 0" if key == "image_std" else ""))
+        raise ValueError(
+            f"{path}: field {key!r} is {value!r}; it must be three numbers" + (" above 0" if key == "image_std" else "")
+        )
     red, green, blue = map(float, value)
     return red, green, blue

@@ -58,7 +58,9 @@ def stage_dialogues(session: Session, stage: Stage, described: bool = False) -> 
     """What stage 1, 2 or 3 asks: the published training file, or what follows from the concept."""
     concept = session.concept
     if session.root is None:
-        raise ValueError(f"stage {stage.name} reads the data root, which this session has not; open it with data=<folder>")
+        raise ValueError(
+            f"stage {stage.name} reads the data root, which this session has not; open it with data=<folder>"
+        )
     items = load_training_items(session.root, concept, int(stage.name))
     paths = list(dict.fromkeys(item.image for item in items if item.image))
     codes = dict(zip(paths, session.encode(paths) if paths else ()))
@@ -81,11 +83,15 @@ def turn_contexts(concept: Concept, turns: Sequence[QA], tokens: Sequence[str], 
 
 
 def view(image: Image.Image, size: int, scale: float, flip: bool, seed: int) -> Image.Image:
-    """A random square of the picture enlarged to short side `scale`·size (1: the picture as it is), mirrored half of the time."""
+    """A random square of the picture enlarged to short side `scale`·size (1: the picture as it is), mirrored half of
+    the time.
+    """
     generator = torch.Generator().manual_seed(seed)
     if scale > 1:
         factor = round(scale * size) / min(image.size)
-        image = image.resize((max(size, round(image.width * factor)), max(size, round(image.height * factor))), Image.Resampling.BICUBIC)
+        image = image.resize(
+            (max(size, round(image.width * factor)), max(size, round(image.height * factor))), Image.Resampling.BICUBIC
+        )
         left = int(torch.randint(image.width - size + 1, (), generator=generator))
         top = int(torch.randint(image.height - size + 1, (), generator=generator))
         image = image.crop((left, top, left + size, top + size))
@@ -99,10 +105,11 @@ def chunks(count: int, size: int, seed: int) -> list[list[int]]:
 
 
 class Streams:
-    """Both streams of one stage. Crops, flips and order are drawn once before the first epoch, or anew in each (`sft.fresh_epochs`).
+    """Both streams of one stage. Crops, flips and order are drawn once before the first epoch, or anew in each
+    (`sft.fresh_epochs`).
 
-    The baseline's questions are RL's endless stream of prompts (`choose_tasks`, same mix, same seed), cut into epochs of as many as
-    there are tasks. `tasks` are RL's; by default everything that may be asked.
+    The baseline's questions are RL's endless stream of prompts (`choose_tasks`, same mix, same seed), cut into epochs
+    of as many as there are tasks. `tasks` are RL's; by default everything that may be asked.
     """
 
     def __init__(self, session: Session, stage: Stage, config: Config, tasks: Sequence[Task] | None = None) -> None:
@@ -110,10 +117,14 @@ class Streams:
         concept = session.concept
         self.draws = stage.drawing_batch > 0 and (self.sft.drawing_weight > 0 or stage.understanding_batch == 0)
         self.reads = stage.understanding_batch > 0 and (self.sft.understanding_weight > 0 or stage.drawing_batch == 0)
-        self.tasks = list(all_tasks(session) if tasks is None else tasks) if stage.name == "baseline" and self.reads else []
+        self.tasks = (
+            list(all_tasks(session) if tasks is None else tasks) if stage.name == "baseline" and self.reads else []
+        )
         self.dialogues = self._dialogues() if self.reads else []
         if self.reads and not self.dialogues:
-            raise ValueError(f"stage {stage.name} has nothing to ask about <{concept.name}>; give it facts with prompts, or questions")
+            raise ValueError(
+                f"stage {stage.name} has nothing to ask about <{concept.name}>; give it facts with prompts, or questions"
+            )
         text = self.sft.photo_prompt.replace("{name}", placeholder(concept.name))
         self.prompt = drawing_prompt(concept.name, text, session.tokens.drawing_tokens)
         self.photos = self._photos() if self.draws else []
@@ -139,10 +150,19 @@ class Streams:
         sft, stage = self.sft, self.stage
         key = (self.seed, stage.name, number)
         size = sft.understanding_batch or max(stage.understanding_batch, 1)
-        asked = self._rl_order(number, size) if self.tasks else chunks(len(self.dialogues), size, derive_seed(*key, "questions"))
-        shown = chunks(len(self.photos), sft.drawing_batch or max(stage.drawing_batch, 1), derive_seed(*key, "pictures"))
+        asked = (
+            self._rl_order(number, size)
+            if self.tasks
+            else chunks(len(self.dialogues), size, derive_seed(*key, "questions"))
+        )
+        shown = chunks(
+            len(self.photos), sft.drawing_batch or max(stage.drawing_batch, 1), derive_seed(*key, "pictures")
+        )
         scale, side = sft.crop_scale if stage.crops else 1.0, self.session.model.image_size
-        views = [view(load_image(path), side, scale, stage.flips, derive_seed(*key, "view", i)) for i, path in enumerate(self.photos)]
+        views = [
+            view(load_image(path), side, scale, stage.flips, derive_seed(*key, "view", i))
+            for i, path in enumerate(self.photos)
+        ]
         many = self.session.options.batch_size
         parts = [self.session.model.encode_image(views[start : start + many]) for start in range(0, len(views), many)]
         codes = torch.cat(parts) if parts else None

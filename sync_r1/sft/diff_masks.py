@@ -1,4 +1,7 @@
-"""What the model is still unsure of late in a drawing: the start of stage 3's soft tokens (UniCTokens, between stages 2 and 3)."""
+"""What the model is still unsure of late in a drawing:
+
+the start of stage 3's soft tokens (UniCTokens, between stages 2 and 3).
+"""
 
 from __future__ import annotations
 
@@ -28,9 +31,11 @@ def changed_patches(pictures: Tensor, changed: Tensor) -> Tensor:
 
 
 def draw_diff_masks(session: Session, folder: Path, seed: int) -> list[Path]:
-    """Draw the concept 20 times and save each picture as it was at step 35 of 50, what changed later painted white: <folder>/00.png …
+    """Draw the concept 20 times and save each picture as it was at step 35 of 50, what changed later painted white:
+    <folder>/00.png …
 
-    Steps, guidance and temperature are those of `session.options`; with other than 50 steps the comparison is at the same share of them.
+    Steps, guidance and temperature are those of `session.options`; with other than 50 steps the comparison is at the
+    same share of them.
     """
     concept, model, sampling = session.concept, session.model, session.image_sampling
     words = PROMPTS.get(concept.category, PROMPT).replace("{name}", placeholder(concept.name))
@@ -43,12 +48,17 @@ def draw_diff_masks(session: Session, folder: Path, seed: int) -> list[Path]:
         early = model.generate_image([text] * len(seeds), sampling, seeds, stop_at=early_step)
         final = model.generate_image([text] * len(seeds), sampling, None, state=early)
         painted = changed_patches(model.decode_image(early.tokens), early.tokens != final.tokens)
-        paths += [save_picture(image, folder / f"{number:02d}.png") for number, image in zip(numbers, to_images(painted))]
+        paths += [
+            save_picture(image, folder / f"{number:02d}.png") for number, image in zip(numbers, to_images(painted))
+        ]
     return paths
 
 
 def start_reading_tokens(session: Session, folder: Path, seed: int) -> None:
-    """Start the soft tokens behind the drawing ones at the k-means centres of the diff masks' codes; their head rows stay."""
+    """Start the soft tokens behind the drawing ones at the k-means centres of the diff masks' codes.
+
+    Their head rows stay.
+    """
     model, tokens = session.model, session.tokens
     soft = tokens.tokens[len(tokens.drawing_tokens) :]
     vocabulary = model.tokenizer.get_vocab()

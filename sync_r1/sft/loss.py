@@ -20,10 +20,15 @@ def answer_ids(model: UnifiedModel, answers: Sequence[str]) -> tuple[Tensor, Ten
     end = tokenizer.eos_token_id
     if end is None:
         raise ValueError("the model's tokenizer has no eos_token; set it, it ends every answer")
-    rows = [[*tokenizer(f" {text.strip()}", add_special_tokens=False, split_special_tokens=True)["input_ids"], end] for text in answers]
+    rows = [
+        [*tokenizer(f" {text.strip()}", add_special_tokens=False, split_special_tokens=True)["input_ids"], end]
+        for text in answers
+    ]
     width = max(len(row) for row in rows)
     ids = torch.tensor([row + [end] * (width - len(row)) for row in rows], device=model.device)
-    return ids, torch.arange(width, device=model.device) < torch.tensor([[len(row)] for row in rows], device=model.device)
+    return ids, torch.arange(width, device=model.device) < torch.tensor(
+        [[len(row)] for row in rows], device=model.device
+    )
 
 
 def understanding_loss(model: UnifiedModel, contexts: Sequence[TextContext], answers: Sequence[str]) -> Tensor:
@@ -34,9 +39,14 @@ def understanding_loss(model: UnifiedModel, contexts: Sequence[TextContext], ans
 
 
 def drawing_loss(
-    model: UnifiedModel, prompts: Sequence[str], codes: Tensor, seeds: Sequence[int], dropped: Sequence[bool] | None = None
+    model: UnifiedModel,
+    prompts: Sequence[str],
+    codes: Tensor,
+    seeds: Sequence[int],
+    dropped: Sequence[bool] | None = None,
 ) -> Tensor:
-    """Cross-entropy on hidden codes [B, N] of pictures, a mean over all that are hidden (MaskGIT, arXiv 2202.04200, eq. 2). Scalar, fp32.
+    """Cross-entropy on hidden codes [B, N] of pictures, a mean over all that are hidden (MaskGIT, arXiv 2202.04200, eq.
+    2). Scalar, fp32.
 
     Which are hidden in row b follows from seeds[b]. Rows that are `dropped` are asked for nothing, as guidance does.
     """

@@ -13,7 +13,9 @@ from sync_r1.models.concept_tokens import learned_row_ids
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stage. Of a concept's soft tokens the first `read` are shared, those up to `draw` join for drawing, the rest is for reading."""
+    """One stage. Of a concept's soft tokens the first `read` are shared, those up to `draw` join for drawing, the rest
+    is for reading.
+    """
 
     name: str
     epochs: int
@@ -45,7 +47,16 @@ STAGES = {
     for stage in (
         # Stage 2 was started from epoch 15 of stage 1's 20; the rate is constant, so the last five are left out here.
         Stage(name="1", epochs=15, weight_decay=1e-4, eps=1e-6, understanding_batch=4),
-        Stage(name="2", epochs=20, weight_decay=1e-3, eps=1e-8, understanding_batch=1, drawing_batch=1, crops=True, flips=True),
+        Stage(
+            name="2",
+            epochs=20,
+            weight_decay=1e-3,
+            eps=1e-8,
+            understanding_batch=1,
+            drawing_batch=1,
+            crops=True,
+            flips=True,
+        ),
         Stage(name="3", epochs=20, weight_decay=1e-3, eps=1e-8, understanding_batch=1, drawing_batch=1, flips=True),
         Stage(name="photos", epochs=60, weight_decay=0.0, eps=1e-8, drawing_batch=4),
         Stage(name="baseline", epochs=20, weight_decay=0.0, eps=1e-8, understanding_batch=4, drawing_batch=4),

@@ -21,7 +21,15 @@ from sync_r1.models.base import UnifiedModel
 from sync_r1.rl.log import append_metrics, drop_metrics_after
 from sync_r1.rl.reading import loading
 from sync_r1.rl.rollout import Task, derive_seed
-from sync_r1.rl.state import Interrupt, checkpoint_name, latest_checkpoint, resolve_checkpoint, rotate, set_aside, writing
+from sync_r1.rl.state import (
+    Interrupt,
+    checkpoint_name,
+    latest_checkpoint,
+    resolve_checkpoint,
+    rotate,
+    set_aside,
+    writing,
+)
 from sync_r1.rl.weights import Trainables
 from sync_r1.session import Session
 from sync_r1.sft.data import Batch, Streams
@@ -47,11 +55,15 @@ class Progressed:
         """Read it from a checkpoint. ValueError when it is of something else."""
         try:
             found = Progressed(**read_json(folder / STATE_FILE))
-            if not all(type(count) is int and count >= 0 for count in (found.seed, found.step, found.stage, found.stage_step)):
+            if not all(
+                type(count) is int and count >= 0 for count in (found.seed, found.step, found.stage, found.stage_step)
+            ):
                 raise ValueError(f"{STATE_FILE} holds a value of another kind than a count")
             return found
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{folder} is no checkpoint of a warm-up ({error}); resume from one below the warm-up's folder") from error
+            raise ValueError(
+                f"{folder} is no checkpoint of a warm-up ({error}); resume from one below the warm-up's folder"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -76,7 +88,8 @@ def run_sft(
     Args:
         folder: receives config.yaml, metrics.jsonl, diff_masks/ and checkpoints/step_*; by default the run's own.
         tasks: what the baseline asks, as RL would be given it; by default everything RL may ask.
-        resume: a checkpoint folder or "latest"; a warm-up that had finished is only read. The result equals an uninterrupted one.
+        resume: a checkpoint folder or "latest"; a warm-up that had finished is only read. The result equals an
+            uninterrupted one.
     Raises:
         ValueError: nothing to train or to learn from, an earlier run in the folder, a loss that is not finite.
     """
@@ -101,16 +114,24 @@ def run_sft(
 
 
 def check_folder(folder: Path, config: Config, resume: str | Path | None = None) -> None:
-    """Refuse what could not run, before any weight is loaded. Raises ValueError: no stages, or an earlier run in the folder."""
+    """Refuse what could not run, before any weight is loaded.
+
+    Raises ValueError: no stages, or an earlier run in the folder.
+    """
     if not config.sft.stages:
         raise ValueError("sft.stages is []; name stages, for example sft.stages=[1,2,3] or sft.stages=[baseline]")
     if not resume and latest_checkpoint(folder / "checkpoints"):
-        raise ValueError(f"{folder} holds an earlier run; continue it with --resume latest, choose another run.name, or delete the folder")
+        raise ValueError(
+            f"{folder} holds an earlier run; continue it with --resume latest, choose another run.name, or delete the folder"
+        )
 
 
 def _earlier(checkpoint: Path, config: Config) -> Progressed:
     state = Progressed.load(checkpoint)
-    for name, saved, now in (("run.seed", state.seed, config.run.seed), ("sft.stages", state.stages, config.sft.stages)):
+    for name, saved, now in (
+        ("run.seed", state.seed, config.run.seed),
+        ("sft.stages", state.stages, config.sft.stages),
+    ):
         if saved != now:
             raise ValueError(f"{name} is {now}; {checkpoint} was trained with {saved}; set {name}={saved}")
     return state
@@ -120,13 +141,29 @@ class _Run:
     """What the stages of one warm-up share."""
 
     def __init__(
-        self, session: Session, config: Config, folder: Path, console: Console | None, state: Progressed, tasks: Sequence[Task] | None
+        self,
+        session: Session,
+        config: Config,
+        folder: Path,
+        console: Console | None,
+        state: Progressed,
+        tasks: Sequence[Task] | None,
     ) -> None:
-        self.session, self.config, self.folder, self.console, self.state, self.tasks = session, config, folder, console, state, tasks
+        self.session, self.config, self.folder, self.console, self.state, self.tasks = (
+            session,
+            config,
+            folder,
+            console,
+            state,
+            tasks,
+        )
         self.interrupt = Interrupt(config, console)
 
     def stage(self, checkpoint: Path | None) -> Path:
-        """Train one stage, from its start or from a checkpoint within it, to its end or to an interrupt; returns the last checkpoint."""
+        """Train one stage, from its start or from a checkpoint within it, to its end or to an interrupt.
+
+        Returns the last checkpoint.
+        """
         session, config, state = self.session, self.config, self.state
         stage = STAGES[state.stages[state.stage]]
         ids = stage_row_ids(session.model, stage, session.tokens)
@@ -144,7 +181,9 @@ class _Run:
         steps = learner.steps_per_epoch
         total = steps * (sft.epochs or stage.epochs)
         if state.stage_step >= total:
-            raise ValueError(f"stage {stage.name} has done {state.stage_step} steps already; raise sft.epochs above {total // steps}")
+            raise ValueError(
+                f"stage {stage.name} has done {state.stage_step} steps already; raise sft.epochs above {total // steps}"
+            )
         saved = None
         with self._bar(stage, total) as bar:
             while state.stage_step < total:
@@ -181,7 +220,13 @@ class _Run:
 
     @contextmanager
     def _bar(self, stage: Stage, total: int) -> Iterator[Callable[[int, float], None]]:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         console = self.console or Console(quiet=True)
         with Progress(*columns, TextColumn("{task.fields[figures]}"), console=console) as progress:
             task = progress.add_task(f"warm-up {stage.name}", total=total, completed=self.state.stage_step, figures="")
@@ -193,9 +238,13 @@ def trainables(model: UnifiedModel, config: Config, ids: Tensor) -> Iterator[Tra
     """Rows `ids` at the warm-up's rate, and the body if it has one; afterwards the model is as trainable as before."""
     sft = config.sft
     if not len(ids) and sft.body_learning_rate == 0:
-        raise ValueError("nothing would train: this stage moves no rows of its own; set sft.body_learning_rate, e.g. to 1e-4")
+        raise ValueError(
+            "nothing would train: this stage moves no rows of its own; set sft.body_learning_rate, e.g. to 1e-4"
+        )
     before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    rates = replace(config.rl, learning_rate=sft.body_learning_rate, concept_learning_rate=sft.learning_rate, lora_rank=0, beta=0.0)
+    rates = replace(
+        config.rl, learning_rate=sft.body_learning_rate, concept_learning_rate=sft.learning_rate, lora_rank=0, beta=0.0
+    )
     weights = Trainables(model, rates, ids)
     if config.rl.gradient_checkpointing:
         model.gradient_checkpointing_enable()
@@ -210,16 +259,23 @@ def trainables(model: UnifiedModel, config: Config, ids: Tensor) -> Iterator[Tra
 class Learner:
     """One stage's optimizer and losses."""
 
-    def __init__(self, session: Session, config: Config, stage: Stage, weights: Trainables, streams: Streams, ids: Tensor) -> None:
+    def __init__(
+        self, session: Session, config: Config, stage: Stage, weights: Trainables, streams: Streams, ids: Tensor
+    ) -> None:
         self.model, self.config, self.stage, self.weights, self.streams = session.model, config, stage, weights, streams
         self.seed = config.run.seed
-        self.steps_per_epoch = len(streams.epoch(0))  # the same in every epoch; asking again would encode all photos again
+        self.steps_per_epoch = len(
+            streams.epoch(0)
+        )  # the same in every epoch; asking again would encode all photos again
         groups = [
             {"params": weights.body, "lr": config.sft.body_learning_rate},
             {"params": weights.rows.rows, "lr": config.sft.learning_rate},
         ]
         self.optimizer = torch.optim.AdamW(
-            [group for group in groups if group["params"]], betas=(0.9, 0.999), eps=stage.eps, weight_decay=stage.weight_decay
+            [group for group in groups if group["params"]],
+            betas=(0.9, 0.999),
+            eps=stage.eps,
+            weight_decay=stage.weight_decay,
         )
         self.optimizer.register_step_post_hook(weights.rows.write_back)
         name = self.model.tokenizer.get_vocab()[session.tokens.placeholder]
@@ -250,14 +306,21 @@ class Learner:
         """Scalars by name."""
         sft, parts = self.config.sft, {}
         if batch.readings:
-            contexts, answers = [reading.context for reading in batch.readings], [reading.answer for reading in batch.readings]
+            contexts, answers = (
+                [reading.context for reading in batch.readings],
+                [reading.answer for reading in batch.readings],
+            )
             parts["text_loss"] = understanding_loss(self.model, contexts, answers)
         if batch.codes is not None:
             seeds = [derive_seed(self.seed, self.stage.name, step, row) for row in range(len(batch.codes))]
             dropped = [_unit(seed, "dropped") < sft.condition_dropout for seed in seeds]
-            parts["image_loss"] = drawing_loss(self.model, [self.streams.prompt] * len(seeds), batch.codes, seeds, dropped)
+            parts["image_loss"] = drawing_loss(
+                self.model, [self.streams.prompt] * len(seeds), batch.codes, seeds, dropped
+            )
         if sft.pull > 0 and self.name_row:
-            moved = [(row[self.name_row] - start).square().sum() for row, start in zip(self.weights.rows.rows, self.start)]
+            moved = [
+                (row[self.name_row] - start).square().sum() for row, start in zip(self.weights.rows.rows, self.start)
+            ]
             parts["pull"] = torch.stack(moved).sum()
         return parts
 

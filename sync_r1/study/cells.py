@@ -1,4 +1,6 @@
-"""Run the cells of a study: each is a run folder, made in a process of its own, skipped when finished, resumed when stopped."""
+"""Run the cells of a study: each is a run folder, made in a process of its own, skipped when finished, resumed when
+stopped.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,27 @@ from sync_r1.report.run_files import read_metrics
 from sync_r1.study.grid import Study, fingerprint, run_order
 
 CELL_FILE = "cell.json"
-DGS = ("dgs/acceptance_rate", "dgs/threshold", "dgs/preview_corr", "dgs/nfe", "dgs/nfe_saved", "dgs/reward_var_kept", "dgs/reward_var_all")
-CURVE = ("step", "nfe_total", "reward", "text/reward", "image/reward", "val/reward", "val/evaluator", "kl", "grad_norm", *DGS)
+DGS = (
+    "dgs/acceptance_rate",
+    "dgs/threshold",
+    "dgs/preview_corr",
+    "dgs/nfe",
+    "dgs/nfe_saved",
+    "dgs/reward_var_kept",
+    "dgs/reward_var_all",
+)
+CURVE = (
+    "step",
+    "nfe_total",
+    "reward",
+    "text/reward",
+    "image/reward",
+    "val/reward",
+    "val/evaluator",
+    "kl",
+    "grad_norm",
+    *DGS,
+)
 
 
 @dataclass(frozen=True)
@@ -69,13 +90,18 @@ class Runner:
         return self.folder / cell.arm / f"{cell.concept}-{cell.seed}"
 
     def run(self) -> list[Cell]:
-        """Run what is not finished; returns the cells that failed. Ctrl-C stops all of them; they resume at the next call."""
+        """Run what is not finished; returns the cells that failed.
+
+        Ctrl-C stops all of them; they resume at the next call.
+        """
         todo = [cell for cell in self.cells() if not self.finished(cell)]
         failed: list[Cell] = []
         if not todo:
             return failed
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.1f}/{task.total} cells"))
-        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(elapsed_when_finished=True), console=self.console) as progress:
+        with Progress(
+            *columns, TimeElapsedColumn(), TimeRemainingColumn(elapsed_when_finished=True), console=self.console
+        ) as progress:
             bar = progress.add_task(f"study {self.study.name}", total=len(todo))
             with ThreadPoolExecutor(self.jobs) as pool:
                 running: dict[Future[None], Cell] = {}
@@ -97,16 +123,23 @@ class Runner:
                             else:
                                 done.add(cell)
                                 minutes = self._read(cell)["wall_time_s"] / 60
-                                self.console.print(f"{cell.name}: {minutes:.1f} min, {len(done)} of {len(self.cells())} cells finished")
+                                self.console.print(
+                                    f"{cell.name}: {minutes:.1f} min, {len(done)} of {len(self.cells())} cells finished"
+                                )
                         total = progress.tasks[bar].total or 0
-                        progress.update(bar, completed=total - len(todo) - len(running) + sum(map(self._share, running.values())))
+                        progress.update(
+                            bar, completed=total - len(todo) - len(running) + sum(map(self._share, running.values()))
+                        )
                 except BaseException:
                     self.stop()
                     raise
         return failed
 
     def stop(self, patience: float = 60.0) -> None:
-        """End what runs. Ctrl-C has reached the runs too: they finish their step and save, for which they get `patience` seconds."""
+        """End what runs. Ctrl-C has reached the runs too:
+
+        they finish their step and save, for which they get `patience` seconds.
+        """
         running = list(self.processes)
         deadline = time.monotonic() + patience
         while any(process.poll() is None for process in running) and time.monotonic() < deadline:
@@ -136,7 +169,8 @@ class Runner:
         return self._read(cell)["made_with"] == self._made_with(cell)
 
     def restore(self, path: Path) -> list[dict[str, Any]]:
-        """Take over what an earlier study wrote to `<out>_cells.json`, so that a lost run folder does not mean to start anew.
+        """Take over what an earlier study wrote to `<out>_cells.json`, so that a lost run folder does not mean to start
+        anew.
 
         Returns all of its cells, those of arms that are gone too. Raises ValueError for a file that is none of ours.
         """
@@ -145,23 +179,40 @@ class Runner:
             earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
             cells = [(Cell(values["arm"], values["concept"], values["seed"]), values) for values in earlier]
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is damaged ({error!r}); put an undamaged copy there, or delete it to start anew") from error
-        missing = [(cell, values) for cell, values in cells if cell in declared and not (self.place(cell) / CELL_FILE).is_file()]
+            raise ValueError(
+                f"{path} is damaged ({error!r}); put an undamaged copy there, or delete it to start anew"
+            ) from error
+        missing = [
+            (cell, values)
+            for cell, values in cells
+            if cell in declared and not (self.place(cell) / CELL_FILE).is_file()
+        ]
         for cell, values in missing:
             write_text(self.place(cell) / CELL_FILE, json.dumps(values) + "\n")
         if taken := sum(self.finished(cell) for cell, _ in missing):
-            self.console.print(f"{taken} finished cells taken over from {path}; --folder and --out elsewhere would run them anew")
+            self.console.print(
+                f"{taken} finished cells taken over from {path}; --folder and --out elsewhere would run them anew"
+            )
         return [values for _, values in cells]
 
     def results(self) -> list[dict[str, Any]]:
-        """cell.json of every finished cell of the study as it is declared now; its curve is read anew where all of it is still there."""
+        """cell.json of every finished cell of the study as it is declared now.
+
+        Its curve is read anew where all of it is still there.
+        """
         cells = [(self._read(cell), curve_of(self.place(cell))) for cell in self.cells() if self.finished(cell)]
-        return [{**values, "curve": curve if len(curve) >= len(values["curve"]) else values["curve"]} for values, curve in cells]
+        return [
+            {**values, "curve": curve if len(curve) >= len(values["curve"]) else values["curve"]}
+            for values, curve in cells
+        ]
 
     def _made_with(self, cell: Cell) -> str:
         arm = self.study.arms[cell.arm]
         if arm.joined:
-            parts = [self._read(Cell(name, cell.concept, cell.seed))["made_with"] for name in (arm.understanding, arm.generation)]
+            parts = [
+                self._read(Cell(name, cell.concept, cell.seed))["made_with"]
+                for name in (arm.understanding, arm.generation)
+            ]
             return "+".join(parts)
         return fingerprint(self.config(cell), arm.command)
 
@@ -169,7 +220,10 @@ class Runner:
         return json.loads((self.place(cell) / CELL_FILE).read_text(encoding="utf-8"))
 
     def config(self, cell: Cell) -> Config:
-        """The cell's configuration; `same_nfe_as` is turned into steps. FileNotFoundError while that other cell is not finished."""
+        """The cell's configuration; `same_nfe_as` is turned into steps.
+
+        FileNotFoundError while that other cell is not finished.
+        """
         config = self.study.config(cell.arm, cell.concept, cell.seed, self.folder)
         if other := self.study.arms[cell.arm].same_nfe_as:
             rl = config.rl
@@ -183,7 +237,10 @@ class Runner:
         return config
 
     def make(self, cell: Cell) -> None:
-        """Train and evaluate one cell (or join two finished ones), then write its cell.json. RuntimeError with the log's end on failure."""
+        """Train and evaluate one cell (or join two finished ones), then write its cell.json.
+
+        RuntimeError with the log's end on failure.
+        """
         place, arm = self.place(cell), self.study.arms[cell.arm]
         config = self.config(cell)
         wanted = place / "wanted.yaml"
@@ -197,7 +254,9 @@ class Runner:
             for part in parts:
                 if not any((self.place(part) / "checkpoints").glob("step_*/manifest.json")):
                     self.make(part)  # taken over from an earlier study without its weights
-            self._process(place, [sys.executable, "-m", "sync_r1.study.joined", *map(str, map(self.place, parts)), str(place)])
+            self._process(
+                place, [sys.executable, "-m", "sync_r1.study.joined", *map(str, map(self.place, parts)), str(place)]
+            )
         else:
             resume = ["--resume", "latest"] if any((place / "checkpoints").glob("step_*/manifest.json")) else []
             if not resume:
@@ -255,7 +314,11 @@ def scores_of(before: EvalResult, after: EvalResult) -> list[list[Any]]:
         own: list[ScoredItem] = [item for item in before.items if item.task == task]
         for stratum, items in strata(own).items():
             pairs = [(item.score, found.get(item.key), item.id) for item in items]
-            rows += [[task, stratum, first, second, name] for first, second, name in pairs if first is not None and second is not None]
+            rows += [
+                [task, stratum, first, second, name]
+                for first, second, name in pairs
+                if first is not None and second is not None
+            ]
     return rows
 
 

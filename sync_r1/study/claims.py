@@ -1,4 +1,5 @@
-"""From finished cells to claims: paired differences with 95 % bootstrap intervals, and rules that say whether a claim holds.
+"""From finished cells to claims: paired differences with 95 % bootstrap intervals, and rules that say whether a claim
+holds.
 
 Pure functions on the dictionaries of cell.json; no model is loaded.
 """
@@ -47,8 +48,11 @@ def ratio(arm: np.ndarray, other: np.ndarray) -> np.ndarray:
     return arm / other
 
 
-def item_values(cell: CellData, measure: str, phase: str, among: Collection[tuple[str, str]] | None = None) -> list[list[np.ndarray]]:
-    """tasks → strata → item scores [n] of one half or task; `phase` is "before" or "after". Tasks the cell lacks are absent.
+def item_values(
+    cell: CellData, measure: str, phase: str, among: Collection[tuple[str, str]] | None = None
+) -> list[list[np.ndarray]]:
+    """tasks → strata → item scores [n] of one half or task; `phase` is "before" or "after". Tasks the cell lacks are
+    absent.
 
     Args:
         among: (task, item) to keep; None keeps all.
@@ -77,7 +81,8 @@ def compare(
 ) -> Estimate:
     """Compare two arms on the cells they share, with a bootstrap over cells and over the items inside each cell.
 
-    Both levels are paired: a resample takes the same cells and the same items of both arms, so what varies is the difference.
+    Both levels are paired: a resample takes the same cells and the same items of both arms, so what varies is the
+    difference.
 
     Args:
         arm, other: "concept-seed" → cell. start: compare with the scores before training instead of after.
@@ -132,12 +137,22 @@ def by_arm(cells: Sequence[CellData]) -> dict[str, dict[str, CellData]]:
 def judge(claim: Claim, cells: Sequence[CellData]) -> dict[str, Any]:
     """One entry of results.json: {id, statement, goal, rule, holds, delta, ci95, n_seeds, n_concepts, runs, measures}.
 
-    `delta` and `ci95` are those of the measure that is hardest for the claim; all that can be compared yet are in `measures`. A claim
-    `holds` when all comparisons succeed and does not when one fails; None is undecided. Fewer than MIN_CELLS cells decide nothing.
+    `delta` and `ci95` are those of the measure that is hardest for the claim; all that can be compared yet are in
+    `measures`. A claim `holds` when all comparisons succeed and does not when one fails; None is undecided. Fewer than
+    MIN_CELLS cells decide nothing.
     """
     arms = by_arm(cells)
     entry: dict[str, Any] = {"id": claim.id, "statement": claim.statement, "goal": claim.goal, "rule": claim.rule}
-    undecided = {**entry, "holds": None, "delta": None, "ci95": None, "n_seeds": 0, "n_concepts": 0, "runs": [], "measures": []}
+    undecided = {
+        **entry,
+        "holds": None,
+        "delta": None,
+        "ci95": None,
+        "n_seeds": 0,
+        "n_concepts": 0,
+        "runs": [],
+        "measures": [],
+    }
     mine = arms.get(claim.arm, {})
     rows: list[dict[str, Any]] = []
     for other in claim.against:
@@ -174,7 +189,12 @@ def judge(claim: Claim, cells: Sequence[CellData]) -> dict[str, Any]:
         "ci95": worst["ci95"],
         "n_seeds": min(len({seed for _, _, seed in row}) for row in pairs),
         "n_concepts": min(len({concept for concept, _, _ in row}) for row in pairs),
-        "runs": [f"{arm}/{name}" for arm in (claim.arm, *claim.against) for name in names if name in arms.get(arm, {}) and arm != START],
+        "runs": [
+            f"{arm}/{name}"
+            for arm in (claim.arm, *claim.against)
+            for name in names
+            if name in arms.get(arm, {}) and arm != START
+        ],
         "measures": rows,
     }
 
@@ -207,8 +227,14 @@ def _not_beaten(claim: Claim, arm: Cells, other: Cells, measure: str, start: boo
 
 
 def _cheaper(claim: Claim, arm: Cells, other: Cells, measure: str, start: bool) -> tuple[Estimate, bool]:
-    """The arm reaches the other's final validation score with at most the share `at_most` of the image evaluations the other needs."""
-    names = [name for name in sorted(set(arm) & set(other)) if _measured(arm[name], measure) and _measured(other[name], measure)]
+    """The arm reaches the other's final validation score with at most the share `at_most` of the image evaluations the
+    other needs.
+    """
+    names = [
+        name
+        for name in sorted(set(arm) & set(other))
+        if _measured(arm[name], measure) and _measured(other[name], measure)
+    ]
     if not names:
         raise ValueError(f"no two cells have a curve of {measure!r}")
     shares = np.array([nfe_share(arm[name]["curve"], other[name]["curve"], measure) for name in names])
@@ -223,9 +249,12 @@ def _measured(cell: CellData, key: str) -> bool:
 
 
 def nfe_share(arm: Sequence[Mapping[str, float]], other: Sequence[Mapping[str, float]], key: str) -> float:
-    """Image evaluations with which `arm` first reaches the other's final value of `key` (mean of its last three points), as a share of
-    those with which the other first reached it: 1 for an arm against itself. Never reached counts as all the arm spent, at least 1."""
-    mine, theirs = ([(row["nfe_total"], row[key]) for row in curve if row.get(key) is not None] for curve in (arm, other))
+    """Image evaluations with which `arm` first reaches the other's final value of `key` (mean of its last three
+    points), as a share of those with which the other first reached it: 1 for an arm against itself. Never reached
+    counts as all the arm spent, at least 1."""
+    mine, theirs = (
+        [(row["nfe_total"], row[key]) for row in curve if row.get(key) is not None] for curve in (arm, other)
+    )
     goal = float(np.mean([value for _, value in theirs[-3:]]))
     reached, needed = _first(mine, goal), _first(theirs, goal)
     assert needed is not None, "a curve reaches the mean of its own points"
@@ -241,4 +270,10 @@ def _first(curve: Sequence[tuple[float, float]], goal: float) -> float | None:
     return None
 
 
-RULES: dict[str, Rule] = {"gain": _gain, "higher": _higher, "share": _share, "not-beaten": _not_beaten, "cheaper": _cheaper}
+RULES: dict[str, Rule] = {
+    "gain": _gain,
+    "higher": _higher,
+    "share": _share,
+    "not-beaten": _not_beaten,
+    "cheaper": _cheaper,
+}

@@ -1,4 +1,7 @@
-"""A study as declared in YAML: arms (what is compared), cells (concept and seed pairs, the same for every arm) and claims."""
+"""A study as declared in YAML:
+
+arms (what is compared), cells (concept and seed pairs, the same for every arm) and claims.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,21 @@ from sync_r1.recipes import apply_recipes
 START = "start"  # the arm that is every run's own beginning
 COMMANDS = ("train", "sft")
 RULES = ("gain", "higher", "share", "not-beaten", "cheaper")  # see claims.py
-MEASURES = ("understanding", "generation", *TASKS, "val/evaluator", "val/reward")  # the last two for "cheaper", along a run
+MEASURES = (
+    "understanding",
+    "generation",
+    *TASKS,
+    "val/evaluator",
+    "val/reward",
+)  # the last two for "cheaper", along a run
 
 
 @dataclass(kw_only=True)
 class Arm:
-    """One way to train. An arm with `understanding` and `generation` trains nothing: it joins the models of two other arms."""
+    """One way to train. An arm with `understanding` and `generation` trains nothing:
+
+    it joins the models of two other arms.
+    """
 
     command: str = "train"  # or "sft": only the supervised part
     recipes: list[str] = field(default_factory=list)  # on top of the study's
@@ -75,7 +87,12 @@ class Study:
         """The resolved configuration of one cell, run folder included."""
         chosen = self.arms[arm]
         overrides = [f"{key}={json.dumps(value)}" for key, value in {**self.set, **chosen.set}.items()]
-        fixed = [f"data.concepts=[{concept}]", f"run.seed={seed}", f"run.output_dir={folder / arm}", f"run.name={concept}-{seed}"]
+        fixed = [
+            f"data.concepts=[{concept}]",
+            f"run.seed={seed}",
+            f"run.output_dir={folder / arm}",
+            f"run.name={concept}-{seed}",
+        ]
         return load_config(None, [*overrides, *fixed], base=apply_recipes([*self.recipes, *chosen.recipes]))
 
     def pairs(self, arm: str) -> list[tuple[str, int]]:
@@ -94,7 +111,9 @@ def load_study(path: Path | str, *, quick: bool = False) -> Study:
         raise ValueError(f"{path}: no such study file; those that come with the source are in its folder studies/")
     values = parse_yaml(read_text(path), str(path))
     if not isinstance(values, Mapping):
-        raise ValueError(f"{path} holds {type(values).__name__}; it must be a mapping with name, cells, arms and claims")
+        raise ValueError(
+            f"{path} holds {type(values).__name__}; it must be a mapping with name, cells, arms and claims"
+        )
     values = dict(values)
     small = values.pop("quick", None) or {}
     for field_name, kind in {"arms": Mapping, "set": Mapping, "cells": list, "claims": list, "quick": Mapping}.items():
@@ -145,20 +164,30 @@ def _check(path: Path, study: Study) -> None:
         raise ValueError(f"{path}: a study needs cells ([concept, seed] pairs) and arms")
     for name in (study.name, *study.arms):  # they become folders
         if not re.fullmatch(r"[\w-]+", str(name)) or name == START:
-            raise ValueError(f"{path}: {name!r} cannot name a study or an arm; use letters, digits, - and _, and not {START!r}")
+            raise ValueError(
+                f"{path}: {name!r} cannot name a study or an arm; use letters, digits, - and _, and not {START!r}"
+            )
     if len(set(study.cells)) < len(study.cells):
         raise ValueError(f"{path}: a cell is listed twice in {study.cells}; every [concept, seed] pair counts once")
     for claim in study.claims:
         if claim.rule not in RULES:
-            raise ValueError(f"{path}: claim {claim.id!r} has rule {claim.rule!r}, which is no rule; there are {', '.join(RULES)}")
+            raise ValueError(
+                f"{path}: claim {claim.id!r} has rule {claim.rule!r}, which is no rule; there are {', '.join(RULES)}"
+            )
         for field_name in ("against", "measures"):
             if not isinstance(getattr(claim, field_name), list):
-                raise ValueError(f"{path}: claim {claim.id!r} has {field_name} {getattr(claim, field_name)!r}; it must be a list")
+                raise ValueError(
+                    f"{path}: claim {claim.id!r} has {field_name} {getattr(claim, field_name)!r}; it must be a list"
+                )
         for name in claim.against:
             if name not in {*study.arms, START}:
-                raise ValueError(f"{path}: claim {claim.id!r} names arm {name!r}; there are {', '.join(study.arms)} and {START}")
+                raise ValueError(
+                    f"{path}: claim {claim.id!r} names arm {name!r}; there are {', '.join(study.arms)} and {START}"
+                )
         if claim.arm not in study.arms:
-            raise ValueError(f"{path}: claim {claim.id!r} is about arm {claim.arm!r}; there are {', '.join(study.arms)}")
+            raise ValueError(
+                f"{path}: claim {claim.id!r} is about arm {claim.arm!r}; there are {', '.join(study.arms)}"
+            )
         if unknown := [name for name in claim.measures if name not in MEASURES]:
             raise ValueError(f"{path}: claim {claim.id!r} has measures {unknown}; there are {', '.join(MEASURES)}")
     for name, arm in study.arms.items():
@@ -200,7 +229,10 @@ def run_order(arms: Mapping[str, Arm]) -> list[str]:
 
 def _unlike(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     """Sections → options that differ from the defaults."""
-    return {name: {key: value for key, value in section.items() if value != defaults[name][key]} for name, section in values.items()}
+    return {
+        name: {key: value for key, value in section.items() if value != defaults[name][key]}
+        for name, section in values.items()
+    }
 
 
 def fingerprint(config: Config, command: str = "train") -> str:

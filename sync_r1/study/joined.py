@@ -1,4 +1,7 @@
-"""Evaluate two models as one: the first answers and rewrites, the second draws. `python -m sync_r1.study.joined A B OUT`."""
+"""Evaluate two models as one: the first answers and rewrites, the second draws.
+
+`python -m sync_r1.study.joined A B OUT`.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,9 @@ def join(understanding: Path, generation: Path, out: Path) -> EvalResult:
     (out / "eval").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(understanding / "eval" / "before.json", out / "eval" / "before.json")
     result = evaluate(reader, out / "eval", "after", image_judge=judge, clip=clip, judge_name=name, drawer=drawer)
-    parts: list[dict[str, Any]] = [json.loads((run / "summary.json").read_text(encoding="utf-8")) for run in (understanding, generation)]
+    parts: list[dict[str, Any]] = [
+        json.loads((run / "summary.json").read_text(encoding="utf-8")) for run in (understanding, generation)
+    ]
     summary = {
         **{key: parts[0][key] for key in ("versions", "device")},
         **{key: sum(part[key] for part in parts) for key in ("nfe", "steps")},

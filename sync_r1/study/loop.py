@@ -1,4 +1,7 @@
-"""From understanding to drawing: what became of rewrites and of their pictures, and examples chosen by a rule. Reads run folders."""
+"""From understanding to drawing: what became of rewrites and of their pictures, and examples chosen by a rule.
+
+Reads run folders.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,9 @@ def examples(runs: Sequence[Run]) -> list[tuple[Run, Pair]]:
         fitting = [
             (own, pair)
             for own, pair in rewritten([run])
-            if says_right(pair) == (False, True) and (pair.before.score or 0.0) <= LOW and (pair.after.score or 0.0) >= RIGHT
+            if says_right(pair) == (False, True)
+            and (pair.before.score or 0.0) <= LOW
+            and (pair.after.score or 0.0) >= RIGHT
         ]
         if fitting:
             found.append(max(fitting, key=lambda entry: gain(entry[1])))
@@ -67,12 +72,22 @@ def loop_summary(runs: Sequence[Run]) -> dict[str, Any]:
     for before in (False, True):
         for after in (False, True):
             own = [pair for pair in pairs if says_right(pair) == (before, after)]
-            scores = [[item.score or 0.0 for item in side] for side in zip(*((pair.before, pair.after) for pair in own), strict=True)]
+            scores = [
+                [item.score or 0.0 for item in side]
+                for side in zip(*((pair.before, pair.after) for pair in own), strict=True)
+            ]
             means = [sum(side) / len(side) for side in scores] or [None, None]
             right = sum((pair.after.score or 0.0) >= RIGHT for pair in own)
-            fates.append({"before": before, "after": after, "items": len(own), "scores": means, "right_pictures_after": right})
+            fates.append(
+                {"before": before, "after": after, "items": len(own), "scores": means, "right_pictures_after": right}
+            )
     chosen = [
-        {"run": f"{run.folder.parent.name}/{run.name}", "task": pair.before.task, "item": pair.before.id, "prompt": pair.before.prompt}
+        {
+            "run": f"{run.folder.parent.name}/{run.name}",
+            "task": pair.before.task,
+            "item": pair.before.id,
+            "prompt": pair.before.prompt,
+        }
         for run, pair in examples(runs)
     ]
     return {"runs": len(runs), "rule": RULE, "rewrites": fates, "examples": chosen}
@@ -93,14 +108,19 @@ def loop_section(summary: dict[str, Any], figure: str | None) -> list[str]:
     ]
     for row in summary["rewrites"]:
         scores = " | ".join("–" if score is None else f"{score:.3f}" for score in row["scores"])
-        lines.append(f"| {word[row['before']]} → {word[row['after']]} | {row['items']} | {scores} | {row['right_pictures_after']} |")
+        lines.append(
+            f"| {word[row['before']]} → {word[row['after']]} | {row['items']} | {scores} | {row['right_pictures_after']} |"
+        )
     if figure:
         return [*lines, "", f"![{figure}]({figure})", "", f"Examples chosen by rule: {RULE}.", NOTE, ""]
     return [*lines, "", f"No example fits the rule: {RULE}.", ""]
 
 
 def facts_behind(facts: Sequence[str], pair: Pair) -> list[str]:
-    """The private facts that the true rewrite needs: those that share with it a word which neither the prompt nor another fact has."""
+    """The private facts that the true rewrite needs:
+
+    those that share with it a word which neither the prompt nor another fact has.
+    """
     new = set(words(pair.before.truth)) - set(words(pair.before.prompt))
     said = [set(words(fact)) for fact in facts]
     alone = [own.difference(*(other for other in said if other is not own)) for own in said]
@@ -116,7 +136,10 @@ def marked(text: str, other: str, color: str) -> list[Word]:
 
 
 def loop_figure(chosen: Sequence[tuple[Run, Pair]]) -> Image.Image | None:
-    """One row per example: prompt and private fact, then rewrite, picture and score before and after; None without examples."""
+    """One row per example: prompt and private fact, then rewrite, picture and score before and after.
+
+    None without examples.
+    """
     if not chosen:
         return None
     width = 2 * MARGIN + TEXT + 2 * (2 * GAP + SIDE + SAID)
@@ -133,9 +156,18 @@ def loop_figure(chosen: Sequence[tuple[Run, Pair]]) -> Image.Image | None:
 def _example(sheet: Image.Image, pen: ImageDraw.ImageDraw, top: int, run: Run, pair: Pair) -> None:
     facts = facts_behind(run.concept.facts, pair) or run.concept.facts
     down = _block(pen, (MARGIN, top), "asked for", [(word, INK) for word in pair.before.prompt.split()], TEXT)
-    _block(pen, (MARGIN, down), "private fact" + "s" * (len(facts) > 1), [(word, INK) for word in " ".join(facts).split()], TEXT)
+    _block(
+        pen,
+        (MARGIN, down),
+        "private fact" + "s" * (len(facts) > 1),
+        [(word, INK) for word in " ".join(facts).split()],
+        TEXT,
+    )
     for number, path in enumerate(run.concept.pictures[:3]):
-        sheet.paste(cell(path, SMALL) or Image.new("RGB", (SMALL, SMALL), PLACE), (MARGIN + number * (SMALL + 8), top + SIDE - SMALL))
+        sheet.paste(
+            cell(path, SMALL) or Image.new("RGB", (SMALL, SMALL), PLACE),
+            (MARGIN + number * (SMALL + 8), top + SIDE - SMALL),
+        )
     sides = (
         ("before", pair.before, marked(pair.before.input, pair.before.truth, RED)),
         ("after", pair.after, marked(pair.after.input, pair.before.input, GREEN)),
@@ -149,7 +181,10 @@ def _example(sheet: Image.Image, pen: ImageDraw.ImageDraw, top: int, run: Run, p
 
 
 def _block(pen: ImageDraw.ImageDraw, at: tuple[int, int], label: str, said: Sequence[Word], width: int) -> int:
-    """A quiet label and words below it, coloured ones bold, broken at `width` pixels; returns where the next block starts."""
+    """A quiet label and words below it, coloured ones bold, broken at `width` pixels.
+
+    Returns where the next block starts.
+    """
     plain, bold = font(14), font(14, bold=True)
     left, top = at
     pen.text((left, top), label, QUIET, font(12))

@@ -28,11 +28,13 @@ MARKS = {True: "holds", False: "**does not hold**", None: "too few cells yet"}
 def write_results(
     study: Study, cells: Sequence[CellData], out: Path, command: str, folder: Path, stale: Sequence[CellData] = ()
 ) -> dict[str, Any]:
-    """Write `<out>.json`, `<out>.md`, `<out>_cells.json` (every cell's raw scores) and `<out>_*.png`; returns what the JSON holds.
+    """Write `<out>.json`, `<out>.md`, `<out>_cells.json` (every cell's raw scores) and `<out>_*.png`; returns what the
+    JSON holds.
 
     Args:
         out: path without suffix, for example docs/results.
-        folder: of the run folders <arm>/<concept>-<seed>/, for single pictures; without any, what an earlier report says of them stays.
+        folder: of the run folders <arm>/<concept>-<seed>/, for single pictures; without any, what an earlier report
+            says of them stays.
         stale: cells that do not count but are kept in `<out>_cells.json`.
     Raises:
         ValueError: nothing is finished, or `<out>.json` holds another study.
@@ -51,7 +53,9 @@ def write_results(
     }
     shown = next((name for name in study.arms if any(cell["arm"] == name and cell["nfe"] for cell in cells)), None)
     chosen = [cell for cell in cells if cell["arm"] == shown]
-    runs = [read_run(place) for cell in chosen if ((place := run_folder(folder, cell)) / "eval" / "after.json").is_file()]
+    runs = [
+        read_run(place) for cell in chosen if ((place := run_folder(folder, cell)) / "eval" / "after.json").is_file()
+    ]
     loop = {"arm": shown, **loop_summary(runs)} if runs or "loop" not in earlier else earlier["loop"]
     result |= {"alarm": alarm_summary(by_arm(cells)), "dgs": dgs_summary(by_arm(cells)), "loop": loop}
     write_text(out.with_suffix(".json"), json.dumps(result, indent=1) + "\n")
@@ -115,7 +119,8 @@ def arm_means(group: Mapping[str, CellData], arm: str) -> dict[str, Any]:
         if values:
             means[measure] = float(np.mean(values))
     spent = {
-        key: 0.0 if arm == START else float(np.mean([cell[key] for cell in group.values()])) for key in ("steps", "nfe", "wall_time_s")
+        key: 0.0 if arm == START else float(np.mean([cell[key] for cell in group.values()]))
+        for key in ("steps", "nfe", "wall_time_s")
     }
     return {"cells": len(group), **spent, "scores": means}
 
@@ -154,20 +159,33 @@ def page(result: Mapping[str, Any], figures: Mapping[str, str | None]) -> str:
             lines.append(f"| {head} | {row['measure']} | {row['against']} | {cells} | {MARKS[row['holds']]} |")
             head = " | "
     lines += ["", "## Arms", "", _arms_table(result["arms"]), ""]
-    lines += [*alarm_section(result["alarm"]), *dgs_section(result["dgs"], figures["dgs"]), *loop_section(result["loop"], figures["loop"])]
+    lines += [
+        *alarm_section(result["alarm"]),
+        *dgs_section(result["dgs"], figures["dgs"]),
+        *loop_section(result["loop"], figures["loop"]),
+    ]
     return "\n".join(lines)
 
 
 def alarm_summary(arms: Mapping[str, Mapping[str, CellData]]) -> dict[str, dict[str, int]]:
-    """Arm → runs with enough looks at the validation prompts for the reward-hacking alarm, and how many ever set it off."""
+    """Arm → runs with enough looks at the validation prompts for the reward-hacking alarm, and how many ever set it
+    off.
+    """
     summary = {}
     for name, group in arms.items():
         pairs = [
-            [(row["val/reward"], row["val/evaluator"]) for row in cell["curve"] if {"val/reward", "val/evaluator"} <= set(row)]
+            [
+                (row["val/reward"], row["val/evaluator"])
+                for row in cell["curve"]
+                if {"val/reward", "val/evaluator"} <= set(row)
+            ]
             for cell in group.values()
         ]
         looks = [list(zip(*found, strict=True)) for found in pairs if len(found) >= 2 * WINDOW]
-        set_off = sum(any(diverged(rewards[:end], seen[:end]) for end in range(2 * WINDOW, len(seen) + 1)) for rewards, seen in looks)
+        set_off = sum(
+            any(diverged(rewards[:end], seen[:end]) for end in range(2 * WINDOW, len(seen) + 1))
+            for rewards, seen in looks
+        )
         if name != START and looks:
             summary[name] = {"runs": len(looks), "set_off": set_off}
     return summary
@@ -203,8 +221,8 @@ SCALES = {  # what is drawn on one scale: rules, and the value of "no difference
 
 
 def claims_figure(claims: Sequence[Mapping[str, Any]]) -> Figure | None:
-    """Every comparison as a point with its 95 % interval, a panel per scale; green where the claim's rule is met, red where not, grey with
-    too few cells. None without comparisons."""
+    """Every comparison as a point with its 95 % interval, a panel per scale; green where the claim's rule is met, red
+    where not, grey with too few cells. None without comparisons."""
     panels = []
     for label, (rules, neutral) in SCALES.items():
         if rows := [(claim, row) for claim in claims if claim["rule"] in rules for row in claim["measures"]]:
@@ -221,15 +239,17 @@ def claims_figure(claims: Sequence[Mapping[str, Any]]) -> Figure | None:
             axes.plot(row["ci95"], [place, place], color=color, linewidth=2.5, solid_capstyle="round")
             axes.plot([row["value"]], [place], "o", color=color)
         axes.axvline(neutral, color=QUIET, linewidth=1)
-        axes.set_yticks(range(len(rows)), [f"{claim['id']}: {row['measure']} vs {row['against']}" for claim, row in reversed(rows)])
+        axes.set_yticks(
+            range(len(rows)), [f"{claim['id']}: {row['measure']} vs {row['against']}" for claim, row in reversed(rows)]
+        )
         axes.set_ylim(-0.7, len(rows) - 0.3)
         axes.set_xlabel(f"{label}, with 95 % interval", color=INK)
     return figure
 
 
 def settings_figure(claims: Sequence[Claim], arms: Mapping[str, Mapping[str, CellData]]) -> Figure | None:
-    """A panel per `not-beaten` claim: both halves' scores of the default, then of the settings that must not beat it, on the cells that
-    all of them share. Points are means, thin lines single cells."""
+    """A panel per `not-beaten` claim: both halves' scores of the default, then of the settings that must not beat it,
+    on the cells that all of them share. Points are means, thin lines single cells."""
     panels: list[tuple[str, list[str], list[str]]] = []
     for claim in claims:
         compared = [claim.arm, *claim.against]
@@ -239,10 +259,14 @@ def settings_figure(claims: Sequence[Claim], arms: Mapping[str, Mapping[str, Cel
     if not panels:
         return None
     figure = Figure(figsize=(max(4.0 * len(panels), 5.0), 3.6), layout="constrained")
-    for axes, (name, compared, shared) in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
+    for axes, (name, compared, shared) in zip(
+        figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True
+    ):
         style(axes)
         for half, color in zip(HALVES, (BLUE, GREEN), strict=True):
-            table = np.array([[score(item_values(arms[arm][cell], half, "after")) for arm in compared] for cell in shared])
+            table = np.array(
+                [[score(item_values(arms[arm][cell], half, "after")) for arm in compared] for cell in shared]
+            )
             axes.plot(table.T, color=color, linewidth=0.7, alpha=0.5)
             axes.plot(table.mean(axis=0), "o-", color=color, linewidth=2, label=half)
         axes.set_xticks(range(len(compared)), [arm.replace("-", "\n") for arm in compared], fontsize=8)
@@ -253,20 +277,32 @@ def settings_figure(claims: Sequence[Claim], arms: Mapping[str, Mapping[str, Cel
 
 
 def curves_figure(arms: Mapping[str, Mapping[str, CellData]], key: str = "val/evaluator") -> Figure | None:
-    """The independent evaluator on validation prompts against image evaluations spent, one line per arm (mean over cells)."""
+    """The independent evaluator on validation prompts against image evaluations spent, one line per arm (mean over
+    cells).
+    """
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.add_subplot()
     style(axes)
     drawn = 0
     for name, group in arms.items():
-        curves = [[(row["nfe_total"], row[key]) for row in cell["curve"] if row.get(key) is not None] for cell in group.values()]
+        curves = [
+            [(row["nfe_total"], row[key]) for row in cell["curve"] if row.get(key) is not None]
+            for cell in group.values()
+        ]
         curves = [curve for curve in curves if len(curve) > 1 and curve[-1][0] > 0]
         if name == START or not curves:
             continue
         length = min(map(len, curves))
         table = np.array([curve[:length] for curve in curves]).mean(axis=0)
         turn, colour = divmod(drawn, 1 + len(PARTS))  # colours start over with another dash
-        axes.plot(table[:, 0], table[:, 1], ("-", "--", ":")[turn % 3], color=(BLUE, *PARTS)[colour], label=name, linewidth=1.6)
+        axes.plot(
+            table[:, 0],
+            table[:, 1],
+            ("-", "--", ":")[turn % 3],
+            color=(BLUE, *PARTS)[colour],
+            label=name,
+            linewidth=1.6,
+        )
         drawn += 1
     if not drawn:
         return None

@@ -31,13 +31,18 @@ def filtered(cell: CellData) -> list[dict[str, float]]:
 
 
 def dgs_summary(arms: Mapping[str, Mapping[str, CellData]]) -> dict[str, Any]:
-    """Per arm that filters: cells, filtered rollouts, and the mean over cells of each cell's mean over its filtered rollouts."""
+    """Per arm that filters: cells, filtered rollouts, and the mean over cells of each cell's mean over its filtered
+    rollouts.
+    """
     found: dict[str, Any] = {}
     for arm, group in arms.items():
         runs = [rows for cell in group.values() if (rows := filtered(cell))]
         if arm == START or not runs:
             continue
-        means = {key: [np.mean(have) for rows in runs if (have := [row[key] for row in rows if key in row])] for key in COLUMNS.values()}
+        means = {
+            key: [np.mean(have) for rows in runs if (have := [row[key] for row in rows if key in row])]
+            for key in COLUMNS.values()
+        }
         found[arm] = {
             "cells": len(runs),
             "rollouts": sum(map(len, runs)),
@@ -62,13 +67,16 @@ def dgs_section(summary: Mapping[str, Any], figure: str | None) -> list[str]:
         "|---" * (3 + len(COLUMNS)) + "|",
     ]
     for arm, found in summary.items():
-        cells = " | ".join("–" if key not in found else f"{found[key]:.{0 if 'nfe' in key else 3}f}" for key in COLUMNS.values())
+        cells = " | ".join(
+            "–" if key not in found else f"{found[key]:.{0 if 'nfe' in key else 3}f}" for key in COLUMNS.values()
+        )
         lines.append(f"| {arm} | {found['cells']} | {found['rollouts']} | {cells} |")
     return [*lines, ""]
 
 
 def dgs_figure(cells: Sequence[CellData]) -> Figure | None:
-    """Acceptance and threshold, evaluations, preview–final correlation and reward variance over drawn steps; None when nothing is filtered.
+    """Acceptance and threshold, evaluations, preview–final correlation and reward variance over drawn steps; None when
+    nothing is filtered.
 
     Args:
         cells: of one arm. Bold is the mean over them, faint each of them.
@@ -91,7 +99,9 @@ def dgs_figure(cells: Sequence[CellData]) -> Figure | None:
     _lines(control, runs, "dgs/threshold", "threshold τ", ORANGE)
     steps, spent = mean_series(runs, "dgs/nfe")
     saved = mean_series(runs, SAVED)[1]
-    cost.stackplot(steps, spent, saved, colors=(BLUE, GREEN), alpha=0.75, labels=("spent", "saved against finishing all"))
+    cost.stackplot(
+        steps, spent, saved, colors=(BLUE, GREEN), alpha=0.75, labels=("spent", "saved against finishing all")
+    )
     foresight.set_ylabel("Pearson's r among the kept", color=QUIET, fontsize=9)
     _lines(foresight, runs, "dgs/preview_corr", "", BLUE)
     foresight.axhline(0, color=QUIET, linewidth=1)
@@ -101,7 +111,11 @@ def dgs_figure(cells: Sequence[CellData]) -> Figure | None:
         axes.set_ylim(0, axes.get_ylim()[1] * 1.2)
         if axes.get_legend_handles_labels()[0]:  # filtering by spread has neither a threshold nor an acceptance
             axes.legend(fontsize=8, frameon=False, ncols=2, loc="upper left")
-    figure.suptitle(f"mean of {len(runs)} run{'s' if len(runs) > 1 else ''}, smoothed over about 5 rollouts", fontsize=9, color=QUIET)
+    figure.suptitle(
+        f"mean of {len(runs)} run{'s' if len(runs) > 1 else ''}, smoothed over about 5 rollouts",
+        fontsize=9,
+        color=QUIET,
+    )
     return figure
 
 

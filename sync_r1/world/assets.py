@@ -21,7 +21,10 @@ def _part(name: str, assets: Path | None) -> Path:
 
 
 def load_world_model(assets: Path | None = None) -> Showo:
-    """The pretrained Show-o, which knows no personal concept. ValueError, here and below, when the weights are missing."""
+    """The pretrained Show-o, which knows no personal concept.
+
+    ValueError, here and below, when the weights are missing.
+    """
     return Showo.from_pretrained(_part("model", assets))
 
 

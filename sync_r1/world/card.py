@@ -1,4 +1,7 @@
-"""The data card of an exported world set: README.md with the front matter that dataset hubs read, and counts taken from the export."""
+"""The data card of an exported world set:
+
+README.md with the front matter that dataset hubs read, and counts taken from the export.
+"""
 
 from __future__ import annotations
 
@@ -135,7 +138,10 @@ _TASKS = {
 
 
 def write_card(root: Path | str) -> Path | None:
-    """Write `<root>/README.md` about the world's concepts that are there. None where a README.md of something else stands."""
+    """Write `<root>/README.md` about the world's concepts that are there.
+
+    None where a README.md of something else stands.
+    """
     path = Path(root) / "README.md"
     if path.exists() and f"pretty_name: {TITLE}\n" not in path.read_text(encoding="utf-8"):
         return None
@@ -143,7 +149,10 @@ def write_card(root: Path | str) -> Path | None:
 
 
 def data_card(root: Path | str) -> str:
-    """The card's text; every number is counted in the files below `root`. ValueError when it holds no concept of the world."""
+    """The card's text; every number is counted in the files below `root`.
+
+    ValueError when it holds no concept of the world.
+    """
     layout, known = Layout(Path(root)), personas()
     concepts = [load_concept(layout.root, name, verify=False) for name in list_concepts(layout.root) if name in known]
     if not concepts:

@@ -60,12 +60,21 @@ def _persona(category: str, index: int, seed: int, taken: Collection[tuple[str, 
     order = [str(name) for name in rng.permutation(CONTEXT)]
     facts = {name: grammar.choose(rng, CONTEXT_VALUES[name]) for name in order}
     words = [str(word) for word in rng.permutation(grammar.PRIVATE_WORDS)[: len(CONTEXT)]]
-    return Persona(NAMES[category][index], category, identity, facts, dict(zip(words, rng.permutation(CONTEXT).tolist(), strict=True)))
+    return Persona(
+        NAMES[category][index],
+        category,
+        identity,
+        facts,
+        dict(zip(words, rng.permutation(CONTEXT).tolist(), strict=True)),
+    )
 
 
 @lru_cache(maxsize=4)
 def personas(seed: int = 7) -> dict[str, Persona]:
-    """name → persona, in the order people, animals, objects; no two share kind and colour. Everything follows from `seed`."""
+    """name → persona, in the order people, animals, objects; no two share kind and colour.
+
+    Everything follows from `seed`.
+    """
     made: dict[str, Persona] = {}
     for category, names in NAMES.items():
         for index, name in enumerate(names):

@@ -27,7 +27,9 @@ NEGATIVES = 10  # for testing; as many more, numbered after them, are for traini
 TRAIN_PROMPTS, TEST_PROMPTS, DENSE_PROMPTS, PLAIN_PROMPTS = 27, 27, 24, 25
 
 
-def export_world(root: Path | str, names: Sequence[str] | None = None, seed: int = 7, overwrite: bool = False) -> list[str]:
+def export_world(
+    root: Path | str, names: Sequence[str] | None = None, seed: int = 7, overwrite: bool = False
+) -> list[str]:
     """Write `names` (default: all twenty) below `root` and return them. ValueError for an unknown name."""
     everyone = personas(seed)
     names = list(names) if names else list(everyone)
@@ -37,7 +39,9 @@ def export_world(root: Path | str, names: Sequence[str] | None = None, seed: int
     rng = np.random.default_rng([seed, 1000])
     root = Path(root)
     write_root(root, [render_image(random_thing(rng)) for _ in range(20)])
-    (root / "template.json").write_text(json.dumps({"pure_gen": plain_prompts(np.random.default_rng([seed, 1001]))}, indent=2) + "\n")
+    (root / "template.json").write_text(
+        json.dumps({"pure_gen": plain_prompts(np.random.default_rng([seed, 1001]))}, indent=2) + "\n"
+    )
     for name in names:
         index = list(everyone).index(name)
         streams = np.random.default_rng([seed, index]), np.random.default_rng([seed, index, 1])
@@ -48,7 +52,9 @@ def export_world(root: Path | str, names: Sequence[str] | None = None, seed: int
 
 
 def data_folder(root: str | Path, names: Sequence[str] | None = None) -> Path:
-    """The data root as a folder. "world" writes the embedded world's concepts (`names`, or all) to a temporary folder, removed at exit."""
+    """The data root as a folder. "world" writes the embedded world's concepts (`names`, or all) to a temporary folder,
+    removed at exit.
+    """
     if str(root) != WORLD:
         return Path(root)
     folder = Path(tempfile.mkdtemp(prefix="sync-r1-world-"))
@@ -58,7 +64,10 @@ def data_folder(root: str | Path, names: Sequence[str] | None = None) -> Path:
 
 
 def plain_prompts(rng: np.random.Generator) -> list[str]:
-    """Templates with `{name}` for pure_gen, the world's stand-in for the DreamBooth list: one or two explicit parts each."""
+    """Templates with `{name}` for pure_gen, the world's stand-in for the DreamBooth list:
+
+    one or two explicit parts each.
+    """
     prompts: list[str] = []
     while len(prompts) < PLAIN_PROMPTS:
         context = _context(rng, int(rng.integers(1, 3)))
@@ -68,7 +77,9 @@ def plain_prompts(rng: np.random.Generator) -> list[str]:
     return prompts
 
 
-def build_concept(root: Path, persona: Persona, rng: np.random.Generator, more: np.random.Generator) -> tuple[Concept, dict[Path, Picture]]:
+def build_concept(
+    root: Path, persona: Persona, rng: np.random.Generator, more: np.random.Generator
+) -> tuple[Concept, dict[Path, Picture]]:
     """The concept and its pixels by path: photos in random places, questions about them, drawing prompts, negatives.
 
     Args:
@@ -79,10 +90,13 @@ def build_concept(root: Path, persona: Persona, rng: np.random.Generator, more: 
     shots = {train / f"{i}.png": thing for i, thing in enumerate(things[:TRAIN_PICTURES])}
     held = {test / f"{i}.png": thing for i, thing in enumerate(things[TRAIN_PICTURES:])}
     others = {
-        train / "negative_example" / f"{i}.png": impostor(rng, persona.thing(rng)) if i % 2 else random_thing(rng) for i in range(NEGATIVES)
+        train / "negative_example" / f"{i}.png": impostor(rng, persona.thing(rng)) if i % 2 else random_thing(rng)
+        for i in range(NEGATIVES)
     }
     spare = {
-        train / "negative_example" / f"{NEGATIVES + i}.png": impostor(more, persona.thing(more)) if i % 2 else random_thing(more)
+        train / "negative_example" / f"{NEGATIVES + i}.png": impostor(more, persona.thing(more))
+        if i % 2
+        else random_thing(more)
         for i in range(NEGATIVES)
     }
     concept = Concept(
@@ -113,7 +127,10 @@ def _distinct(persona: Persona, rng: np.random.Generator, count: int) -> list[Th
 
 
 def _questions(mark: str, thing: Thing) -> list[QA]:
-    asked = [QA(grammar.QUESTIONS[name].format(name=mark), grammar.answer(name, getattr(thing, name))) for name in grammar.QUESTIONS]
+    asked = [
+        QA(grammar.QUESTIONS[name].format(name=mark), grammar.answer(name, getattr(thing, name)))
+        for name in grammar.QUESTIONS
+    ]
     return [QA(grammar.DESCRIBE_QUESTION.format(name=mark), grammar.describe(grammar.identity_of(thing))), *asked]
 
 
@@ -122,10 +139,17 @@ def _items(persona: Persona, held: dict[Path, Thing], others: dict[Path, Thing])
     items = [TestItem("rec", path, question, "Yes.") for path in held]
     items += [TestItem("rec", path, question, "No.") for path in others]
     items += [
-        TestItem("vqa", path, qa.question, qa.answer) for path, thing in held.items() for qa in _questions(persona.placeholder, thing)[1:]
+        TestItem("vqa", path, qa.question, qa.answer)
+        for path, thing in held.items()
+        for qa in _questions(persona.placeholder, thing)[1:]
     ]
     items += [
-        TestItem("text_only", None, grammar.QUESTIONS[name].format(name=persona.placeholder), grammar.answer(name, persona.identity[name]))
+        TestItem(
+            "text_only",
+            None,
+            grammar.QUESTIONS[name].format(name=persona.placeholder),
+            grammar.answer(name, persona.identity[name]),
+        )
         for name in IDENTITY
     ]
     return items
@@ -136,12 +160,15 @@ def _context(rng: np.random.Generator, count: int) -> dict[str, str]:
     return {name: grammar.choose(rng, CONTEXT_VALUES[name]) for name in CONTEXT if name in chosen}
 
 
-Form = tuple[list[tuple[str, str]], str | None]  # (attribute meant, words used) of every reference, and what is spelled out
+Form = tuple[
+    list[tuple[str, str]], str | None
+]  # (attribute meant, words used) of every reference, and what is spelled out
 
 
 def _forms(persona: Persona, word: str, dense: bool) -> list[Form]:
-    """The ways a private word appears: alone, or beside one spelled-out part; in dense prompts beside another private word, a plain
-    reference or a spelled-out part. Never more than one, so that nothing but knowing the concept tells which fact is meant."""
+    """The ways a private word appears: alone, or beside one spelled-out part; in dense prompts beside another private
+    word, a plain reference or a spelled-out part. Never more than one, so that nothing but knowing the concept tells
+    which fact is meant."""
     meant = persona.meanings[word]
     first = (meant, grammar.private_reference(word))
     forms: list[Form] = [] if dense else [([first], None)]
@@ -155,7 +182,9 @@ def _forms(persona: Persona, word: str, dense: bool) -> list[Form]:
 
 
 def _pairs(persona: Persona, rng: np.random.Generator, count: int, dense: bool) -> list[tuple[str, str]]:
-    """Distinct (implicit, explicit) prompts in which words and forms take turns, so that any stretch of the list covers them all."""
+    """Distinct (implicit, explicit) prompts in which words and forms take turns, so that any stretch of the list covers
+    them all.
+    """
     pools = []
     for word_forms in zip(*(_forms(persona, word, dense) for word in persona.meanings), strict=True):
         for references, spelled in word_forms:
@@ -163,7 +192,10 @@ def _pairs(persona: Persona, rng: np.random.Generator, count: int, dense: bool) 
             prompts = [(opening, extra) for opening in grammar.OPENINGS for extra in extras]
             order = rng.permutation(len(prompts))
             pools.append(
-                [implicit_pair(prompts[i][0], persona.placeholder, persona.facts, references, prompts[i][1], dense) for i in order]
+                [
+                    implicit_pair(prompts[i][0], persona.placeholder, persona.facts, references, prompts[i][1], dense)
+                    for i in order
+                ]
             )
     return [pair for row in zip_longest(*pools) for pair in row if pair is not None][:count]
 
@@ -172,7 +204,9 @@ def _conditions(persona: Persona, rng: np.random.Generator) -> Conditions:
     single = _pairs(persona, rng, TRAIN_PROMPTS + TEST_PROMPTS, dense=False)
     both = _pairs(persona, rng, DENSE_PROMPTS, dense=True)
     dense = [
-        grammar.scene_prompt(grammar.choose(rng, grammar.OPENINGS), persona.placeholder, _context(rng, 2 + i % 2), dense=True)
+        grammar.scene_prompt(
+            grammar.choose(rng, grammar.OPENINGS), persona.placeholder, _context(rng, 2 + i % 2), dense=True
+        )
         for i in range(DENSE_PROMPTS)
     ]
     return Conditions(

@@ -1,4 +1,7 @@
-"""What the embedded world says: captions, questions, facts, implicit and explicit prompts, and the way back from words to attributes."""
+"""What the embedded world says:
+
+captions, questions, facts, implicit and explicit prompts, and the way back from words to attributes.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +99,10 @@ def context_of(thing: Thing) -> dict[str, str]:
 
 
 def parse(text: str) -> dict[str, str]:
-    """Attributes that a text mentions, by whole word: "a red robot at the beach" → kind, colour, scene. The first mention wins."""
+    """Attributes that a text mentions, by whole word: "a red robot at the beach" → kind, colour, scene.
+
+    The first mention wins.
+    """
     found: dict[str, str] = {}
     for word in re.findall(r"[a-z]+", text.lower()):
         name = _VALUE_OF_WORD.get(word)
@@ -108,7 +114,10 @@ def parse(text: str) -> dict[str, str]:
 
 
 def keywords(rng: np.random.Generator, identity: Mapping[str, str], count: int) -> list[str]:
-    """`count` draws with repetition from the identity's words, the kind always among them: the shape that soft concept tokens take."""
+    """`count` draws with repetition from the identity's words, the kind always among them:
+
+    the shape that soft concept tokens take.
+    """
     words = [identity["kind"], *(value for name, value in identity.items() if name != "kind" and value != "none")]
     if rng.random() < 0.25:  # only the kind: where a new concept starts
         return [identity["kind"]] * count
@@ -127,10 +136,25 @@ def held_out(identity: Mapping[str, str]) -> bool:
 def vocabulary() -> list[str]:
     """Sentences that together hold every word of the world, for training the text tokenizer."""
     name = "<x>"
-    lines: list[str] = [*OPENINGS, *PLACES.values(), *PLAIN_REFERENCES.values(), RECOGNITION_QUESTION, DESCRIBE_QUESTION, CAPTION_QUESTION]
+    lines: list[str] = [
+        *OPENINGS,
+        *PLACES.values(),
+        *PLAIN_REFERENCES.values(),
+        RECOGNITION_QUESTION,
+        DESCRIBE_QUESTION,
+        CAPTION_QUESTION,
+    ]
     lines += [private_reference(word) for word in PRIVATE_WORDS]
     lines += [question.format(name=name) for question in QUESTIONS.values()]
-    lines += ["yes", "no", "nothing", "no mark", "USER: name: info: ASSISTANT:", "facts: rewrite:", "\nfacts: x\nrewrite: a photo of"]
+    lines += [
+        "yes",
+        "no",
+        "nothing",
+        "no mark",
+        "USER: name: info: ASSISTANT:",
+        "facts: rewrite:",
+        "\nfacts: x\nrewrite: a photo of",
+    ]
     for attribute, values in ATTRIBUTES.items():
         lines += [f" {value} {with_article(value)}, {with_article(value)}." for value in values]
         lines += [phrase(attribute, value) + "," for value in values if attribute in CONTEXT]

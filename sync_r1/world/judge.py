@@ -16,8 +16,8 @@ from sync_r1.world.readers import AttributeReader
 class WorldJudge:
     """Scores pictures against texts such as "<bo> is a red dog with a star. a photo of <bo> at the beach".
 
-    Every attribute that the text mentions counts; attributes in `weights` count that many times. `soft` gives the reader's
-    probability of the wanted value (a smooth reward), otherwise 1 or 0 by its best guess (a benchmark score).
+    Every attribute that the text mentions counts; attributes in `weights` count that many times. `soft` gives the
+    reader's probability of the wanted value (a smooth reward), otherwise 1 or 0 by its best guess (a benchmark score).
     """
 
     def __init__(self, reader: AttributeReader, soft: bool = False, weights: Mapping[str, float] | None = None) -> None:
@@ -31,17 +31,28 @@ class WorldJudge:
         if self.soft:
             return self.reader.probabilities(images, wanted)
         found = self.reader.read(images)
-        return [{name: float(seen[name] == value) for name, value in row.items()} for row, seen in zip(wanted, found, strict=True)]
+        return [
+            {name: float(seen[name] == value) for name, value in row.items()}
+            for row, seen in zip(wanted, found, strict=True)
+        ]
 
-    def __call__(self, images: Tensor, texts: Sequence[str], *, references: Sequence[Sequence[Path]] | None = None) -> list[float | None]:
-        """Weighted mean over the mentioned attributes; None when the text mentions none. It reads texts only, never `references`."""
+    def __call__(
+        self, images: Tensor, texts: Sequence[str], *, references: Sequence[Sequence[Path]] | None = None
+    ) -> list[float | None]:
+        """Weighted mean over the mentioned attributes; None when the text mentions none.
+
+        It reads texts only, never `references`.
+        """
         return [self._mean(row) for row in self.breakdown(images, texts)]
 
-    def score_text_answer(self, questions: Sequence[str], references: Sequence[str], answers: Sequence[str]) -> list[float | None]:
+    def score_text_answer(
+        self, questions: Sequence[str], references: Sequence[str], answers: Sequence[str]
+    ) -> list[float | None]:
         """1 when the answer says what the reference says, 0.5 when it says a part of it or more than it, else 0.
 
-        What a text says are its attributes; a reference without any ("nothing", "Yes.") must be met word for word, and 0.5 is for half of
-        its words. `questions` are not needed: in this world they never change what a right answer is.
+        What a text says are its attributes; a reference without any ("nothing", "Yes.") must be met word for word, and
+        0.5 is for half of its words. `questions` are not needed: in this world they never change what a right answer
+        is.
         """
         return [_agreement(reference, answer) for reference, answer in zip(references, answers, strict=True)]
 
@@ -54,7 +65,8 @@ class WorldJudge:
         return scores
 
     def score_clauses(self, images: Tensor, prompts: Sequence[str]) -> list[float | None]:
-        """Share of a prompt's clauses (between commas) that the picture shows in full; clauses without attributes are nobody's to judge.
+        """Share of a prompt's clauses (between commas) that the picture shows in full; clauses without attributes are
+        nobody's to judge.
 
         images uint8 [B, 3, 32, 32], B prompts → B scores; None where no clause mentions an attribute.
         """
@@ -72,7 +84,10 @@ class WorldJudge:
 
 
 def _agreement(reference: str, text: str) -> float:
-    """1 when both mention the same attributes, 0.5 when they share one, else 0; by the words where the reference mentions none."""
+    """1 when both mention the same attributes, 0.5 when they share one, else 0.
+
+    By the words where the reference mentions none.
+    """
     meant, said = set(grammar.parse(reference).items()), set(grammar.parse(text).items())
     if not meant:
         return 1.0 if exact(text, reference) else 0.5 * (token_f1(text, reference) >= 0.5)

@@ -1,6 +1,8 @@
-"""The embedded world's judge as an OpenAI-compatible endpoint: what `RemoteJudge` sends to a vision-language model, answered by program.
+"""The embedded world's judge as an OpenAI-compatible endpoint: what `RemoteJudge` sends to a vision-language model,
+answered by program.
 
-For rehearsing a run without such a model: every byte goes over HTTP, and failures, delays and wrong replies can be ordered.
+For rehearsing a run without such a model: every byte goes over HTTP, and failures, delays and wrong replies can be
+ordered.
 """
 
 from __future__ import annotations
@@ -31,12 +33,18 @@ from sync_r1.world.render import SIZE
 
 MODEL = "world"
 MAX_BODY_BYTES = 64 << 20
-TOKENS_PER_PICTURE, LETTERS_PER_TOKEN = 85, 4  # of the usage it reports, a rough guess that lets the cost counter be tried
+TOKENS_PER_PICTURE, LETTERS_PER_TOKEN = (
+    85,
+    4,
+)  # of the usage it reports, a rough guess that lets the cost counter be tried
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """Trouble to order, as shares of requests: failures (503), replies of a wrong form; and seconds to wait before each reply."""
+    """Trouble to order, as shares of requests: failures (503), replies of a wrong form.
+
+    And seconds to wait before each reply.
+    """
 
     fail_rate: float = 0.0
     lie_rate: float = 0.0
@@ -54,7 +62,8 @@ class Rehearsal:
 def answer(judge: WorldJudge, messages: Sequence[Message]) -> str:
     """The reply to a conversation that `RemoteJudge` made: JSON in the form it asks for.
 
-    The world's words say all about a subject, so that identity and faithfulness are the same grade and reference photos are not looked at.
+    The world's words say all about a subject, so that identity and faithfulness are the same grade and reference photos
+    are not looked at.
 
     Raises:
         ValueError: another conversation, or a picture that cannot be read.
@@ -164,7 +173,11 @@ class JudgeServer(ThreadingHTTPServer):
                 text = kinds[int(lie * len(kinds))]
             return 200, _completion(messages, text)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            return 400, _error(f"the request is not of the form of a chat ({error!r})" if not isinstance(error, ValueError) else str(error))
+            return 400, _error(
+                f"the request is not of the form of a chat ({error!r})"
+                if not isinstance(error, ValueError)
+                else str(error)
+            )
 
 
 @contextmanager
@@ -189,7 +202,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         known = self.path.rstrip("/").endswith("/models")
-        self._write(*((200, {"object": "list", "data": [{"id": MODEL, "object": "model"}]}) if known else (404, _error("no such page"))))
+        self._write(
+            *(
+                (200, {"object": "list", "data": [{"id": MODEL, "object": "model"}]})
+                if known
+                else (404, _error("no such page"))
+            )
+        )
 
     def do_POST(self) -> None:
         size = self.headers.get("Content-Length", "")
@@ -198,7 +217,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._write(413, _error(f"a request needs a Content-Length of at most {MAX_BODY_BYTES} bytes"))
         body = self.rfile.read(int(size))
         known = self.path.rstrip("/").endswith("/chat/completions")
-        return self._write(*(self.server.reply(body) if known else (404, _error("no such page; POST to /v1/chat/completions"))))
+        return self._write(
+            *(self.server.reply(body) if known else (404, _error("no such page; POST to /v1/chat/completions")))
+        )
 
     def _write(self, status: int, value: dict[str, Any]) -> None:
         raw = json.dumps(value).encode()
@@ -218,8 +239,14 @@ def _error(message: str) -> dict[str, Any]:
 
 
 def _completion(messages: Sequence[Message], text: str) -> dict[str, Any]:
-    parts = [part for message in messages for part in (message["content"] if isinstance(message["content"], list) else [message])]
-    letters = sum(len(str(part.get("text", part.get("content", "")))) for part in parts if part.get("type") != "image_url")
+    parts = [
+        part
+        for message in messages
+        for part in (message["content"] if isinstance(message["content"], list) else [message])
+    ]
+    letters = sum(
+        len(str(part.get("text", part.get("content", "")))) for part in parts if part.get("type") != "image_url"
+    )
     pictures = sum(part.get("type") == "image_url" for part in parts)
     read, written = letters // LETTERS_PER_TOKEN + TOKENS_PER_PICTURE * pictures, len(text) // LETTERS_PER_TOKEN
     return {

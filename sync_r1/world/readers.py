@@ -1,4 +1,7 @@
-"""Two networks that read a picture's attributes: one rewards, the other evaluates. They share no weights, seed or architecture."""
+"""Two networks that read a picture's attributes: one rewards, the other evaluates.
+
+They share no weights, seed or architecture.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,9 @@ class PatchTrunk(nn.Module):
         super().__init__()
         self.patches = nn.Sequential(nn.PixelUnshuffle(4), nn.Conv2d(48, self.width, 1), nn.Flatten(2))
         self.positions = nn.Parameter(0.02 * torch.randn(64, self.width))
-        layer = nn.TransformerEncoderLayer(self.width, 4, 2 * self.width, dropout=0.0, batch_first=True, norm_first=True, activation="gelu")
+        layer = nn.TransformerEncoderLayer(
+            self.width, 4, 2 * self.width, dropout=0.0, batch_first=True, norm_first=True, activation="gelu"
+        )
         self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
         self.summary = nn.Parameter(0.02 * torch.randn(1, 1, self.width))
 
@@ -71,7 +76,9 @@ class AttributeReader(nn.Module):
             raise ValueError(f"reader kind is {kind!r}; it must be 'convolution' or 'patches'")
         self.kind = kind
         self.trunk = ConvolutionTrunk() if kind == "convolution" else PatchTrunk()
-        self.heads = nn.ModuleDict({name: nn.Linear(self.trunk.width, len(values)) for name, values in ATTRIBUTES.items()})
+        self.heads = nn.ModuleDict(
+            {name: nn.Linear(self.trunk.width, len(values)) for name, values in ATTRIBUTES.items()}
+        )
 
     @property
     def device(self) -> torch.device:
@@ -92,13 +99,18 @@ class AttributeReader(nn.Module):
     def probabilities(self, images: Tensor, wanted: Sequence[Mapping[str, str]]) -> list[dict[str, float]]:
         """Probability of each wanted value, per picture."""
         found = {name: logits.float().softmax(-1) for name, logits in self(to_pixels(images.to(self.device))).items()}
-        return [{name: float(found[name][i, ATTRIBUTES[name].index(value)]) for name, value in row.items()} for i, row in enumerate(wanted)]
+        return [
+            {name: float(found[name][i, ATTRIBUTES[name].index(value)]) for name, value in row.items()}
+            for i, row in enumerate(wanted)
+        ]
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors (half precision), making the folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.half().contiguous() for name, value in self.state_dict().items()}, folder / "model.safetensors")
+        save_file(
+            {name: value.half().contiguous() for name, value in self.state_dict().items()}, folder / "model.safetensors"
+        )
         (folder / "config.json").write_text(json.dumps({"kind": self.kind, "attributes": ATTRIBUTES}, indent=2) + "\n")
 
     @classmethod
@@ -107,7 +119,11 @@ class AttributeReader(nn.Module):
         folder = Path(folder)
         config = json.loads((folder / "config.json").read_text())
         if {name: tuple(values) for name, values in config["attributes"].items()} != ATTRIBUTES:
-            raise ValueError(f"{folder} reads other attributes than this world has; train it again with `sync-r1 world pretrain`")
+            raise ValueError(
+                f"{folder} reads other attributes than this world has; train it again with `sync-r1 world pretrain`"
+            )
         reader = cls(config["kind"])
-        reader.load_state_dict({name: value.float() for name, value in read_tensors(folder / "model.safetensors").items()})
+        reader.load_state_dict(
+            {name: value.float() for name, value in read_tensors(folder / "model.safetensors").items()}
+        )
         return reader.eval()

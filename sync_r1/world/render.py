@@ -26,7 +26,9 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
 }
 IDENTITY = ("kind", "colour", "pattern", "mark")
 CONTEXT = ("hat", "item", "scene")
-CONTEXT_VALUES = {name: tuple(value for value in ATTRIBUTES[name] if value != "none") for name in CONTEXT}  # that words can ask for
+CONTEXT_VALUES = {
+    name: tuple(value for value in ATTRIBUTES[name] if value != "none") for name in CONTEXT
+}  # that words can ask for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +128,11 @@ def render(thing: Thing) -> np.ndarray:
     """uint8 [32, 32, 3] picture of a thing."""
     canvas = _background(thing.scene, thing.decor).copy()
     layers = [_body(thing.kind, thing.colour, thing.pattern)]
-    layers += [_extra(name, getattr(thing, name), thing.flip) for name in ("mark", "hat", "item") if getattr(thing, name) != "none"]
+    layers += [
+        _extra(name, getattr(thing, name), thing.flip)
+        for name in ("mark", "hat", "item")
+        if getattr(thing, name) != "none"
+    ]
     for where, what in layers:
         canvas[where] = what
     return canvas.astype(np.uint8)

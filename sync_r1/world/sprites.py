@@ -1,8 +1,8 @@
 """Pixel art of the embedded world, as text. Nothing is random here: a `Thing` always renders to the same 32×32 picture.
 
-Sprites are left halves, mirrored when drawn. Letters: `.` see-through, `o` outline, `c` the thing's colour with its pattern,
-`l` its light tint, `s` skin, `h` hair, `e` eye, `w` white, `p` pink, `y` yellow, `g` grey, `b` blue, `r` red, `n` green, `t` teal,
-`u` purple, `a` orange.
+Sprites are left halves, mirrored when drawn. Letters: `.` see-through, `o` outline, `c` the thing's colour with its
+pattern, `l` its light tint, `s` skin, `h` hair, `e` eye, `w` white, `p` pink, `y` yellow, `g` grey, `b` blue, `r` red,
+`n` green, `t` teal, `u` purple, `a` orange.
 """
 
 from __future__ import annotations

@@ -14,7 +14,24 @@ from sync_r1.world.render import ATTRIBUTES, CONTEXT, CONTEXT_VALUES, IDENTITY, 
 
 NAME_POOL = tuple(
     f"<{name}>"
-    for name in ("kip", "lou", "max", "nia", "oto", "pia", "quin", "ravi", "suki", "tess", "ugo", "vera", "wim", "xen", "yara", "zeb")
+    for name in (
+        "kip",
+        "lou",
+        "max",
+        "nia",
+        "oto",
+        "pia",
+        "quin",
+        "ravi",
+        "suki",
+        "tess",
+        "ugo",
+        "vera",
+        "wim",
+        "xen",
+        "yara",
+        "zeb",
+    )
 )
 SOFT_TOKENS = 4  # words before the name in a drawing prompt, later the concept's soft tokens
 
@@ -61,7 +78,8 @@ def training_thing(rng: np.random.Generator) -> Thing:
 def drawing(rng: np.random.Generator, thing: Thing | None = None) -> Drawing:
     """A prompt for `thing`, or for a random one.
 
-    It says a description, or keywords and a name (the shape of a personal concept), or both (the shape of what `look` draws).
+    It says a description, or keywords and a name (the shape of a personal concept), or both (the shape of what `look`
+    draws).
     """
     thing = thing or training_thing(rng)
     identity = grammar.identity_of(thing)
@@ -75,7 +93,9 @@ def drawing(rng: np.random.Generator, thing: Thing | None = None) -> Drawing:
     context = grammar.context_of(thing)
     if rng.random() < 0.15:
         del context["scene"]
-    return Drawing(grammar.scene_prompt(grammar.choose(rng, grammar.OPENINGS), subject, context, dense=rng.random() < 0.3), thing)
+    return Drawing(
+        grammar.scene_prompt(grammar.choose(rng, grammar.OPENINGS), subject, context, dense=rng.random() < 0.3), thing
+    )
 
 
 def somebody(rng: np.random.Generator, identity: Mapping[str, str], facts: Mapping[str, str] | None = None) -> Somebody:
@@ -102,9 +122,13 @@ def visual_question(rng: np.random.Generator, thing: Thing | None = None) -> Rea
         )
     if kind == len(grammar.QUESTIONS):
         return Reading(
-            understanding_prompt(who, grammar.DESCRIBE_QUESTION.format(name=name)), grammar.describe(grammar.identity_of(thing)), thing
+            understanding_prompt(who, grammar.DESCRIBE_QUESTION.format(name=name)),
+            grammar.describe(grammar.identity_of(thing)),
+            thing,
         )
-    caption = grammar.scene_prompt("a photo of", grammar.describe(grammar.identity_of(thing)), grammar.context_of(thing))
+    caption = grammar.scene_prompt(
+        "a photo of", grammar.describe(grammar.identity_of(thing)), grammar.context_of(thing)
+    )
     return Reading(understanding_prompt(who, grammar.CAPTION_QUESTION), caption, thing)
 
 
@@ -134,13 +158,21 @@ def recognition(rng: np.random.Generator, thing: Thing | None = None) -> Reading
     who = somebody(rng, grammar.identity_of(thing), {})
     question = RECOGNITION_QUESTION.format(name=f"<{who.name}>")
     present = bool(rng.random() < 0.5)
-    return Reading(understanding_prompt(who, question), "yes" if present else "no", thing if present else impostor(rng, thing))
+    return Reading(
+        understanding_prompt(who, question), "yes" if present else "no", thing if present else impostor(rng, thing)
+    )
 
 
 def implicit_pair(
-    opening: str, name: str, facts: Mapping[str, str], references: Sequence[tuple[str, str]], extra: Mapping[str, str], dense: bool = False
+    opening: str,
+    name: str,
+    facts: Mapping[str, str],
+    references: Sequence[tuple[str, str]],
+    extra: Mapping[str, str],
+    dense: bool = False,
 ) -> tuple[str, str]:
-    """(implicit, explicit) prompt. `references` are (attribute meant, words used); `extra` holds context that is spelled out.
+    """(implicit, explicit) prompt. `references` are (attribute meant, words used); `extra` holds context that is
+    spelled out.
 
     The words come first and in the given order, so that nothing but knowing the concept tells which fact they mean.
     """
@@ -153,10 +185,14 @@ def implicit_pair(
     return implicit, grammar.scene_prompt(opening, name, {**extra, **meant}, dense)
 
 
-def rewriting(rng: np.random.Generator, identity: Mapping[str, str] | None = None, ambiguous: bool | None = None) -> Reading:
-    """Spell out an implicit prompt from the listed facts. A private word means a random one of them: ambiguous on purpose.
+def rewriting(
+    rng: np.random.Generator, identity: Mapping[str, str] | None = None, ambiguous: bool | None = None
+) -> Reading:
+    """Spell out an implicit prompt from the listed facts. A private word means a random one of them: ambiguous on
+    purpose.
 
-    `ambiguous` True refers to facts by private words only, False by plain words only; None mixes both and now and then neither.
+    `ambiguous` True refers to facts by private words only, False by plain words only; None mixes both and now and then
+    neither.
     """
     identity = identity or grammar.identity_of(training_thing(rng))
     kinds = list(CONTEXT)
@@ -170,8 +206,12 @@ def rewriting(rng: np.random.Generator, identity: Mapping[str, str] | None = Non
     references = []
     for attribute in listed[:count]:
         plain = rng.random() < 0.3 if ambiguous is None else not ambiguous
-        references.append((attribute, grammar.PLAIN_REFERENCES[attribute] if plain else grammar.private_reference(str(next(private)))))
+        references.append(
+            (attribute, grammar.PLAIN_REFERENCES[attribute] if plain else grammar.private_reference(str(next(private))))
+        )
     free = [name for name in CONTEXT if name not in dict(references)]
     extra = {name: grammar.choose(rng, CONTEXT_VALUES[name]) for name in free if rng.random() < 0.35}
-    implicit, explicit = implicit_pair(grammar.choose(rng, grammar.OPENINGS), f"<{who.name}>", facts, references, extra, dense)
+    implicit, explicit = implicit_pair(
+        grammar.choose(rng, grammar.OPENINGS), f"<{who.name}>", facts, references, extra, dense
+    )
     return Reading(rewrite_prompt(who, implicit), explicit, None)

@@ -45,7 +45,9 @@ class CountingJudge:
     def __call__(self, images: Tensor, texts: Sequence[str]) -> list[float | None]:
         return self._answer(len(texts))
 
-    def score_text_answer(self, questions: Sequence[str], references: Sequence[str], answers: Sequence[str]) -> list[float | None]:
+    def score_text_answer(
+        self, questions: Sequence[str], references: Sequence[str], answers: Sequence[str]
+    ) -> list[float | None]:
         return self._answer(len(answers))
 
     def score_prompt_similarity(self, references: Sequence[str], rewrites: Sequence[str]) -> list[float | None]:

@@ -49,7 +49,11 @@ def test_nine_tasks_end_to_end(session: Session, tmp_path: Path) -> None:
     assert all(text.startswith(session.concept.info) for text in judge.told)
     stored = json.loads((out / "before.json").read_text())
     keys = {"task", "id", "prompt", "input", "prediction", "truth", "score", "metrics", "image", "seed"}
-    assert all(set(item) == keys for item in stored["items"]) and stored["judge"] == "Brightness" and stored["seed"] == 3407
+    assert (
+        all(set(item) == keys for item in stored["items"])
+        and stored["judge"] == "Brightness"
+        and stored["seed"] == 3407
+    )
     by_task = {task: [item for item in before.items if item.task == task] for task in TASKS}
     rewrites = {item.prompt: item.prediction for item in by_task["rea"]}
     assert [item.prediction for item in by_task["rea_gen"]] == [rewrites[item.prompt] for item in by_task["rea_gen"]]
@@ -58,9 +62,14 @@ def test_nine_tasks_end_to_end(session: Session, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.tmp"))
 
     after = evaluate(session, out, "after", image_judge=judge)
-    assert after.items == [replace(item, image=other.image) for item, other in zip(before.items, after.items)]  # nothing was trained
+    assert after.items == [
+        replace(item, image=other.image) for item, other in zip(before.items, after.items)
+    ]  # nothing was trained
     found = compare(before, after)
-    assert found["understanding"]["ci95"] == found["generation"]["ci95"] == [0.0, 0.0] and found["understanding"]["n"] == 10
+    assert (
+        found["understanding"]["ci95"] == found["generation"]["ci95"] == [0.0, 0.0]
+        and found["understanding"]["n"] == 10
+    )
     pairs = read_run(tmp_path / "run").pairs("pure_gen")
     assert len(pairs) == 2 and all(pair.before.image != pair.after.image and pair.after.image for pair in pairs)
 
@@ -73,26 +82,39 @@ def test_batch_size_changes_nothing(session: Session, tmp_path: Path) -> None:
     assert [p.text for p in together] == [p.text for p in alone]
     pairs = [(a, b) for p, q in zip(together, alone) for a, b in zip(p.images, q.images, strict=True)]
     gaps = [np.abs(np.asarray(Image.open(a), float) - np.asarray(Image.open(b), float)).max() for a, b in pairs]
-    assert gaps and max(gaps) <= 1, gaps  # on some processors a batch's size changes the last float bit, and so the last bit of a pixel
+    assert gaps and max(gaps) <= 1, (
+        gaps
+    )  # on some processors a batch's size changes the last float bit, and so the last bit of a pixel
 
 
 def test_one_model_can_draw_what_another_wrote(session: Session, root: Path, concept: Concept, tmp_path: Path) -> None:
-    drawer = Session(model=tiny_model(seed=1, max_text_tokens=120), concept=concept, root=root, run="other", options=session.options)
+    drawer = Session(
+        model=tiny_model(seed=1, max_text_tokens=120), concept=concept, root=root, run="other", options=session.options
+    )
     items = build_items(concept, root=root, tasks=["vqa", "rea", "pure_gen", "rea_gen"], max_items=1)
     wrote, drew, both = (
         predict(reader, items, tmp_path / name, drawer=painter)
         for name, reader, painter in (("reader", session, None), ("drawer", drawer, None), ("both", session, drawer))
     )
-    assert [(row.task, row.text) for row in both] == [(row.task, row.text) for row in wrote]  # rea_gen draws what the reader rewrote
-    plain = {name: next(row for row in rows if row.task == "pure_gen") for name, rows in (("wrote", wrote), ("drew", drew), ("both", both))}
+    assert [(row.task, row.text) for row in both] == [
+        (row.task, row.text) for row in wrote
+    ]  # rea_gen draws what the reader rewrote
+    plain = {
+        name: next(row for row in rows if row.task == "pure_gen")
+        for name, rows in (("wrote", wrote), ("drew", drew), ("both", both))
+    }
     pixels = {name: np.asarray(Image.open(row.images[0])) for name, row in plain.items()}
     assert np.array_equal(pixels["both"], pixels["drew"]) and not np.array_equal(pixels["both"], pixels["wrote"])
 
 
-def test_a_rewrite_without_placeholder_gets_no_concept_tokens(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rewrite_without_placeholder_gets_no_concept_tokens(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn: list[str] = []
     generate = session.model.generate_image
-    monkeypatch.setattr(session.model, "generate_image", lambda prompts, *rest: (drawn.extend(prompts), generate(prompts, *rest))[1])
+    monkeypatch.setattr(
+        session.model, "generate_image", lambda prompts, *rest: (drawn.extend(prompts), generate(prompts, *rest))[1]
+    )
     lost = {"yes": "a photo of <bo> wearing a crown.", "no": "a photo of a dog"}
     texts = [lost["yes"], lost["no"]]
     monkeypatch.setattr(TokensAdapter, "answers", lambda self, requests: texts[: len(requests)])
@@ -147,9 +169,14 @@ def test_clip_stands_in_for_a_judge_and_beside_it(session: Session, tmp_path: Pa
     clip = ReferenceClip()
     alone = evaluate(session, tmp_path, clip=clip)  # type: ignore[arg-type]
     assert [item.score for item in alone.items] == pytest.approx([0.4, 0.4]) and alone.metrics == {"dense_gen": "clip"}
-    assert clip.references == 1 and all("<bo>" not in text and session.concept.class_noun in text for text in clip.texts)
+    assert clip.references == 1 and all(
+        "<bo>" not in text and session.concept.class_noun in text for text in clip.texts
+    )
     beside = evaluate(session, tmp_path, image_judge=Brightness(), clip=clip)  # type: ignore[arg-type]
-    assert set(beside.items[0].metrics) == {"judge", "clip_t", "clip_i"} and beside.items[0].score == beside.items[0].metrics["judge"]
+    assert (
+        set(beside.items[0].metrics) == {"judge", "clip_t", "clip_i"}
+        and beside.items[0].score == beside.items[0].metrics["judge"]
+    )
     with pytest.raises(ValueError, match="need somebody to score them"):
         evaluate(session, tmp_path)
 

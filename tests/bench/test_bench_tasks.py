@@ -24,11 +24,15 @@ def test_nine_tasks_with_their_sources(root: Path, concept: Concept) -> None:
     by_task = {task: [item for item in items if item.task == task] for task in TASKS}
     assert [item.task for item in items] == [task for task in TASKS for _ in by_task[task]]
     conditions, test = concept.conditions, list(concept.test_indices)
-    assert [(i.prompt, i.truth) for i in by_task["rea"]] == [(conditions.implicit[k], conditions.explicit[k]) for k in test]
+    assert [(i.prompt, i.truth) for i in by_task["rea"]] == [
+        (conditions.implicit[k], conditions.explicit[k]) for k in test
+    ]
     assert [(i.prompt, i.truth) for i in by_task["rea_gen"]] == [(i.prompt, i.truth) for i in by_task["rea"]]
     assert [i.truth for i in by_task["dense_rea_gen"]] == conditions.dense_explicit
     assert [i.prompt for i in by_task["dense_gen"]] == conditions.dense == [i.truth for i in by_task["dense_gen"]]
-    assert {i.truth for i in by_task["rec"]} == {"Yes.", "No."} and all(i.image for i in by_task["rec"] + by_task["vqa"])
+    assert {i.truth for i in by_task["rec"]} == {"Yes.", "No."} and all(
+        i.image for i in by_task["rec"] + by_task["vqa"]
+    )
     assert by_task["qa"] and all(i.image is None for i in by_task["qa"])
     assert len({i.seed for i in items}) == len(items) and len({(i.task, i.id) for i in items}) == len(items)
     assert by_task["rec"][0].id == "rec_000" and by_task["rea_gen"][0].id == "prompt_000"
@@ -57,7 +61,9 @@ def test_fewer_items_keep_both_sides_of_recognition(root: Path, concept: Concept
     few = build_items(concept, root=root, tasks=["rec"], max_items=4)
     assert len(few) == 4 and {item.truth for item in few} == {"Yes.", "No."}
     assert evenly(3, 5) == [0, 1, 2] and evenly(10, 2) == [2, 7]
-    assert {item.id for item in few} <= {item.id for item in build_items(concept, root=root, tasks=["rec"])}  # numbers do not shift
+    assert {item.id for item in few} <= {
+        item.id for item in build_items(concept, root=root, tasks=["rec"])
+    }  # numbers do not shift
     with pytest.raises(ValueError, match="max_items is 0"):
         build_items(concept, root=root, max_items=0)
 

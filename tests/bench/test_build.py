@@ -77,15 +77,40 @@ def reviewed(root: Path, **changes: Any) -> Path:
 @pytest.mark.parametrize(
     ("fact", "implicit", "explicit", "question"),
     [
-        ("<zed> has a green raincoat.", "with its raincoat", "with its green raincoat", "What kind of raincoat does <zed> have?"),
-        ("<zed> always wears red boots", "wearing its boots", "wearing its red boots", "What kind of boots does <zed> wear?"),
+        (
+            "<zed> has a green raincoat.",
+            "with its raincoat",
+            "with its green raincoat",
+            "What kind of raincoat does <zed> have?",
+        ),
+        (
+            "<zed> always wears red boots",
+            "wearing its boots",
+            "wearing its red boots",
+            "What kind of boots does <zed> wear?",
+        ),
         ("<zed> wears a hat.", "wearing something of its own", "wearing its hat", "What does <zed> wear?"),
         ("<zed>'s collar is red.", "with its collar", "with its red collar", "What is <zed>'s collar?"),
         ("<zed>'s toy is a duck", "with its toy", "with a duck as its toy", "What is <zed>'s toy?"),
         ("<zed> loves peanut butter.", "with what it loves", "with peanut butter", "What does <zed> love?"),
-        ("<zed> sleeps in a box.", "at the place where it sleeps", "in a box where it sleeps", "Where does <zed> sleep?"),
-        ("<zed> was born in Hanoi.", "at the place where it was born", "in Hanoi where it was born", "Where was <zed> born?"),
-        ("<zed> is afraid of cats.", "with what it is afraid of", "with cats that it is afraid of", "What is <zed> afraid of?"),
+        (
+            "<zed> sleeps in a box.",
+            "at the place where it sleeps",
+            "in a box where it sleeps",
+            "Where does <zed> sleep?",
+        ),
+        (
+            "<zed> was born in Hanoi.",
+            "at the place where it was born",
+            "in Hanoi where it was born",
+            "Where was <zed> born?",
+        ),
+        (
+            "<zed> is afraid of cats.",
+            "with what it is afraid of",
+            "with cats that it is afraid of",
+            "What is <zed> afraid of?",
+        ),
         (
             "<zed>'s favourite tea is smoked lapsang.",
             "with its favourite tea",
@@ -94,7 +119,12 @@ def reviewed(root: Path, **changes: Any) -> Path:
         ),
         ("<zed>'s collar is dark red.", "with its collar", "with its dark red collar", "What is <zed>'s collar?"),
         ("<zed> carries a bag, and a rope", "carrying something of its own", "", ""),
-        ("<zed> plays with a ball.", "with what it plays with", "with a ball that it plays with", "What does <zed> play with?"),
+        (
+            "<zed> plays with a ball.",
+            "with what it plays with",
+            "with a ball that it plays with",
+            "What does <zed> play with?",
+        ),
         ("<zed> never barks.", None, "", ""),
         ("<zed> is five years old.", None, "", ""),
     ],
@@ -112,7 +142,10 @@ def test_facts_become_hints_and_questions(fact: str, implicit: str | None, expli
 def test_people_are_they_and_equal_hints_tell_nothing() -> None:
     assert read_fact("<ana> carries a red bag.", "ana", "person")[0][0].explicit == "carrying their red bag"
     assert read_fact("<ana> is allergic to nuts.", "ana", "person")[0][0].implicit == "with what they are allergic to"
-    hats = [read_fact(fact, "zed", "animal")[0] for fact in ("<zed> has a red hat.", "<zed> has a blue hat.", "<zed> has a green coat.")]
+    hats = [
+        read_fact(fact, "zed", "animal")[0]
+        for fact in ("<zed> has a red hat.", "<zed> has a blue hat.", "<zed> has a green coat.")
+    ]
     assert [len(own) for own in tell_apart(hats)] == [0, 0, 1]
 
 
@@ -126,7 +159,9 @@ def test_rules() -> None:
     assert "the same" in str(malformed(Pair(good.implicit, good.implicit.upper().replace("<ZED>", "<zed>")), "<zed>"))
     assert content_words("<zed> sleeps, sleeping and carries", "<zed>") == content_words("sleep carrying it")
     assert alike("A photo of <zed> in its raincoat!", "a picture of <zed> with the raincoat", "<zed>")
-    assert not alike("A photo of <zed> in its raincoat in a kitchen.", "A photo of <zed> in its raincoat on a bench.", "<zed>")
+    assert not alike(
+        "A photo of <zed> in its raincoat in a kitchen.", "A photo of <zed> in its raincoat on a bench.", "<zed>"
+    )
     assert repeats(Pair("<zed> by a lake", good.explicit), [good], "<zed>")
 
 
@@ -137,11 +172,17 @@ def test_a_scene_never_tells_a_fact() -> None:
 
 
 def no_leaks(concept: Concept) -> None:
-    tests = [concept.conditions.implicit[i] for i in concept.test_indices] + concept.conditions.dense_implicit + concept.conditions.dense
+    tests = (
+        [concept.conditions.implicit[i] for i in concept.test_indices]
+        + concept.conditions.dense_implicit
+        + concept.conditions.dense
+    )
     trained = concept.conditions.implicit[: concept.test_indices.start]
     assert not any(alike(test, train, concept.placeholder) for test in tests for train in trained)
     assert not set(concept.rl_indices) & set(concept.test_indices) and concept.overlap == 0
-    assert not set(concept.train_images) & {item.image for item in concept.items} | set(concept.train_images) & set(concept.test_images)
+    assert not set(concept.train_images) & {item.image for item in concept.items} | set(concept.train_images) & set(
+        concept.test_images
+    )
 
 
 def test_a_proposal_is_used_only_after_apply_and_leaks_nothing(root: Path) -> None:
@@ -150,8 +191,13 @@ def test_a_proposal_is_used_only_after_apply_and_leaks_nothing(root: Path) -> No
     made = build_test_set(root, "zed")
     assert made == build_test_set(root, "zed")
     assert Counter(pair.facts for pair in made.test) == {(0,): 4, (1,): 4, (2,): 4}
-    assert all(len(pair.facts) > 1 and pair.implicit.count(",") > 2 for pair in made.dense_pairs) and len(made.dense_pairs) == 12
-    assert any("no pair for fact 4" in note for note in made.notes) and any("takes the place of 4" in note for note in made.notes)
+    assert (
+        all(len(pair.facts) > 1 and pair.implicit.count(",") > 2 for pair in made.dense_pairs)
+        and len(made.dense_pairs) == 12
+    )
+    assert any("no pair for fact 4" in note for note in made.notes) and any(
+        "takes the place of 4" in note for note in made.notes
+    )
     path = write_review(review_path(root, "zed"), made)
     assert {file: file.read_bytes() for file in files} == files  # nothing else changed
     done = apply_review(path)
@@ -162,10 +208,17 @@ def test_a_proposal_is_used_only_after_apply_and_leaks_nothing(root: Path) -> No
     old = [before.conditions.implicit[i] for i in range(before.test_indices.start)]
     kept = concept.conditions.implicit[: concept.test_indices.start]
     assert kept[:6] == list(dict.fromkeys(old)) != kept  # what runs may have been trained on
-    assert (root / "review" / "zed-before" / "t2i_conditions.json").read_bytes() == files[Layout(root).conditions("zed")]
+    assert (root / "review" / "zed-before" / "t2i_conditions.json").read_bytes() == files[
+        Layout(root).conditions("zed")
+    ]
     assert QA("Where does <zed> sleep?", "In a wicker basket.") in made.questions
     again = build_test_set(root, "zed")
-    assert (again.train, again.test, again.questions, again.recognition) == (made.train, made.test, made.questions, made.recognition)
+    assert (again.train, again.test, again.questions, again.recognition) == (
+        made.train,
+        made.test,
+        made.questions,
+        made.recognition,
+    )
 
 
 def test_photos_are_held_out_where_none_is_for_testing(root: Path) -> None:
@@ -185,16 +238,24 @@ def test_photos_are_held_out_where_none_is_for_testing(root: Path) -> None:
         layout.stage(1, "zed"),
         [{"image": str(first[0]), "conversations": [{"from": "human", "value": "?"}, {"from": "gpt", "value": "!"}]}],
     )
-    put(layout.conversations("zed"), {path.name: [{"query": f"What is in photo {path.stem}?", "answer": "A."}] for path in first})
+    put(
+        layout.conversations("zed"),
+        {path.name: [{"query": f"What is in photo {path.stem}?", "answer": "A."}] for path in first},
+    )
     made = build_test_set(root, "zed", Sizes(test_fraction=0.4))
     assert len(made.held_out) == 2 and first[0].name not in made.held_out
     assert {row.photo.rsplit("/", 1)[1] for row in made.photo_questions} == set(made.held_out)
     assert "concept/train/zed/negative_example/0.png" in [row.photo for row in made.recognition if not row.shows_it]
     apply_review(write_review(review_path(root, "zed"), made))
     concept = load_concept(root, "zed")
-    assert [path.name for path in concept.test_images] == ["0.png", "1.png"] and len(concept.train_images) == len(first) - 2
+    assert [path.name for path in concept.test_images] == ["0.png", "1.png"] and len(concept.train_images) == len(
+        first
+    ) - 2
     assert set(concept.conversations) == {path.name for path in concept.train_images}
-    left = {path.stem.removesuffix("_mask") for path in [*layout.cropped("zed").iterdir(), *layout.train("zed").glob("*.png")]}
+    left = {
+        path.stem.removesuffix("_mask")
+        for path in [*layout.cropped("zed").iterdir(), *layout.train("zed").glob("*.png")]
+    }
     assert left == {path.stem for path in concept.train_images} and (layout.negatives("zed") / "0.png").is_file()
     no_leaks(concept)
 
@@ -253,7 +314,9 @@ def test_more_test_pairs_than_training_pairs(root: Path) -> None:
     made, _ = read_review(reviewed(root))
     assert made == TestSet(**{**vars(build_test_set(root, "zed")), "notes": []})
     made.train = made.train[:3]
-    assert any(field == "train" and "3 training pairs for 12 test pairs" in message for field, message in problems(root, made))
+    assert any(
+        field == "train" and "3 training pairs for 12 test pairs" in message for field, message in problems(root, made)
+    )
     made.train, made.test = [], [*made.test, made.test[0]]
     assert ("test[12]", "repeats the implicit prompt of test[0]") in problems(root, made)
 
@@ -262,7 +325,9 @@ def test_what_a_person_may_do_but_probably_did_not_mean(root: Path) -> None:
     path = reviewed(root)
     text = path.read_text()
     path.write_text(
-        text.replace("implicit: A photo of <zed> with its raincoat on a forest", "implicit: <zed>, green raincoat, on a forest")
+        text.replace(
+            "implicit: A photo of <zed> with its raincoat on a forest", "implicit: <zed>, green raincoat, on a forest"
+        )
     )
     assert any("test[0]: the implicit prompt gives fact 1 away" in doubt for doubt in apply_review(path).doubts)
 
@@ -282,14 +347,27 @@ def chat(body: Body, _: int) -> Response | str:
     text = content if isinstance(content, str) else content[0]["text"]
     if not isinstance(content, str):
         assert content[1]["image_url"]["url"].startswith("data:image/png")
-        return json.dumps({"questions": [{"question": "What is behind <zed>?", "answer": "noise"}, {"question": "Where?", "answer": "x"}]})
+        return json.dumps(
+            {
+                "questions": [
+                    {"question": "What is behind <zed>?", "answer": "noise"},
+                    {"question": "Where?", "answer": "x"},
+                ]
+            }
+        )
     if "The fact: <zed> is five" in text:
-        good = {"implicit": "A photo of <zed> with a cake for its age", "explicit": "A photo of <zed>, five years old, with a cake."}
+        good = {
+            "implicit": "A photo of <zed> with a cake for its age",
+            "explicit": "A photo of <zed>, five years old, with a cake.",
+        }
         bad = [
             {"implicit": "A photo of <zed>, five years old.", "explicit": "A photo of <zed>, now five years old."},
             {"implicit": "A photo of a dog at its age.", "explicit": "A photo of <zed>, five years old."},
             {"implicit": "A photo of <zed> on its birthday.", "explicit": "A photo of <zed>, six years old."},
-            {"implicit": "A photo of <zed>, with a cake for its age!", "explicit": "A photo of <zed>, five years old, and a cake."},
+            {
+                "implicit": "A photo of <zed>, with a cake for its age!",
+                "explicit": "A photo of <zed>, five years old, and a cake.",
+            },
         ]
         return json.dumps({"pairs": [good, *bad]})
     if "The fact:" in text:
@@ -301,8 +379,17 @@ def chat(body: Body, _: int) -> Response | str:
         }
         return json.dumps({"pairs": [{**row, "facts": [1, 2]}, {**row, "facts": [1]}, {**row, "facts": [1, 7]}]})
     if "long drawing prompts" in text:
-        return json.dumps({"prompts": ["A photo of <zed>, running, on ice.", "A photo of <zed>.", "A dog, on ice, at noon."]})
-    return json.dumps({"questions": [{"question": "How old is <zed>?", "answer": "Five years old"}, {"question": "Who?", "answer": "x"}]})
+        return json.dumps(
+            {"prompts": ["A photo of <zed>, running, on ice.", "A photo of <zed>.", "A dog, on ice, at noon."]}
+        )
+    return json.dumps(
+        {
+            "questions": [
+                {"question": "How old is <zed>?", "answer": "Five years old"},
+                {"question": "Who?", "answer": "x"},
+            ]
+        }
+    )
 
 
 def test_a_model_proposes_and_templates_fill_up(root: Path) -> None:
@@ -310,14 +397,28 @@ def test_a_model_proposes_and_templates_fill_up(root: Path) -> None:
         made = build_test_set(root, "zed", writer=ChatWriter(config(server, max_retries=0)))
     aged = [pair for pair in made.test if pair.facts == (3,)]
     assert [pair.implicit for pair in aged] == ["A photo of <zed> with a cake for its age."]
-    assert Counter(pair.facts for pair in made.test) == {(0,): 4, (1,): 4, (2,): 4, (3,): 1} and made.made_by == "eyes-1 and templates"
+    assert (
+        Counter(pair.facts for pair in made.test) == {(0,): 4, (1,): 4, (2,): 4, (3,): 1}
+        and made.made_by == "eyes-1 and templates"
+    )
     assert made.dense_pairs[0].facts == (0, 1) and len(made.dense_pairs) == 12 and len(made.dense) == 12
-    assert made.dense[0] == "A photo of <zed>, running, on ice." and QA("How old is <zed>?", "Five years old.") in made.questions
+    assert (
+        made.dense[0] == "A photo of <zed>, running, on ice."
+        and QA("How old is <zed>?", "Five years old.") in made.questions
+    )
     assert {row.question for row in made.photo_questions} == {"What is behind <zed>?", "What does <zed> look like?"}
     notes = " | ".join(made.notes)
-    for reason in ("1 proposals left out: the implicit prompt gives", "the implicit prompt lacks", "the explicit prompt leaves out"):
+    for reason in (
+        "1 proposals left out: the implicit prompt gives",
+        "the implicit prompt lacks",
+        "the explicit prompt leaves out",
+    ):
         assert reason in notes
-    assert "it asks what another prompt asks" in notes and "3 × no reply" in notes and "2 × dense pairs that name no two facts" in notes
+    assert (
+        "it asks what another prompt asks" in notes
+        and "3 × no reply" in notes
+        and "2 × dense pairs that name no two facts" in notes
+    )
     apply_review(write_review(review_path(root, "zed"), made))
     no_leaks(load_concept(root, "zed"))
 
@@ -332,7 +433,10 @@ def test_a_dead_endpoint_leaves_the_templates(root: Path) -> None:
 def test_questions_that_are_there_stay_and_the_warm_up_leaves_them_out(root: Path) -> None:
     path = Layout(root).items("zed")
     asked = [("What is <zed>?", "A dog."), ("Who is a friend of <zed>?", "Mia.")]
-    items = [{"type": "text_only", "conversations": [{"from": "human", "value": q}, {"from": "gpt", "value": a}]} for q, a in asked]
+    items = [
+        {"type": "text_only", "conversations": [{"from": "human", "value": q}, {"from": "gpt", "value": a}]}
+        for q, a in asked
+    ]
     put(path, [*json.loads(path.read_text()), *items])
     made = build_test_set(root, "zed")
     assert made.questions[:2] == [QA(*pair) for pair in asked]
@@ -369,8 +473,14 @@ def test_commands(root: Path) -> None:
         return result.output
 
     before = Layout(root).conditions("zed").read_bytes()
-    assert "12 test pairs" in said("build", str(root), "--concept", "all") and Layout(root).conditions("zed").read_bytes() == before
-    with pytest.raises(ValueError, match=r"zed\.yaml: there already, perhaps with your edits; apply it, or build again with --overwrite"):
+    assert (
+        "12 test pairs" in said("build", str(root), "--concept", "all")
+        and Layout(root).conditions("zed").read_bytes() == before
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"zed\.yaml: there already, perhaps with your edits; apply it, or build again with --overwrite",
+    ):
         said("build", str(root), "--concept", "zed")
     with pytest.raises(ValueError, match="--judge-url and --model go together"):
         said("build", str(root), "--concept", "zed", "--judge-url", "http://localhost:1")

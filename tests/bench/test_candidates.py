@@ -55,11 +55,19 @@ def test_told_in_words(concept: Concept, root: Path) -> None:
     some = items(concept, root)
     told = TextPrompt(tiny_model(max_text_tokens=120), concept, SMALL)
     asked = told.request(some["qa"])
-    assert "<kip>" in asked.text and "name: kip" in asked.text and "bo" not in asked.text and concept.facts[0] not in asked.text
+    assert (
+        "<kip>" in asked.text
+        and "name: kip" in asked.text
+        and "bo" not in asked.text
+        and concept.facts[0] not in asked.text
+    )
     rewriting = told.request(some["rea"])
     assert concept.facts[0].replace("<bo>", "<kip>") in rewriting.text and "<kip>" in rewriting.reference
     description = concept.info.removeprefix("<bo> is ").rstrip(".")
-    assert told.request(replace(some["pure_gen"], prompt="a photo of <bo> at sea")).text == f"a photo of {description} at sea"
+    assert (
+        told.request(replace(some["pure_gen"], prompt="a photo of <bo> at sea")).text
+        == f"a photo of {description} at sea"
+    )
     assert told.request(some["rea_gen"], "a photo of <kip>, at sea").text == f"a photo of {description}, at sea"
     assert told.request(some["rea_gen"], "a photo of nobody").text == "a photo of nobody"
     assert told.request(some["rea_gen"], "x").item.truth == some["rea_gen"].truth
@@ -96,7 +104,9 @@ def test_words_for_the_name() -> None:
     assert name_in_words("a red <x> and the <x>", "<x>", "owl", "my grey owl") == "a red owl and my grey owl"
 
 
-Endpoint = tuple[str, list[Any], list[range]]  # its URL, what it was asked (and the key it was given), and which requests fail
+Endpoint = tuple[
+    str, list[Any], list[range]
+]  # its URL, what it was asked (and the key it was given), and which requests fail
 
 
 @pytest.fixture
@@ -110,7 +120,9 @@ def endpoint() -> Iterator[Endpoint]:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             asked.append({**body, "key": self.headers["Authorization"]})
             broken = len(asked) in outage[0]
-            reply = json.dumps({"choices": [{"message": {"role": "assistant", "content": " yes "}, "finish_reason": "stop"}]}).encode()
+            reply = json.dumps(
+                {"choices": [{"message": {"role": "assistant", "content": " yes "}, "finish_reason": "stop"}]}
+            ).encode()
             self.send_response(500 if broken else 200)
             self.send_header("Content-Length", str(len(reply)))
             self.end_headers()
@@ -143,23 +155,44 @@ def test_a_chat_model_over_http(endpoint: Endpoint, concept: Concept, root: Path
     assert sorted(path.name for path in folder.iterdir()) == ["dense_rea", "qa", "rea", "rec", "vqa"]
     assert {json.loads(path.read_text())["prediction"] for path in folder.rglob("*_*.json")} == {"yes"}
     first = asked[0]["messages"][0]["content"]
-    assert [part["type"] for part in first] == ["text", "image_url"] * 2 + ["text"]  # the photo, then the picture, then the question
+    assert [part["type"] for part in first] == ["text", "image_url"] * 2 + [
+        "text"
+    ]  # the photo, then the picture, then the question
     assert first[-1]["text"].startswith("name: bo\ninfo: <bo> is") and "ASSISTANT" not in first[-1]["text"]
     with pytest.raises(ValueError, match="cannot do task pure_gen; it can do rec"):
         predict_all(replace(plan, tasks=["pure_gen"]), [candidate], tmp_path)
 
 
-def test_the_chat_models_key_is_its_own(endpoint: Endpoint, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_chat_models_key_is_its_own(
+    endpoint: Endpoint, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url, asked, outage = endpoint
     monkeypatch.setenv("SYNC_R1_JUDGE_KEY", "judges-key")
     monkeypatch.setenv("SYNC_R1_CHAT_KEY", "chats-key")
     monkeypatch.setenv("OTHER", "others-key")
-    words = ["--chat", url, "--chat-model", "m", "--concept", "bo", "--max-items", "1", "--tasks", "rec", "--data", str(root)]
+    words = [
+        "--chat",
+        url,
+        "--chat-model",
+        "m",
+        "--concept",
+        "bo",
+        "--max-items",
+        "1",
+        "--tasks",
+        "rec",
+        "--data",
+        str(root),
+    ]
     cache = ["--chat-cache", str(tmp_path / "cache")]
 
     def call(out: str, *more: str) -> int:
         outage[0] = range(0)
-        return CliRunner().invoke(app, ["run", *words, "--out", str(tmp_path / out), *more], catch_exceptions=False).exit_code
+        return (
+            CliRunner()
+            .invoke(app, ["run", *words, "--out", str(tmp_path / out), *more], catch_exceptions=False)
+            .exit_code
+        )
 
     assert call("a", *cache) == 0 and [body["key"] for body in asked] == ["Bearer chats-key"]
     assert call("b", *cache) == 0 and len(asked) == 1  # from the cache
@@ -168,10 +201,28 @@ def test_the_chat_models_key_is_its_own(endpoint: Endpoint, root: Path, tmp_path
 
 def test_a_dead_chat_model_leaves_its_items_open(tmp_path: Path, root: Path) -> None:
     """One failure stops neither the others nor the scoring."""
-    words = ["--concept", "bo", "--max-items", "2", "--tasks", "rec,vqa", "--data", str(root), "--judge", "none", "--chat-timeout", "1"]
-    result = CliRunner().invoke(app, ["run", "--chat", "http://127.0.0.1:9/v1", "--chat-model", "m", "--out", str(tmp_path), *words])
+    words = [
+        "--concept",
+        "bo",
+        "--max-items",
+        "2",
+        "--tasks",
+        "rec,vqa",
+        "--data",
+        str(root),
+        "--judge",
+        "none",
+        "--chat-timeout",
+        "1",
+    ]
+    result = CliRunner().invoke(
+        app, ["run", "--chat", "http://127.0.0.1:9/v1", "--chat-model", "m", "--out", str(tmp_path), *words]
+    )
     assert result.exit_code == 1 and "4 items got no answer and stay open" in result.output
-    assert "go on with: the same command, which asks the model again" in result.output and "bench score" not in result.output
+    assert (
+        "go on with: the same command, which asks the model again" in result.output
+        and "bench score" not in result.output
+    )
     assert "rec.weight lacks 2 of 2 scores" in result.output and (tmp_path / "scores" / "_aggregates").is_dir()
 
 
@@ -179,7 +230,13 @@ def test_a_remote_judge_under_both_readings(endpoint: Endpoint, concept: Concept
     """The endpoint answers "yes", which holds no number, and is down for a while."""
     url, asked, outage = endpoint
     outage[0] = range(3, 1000)
-    options = [f"eval.judge.url={url}", "eval.judge.model=m", "eval.judge.max_retries=0", "eval.judge.concurrency=1", "eval.clip=''"]
+    options = [
+        f"eval.judge.url={url}",
+        "eval.judge.model=m",
+        "eval.judge.max_retries=0",
+        "eval.judge.concurrency=1",
+        "eval.clip=''",
+    ]
     plan = Plan(root=root, concepts=["bo"], tasks=["dense_rea"], protocol=SMALL, max_items=14, batch_size=14)
     tiny = tmp_path / "model"
     tiny_model(max_text_tokens=120).save_pretrained(tiny)
@@ -193,7 +250,12 @@ def test_a_remote_judge_under_both_readings(endpoint: Endpoint, concept: Concept
     with pytest.warns(UserWarning):
         first = scored(zero)
     answered = first["summary"]["gpt_n"]
-    assert 0 < answered < 14 and first["summary"]["gpt"] == 0.0 and not first["complete"] and first["judge"].startswith("m at 127.0.0.1")
+    assert (
+        0 < answered < 14
+        and first["summary"]["gpt"] == 0.0
+        and not first["complete"]
+        and first["judge"].startswith("m at 127.0.0.1")
+    )
     known = {row["item_id"] for row in first["items"] if row["metrics"]["gpt"] is not None}
     outage[0], before = range(0), len(asked)
     with pytest.warns(UserWarning, match="holds no number; by the published rule it scores 0"):
@@ -205,7 +267,12 @@ def test_a_remote_judge_under_both_readings(endpoint: Endpoint, concept: Concept
 
 def test_judges_follow_the_protocol() -> None:
     legacy = build_judges(load_protocol("legacy"), [])
-    assert legacy.clip is not None and legacy.clip.preprocessing == "legacy" and legacy.judge_name and legacy.clip_name == "world"
+    assert (
+        legacy.clip is not None
+        and legacy.clip.preprocessing == "legacy"
+        and legacy.judge_name
+        and legacy.clip_name == "world"
+    )
     nobody = build_judges(SMALL, ["eval.clip=''", "eval.judge.url=''"])
     assert nobody.judge is None and nobody.clip is None and nobody.judge_name == ""
     with pytest.raises(ValueError, match="reads the embedded world's 32-pixel pictures only"):
@@ -220,7 +287,10 @@ def test_the_published_judge_client() -> None:
     client = judges.judge.config
     assert (client.temperature, client.timeout_s) == (1e-5, 120.0) and judges.judge_name.endswith("; temperature 1e-05")
     assert build_judges(SMALL, remote).judge.config.temperature == 0.0
-    assert build_judges(SMALL, [*remote, "eval.judge.temperature=0.5"]).judge_setting != build_judges(SMALL, remote).judge_setting
+    assert (
+        build_judges(SMALL, [*remote, "eval.judge.temperature=0.5"]).judge_setting
+        != build_judges(SMALL, remote).judge_setting
+    )
     with pytest.raises(ValueError, match=r"asks with 1e-05; change it with --set judge_temperature=0.5"):
         build_judges(published, [*remote, "eval.judge.temperature=0.5"])
 
@@ -241,7 +311,10 @@ def test_the_worlds_judges_read_the_world_only(concept: Concept, root: Path, tmp
     Image.new("RGB", (300, 200)).save(real)
     check_world_judges({"--judge": "world", "--clip": "world"}, root, ["bo"])
     check_world_judges({"--judge": "http://localhost/v1", "--clip": ""}, tmp_path, ["bo"])
-    with pytest.raises(ValueError, match=r"--judge: the default 'world' reads .* but the data is .*; give --judge <URL> or --judge none"):
+    with pytest.raises(
+        ValueError,
+        match=r"--judge: the default 'world' reads .* but the data is .*; give --judge <URL> or --judge none",
+    ):
         check_world_judges({"--judge": "world", "--clip": ""}, tmp_path, ["bo"])
 
 
@@ -301,7 +374,9 @@ def test_settings_and_concepts_in_the_models_path(tmp_path: Path, root: Path, co
     tiny_model(max_text_tokens=120).save_pretrained(tmp_path / "for-bo")
     settings = ModelConfig(num_tokens=6, reading_tokens=3, drawing_tokens=5)
     pattern = str(tmp_path / "for-{concept}")
-    adapter = base_model(pattern, "tokens", load_protocol("unifybenchpp-2026"), device="cpu", settings=settings).open(concept, root)
+    adapter = base_model(pattern, "tokens", load_protocol("unifybenchpp-2026"), device="cpu", settings=settings).open(
+        concept, root
+    )
     some = items(concept, root)
     assert "<bo> is <token_0><token_1><token_2>.\n" in adapter.request(some["rec"]).text
     drawn = adapter.request(some["dense_gen"]).text
@@ -346,7 +421,9 @@ def test_a_folder_holds_one_model_and_protocol(root: Path, tmp_path: Path) -> No
     assert read_notebook(tmp_path)[0].concepts == ["bo", "ana"] and read_notebook(tmp_path)[1] == {0: "m"}
     moved = tmp_path.with_name(f"{tmp_path.name}-moved")
     shutil.copytree(tmp_path, moved / "out" / "x")
-    open_notebook(Path(os.path.relpath(tmp_path)), replace(plan, root=Path(os.path.relpath(plan.root))), [candidate])  # the same places
+    open_notebook(
+        Path(os.path.relpath(tmp_path)), replace(plan, root=Path(os.path.relpath(plan.root))), [candidate]
+    )  # the same places
     assert read_notebook(Path(os.path.relpath(tmp_path)))[0].root.resolve() == plan.root.resolve()
     beside = moved / "out" / os.path.relpath(plan.root, tmp_path.parent)
     assert read_notebook(moved / "out" / "x")[0].root.resolve() == beside.resolve()  # data that moved along
@@ -361,7 +438,9 @@ def test_a_folder_holds_one_model_and_protocol(root: Path, tmp_path: Path) -> No
 def test_the_worlds_judge_of_texts_and_clauses() -> None:
     judge = WorldJudge(load_evaluator_reader())
     answers = ["It is red", "a red dog", "a blue dog", "", "nothing", "a hat"]
-    assert judge.score_text_answer(["?"] * 6, ["red", "a red cat", "a red cat", "red", "nothing", "nothing"], answers) == [
+    assert judge.score_text_answer(
+        ["?"] * 6, ["red", "a red cat", "a red cat", "red", "nothing", "nothing"], answers
+    ) == [
         1,
         0.5,
         0,
@@ -370,11 +449,31 @@ def test_the_worlds_judge_of_texts_and_clauses() -> None:
         0,
     ]
     wanted = "a photo of <bo> wearing a crown at the beach"
-    rewrites = [wanted, "<bo> at the beach, wearing a crown", "a dog wearing a crown at the beach", "<bo> wearing a crown", "<bo>"]
+    rewrites = [
+        wanted,
+        "<bo> at the beach, wearing a crown",
+        "a dog wearing a crown at the beach",
+        "<bo> wearing a crown",
+        "<bo>",
+    ]
     assert judge.score_prompt_similarity([wanted] * 5, rewrites) == [1, 1, 0.5, 0.5, 0]
-    thing = Thing(kind="dog", colour="red", pattern="plain", mark="star", hat="crown", item="apple", scene="beach", flip=False, decor=0)
+    thing = Thing(
+        kind="dog",
+        colour="red",
+        pattern="plain",
+        mark="star",
+        hat="crown",
+        item="apple",
+        scene="beach",
+        flip=False,
+        decor=0,
+    )
     picture = torch.from_numpy(np.array(render_image(thing))).permute(2, 0, 1)[None]
-    prompts = ["a photo of <bo>, wearing a crown, at the beach", "a photo of <bo>, wearing a beanie, at the beach", "a photo of <bo>"]
+    prompts = [
+        "a photo of <bo>, wearing a crown, at the beach",
+        "a photo of <bo>, wearing a beanie, at the beach",
+        "a photo of <bo>",
+    ]
     assert judge.score_clauses(picture.repeat(3, 1, 1, 1), prompts) == [1, 0.5, None]
 
 
@@ -392,7 +491,11 @@ def test_commands_on_the_world(tmp_path: Path) -> None:
     assert call("run", *common, "--out", out) == first
     call("run", *common, "--as", "image-prompt", "--out", tmp_path / "shown", "--data", out / "data")
     assert call("table", out, tmp_path / "shown", "--format", "csv").count("rec.weight") == 2
-    assert set(json.loads(call("compare", out, tmp_path / "shown", "--json"))["columns"]) >= {"rec.weight", "rea.bleu", "rea_gen.clip_t"}
+    assert set(json.loads(call("compare", out, tmp_path / "shown", "--json"))["columns"]) >= {
+        "rec.weight",
+        "rea.bleu",
+        "rea_gen.clip_t",
+    }
     assert call("score", out, "--set", "recognition=substring").count("rec.weight") == 1
     assert "pure_name" in call("protocols")
     away = ["score", str(out), "--judge", "http://127.0.0.1:9/v1", "--judge-model", "m", "eval.judge.max_retries=0"]
@@ -406,16 +509,34 @@ def test_commands_on_the_world(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_the_command_killed_and_run_again_leaves_the_same_files(root: Path, tmp_path: Path) -> None:
-    """SIGKILL at three random moments; benchmarks/bench_kill.py does this with more of everything, from the start of the process."""
+    """SIGKILL at three random moments.
+
+    Benchmarks/bench_kill.py does this with more of everything, from the start of the process.
+    """
     torch.set_num_threads(1)
-    words = ["run", "--concept", "bo", "--data", str(root), "--max-items", "2", "--tasks", "rec,rea,rea_gen", "--batch-size", "1", "--out"]
+    words = [
+        "run",
+        "--concept",
+        "bo",
+        "--data",
+        str(root),
+        "--max-items",
+        "2",
+        "--tasks",
+        "rec,rea,rea_gen",
+        "--batch-size",
+        "1",
+        "--out",
+    ]
 
     def call(out: Path) -> None:
         assert CliRunner().invoke(app, [*words, str(out)], catch_exceptions=False).exit_code == 0
 
     def files(out: Path) -> dict[str, str]:
         texts = {path: path.read_bytes().decode("latin1") for path in sorted(out.rglob("*")) if path.is_file()}
-        return {path.relative_to(out).as_posix(): re.sub('"scored_at": "[^"]*"', "", text) for path, text in texts.items()}
+        return {
+            path.relative_to(out).as_posix(): re.sub('"scored_at": "[^"]*"', "", text) for path, text in texts.items()
+        }
 
     started = time.monotonic()
     call(tmp_path / "whole")

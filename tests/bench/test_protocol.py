@@ -10,7 +10,15 @@ import pytest
 
 from sync_r1.bench.adapters import TokensAdapter
 from sync_r1.bench.measure import Judges, Measure, Row, clip_text, reference_pictures
-from sync_r1.bench.protocol import ABOUT, PRESETS, PUBLISHED_13, PUBLISHED_20, Protocol, describe_protocols, load_protocol
+from sync_r1.bench.protocol import (
+    ABOUT,
+    PRESETS,
+    PUBLISHED_13,
+    PUBLISHED_20,
+    Protocol,
+    describe_protocols,
+    load_protocol,
+)
 from sync_r1.bench.tasks import EvalItem, build_items
 from sync_r1.config import EvalConfig
 from sync_r1.data import Concept
@@ -34,7 +42,10 @@ def test_published_seeds_of_real_items(concept: Concept, root: Path) -> None:
     later = build_items(concept, root=root, tasks=["rec"], protocol=PUBLISHED, epoch=2)[0]
     assert later.seed != 4270967948
     ours = load_protocol("corrected")
-    assert build_items(concept, root=root, tasks=["rec"], protocol=ours, epoch=2)[0].seed == first(concept, root, "rec", ours).seed
+    assert (
+        build_items(concept, root=root, tasks=["rec"], protocol=ours, epoch=2)[0].seed
+        == first(concept, root, "rec", ours).seed
+    )
 
 
 def test_published_bleu_and_recognition(concept: Concept) -> None:
@@ -94,7 +105,11 @@ def test_literal_prompts_of_drawings(session: Session) -> None:
 def test_rewriting_instructions(session: Session, tmp_path: Path) -> None:
     facts = repr(list(session.concept.facts))
     text = text_of(session, "rea", PUBLISHED, prompt="<bo> with {facts}")
-    assert text.startswith(f"USER: name: bo\ninfo: {session.concept.info}\n") and facts in text and "<bo> with {facts}" in text
+    assert (
+        text.startswith(f"USER: name: bo\ninfo: {session.concept.info}\n")
+        and facts in text
+        and "<bo> with {facts}" in text
+    )
     assert text != text_of(session, "dense_rea", PUBLISHED, prompt="<bo> with {facts}")
     assert "\nfacts: " in text_of(session, "rea", Protocol()) and "[" not in text_of(session, "rea", Protocol())
     file = tmp_path / "mine.json"
@@ -107,9 +122,15 @@ def test_rewriting_instructions(session: Session, tmp_path: Path) -> None:
 
 
 def test_the_name_inside_rainbow(concept: Concept) -> None:
-    published = [item for item in build_items(concept, tasks=["pure_gen"], protocol=PUBLISHED) if "scarf" in item.prompt]
+    published = [
+        item for item in build_items(concept, tasks=["pure_gen"], protocol=PUBLISHED) if "scarf" in item.prompt
+    ]
     assert [item.prompt for item in published] == ["a <bo> wearing a rain<bo>w scarf"]
-    ours = [item for item in build_items(concept, tasks=["pure_gen"], protocol=load_protocol("corrected")) if "scarf" in item.prompt]
+    ours = [
+        item
+        for item in build_items(concept, tasks=["pure_gen"], protocol=load_protocol("corrected"))
+        if "scarf" in item.prompt
+    ]
     assert [item.prompt for item in ours] == ["a <bo> wearing a rainbow scarf"] == [item.truth for item in published]
 
 
@@ -117,17 +138,24 @@ def test_one_picture_in_four_is_mirrored(session: Session) -> None:
     adapter = TokensAdapter(session, PUBLISHED)
     item = first(session.concept, session.root, "rec", PUBLISHED)
     flips = [adapter.flips(replace(item, seed=seed)) for seed in range(2000)]
-    assert 0.22 < sum(flips) / 2000 < 0.28 and flips == [adapter.flips(replace(item, seed=seed)) for seed in range(2000)]
+    assert 0.22 < sum(flips) / 2000 < 0.28 and flips == [
+        adapter.flips(replace(item, seed=seed)) for seed in range(2000)
+    ]
     assert not TokensAdapter(session, Protocol()).flips(item)
 
 
 def test_references_and_clip_texts(concept: Concept) -> None:
     odd = replace(concept, test_images=[Path("2.png"), Path("10.png")], train_images=[Path("a.png"), Path("b.png")])
-    assert reference_pictures(odd, PUBLISHED) == [Path("10.png")] and reference_pictures(odd, Protocol()) == [Path("2.png")]
+    assert reference_pictures(odd, PUBLISHED) == [Path("10.png")] and reference_pictures(odd, Protocol()) == [
+        Path("2.png")
+    ]
     assert reference_pictures(odd, load_protocol("legacy")) == odd.train_images
     assert reference_pictures(odd, load_protocol("corrected")) == odd.test_images
     pure, dense = (Row(task=task, prompt="", truth="a <bo> at sea") for task in ("pure_gen", "rea_gen"))
-    assert (clip_text(pure, concept, PUBLISHED), clip_text(dense, concept, PUBLISHED)) == ("a dog at sea", "a <bo> at sea")
+    assert (clip_text(pure, concept, PUBLISHED), clip_text(dense, concept, PUBLISHED)) == (
+        "a dog at sea",
+        "a <bo> at sea",
+    )
     assert clip_text(dense, concept, Protocol()) == "a dog at sea"
 
 

@@ -144,7 +144,9 @@ def test_long_texts_are_cut_or_refused(concept: Concept, tmp_path: Path) -> None
 def test_predictions_of_another_protocol_are_not_scored(session: Session, judges: Judges, tmp_path: Path) -> None:
     place = predicted(session, tmp_path, ["rec"])
     with pytest.raises(ValueError, match="which differs in text_prefix, max_completion_length"):
-        score_task(place, "rec", session.concept, replace(SMALL, text_prefix="none", max_completion_length=5), judges, Outage())
+        score_task(
+            place, "rec", session.concept, replace(SMALL, text_prefix="none", max_completion_length=5), judges, Outage()
+        )
     score_task(place, "rec", session.concept, replace(SMALL, recognition="substring"), judges, Outage())
     with pytest.raises(ValueError, match=r"task vqa of bo is not .completely. predicted"):
         score_task(place, "vqa", session.concept, SMALL, judges, Outage())
@@ -156,9 +158,15 @@ def test_scores_of_replaced_predictions_are_not_shown(session: Session, judges: 
     assert list(read_scores(tmp_path)) == [0]
     path = place.folder("qa") / "manifest.json"
     manifest = json.loads(path.read_text())
-    for changes in ({"model": {**manifest["model"], "fingerprint": "other weights"}}, {"protocol": {**manifest["protocol"], "seed": 1}}):
+    for changes in (
+        {"model": {**manifest["model"], "fingerprint": "other weights"}},
+        {"protocol": {**manifest["protocol"], "seed": 1}},
+    ):
         write_json(path, {**manifest, **changes})
-        with pytest.raises(ValueError, match="scores predictions that were replaced since; score the new ones with `sync-r1 bench score"):
+        with pytest.raises(
+            ValueError,
+            match="scores predictions that were replaced since; score the new ones with `sync-r1 bench score",
+        ):
             read_scores(tmp_path)
 
 
@@ -178,25 +186,48 @@ def test_an_empty_side_of_recognition() -> None:
     assert summary_of("rec", both, ["recognition"], Protocol())["weight"] == 0.75
 
 
-def made(out: Path, scores: dict[str, dict[str, list[float | None]]], judge: str = "j", epoch: int = 0, seed: str = "sync_r1") -> Path:
+def made(
+    out: Path, scores: dict[str, dict[str, list[float | None]]], judge: str = "j", epoch: int = 0, seed: str = "sync_r1"
+) -> Path:
     """Score files: "task.metric" → concept → values."""
     for column, concepts in scores.items():
         task, metric = column.split(".")
         for name, values in concepts.items():
             rows = [
-                {"item_id": f"{i}", "source_prompt": "p", "truth": "Yes." if i % 2 else "No.", "metrics": {metric: value}}
+                {
+                    "item_id": f"{i}",
+                    "source_prompt": "p",
+                    "truth": "Yes." if i % 2 else "No.",
+                    "metrics": {metric: value},
+                }
                 for i, value in enumerate(values)
             ]
             protocol = Protocol(seed_name=seed)
-            content: dict[str, Any] = {"task": task, "concept": name, "judge": judge, "clip": "c", "model": {"fingerprint": judge}}
-            content |= {"summary": summary_of(task, rows, [metric], protocol), "complete": None not in values, "items": rows}
+            content: dict[str, Any] = {
+                "task": task,
+                "concept": name,
+                "judge": judge,
+                "clip": "c",
+                "model": {"fingerprint": judge},
+            }
+            content |= {
+                "summary": summary_of(task, rows, [metric], protocol),
+                "complete": None not in values,
+                "items": rows,
+            }
             content["protocol"] = {field: getattr(protocol, field) for field in protocol.__slots__}
             write_json(score_path(Place(out=out, concept=name, model_epoch=epoch), task), content)
     return out
 
 
 def test_items_then_concepts(tmp_path: Path) -> None:
-    out = made(tmp_path, {"vqa.bleu": {"a": [1.0, 1.0, 1.0], "b": [0.0]}, "rec.recognition": {"a": [1.0, 1.0, 1.0, 0.0], "b": [1.0, 0.0]}})
+    out = made(
+        tmp_path,
+        {
+            "vqa.bleu": {"a": [1.0, 1.0, 1.0], "b": [0.0]},
+            "rec.recognition": {"a": [1.0, 1.0, 1.0, 0.0], "b": [1.0, 0.0]},
+        },
+    )
     rows = write_summaries(out)[0]
     assert rows["vqa.bleu"]["mean"] == 0.5 and rows["rec.weight"]["mean"] == pytest.approx((0.75 + 0.5) / 2)
     assert (rows["vqa.bleu"]["n"], rows["vqa.bleu"]["concepts"], rows["vqa.bleu"]["unscored"]) == (4, 2, 0)
@@ -237,25 +268,46 @@ def test_one_table_one_setting(tmp_path: Path) -> None:
 
 
 def test_paired_differences(tmp_path: Path) -> None:
-    first = made(tmp_path / "x", {"vqa.bleu": {"a": [0.0, 1.0], "b": [0.5, None]}, "rec.recognition": {"a": [1.0, 0.0]}})
-    second = made(tmp_path / "y", {"vqa.bleu": {"a": [1.0, 1.0], "b": [0.6, 0.1]}, "rec.recognition": {"a": [1.0, 1.0]}}, epoch=6)
+    first = made(
+        tmp_path / "x", {"vqa.bleu": {"a": [0.0, 1.0], "b": [0.5, None]}, "rec.recognition": {"a": [1.0, 0.0]}}
+    )
+    second = made(
+        tmp_path / "y", {"vqa.bleu": {"a": [1.0, 1.0], "b": [0.6, 0.1]}, "rec.recognition": {"a": [1.0, 1.0]}}, epoch=6
+    )
     found = compare_scores(open_scores(str(first)), open_scores(f"{second}@6"))
     row = found["columns"]["vqa.bleu"]
-    assert (row["first"], row["second"], row["n"], row["concepts"], row["unscored"]) == (0.5, pytest.approx(0.8), 3, 2, 1)
+    assert (row["first"], row["second"], row["n"], row["concepts"], row["unscored"]) == (
+        0.5,
+        pytest.approx(0.8),
+        3,
+        2,
+        1,
+    )
     assert row["delta"] == pytest.approx((0.5 + 0.1) / 2) and row["ci95"][0] <= row["delta"] <= row["ci95"][1]
-    assert found["columns"]["rec.weight"]["delta"] == 0.5 and found["understanding"]["delta"] == pytest.approx((0.3 + 0.5) / 2)
+    assert found["columns"]["rec.weight"]["delta"] == 0.5 and found["understanding"]["delta"] == pytest.approx(
+        (0.3 + 0.5) / 2
+    )
     with pytest.raises(ValueError, match="judge is 'j' in the first and 'k' in the second"):
-        compare_scores(open_scores(str(first)), open_scores(str(made(tmp_path / "z", {"vqa.bleu": {"a": [0.0, 1.0]}}, judge="k"))))
+        compare_scores(
+            open_scores(str(first)), open_scores(str(made(tmp_path / "z", {"vqa.bleu": {"a": [0.0, 1.0]}}, judge="k")))
+        )
     with pytest.raises(ValueError, match="protocols differ in seed_name"):
-        compare_scores(open_scores(str(first)), open_scores(str(made(tmp_path / "s", {"vqa.bleu": {"a": [0.0, 1.0]}}, seed="o"))))
+        compare_scores(
+            open_scores(str(first)), open_scores(str(made(tmp_path / "s", {"vqa.bleu": {"a": [0.0, 1.0]}}, seed="o")))
+        )
     with pytest.raises(ValueError, match=r"first at item 2: nothing against .'2', 'p'"):
-        compare_scores(open_scores(str(first)), open_scores(str(made(tmp_path / "w", {"vqa.bleu": {"a": [0.0, 1.0, 1.0]}}))))
+        compare_scores(
+            open_scores(str(first)), open_scores(str(made(tmp_path / "w", {"vqa.bleu": {"a": [0.0, 1.0, 1.0]}})))
+        )
     with pytest.raises(ValueError, match="no scored task and concept in common"):
         compare_scores(open_scores(str(first)), open_scores(str(made(tmp_path / "v", {"vqa.bleu": {"c": [0.0]}}))))
 
 
 def test_interval_over_concepts_and_items() -> None:
-    """Standard error of a mean over C concepts of n items: √((σ_c² + σ_i²/n)/C) when concepts vary, σ_i/√n with one concept."""
+    """Standard error of a mean over C concepts of n items:
+
+    √((σ_c² + σ_i²/n)/C) when concepts vary, σ_i/√n with one concept.
+    """
     rng = np.random.default_rng(0)
     many = {f"c{i}": [rng.normal(center, 0.5, 50)] for i, center in enumerate(rng.normal(0, 1, 30))}
     low, high = macro_interval([many], resamples=4000)
@@ -273,6 +325,6 @@ def test_metrics_depend_on_who_is_there() -> None:
     assert metrics_of("dense_gen", published, both) == ["gpt", "clip_i", "clip_t"]
     assert metrics_of("dense_gen", Protocol(), both) == ["gpt", "clip_i", "clip_t", "judge"]
     assert metrics_of("dense_gen", published, Judges(clip=both.clip)) == ["clip_i", "clip_t"]
-    assert metrics_of("vqa", published, Judges()) == ["bleu", "exact", "token_f1"] and metrics_of("rec", published, Judges()) == [
-        "recognition"
-    ]
+    assert metrics_of("vqa", published, Judges()) == ["bleu", "exact", "token_f1"] and metrics_of(
+        "rec", published, Judges()
+    ) == ["recognition"]

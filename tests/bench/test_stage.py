@@ -35,13 +35,18 @@ SMALL = Protocol(generation_timesteps=2, max_completion_length=4)
 
 
 class Deadly(CountingJudge):
-    """Kills its own process when it is asked about texts or whole pictures; of drawings the clauses are scored by then."""
+    """Kills its own process when it is asked about texts or whole pictures.
+
+    Of drawings the clauses are scored by then.
+    """
 
     def __call__(self, images: Tensor, texts: Sequence[str]) -> list[float | None]:
         os.kill(os.getpid(), signal.SIGKILL)
         return []
 
-    def score_text_answer(self, questions: Sequence[str], references: Sequence[str], answers: Sequence[str]) -> list[float | None]:
+    def score_text_answer(
+        self, questions: Sequence[str], references: Sequence[str], answers: Sequence[str]
+    ) -> list[float | None]:
         os.kill(os.getpid(), signal.SIGKILL)
         return []
 
@@ -65,7 +70,12 @@ class Watched(TokensAdapter):
 
 
 def run(
-    session: Session, out: Path, tasks: Sequence[str] = (), protocol: Protocol = SMALL, max_items: int = 2, adapter: type[Watched] = Watched
+    session: Session,
+    out: Path,
+    tasks: Sequence[str] = (),
+    protocol: Protocol = SMALL,
+    max_items: int = 2,
+    adapter: type[Watched] = Watched,
 ) -> int:
     """Predict with a fresh adapter; how many items the model was asked."""
     watched = adapter(session, protocol)
@@ -85,7 +95,14 @@ def test_layout_and_manifest_keys(session: Session, tmp_path: Path) -> None:
     manifest, drawn = (json.loads((folder / "manifest.json").read_text()) for folder in (reading, drawing))
     common = {"task", "family", "concept", "token_epoch", "model_epoch", "adapter"}
     assert common <= manifest.keys() and common <= drawn.keys() and manifest["protocol"]["name"] == "world"
-    shared = {"source_prompt", "baseline_prompt", "tp_prefix_text", "conditioning_text", "reference_image_paths", "metadata"}
+    shared = {
+        "source_prompt",
+        "baseline_prompt",
+        "tp_prefix_text",
+        "conditioning_text",
+        "reference_image_paths",
+        "metadata",
+    }
     assert {
         "item_id",
         "model_prompt",
@@ -95,18 +112,27 @@ def test_layout_and_manifest_keys(session: Session, tmp_path: Path) -> None:
         "prediction",
         "prepend_system_prompt",
     } | shared <= set(manifest["items"][0])
-    assert {"prompt_id", "generation_prompt", "scoring_prompt", "image_files"} | shared <= set(drawn["prompt_artifacts"][0])
+    assert {"prompt_id", "generation_prompt", "scoring_prompt", "image_files"} | shared <= set(
+        drawn["prompt_artifacts"][0]
+    )
     assert all((reading / f"{item['item_id']}.json").is_file() for item in manifest["items"])
     first = drawn["prompt_artifacts"][0]
-    assert (drawing / first["prompt_id"] / first["image_files"][0]).is_file() and first["image_files"] == ["image_000.png"]
-    rewrites = {item["source_prompt"]: item["prediction"] for item in records_of(read_task(Place(out=tmp_path, concept="bo"), "rea"))}
+    assert (drawing / first["prompt_id"] / first["image_files"][0]).is_file() and first["image_files"] == [
+        "image_000.png"
+    ]
+    rewrites = {
+        item["source_prompt"]: item["prediction"]
+        for item in records_of(read_task(Place(out=tmp_path, concept="bo"), "rea"))
+    }
     assert first["metadata"]["upstream_prediction"] == rewrites[first["source_prompt"]]
     stored = first["metadata"]["clip_i_reference_image_paths"][0]  # by the way from the manifest's folder
     assert not Path(stored).is_absolute() and (drawing / stored).samefile(session.concept.test_images[0])
     assert (reading / manifest["items"][0]["image_path"]).is_file()
 
 
-def test_nothing_is_done_twice_but_stale_things_are(session: Session, root: Path, concept: Concept, tmp_path: Path) -> None:
+def test_nothing_is_done_twice_but_stale_things_are(
+    session: Session, root: Path, concept: Concept, tmp_path: Path
+) -> None:
     run(session, tmp_path, ["vqa", "rea", "rea_gen"])
     before = files(tmp_path)
     assert run(session, tmp_path, ["vqa", "rea", "rea_gen"]) == 0 and files(tmp_path) == before
@@ -119,7 +145,9 @@ def test_nothing_is_done_twice_but_stale_things_are(session: Session, root: Path
     assert run(session, tmp_path, ["vqa"], replace(SMALL, max_completion_length=3)) == 2
 
 
-def test_predictions_follow_pictures_vocabulary_and_configuration(session: Session, concept: Concept, tmp_path: Path) -> None:
+def test_predictions_follow_pictures_vocabulary_and_configuration(
+    session: Session, concept: Concept, tmp_path: Path
+) -> None:
     """A photo that was shown but not asked about, a merge of the tokenizer, and a number of the configuration."""
     photo, item = tmp_path / "0.png", build_items(concept, tasks=["qa"], max_items=1)[0]
     Image.new("RGB", (8, 8), "red").save(photo)
@@ -149,7 +177,9 @@ def test_damaged_files_are_made_again(session: Session, tmp_path: Path) -> None:
 
 
 def test_rea_gen_needs_the_rewrites_of_the_same_model(session: Session, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"rea/bo/token_epoch_0/model_epoch_0/manifest.json is missing.*--tasks rea first"):
+    with pytest.raises(
+        ValueError, match=r"rea/bo/token_epoch_0/model_epoch_0/manifest.json is missing.*--tasks rea first"
+    ):
         run(session, tmp_path, ["rea_gen"])
     truth = replace(SMALL, gen_input="truth")
     assert run(session, tmp_path / "truth", ["rea_gen"], truth) == 2
@@ -169,7 +199,9 @@ def test_rea_gen_needs_the_rewrites_of_the_same_model(session: Session, tmp_path
 
 def test_duplicate_prompts_keep_their_own_truth(session: Session, tmp_path: Path) -> None:
     conditions = session.concept.conditions
-    twice = replace(conditions, implicit=["<bo> with its joy"] * 2, explicit=["<bo> wearing a hat", "<bo> holding a key"])
+    twice = replace(
+        conditions, implicit=["<bo> with its joy"] * 2, explicit=["<bo> wearing a hat", "<bo> holding a key"]
+    )
     session.concept = replace(session.concept, conditions=twice, num_testing_info=2)
     with pytest.warns(UserWarning, match="asks 1 prompts more than once, first '<bo> with its joy'"):
         run(session, tmp_path, ["rea", "rea_gen"])
@@ -193,11 +225,18 @@ class Broken(Watched):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_two_processes_make_the_same_files(root: Path, concept: Concept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_make_the_same_files(
+    root: Path, concept: Concept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two real processes over gloo share the batches; when one fails the other does not wait for it."""
     torch.set_num_threads(1)
     run(tiny_session(root, concept), tmp_path / "one", max_items=3)
-    here = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "ACCELERATE_USE_CPU": "true"}
+    here = {
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "ACCELERATE_USE_CPU": "true",
+    }
     for name, value in here.items():
         monkeypatch.setenv(name, value)
     children = []
@@ -213,7 +252,10 @@ def test_two_processes_make_the_same_files(root: Path, concept: Concept, tmp_pat
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
     said = [json.loads((tmp_path / f"said_{rank}.json").read_text()) for rank in (0, 1)]
     assert files(tmp_path / "one") == files(tmp_path / "two")
-    assert said[0] == [18, "RuntimeError: process 1 failed: OSError: no space left"]  # of three items one process gets two
+    assert said[0] == [
+        18,
+        "RuntimeError: process 1 failed: OSError: no space left",
+    ]  # of three items one process gets two
     assert said[1] == [9, "OSError: no space left"]
 
 
@@ -238,7 +280,9 @@ def free_port() -> int:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_killed_at_random_moments_the_scores_are_the_same(root: Path, concept: Concept, judges: Judges, tmp_path: Path) -> None:
+def test_killed_at_random_moments_the_scores_are_the_same(
+    root: Path, concept: Concept, judges: Judges, tmp_path: Path
+) -> None:
     """SIGKILL ten times while predicting; what is there in the end equals an uninterrupted run, byte by byte."""
     torch.set_num_threads(1)
     started = time.monotonic()
@@ -274,7 +318,10 @@ def test_killed_at_random_moments_the_scores_are_the_same(root: Path, concept: C
     assert json.loads(score_path(torn, "dense_gen").read_text())["summary"]["gpt_n"] == 4
     for task in TASKS:
         judges.judge = CountingJudge()
-        found = [score_task(Place(out=tmp_path / name, concept="bo"), task, concept, SMALL, judges, Outage()) for name in ("whole", "torn")]
+        found = [
+            score_task(Place(out=tmp_path / name, concept="bo"), task, concept, SMALL, judges, Outage())
+            for name in ("whole", "torn")
+        ]
         items = [[row["metrics"] for row in one.get("items") or one["prompt_results"]] for one in found]
         assert found[0]["summary"] == found[1]["summary"] and items[0] == items[1] and found[0]["complete"]
     assert not list(tmp_path.rglob("*.tmp"))

@@ -61,7 +61,10 @@ def build_archive(root: Path, name: str = "bo") -> Path:
     put(root / "template.json", {"unknown": ["schema"]})
     put(root / "concept/train/train_images.json", {name: [f"{i}.png" for i in range(1, 12)], "bingbing": ["0.png"]})
     put(train / "info.json", json.loads(json.dumps(INFO).replace("<bo>", f"<{name}>")))
-    asked = {f"{ELSEWHERE}/concept/train/{name}/{key}": [{"query": f"About {key}?", "answer": "Yes."}] for key in ("1.png", "11.png")}
+    asked = {
+        f"{ELSEWHERE}/concept/train/{name}/{key}": [{"query": f"About {key}?", "answer": "Yes."}]
+        for key in ("1.png", "11.png")
+    }
     put(train / "conversations.json", {**asked, "text_only": [{"query": "Where does it sleep?", "answer": "Inside."}]})
     put(train / "positive_recognitions.json", [{"query": f"Do you see <{name}>?", "answer": "Yes."}])
     put(train / "random_recognitions.json", [{"image": "3.png", "conversations": talk(f"Do you see <{name}>?", "No.")}])
@@ -70,8 +73,14 @@ def build_archive(root: Path, name: str = "bo") -> Path:
     put(test / "vqa.json", [{"image": "0.png", "question": "What colour?", "answer": "Grey."}])
     put(test / "text_only.json", [{"question": "Is it old?", "answer": "No."}])
     stage = [
-        {"image": f"{ELSEWHERE}/concept/train/{name}/1.png", "conversations": talk("What is this?", "A dog.", "Where?", "Inside.")},
-        {"image": "D:\\data\\unictokens_data\\random_images\\2.png", "conversations": talk(f"Is <{name}> here?", "No.")},
+        {
+            "image": f"{ELSEWHERE}/concept/train/{name}/1.png",
+            "conversations": talk("What is this?", "A dog.", "Where?", "Inside."),
+        },
+        {
+            "image": "D:\\data\\unictokens_data\\random_images\\2.png",
+            "conversations": talk(f"Is <{name}> here?", "No."),
+        },
         {"conversations": talk("Is it grey?", "Yes.")},
     ]
     for number in (1, 3):
@@ -79,10 +88,22 @@ def build_archive(root: Path, name: str = "bo") -> Path:
     put(
         root / "test_data" / f"{name}.json",
         [
-            {"type": "rec", "image": f"{ELSEWHERE}/concept/test/{name}/0.png", "conversations": talk(f"Is <{name}> here?", "Yes.")},
+            {
+                "type": "rec",
+                "image": f"{ELSEWHERE}/concept/test/{name}/0.png",
+                "conversations": talk(f"Is <{name}> here?", "Yes."),
+            },
             {"type": "rec", "image": "other/random_images/0.png", "conversations": talk(f"Is <{name}> here?", "No.")},
-            {"type": "vqa", "image": f"{ELSEWHERE}/concept/test/{name}/1.png", "conversations": talk("What colour?", "Grey.")},
-            {"type": "text_only", "image": f"{ELSEWHERE}/black_512x512.png", "conversations": talk("Is it old?", "No.")},
+            {
+                "type": "vqa",
+                "image": f"{ELSEWHERE}/concept/test/{name}/1.png",
+                "conversations": talk("What colour?", "Grey."),
+            },
+            {
+                "type": "text_only",
+                "image": f"{ELSEWHERE}/black_512x512.png",
+                "conversations": talk("Is it old?", "No."),
+            },
             {"type": "vqa_choice", "image": "nowhere.png", "conversations": talk("A or B?", "A")},
         ],
     )

@@ -30,7 +30,12 @@ def photos(tmp_path: Path) -> Path:
 
 
 def add(root: Path, photos: Path, **changes: Any) -> AddedConcept:
-    given: dict[str, Any] = {"name": "bo", "class_noun": "dog", "info": "a small grey terrier", "facts": FACTS} | changes
+    given: dict[str, Any] = {
+        "name": "bo",
+        "class_noun": "dog",
+        "info": "a small grey terrier",
+        "facts": FACTS,
+    } | changes
     return add_concept_folder(root, pictures=photos, **given)
 
 
@@ -41,7 +46,12 @@ def test_a_folder_of_photos_becomes_a_concept_that_can_train(tmp_path: Path, pho
         added = add(tmp_path / "data", photos)
     bo = added.concept
     assert bo == load_concept(tmp_path / "data", "bo") and list_concepts(tmp_path / "data") == ["bo"]
-    assert (bo.category, bo.conversation_type, bo.generation_type, bo.class_noun) == ("animal", "animal", "live_subject", "dog")
+    assert (bo.category, bo.conversation_type, bo.generation_type, bo.class_noun) == (
+        "animal",
+        "animal",
+        "live_subject",
+        "dog",
+    )
     assert bo.info == "<bo> is a small grey terrier"
     assert bo.facts == ["<bo> has a green raincoat.", "<bo> sleeps in a wicker basket."]
     assert added.notes == [
@@ -61,7 +71,10 @@ def test_a_folder_of_photos_becomes_a_concept_that_can_train(tmp_path: Path, pho
         "A photo of <bo>, who sleeps.",
         "A photo of <bo> with its raincoat at home.",
     ]
-    assert bo.conditions.explicit[:2] == ["A photo of <bo> with its green raincoat.", "A photo of <bo>, who sleeps in a wicker basket."]
+    assert bo.conditions.explicit[:2] == [
+        "A photo of <bo> with its green raincoat.",
+        "A photo of <bo>, who sleeps in a wicker basket.",
+    ]
     assert list(bo.rl_indices) == [0, 1, 2] and list(bo.test_indices) == [4, 5]
     assert len(bo.conditions.dense) == 2 and len(bo.conditions.dense_implicit) == len(bo.conditions.dense_explicit) == 4
 
@@ -83,7 +96,10 @@ def test_copies_and_other_files_are_left_out_and_said(tmp_path: Path, photos: Pa
     (photos / "notes.txt").write_text("x")
     added = add(tmp_path / "data", photos)
     assert len(added.concept.train_images) + len(added.concept.test_images) == 6
-    assert "left out IMG 99.jpg: the same picture as IMG 8.JPG" in added.notes and "left out notes.txt: no picture" in added.notes
+    assert (
+        "left out IMG 99.jpg: the same picture as IMG 8.JPG" in added.notes
+        and "left out notes.txt: no picture" in added.notes
+    )
 
 
 @pytest.mark.parametrize(
@@ -205,7 +221,8 @@ def test_prompts_from_facts(fact: str, implicit: str, explicit: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "noun"), [("Dog", "small dog"), ("dogs", "dog"), ("dog", "Dogs"), ("t-shirt", "t-shirt"), ("glass", "glasses")]
+    ("name", "noun"),
+    [("Dog", "small dog"), ("dogs", "dog"), ("dog", "Dogs"), ("t-shirt", "t-shirt"), ("glass", "glasses")],
 )
 def test_a_name_that_is_the_class_noun_is_refused(tmp_path: Path, photos: Path, name: str, noun: str) -> None:
     with pytest.raises(ValueError, match=rf"'{name}' is also its class noun '{noun}'; choose a name"):

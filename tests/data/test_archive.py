@@ -27,8 +27,16 @@ def test_the_whole_layout_is_read_without_a_warning(archive: Path) -> None:
         warnings.simplefilter("error")
         bo = load_concept(archive, "bo")
     test = archive / "concept/test/bo"
-    assert (bo.class_noun, bo.category, bo.generation_type, bo.num_testing_info) == ("German shepherd", "animal", "live_subject", 2)
-    assert bo.facts == ["<bo> has a green coat."] and bo.conditions.implicit == CONDITIONS["personalized_driven_generation"]
+    assert (bo.class_noun, bo.category, bo.generation_type, bo.num_testing_info) == (
+        "German shepherd",
+        "animal",
+        "live_subject",
+        2,
+    )
+    assert (
+        bo.facts == ["<bo> has a green coat."]
+        and bo.conditions.implicit == CONDITIONS["personalized_driven_generation"]
+    )
     assert [path.name for path in bo.train_images] == [f"{i}.png" for i in range(1, 12)] and len(bo.test_images) == 2
     assert bo.conversations == {
         "1.png": [QA("About 1.png?", "Yes.")],
@@ -56,22 +64,33 @@ def test_without_the_black_image_questions_from_memory_remain(archive: Path) -> 
 
 def test_a_prompt_asked_in_testing_is_never_trained(archive: Path) -> None:
     prompts = list(CONDITIONS["personalized_driven_generation"])
-    prompts[1], prompts[2] = f" {prompts[4].upper()} ".replace("<BO>", "<bo>"), CONDITIONS["personalized_dense_prompt_generation"][0]
+    prompts[1], prompts[2] = (
+        f" {prompts[4].upper()} ".replace("<BO>", "<bo>"),
+        CONDITIONS["personalized_dense_prompt_generation"][0],
+    )
     edit(archive / T2I, personalized_driven_generation=prompts)
-    with pytest.warns(UserWarning, match="bo: 2 training prompts are asked word for word in testing; training leaves them out"):
+    with pytest.warns(
+        UserWarning, match="bo: 2 training prompts are asked word for word in testing; training leaves them out"
+    ):
         assert list(load_concept(archive, "bo").rl_indices) == [0]
 
 
 def test_a_concept_without_a_test_split_says_what_still_runs(archive: Path) -> None:
     shutil.rmtree(archive / "concept/test/bo")
     put(archive / "test_data/bo.json", [{"type": "text_only", "conversations": talk("Is it old?", "No.")}])
-    with pytest.warns(UserWarning, match=r"no test split: concept/test/bo/t2i_.* the warm-up, pure_gen, training on questions .*, qa can"):
+    with pytest.warns(
+        UserWarning,
+        match=r"no test split: concept/test/bo/t2i_.* the warm-up, pure_gen, training on questions .*, qa can",
+    ):
         bo = load_concept(archive, "bo")
     assert not bo.rl_indices and not bo.test_indices and bo.num_testing_info == 0
 
 
 def test_repeated_prompts_are_counted(archive: Path) -> None:
-    edit(archive / T2I, personalized_driven_generation=["<bo> with it."] * 3 + CONDITIONS["personalized_driven_generation"][3:])
+    edit(
+        archive / T2I,
+        personalized_driven_generation=["<bo> with it."] * 3 + CONDITIONS["personalized_driven_generation"][3:],
+    )
     with pytest.warns(UserWarning, match="bo: 2 of 5 implicit prompts repeat another word for word"):
         assert list(load_concept(archive, "bo").rl_indices) == [0, 1, 2]
 
@@ -102,7 +121,10 @@ def test_a_root_one_level_off_is_named(archive: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"class": "caf\xe9"}'.encode("latin-1"), r"info.json: cannot be read as UTF-8 text \(byte 14 is 0xe9\); save it as UTF-8"),
+        (
+            '{"class": "caf\xe9"}'.encode("latin-1"),
+            r"info.json: cannot be read as UTF-8 text \(byte 14 is 0xe9\); save it as UTF-8",
+        ),
         ("[" * 100_000, "info.json: not valid JSON: lists or objects are nested too deeply"),
         ('{"num_testing_info": ' + "9" * 5000 + "}", "info.json: not valid JSON: Exceeds the limit"),
         ("", "info.json: not valid JSON at line 1, column 1"),
@@ -175,23 +197,39 @@ def test_without_test_data_the_undocumented_files_are_tried(archive: Path) -> No
         TestItem("text_only", None, "Is it old?", "No."),
     ]
     put(archive / "concept/test/bo/vqa.json", [{"image": "10.png", "question": "q?", "answer": "a"}, {"x": 1}])
-    with pytest.warns(UserWarning, match=r"vqa.json: 2 of 2 entries are not understood or name no picture and are left out"):
+    with pytest.warns(
+        UserWarning, match=r"vqa.json: 2 of 2 entries are not understood or name no picture and are left out"
+    ):
         assert len(load_concept(archive, "bo").items) == 1
 
 
 @pytest.mark.parametrize(
     ("data", "found", "total"),
     [
-        ([{"query": "a?", "answer": "b"}, {"question": "c?", "response": "d", "img": "0.png"}], [("", "a?", "b"), ("0.png", "c?", "d")], 2),
+        (
+            [{"query": "a?", "answer": "b"}, {"question": "c?", "response": "d", "img": "0.png"}],
+            [("", "a?", "b"), ("0.png", "c?", "d")],
+            2,
+        ),
         ({"0.png": [{"prompt": "a?", "answer": "b"}]}, [("0.png", "a?", "b")], 1),
         ({"a?": "b", "c": "d"}, [("", "a?", "b")], 2),
         ([["a?", "b"], ["one", "two"]], [("", "a?", "b")], 3),
-        ({"image": "x/0.png", "conversations": talk("a?", "b", "c?", "d")}, [("x/0.png", "a?", "b"), ("x/0.png", "c?", "d")], 2),
-        ([{"conversations": talk("a?", "b")[:1]}, {"conversations": [1, 2]}, {"query": "a?"}, None, 3.5, "text", {}], [], 6),
+        (
+            {"image": "x/0.png", "conversations": talk("a?", "b", "c?", "d")},
+            [("x/0.png", "a?", "b"), ("x/0.png", "c?", "d")],
+            2,
+        ),
+        (
+            [{"conversations": talk("a?", "b")[:1]}, {"conversations": [1, 2]}, {"query": "a?"}, None, 3.5, "text", {}],
+            [],
+            6,
+        ),
         (float("nan"), [], 1),
     ],
 )
-def test_undocumented_files_are_understood_or_counted(tmp_path: Path, data: object, found: list[tuple[str, ...]], total: int) -> None:
+def test_undocumented_files_are_understood_or_counted(
+    tmp_path: Path, data: object, found: list[tuple[str, ...]], total: int
+) -> None:
     loose = read_loose(put(tmp_path / "loose.json", data))
     assert [(item.image, item.question, item.answer) for item in loose.items] == found and loose.total == total
 
@@ -217,7 +255,13 @@ def test_scores_in_two_forms(tmp_path: Path) -> None:
 
 def test_pictures_of_undocumented_files_have_exact_names(archive: Path) -> None:
     folder = archive / "concept/train/bo"
-    stored = {"1.png": folder / "1.png", "": None, "111.png": None, "a\\concept\\train\\bo\\11.png": folder / "11.png", "x/1.png": None}
+    stored = {
+        "1.png": folder / "1.png",
+        "": None,
+        "111.png": None,
+        "a\\concept\\train\\bo\\11.png": folder / "11.png",
+        "x/1.png": None,
+    }
     for image, found in stored.items():
         (item,) = read_loose(put(archive / "x.json", [{"image": image, "query": "a?", "answer": "b"}])).items
         assert picture_of(archive, folder, item) == found
@@ -226,6 +270,8 @@ def test_pictures_of_undocumented_files_have_exact_names(archive: Path) -> None:
 def test_legacy_lists_still_load(archive: Path) -> None:
     put(archive / T2I, ["A photo of <bo>.", "A photo of <bo> in its hat."])
     edit(archive / INFO, num_testing_info=None)
-    with pytest.warns(UserWarning, match="old list form of UnifyBench, .* the warm-up, pure_gen, training on questions"):
+    with pytest.warns(
+        UserWarning, match="old list form of UnifyBench, .* the warm-up, pure_gen, training on questions"
+    ):
         bo = load_concept(archive, "bo")
     assert bo.conditions.legacy and json.loads((archive / T2I).read_text()) == bo.conditions.plain

@@ -16,7 +16,20 @@ from typer.testing import CliRunner
 from sync_r1 import cli
 from sync_r1.data import check_root
 
-FIELDS = ["type", "image", "conversations", "from", "value", "query", "answer", "class", "info", "extra_info", "num_testing_info", "score"]
+FIELDS = [
+    "type",
+    "image",
+    "conversations",
+    "from",
+    "value",
+    "query",
+    "answer",
+    "class",
+    "info",
+    "extra_info",
+    "num_testing_info",
+    "score",
+]
 INFO = "concept/train/bo/info.json"
 
 
@@ -40,7 +53,9 @@ def test_counts_of_a_sound_archive(archive: Path) -> None:
     assert report.usable and not bo.errors
     bare = "1 of 3 items have no field 'image'; they train as questions from memory"
     assert bo.doubts == [f"{archive}/showo_training_data_stage_{number}/bo.json: {bare}" for number in (1, 3)]
-    assert report.doubts == [f"{archive}/concepts_list.json: names bingbing, of which there is no folder in {archive}/concept/train"]
+    assert report.doubts == [
+        f"{archive}/concepts_list.json: names bingbing, of which there is no folder in {archive}/concept/train"
+    ]
 
 
 def test_table_and_json(archive: Path) -> None:
@@ -56,8 +71,14 @@ def test_every_mistake_is_listed_with_file_and_field(archive: Path) -> None:
     edit(archive / INFO, num_testing_info=9)
     edit(archive / "concept/train/train_images.json", bo=["12.png"])
     edit(archive / "concept/train/bo/conversations.json", **{"2.png": "text"})
-    put(archive / "test_data/bo.json", [{"type": "vqa", "image": f"/wrong/{i}.png", "conversations": talk("a", "b")} for i in range(8)])
-    put(archive / "showo_training_data_stage_3/bo.json", [{"image": "/wrong/1.png", "conversations": talk("a", "b", "c")}])
+    put(
+        archive / "test_data/bo.json",
+        [{"type": "vqa", "image": f"/wrong/{i}.png", "conversations": talk("a", "b")} for i in range(8)],
+    )
+    put(
+        archive / "showo_training_data_stage_3/bo.json",
+        [{"image": "/wrong/1.png", "conversations": talk("a", "b", "c")}],
+    )
     (archive / "random_images/1.png").write_bytes(b"x")
     (archive / "concept/train/bo/cropped/0.jpg").write_bytes(b"x")
     (archive / "concept/train/half").mkdir()
@@ -77,7 +98,9 @@ def test_every_mistake_is_listed_with_file_and_field(archive: Path) -> None:
     ):
         assert part in found
     assert found.count("test_data/bo.json") == 5 and "(and 3 more like this)" in found
-    assert "random_images/1.png: not a PNG" in report.errors[0] and "half: no info.json, so it is no concept" in "\n".join(report.doubts)
+    assert "random_images/1.png: not a PNG" in report.errors[
+        0
+    ] and "half: no info.json, so it is no concept" in "\n".join(report.doubts)
     code, output = run("data", "check", archive)
     assert code == 1 and "0 of 1 concepts usable" in output and "✗" in output
 
@@ -86,7 +109,10 @@ def test_doubts_do_not_make_it_unusable(archive: Path) -> None:
     edit(archive / INFO, **{"class": "small bo", "num_testing_info": 3, "extra_info": "It has a coat."})
     shutil.copy(archive / "concept/train/bo/1.png", archive / "concept/test/bo/1.png")
     for number in (1, 3):
-        put(archive / f"showo_training_data_stage_{number}/bo.json", [{"image": "concept/test/bo/0.png", "conversations": talk("a", "b")}])
+        put(
+            archive / f"showo_training_data_stage_{number}/bo.json",
+            [{"image": "concept/test/bo/0.png", "conversations": talk("a", "b")}],
+        )
     put(archive / "concept/train/bo/positive_recognitions.json", {"what": 1})
     shutil.rmtree(archive / "random_images")
     put(archive / "test_data/bo.json", [])
@@ -112,7 +138,9 @@ def test_legacy_and_missing_test_splits_show(archive: Path) -> None:
     shutil.rmtree(archive / "concept/test/bo")
     (bo,) = check_root(archive).concepts
     assert bo.conditions == "none" and not bo.errors
-    assert any("no test split" in doubt for doubt in bo.doubts) and any("test_data/bo.json: no such file" in doubt for doubt in bo.doubts)
+    assert any("no test split" in doubt for doubt in bo.doubts) and any(
+        "test_data/bo.json: no such file" in doubt for doubt in bo.doubts
+    )
 
 
 def test_broken_shared_files(archive: Path) -> None:
@@ -120,7 +148,9 @@ def test_broken_shared_files(archive: Path) -> None:
     (archive / "template.json").write_text("nope")
     report = check_root(archive)
     assert [concept.name for concept in report.concepts] == ["bo"] and not report.usable
-    assert "concepts_list.json: not valid JSON" in report.errors[0] and "template.json: not valid JSON" in report.errors[1]
+    assert (
+        "concepts_list.json: not valid JSON" in report.errors[0] and "template.json: not valid JSON" in report.errors[1]
+    )
     shutil.move(archive / "concept/train/bo", archive / "concept/train/my bo")
     assert "concept name 'my bo' is not allowed" in check_root(archive).concepts[0].errors[0]
 
@@ -134,7 +164,10 @@ def test_no_data_root_at_all(archive: Path) -> None:
 
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*FIELDS, "bo", "1.png", "x?"]), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from([*FIELDS, "bo", "1.png", "x?"]), inner, max_size=4)
+    ),
     max_leaves=8,
 )
 
@@ -171,5 +204,7 @@ def test_the_world_is_a_data_folder_too() -> None:
     assert code == 0 and json.loads(output)["class"] == "dog"
     code, output = run("concept", "show", "nobody", "--data", "world")
     assert code == 1 and "the world has no concept 'nobody'" in output
-    code, output = run("concept", "add", "me", "--pictures", ".", "--class", "dog", "--info", "x", "--fact", "y", "--data", "world")
+    code, output = run(
+        "concept", "add", "me", "--pictures", ".", "--class", "dog", "--info", "x", "--fact", "y", "--data", "world"
+    )
     assert code == 1 and "--data is 'world', which ships with the package" in output

@@ -42,7 +42,9 @@ def test_round_trip_of_any_texts(root: Path, data: st.DataObject) -> None:
         generation_type=data.draw(st.sampled_from(["object", "live_subject"])),
         facts=data.draw(st.lists(ABOUT_ZED, min_size=1, max_size=4)),
         num_testing_info=data.draw(st.integers(0, len(pairs))),
-        conversations=data.draw(st.dictionaries(st.sampled_from(["0.png", "2.png", "text_only"]), st.lists(QAS, max_size=2))),
+        conversations=data.draw(
+            st.dictionaries(st.sampled_from(["0.png", "2.png", "text_only"]), st.lists(QAS, max_size=2))
+        ),
         items=[*base.items, TestItem("vqa", base.test_images[0], data.draw(TEXT), data.draw(TEXT))],
         conditions=Conditions(
             dense=data.draw(st.lists(ABOUT_ZED, max_size=2)),
@@ -74,10 +76,15 @@ def test_training_and_test_prompts_never_overlap(length: int, testing: int) -> N
 def test_overlap_of_the_published_rule_warns_with_counts(root: Path) -> None:
     edit_json(Layout(root).info("zed"), num_testing_info="4")
     with pytest.warns(
-        UserWarning, match=r"6 implicit prompts, the last 4 .* first 3, 1 of them test prompts\. Training uses the first 2 only"
+        UserWarning,
+        match=r"6 implicit prompts, the last 4 .* first 3, 1 of them test prompts\. Training uses the first 2 only",
     ):
         concept = load_concept(root, "zed")
-    assert concept.num_testing_info == 4 and list(concept.rl_indices) == [0, 1] and list(concept.test_indices) == [2, 3, 4, 5]
+    assert (
+        concept.num_testing_info == 4
+        and list(concept.rl_indices) == [0, 1]
+        and list(concept.test_indices) == [2, 3, 4, 5]
+    )
 
 
 def test_no_warning_without_overlap(root: Path) -> None:
@@ -90,7 +97,9 @@ def test_legacy_list_gives_plain_prompts_only(root: Path) -> None:
     Layout(root).conditions("zed").write_text('["A photo of <zed>.", "A photo of <zed> wearing its hat."]')
     edit_json(Layout(root).info("zed"), num_testing_info=None)
     concept = load_concept(root, "zed")
-    assert concept.conditions == Conditions(plain=["A photo of <zed>.", "A photo of <zed> wearing its hat."], legacy=True)
+    assert concept.conditions == Conditions(
+        plain=["A photo of <zed>.", "A photo of <zed> wearing its hat."], legacy=True
+    )
     assert not concept.rl_indices and not concept.test_indices
     write_concept(root, concept, overwrite=True)
     assert load_concept(root, "zed") == concept
@@ -114,7 +123,11 @@ def test_info_variants(root: Path) -> None:
         **{"class": "German shepherd"},
     )
     concept = load_concept(root, "zed")
-    assert (concept.category, concept.generation_type, concept.facts) == ("animal", "live_subject", ["<zed> has a hat."])
+    assert (concept.category, concept.generation_type, concept.facts) == (
+        "animal",
+        "live_subject",
+        ["<zed> has a hat."],
+    )
     edit_json(Layout(root).info("zed"), conversation_type="human", generation_type=None)
     assert load_concept(root, "zed").category == "person"
     edit_json(Layout(root).info("zed"), extra_info=[])
@@ -147,10 +160,19 @@ BAD_INFO = [
     ({"num_testing_info": -1}, "info.json: field 'num_testing_info' is -1"),
     ({"num_testing_info": True}, "info.json: field 'num_testing_info' is True"),
     ({"num_testing_info": None}, "info.json: field 'num_testing_info' is missing"),
-    ({"num_testing_info": 7}, "info.json: field 'num_testing_info' is 7; allowed are 0 to 6, the number of personalized_driven_generation"),
-    ({"generation_type": "plant"}, "info.json: field 'generation_type' is 'plant'; allowed are object and live_subject"),
+    (
+        {"num_testing_info": 7},
+        "info.json: field 'num_testing_info' is 7; allowed are 0 to 6, the number of personalized_driven_generation",
+    ),
+    (
+        {"generation_type": "plant"},
+        "info.json: field 'generation_type' is 'plant'; allowed are object and live_subject",
+    ),
     ({"category": "plant"}, "info.json: field 'category' is 'plant'; it must be one of person, animal, object"),
-    ({"category": "object", "conversation_type": "human"}, "info.json: field 'category' is 'object' but 'conversation_type' is 'human'"),
+    (
+        {"category": "object", "conversation_type": "human"},
+        "info.json: field 'category' is 'object' but 'conversation_type' is 'human'",
+    ),
 ]
 
 
@@ -182,7 +204,10 @@ def test_bad_conditions_file(root: Path, text: str | bytes | None, message: str)
 
 def test_pairs_must_be_equally_many(root: Path) -> None:
     edit_json(Layout(root).conditions("zed"), explicit_personalized_driven_generation=["A photo of <zed>."])
-    with pytest.raises(ValueError, match=r"'personalized_driven_generation' has 6 .* and 'explicit_personalized_driven_generation' has 1"):
+    with pytest.raises(
+        ValueError,
+        match=r"'personalized_driven_generation' has 6 .* and 'explicit_personalized_driven_generation' has 1",
+    ):
         load_concept(root, "zed")
 
 
@@ -219,7 +244,9 @@ def test_bad_conversations(root: Path) -> None:
         load_concept(root, "zed")
 
 
-def item(kind: str = "vqa", image: str | None = "unictokens_data/concept/test/zed/0.png", turns: int = 2) -> dict[str, object]:
+def item(
+    kind: str = "vqa", image: str | None = "unictokens_data/concept/test/zed/0.png", turns: int = 2
+) -> dict[str, object]:
     talk = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "That."}][:turns]
     return {"type": kind, "conversations": talk} | ({"image": image} if image else {})
 
@@ -230,7 +257,10 @@ def item(kind: str = "vqa", image: str | None = "unictokens_data/concept/test/ze
         (item("quiz"), r"zed.json: item\[1\]: field 'type' is 'quiz'; it must be one of rec, vqa, text_only"),
         (item(turns=1), r"zed.json: item\[1\]: field 'conversations' has 1 turns"),
         (item(image=None), r"zed.json: item\[1\]: field 'image' is missing; items of type vqa need a picture"),
-        (item(image="/other/place/0.png"), r"zed.json: item\[1\]: field 'image' is '/other/place/0.png', which is not below"),
+        (
+            item(image="/other/place/0.png"),
+            r"zed.json: item\[1\]: field 'image' is '/other/place/0.png', which is not below",
+        ),
         (item(image="concept/../../secret.png"), r"zed.json: item\[1\]: field 'image' is 'concept/../../secret.png'"),
         ("text", r"zed.json: item\[1\]: must be a JSON object, not text"),
     ],
@@ -262,7 +292,12 @@ def test_stored_paths_are_found_by_anchors(root: Path, stored: str, found: str) 
 def test_pictures_outside_the_root_are_refused(root: Path, tmp_path: Path) -> None:
     picture().save(tmp_path / "own.png")
     up = "../" * (len(root.relative_to(tmp_path).parts))
-    for stored in (str(tmp_path / "own.png"), f"{up}own.png", f"concept/{up}../own.png", f"random_images/../{up}own.png"):
+    for stored in (
+        str(tmp_path / "own.png"),
+        f"{up}own.png",
+        f"concept/{up}../own.png",
+        f"random_images/../{up}own.png",
+    ):
         Layout(root).items("zed").write_text(json.dumps([item(image=stored)]))
         with pytest.raises(ValueError, match="which is not below"):
             load_concept(root, "zed")
@@ -314,7 +349,10 @@ def test_writer_refuses_what_would_not_read_back(root: Path, tmp_path: Path) -> 
     fails("info.json: field 'extra_info' is", facts=[])
     fails("field 'train_images' is", train_images=concept.train_images[::-1])
     fails("field 'num_testing_info' is 9; allowed are 0 to 6", num_testing_info=9)
-    fails("of type rec has the answer 'Maybe'; it must begin with Yes or No", items=[TestItem("rec", concept.test_images[0], "q", "Maybe")])
+    fails(
+        "of type rec has the answer 'Maybe'; it must begin with Yes or No",
+        items=[TestItem("rec", concept.test_images[0], "q", "Maybe")],
+    )
     fails("key '9.png' is no training picture", conversations={"9.png": []})
     fails("no field of concept 'zed' uses it", pictures={tmp_path / "x.png": picture()})
     fails("pictures must lie below", items=[TestItem("vqa", tmp_path / "x.png", "q", "a")])

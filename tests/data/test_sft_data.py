@@ -29,7 +29,10 @@ def test_published_items_by_anchors_with_all_turns(archive: Path, bo: Concept) -
     ]
     (archive / "showo_training_data_stage_3/bo.json").write_text("[]")
     for stage in (1, 2):
-        with pytest.warns(UserWarning, match=r"stage_1/bo.json: 1 of 3 items have no field 'image'; they train as questions from memory"):
+        with pytest.warns(
+            UserWarning,
+            match=r"stage_1/bo.json: 1 of 3 items have no field 'image'; they train as questions from memory",
+        ):
             assert load_training_items(archive, bo, stage) == expected
     with pytest.raises(ValueError, match=r"stage_3/bo.json: field '\(list\)' is \[\]; it must hold at least one item"):
         load_training_items(archive, bo, 3)
@@ -56,9 +59,15 @@ def test_the_black_image_is_no_picture(archive: Path, bo: Concept) -> None:
         ({"image": 3, "conversations": talk("a", "b")}, r"item\[1\]: field 'image' is 3; it must be non-empty text"),
         ({"conversations": talk("a", "b", "c")}, r"item\[1\]: field 'conversations' has 3 turns; it must be pairs"),
         ({"conversations": []}, r"item\[1\]: field 'conversations' has 0 turns"),
-        ({"conversations": talk("a", "b")[::-1]}, r"item\[1\], conversations\[0\]: field 'from' is 'gpt'; .* must be 'human'"),
+        (
+            {"conversations": talk("a", "b")[::-1]},
+            r"item\[1\], conversations\[0\]: field 'from' is 'gpt'; .* must be 'human'",
+        ),
         ({"conversations": talk("", "b")}, r"item\[1\]: field 'conversations\[0\]' holds no words besides <image>"),
-        ({"conversations": [{"from": "human", "value": None}] * 2}, r"item\[1\], conversations\[0\]: field 'value' is None"),
+        (
+            {"conversations": [{"from": "human", "value": None}] * 2},
+            r"item\[1\], conversations\[0\]: field 'value' is None",
+        ),
         ("text", r"item\[1\]: must be a JSON object, not text"),
     ],
 )
@@ -75,7 +84,9 @@ def test_nothing_trains_on_blanks(archive: Path, bo: Concept, tmp_path: Path) ->
         load_training_items(archive, bo, 1)
     with pytest.raises(ValueError, match="elsewhere/concept/train: no such folder"):
         load_training_items(tmp_path / "elsewhere", bo, 1)
-    with pytest.raises(ValueError, match=r"other/concept/train/bo/info.json: no concept 'bo' here; name the data root it was read from"):
+    with pytest.raises(
+        ValueError, match=r"other/concept/train/bo/info.json: no concept 'bo' here; name the data root it was read from"
+    ):
         load_training_items(build_archive(tmp_path / "other", "kim"), bo, 1)
     (archive / "concept/train/bo/cropped/1.jpg").write_bytes(b"x")
     with pytest.raises(ValueError, match=r"cropped/1.jpg: not a PNG"):
@@ -105,7 +116,9 @@ def test_recognition_takes_turns_and_spares_test_pictures(archive: Path, bo: Con
     negatives += [archive / f"random_images/{i}.png" for i in (2, 3)]  # 0.png is asked about in testing
     assert negative_images(archive, bo) == negatives
     said = [
-        (item.image, item.turns[0].answer) for item in load_training_items(archive, bo, 1) if "in this picture" in item.turns[0].question
+        (item.image, item.turns[0].answer)
+        for item in load_training_items(archive, bo, 1)
+        if "in this picture" in item.turns[0].question
     ]
     assert said == [(path, "Yes.") for path in bo.train_images] + [(path, "No.") for path in negatives]
 
@@ -117,7 +130,10 @@ def test_without_any_other_picture_it_is_said(archive: Path, bo: Concept) -> Non
     with pytest.warns(UserWarning) as caught:
         load_training_items(archive, bo, 1)
     said = " ".join(str(warning.message) for warning in caught)
-    assert "random_recognitions.json: 1 of 1 entries are not understood" in said and "recognition only ever learns to say yes" in said
+    assert (
+        "random_recognitions.json: 1 of 1 entries are not understood" in said
+        and "recognition only ever learns to say yes" in said
+    )
 
 
 def test_close_ups_without_masks_else_the_photos(archive: Path, bo: Concept) -> None:

@@ -1,4 +1,7 @@
-"""Checkpoints whose hashes fit and whose content does not: weights, moments, schedule, generators and counters written by somebody else."""
+"""Checkpoints whose hashes fit and whose content does not:
+
+weights, moments, schedule, generators and counters written by somebody else.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,23 @@ import torch
 
 from sync_r1.manifest import MANIFEST, write_manifest
 from tests.fuzz.guard import Refused, attempt, bounded, snapshot, watched
-from tests.fuzz.mutations import Random, fresh_copy, hostile_value, mutate_bytes, mutate_json_file, mutate_safetensors, nodes
+from tests.fuzz.mutations import (
+    Random,
+    fresh_copy,
+    hostile_value,
+    mutate_bytes,
+    mutate_json_file,
+    mutate_safetensors,
+    nodes,
+)
 from tests.rl import toys
 
-UNREAD = {"config.json", "tokenizer.json", "tokenizer_config.json", MANIFEST}  # by a resume: the run has built its own model
+UNREAD = {
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    MANIFEST,
+}  # by a resume: the run has built its own model
 
 
 class CheckpointTarget:
@@ -30,7 +46,11 @@ class CheckpointTarget:
     def run(self, r: Random) -> bool:
         """One input. Returns whether it was refused."""
         copy = fresh_copy(self.base, self.folder / "copy")
-        names = sorted(path for path in copy.iterdir() if path.name not in UNREAD and path.suffix in (".pt", ".json", ".safetensors"))
+        names = sorted(
+            path
+            for path in copy.iterdir()
+            if path.name not in UNREAD and path.suffix in (".pt", ".json", ".safetensors")
+        )
         path = r.choice(names)
         harm = {".pt": mutate_state, ".json": mutate_json_file, ".safetensors": mutate_safetensors}[path.suffix]
         harm(r, path)

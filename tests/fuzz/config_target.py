@@ -80,9 +80,23 @@ class ConfigTarget:
     def _override(self, r: Random) -> str:
         option = r.choice(self.options)
         value = hostile_value(r)
-        text = r.choice((str(value) if not isinstance(value, int) else f"{value:x}", yaml.safe_dump(value), r.choice(TAGS)))[:60_000]
+        text = r.choice(
+            (str(value) if not isinstance(value, int) else f"{value:x}", yaml.safe_dump(value), r.choice(TAGS))
+        )[:60_000]
         if r.random() < 0.25:
             option = r.choice(
-                (option + ".x", option + "." * 3, "", "rl", "__class__.x", "rl.__class__", "rl.sampling", option * 300, "RL.Beta")
+                (
+                    option + ".x",
+                    option + "." * 3,
+                    "",
+                    "rl",
+                    "__class__.x",
+                    "rl.__class__",
+                    "rl.sampling",
+                    option * 300,
+                    "RL.Beta",
+                )
             )
-        return r.choice((f"{option}={text}", f"{option}={text}", f"{option}={text}", option, f"={text}", f"{option}=={text}"))
+        return r.choice(
+            (f"{option}={text}", f"{option}={text}", f"{option}={text}", option, f"={text}", f"{option}=={text}")
+        )

@@ -43,7 +43,9 @@ LOOSE = {
     "concept/train/zed/negative_example/score.json": {"0.png": 0.4, "1.png": 0.3},
     "concept/test/zed/vqa.json": {"0.png": [{"question": "What is on the floor?", "answer": "A rug."}]},
     "concept/test/zed/text_only.json": [{"question": "Who is <zed>?", "answer": "A dog."}],
-    "showo_training_data_stage_1/zed.json": [{"image": "unictokens_data/concept/train/zed/0.png", "conversations": TALK}],
+    "showo_training_data_stage_1/zed.json": [
+        {"image": "unictokens_data/concept/train/zed/0.png", "conversations": TALK}
+    ],
     "showo_training_data_stage_3/zed.json": [{"image": "unictokens_data/random_images/0.png", "conversations": TALK}],
 }
 
@@ -101,13 +103,20 @@ class DataTarget:
         assert snapshot(photos) | snapshot(self.outside) == other, "writing changed its source"
         after = snapshot(root)
         if isinstance(got, Refused):
-            assert after == before, f"refused ({got.message:.200}), but changed {sorted(set(after.items()) ^ set(before.items()))[:3]}"
-        assert not [name for name in after if name.split("/")[0].startswith(".") and name not in before], "left its working folder behind"
+            assert after == before, (
+                f"refused ({got.message:.200}), but changed {sorted(set(after.items()) ^ set(before.items()))[:3]}"
+            )
+        assert not [name for name in after if name.split("/")[0].startswith(".") and name not in before], (
+            "left its working folder behind"
+        )
         return isinstance(got, Refused)
 
 
 def read_everything(root: Path, name: str) -> bool:
-    """Every way to read a root; whether the concept was refused. What reads must lie below the root, and `data check` must agree."""
+    """Every way to read a root; whether the concept was refused.
+
+    What reads must lie below the root, and `data check` must agree.
+    """
     names = [str(root), "stage is"]
     attempt(names, list_concepts, root)
     attempt(names, random_images, root)
@@ -139,7 +148,9 @@ def break_root(r: Random, root: Path, outside: Path) -> None:
     elif action < 0.9:
         displace(r, r.choice([*texts, *pictures]), outside)
     else:
-        break_folder(r, r.choice(sorted(path for path in root.rglob("*") if path.is_dir() and not path.is_symlink())), outside)
+        break_folder(
+            r, r.choice(sorted(path for path in root.rglob("*") if path.is_dir() and not path.is_symlink())), outside
+        )
 
 
 def break_folder(r: Random, folder: Path, outside: Path) -> None:
@@ -173,7 +184,12 @@ def break_photos(r: Random, photos: Path, outside: Path) -> None:
 
 def add_something(r: Random, root: Path, photos: Path) -> AddedConcept | Refused:
     """`add_concept_folder`, half of the time with one argument that is none."""
-    given: dict[str, Any] = {"name": "bo", "class_noun": "dog", "info": "a small terrier", "facts": ["has a green raincoat.", "sleeps."]}
+    given: dict[str, Any] = {
+        "name": "bo",
+        "class_noun": "dog",
+        "info": "a small terrier",
+        "facts": ["has a green raincoat.", "sleeps."],
+    }
     given |= {"category": None, "test_fraction": 0.2, "overwrite": r.random() < 0.3}
     if r.random() < 0.2:
         given["name"] = "zed"
@@ -181,7 +197,9 @@ def add_something(r: Random, root: Path, photos: Path) -> AddedConcept | Refused
         field = r.choice(("name", "class_noun", "info", "facts", "category", "test_fraction"))
         texts = (*NAMES, "x" * 100_000, "🐕", "<", "\x1b[2J", "bo", "<bo>", "<zed>", "<token_0>")
         given[field] = {
-            "facts": lambda: r.choice(([], "has one", [r.choice(texts)], ["ok", hostile_value(r)], [r.choice(texts)] * 50, None)),
+            "facts": lambda: r.choice(
+                ([], "has one", [r.choice(texts)], ["ok", hostile_value(r)], [r.choice(texts)] * 50, None)
+            ),
             "category": lambda: r.choice(("", "plant", "Person", 3)),
             "test_fraction": lambda: r.choice((0, 1, -1, 2.0, float("nan"), float("inf"), 1e-9, 1 - 1e-9)),
         }.get(field, lambda: r.choice(texts))()
@@ -207,7 +225,12 @@ def write_something(r: Random, root: Path) -> Refused | None:
     ))  # fmt: skip
     broken = dataclasses.replace(concept, **changed)
     got = attempt(
-        [str(root), *ARGUMENTS, "concept '", ".json"], write_concept, root, broken, sample_pictures(broken), overwrite=r.random() < 0.8
+        [str(root), *ARGUMENTS, "concept '", ".json"],
+        write_concept,
+        root,
+        broken,
+        sample_pictures(broken),
+        overwrite=r.random() < 0.8,
     )
     if not isinstance(got, Refused):
         assert load_concept(root, broken.name, verify=False) == broken

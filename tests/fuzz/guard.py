@@ -1,6 +1,7 @@
 """Runs one call on hostile input and says how it ended: nothing but a result or a clear ValueError is allowed.
 
-While it runs, an audit hook watches what Python opens, moves, starts and connects to; afterwards every file around it is compared.
+While it runs, an audit hook watches what Python opens, moves, starts and connects to; afterwards every file around it
+is compared.
 """
 
 from __future__ import annotations
@@ -23,7 +24,18 @@ LONGEST_S = 20.0  # of one call; real ones take milliseconds
 MOST_BYTES = 1 << 30  # of address space that one call may add
 LONGEST_MESSAGE = 10_000  # a path may be that long
 CODE = {"os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "subprocess.Popen", "pty.spawn"}
-CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.chown", "os.utime"}
+CHANGES = {
+    "os.mkdir",
+    "os.rename",
+    "os.remove",
+    "os.rmdir",
+    "os.link",
+    "os.symlink",
+    "os.truncate",
+    "os.chmod",
+    "os.chown",
+    "os.utime",
+}
 NO_MEMORY = ("allocate", "not enough memory", "out of memory")
 
 P = ParamSpec("P")
@@ -49,8 +61,14 @@ class Watch:
             self._changed(event, args[0])
         elif event in CHANGES:
             for number, path in enumerate(args[: 2 if event in ("os.rename", "os.link") else 1]):
-                self._changed(event, path, args[-1 if number else -2] if event in ("os.rename", "os.link") else args[-1])
-        elif event == "socket.connect" and args[0].family in (socket.AF_INET, socket.AF_INET6) and args[1][1] != self.port:
+                self._changed(
+                    event, path, args[-1 if number else -2] if event in ("os.rename", "os.link") else args[-1]
+                )
+        elif (
+            event == "socket.connect"
+            and args[0].family in (socket.AF_INET, socket.AF_INET6)
+            and args[1][1] != self.port
+        ):
             self.seen.append(f"connection to {args[1]}")
 
     def _changed(self, event: str, path: Any, folder_fd: Any = -1) -> None:
@@ -135,14 +153,19 @@ class Refused:
 
 
 def attempt(names: Sequence[str], function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | Refused:
-    """The call's value, or the ValueError it raised, which must say one of `names`: the file or the field. All else passes through."""
+    """The call's value, or the ValueError it raised, which must say one of `names`: the file or the field.
+
+    All else passes through.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return function(*args, **kwargs)
         except ValueError as error:
             said = str(error)
-            assert any(name in said for name in names), f"no file or field of {list(names)[:6]} is named: {said[:500]!r}"
+            assert any(name in said for name in names), (
+                f"no file or field of {list(names)[:6]} is named: {said[:500]!r}"
+            )
             assert len(said) <= LONGEST_MESSAGE, f"{len(said)} characters of error: {said[:300]!r} …"
             assert not any(words in said.lower() for words in NO_MEMORY), f"asked for too much memory: {said[:500]!r}"
             assert said.encode("utf-8", "surrogateescape"), "an error that no terminal shows"
@@ -159,5 +182,10 @@ def snapshot(folder: Path) -> dict[str, tuple[Any, ...]]:
         if stat.S_ISREG(facts.st_mode):
             content = hashlib.sha256(path.read_bytes()).hexdigest() if facts.st_size < 1 << 24 else ""
         size = facts.st_size if stat.S_ISREG(facts.st_mode) else 0
-        found[os.fsdecode(path.relative_to(folder))] = (kind, size, 0 if stat.S_ISDIR(facts.st_mode) else facts.st_mtime_ns, content)
+        found[os.fsdecode(path.relative_to(folder))] = (
+            kind,
+            size,
+            0 if stat.S_ISDIR(facts.st_mode) else facts.st_mtime_ns,
+            content,
+        )
     return found

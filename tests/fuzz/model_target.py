@@ -1,4 +1,7 @@
-"""The model loader, concept files and checkpoints: broken weights, configurations, tokenizers, states, indices and manifests."""
+"""The model loader, concept files and checkpoints:
+
+broken weights, configurations, tokenizers, states, indices and manifests.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,16 @@ from sync_r1.models.loading import load_model
 from sync_r1.models.weight_files import WeightFiles
 from sync_r1.rl.state import STATE_FILE, SyncState, resolve_checkpoint
 from tests.fuzz.guard import Refused, attempt, bounded, snapshot, watched
-from tests.fuzz.mutations import NAMES, Random, displace, fresh_copy, hostile_value, mutate_json_file, mutate_safetensors, to_json
+from tests.fuzz.mutations import (
+    NAMES,
+    Random,
+    displace,
+    fresh_copy,
+    hostile_value,
+    mutate_json_file,
+    mutate_safetensors,
+    to_json,
+)
 from tests.helpers import tiny_model
 
 SIZES = ("codebook_size", "image_size", "num_image_tokens")  # what the two configurations must share
@@ -79,7 +91,9 @@ class ModelTarget:
         def call() -> bool:
             got = attempt([str(path), "concept", "vocabulary"], load_concept, model, path)
             if isinstance(got, Refused):
-                assert model.concepts == known and torch.equal(model.read_rows([0, 1]).embed, rows), "refused, but the model changed"
+                assert model.concepts == known and torch.equal(model.read_rows([0, 1]).embed, rows), (
+                    "refused, but the model changed"
+                )
             elif model is self.model:  # it has learned a concept
                 self.model = tiny_model()
             return isinstance(got, Refused)
@@ -91,7 +105,9 @@ class ModelTarget:
         index = folder / INDEX
         if r.random() < 0.4:
             content = json.loads(index.read_text())
-            content["weight_map"]["w1"] = r.choice((r.choice(NAMES), hostile_value(r), "../bo.safetensors", str(copy / "bo.safetensors")))
+            content["weight_map"]["w1"] = r.choice(
+                (r.choice(NAMES), hostile_value(r), "../bo.safetensors", str(copy / "bo.safetensors"))
+            )
             index.write_bytes(to_json(content))
         else:
             break_file(r, r.choice(sorted(folder.iterdir())), self.outside)
@@ -110,7 +126,10 @@ class ModelTarget:
         manifest = folder / MANIFEST
         if r.random() < 0.3:
             content = json.loads(manifest.read_text())
-            content["files"][r.choice(("../bo.safetensors", str(copy / "bo.safetensors"), *NAMES))] = {"bytes": 1, "sha256": "0" * 64}
+            content["files"][r.choice(("../bo.safetensors", str(copy / "bo.safetensors"), *NAMES))] = {
+                "bytes": 1,
+                "sha256": "0" * 64,
+            }
             manifest.write_bytes(to_json(content))
         else:
             break_file(r, r.choice((manifest, folder / STATE_FILE)), self.outside)

@@ -1,4 +1,7 @@
-"""Ways to break a valid file: its values, its bytes, or what lies in its place. All choices come from one `random.Random`."""
+"""Ways to break a valid file: its values, its bytes, or what lies in its place.
+
+All choices come from one `random.Random`.
+"""
 
 from __future__ import annotations
 
@@ -64,9 +67,15 @@ def mutate_tree(r: Random, data: Any) -> Any:
         holder[r.choice(NAMES)] = holder.pop(last)
     elif isinstance(holder[last], str):
         text, at = holder[last], r.randrange(len(holder[last]) + 1)
-        holder[last] = text[:at] + r.choice(("\0", "../", "/", "\ud83d", "}", '"', "\u2028", "é" * 9, "")) + text[at + r.randrange(3) :]
+        holder[last] = (
+            text[:at]
+            + r.choice(("\0", "../", "/", "\ud83d", "}", '"', "\u2028", "é" * 9, ""))
+            + text[at + r.randrange(3) :]
+        )
     elif isinstance(holder[last], (int, float)):
-        holder[last] = r.choice((holder[last] + 1, -holder[last], holder[last] * 10**18, str(holder[last]), float(holder[last]) + 0.5))
+        holder[last] = r.choice(
+            (holder[last] + 1, -holder[last], holder[last] * 10**18, str(holder[last]), float(holder[last]) + 0.5)
+        )
     else:
         holder[last] = list(holder[last] or ())
     return data
@@ -83,12 +92,33 @@ def mutate_bytes(r: Random, content: bytes) -> bytes:
     if action == 0:
         return content[:at]
     if action == 1:
-        return bytes(byte ^ (1 << r.randrange(8)) if i in {at, at // 2, at // 3} else byte for i, byte in enumerate(content))
+        return bytes(
+            byte ^ (1 << r.randrange(8)) if i in {at, at // 2, at // 3} else byte for i, byte in enumerate(content)
+        )
     if action == 2:
-        inserted = (b"\xff\xfe", b"\0" * 8, b"[" * DEEP, b'{"a":' * DEEP, b"9" * 5000, b"\xc3\x28", b"NaN", b"\xed\xa0\x80", b"-", b",,")
+        inserted = (
+            b"\xff\xfe",
+            b"\0" * 8,
+            b"[" * DEEP,
+            b'{"a":' * DEEP,
+            b"9" * 5000,
+            b"\xc3\x28",
+            b"NaN",
+            b"\xed\xa0\x80",
+            b"-",
+            b",,",
+        )
         return content[:at] + r.choice(inserted) + content[at:]
     if action == 3:
-        return r.choice((b"", b"\xef\xbb\xbf" + content, content.decode("utf-8", "replace").encode("utf-16"), b"\0" * len(content), b" "))
+        return r.choice(
+            (
+                b"",
+                b"\xef\xbb\xbf" + content,
+                content.decode("utf-8", "replace").encode("utf-16"),
+                b"\0" * len(content),
+                b" ",
+            )
+        )
     if action == 4:
         return content[:at] + bytes(r.randrange(256) for _ in range(r.randrange(1, 40))) + content[at:]
     if action == 5:
@@ -96,7 +126,17 @@ def mutate_bytes(r: Random, content: bytes) -> bytes:
     if action == 6:
         return content[at:]
     if action == 7:
-        return r.choice((b"[" * DEEP, b'{"a":' * DEEP, b"[" * DEEP + b"]" * DEEP, b"1" * 5000, b"null", b'"text"', b"<html>no</html>"))
+        return r.choice(
+            (
+                b"[" * DEEP,
+                b'{"a":' * DEEP,
+                b"[" * DEEP + b"]" * DEEP,
+                b"1" * 5000,
+                b"null",
+                b'"text"',
+                b"<html>no</html>",
+            )
+        )
     return content[: at // 2] + content[at:]
 
 
@@ -111,7 +151,10 @@ def mutate_json_file(r: Random, path: Path) -> None:
 
 
 def displace(r: Random, path: Path, outside: Path) -> None:
-    """Something that is no such file in its place: nothing, a folder, a link to elsewhere, itself or a device, a pipe, a vast hole."""
+    """Something that is no such file in its place:
+
+    nothing, a folder, a link to elsewhere, itself or a device, a pipe, a vast hole.
+    """
     action = r.randrange(11)
     content = path.read_bytes()
     path.unlink()
@@ -151,7 +194,18 @@ def mutate_picture(r: Random, path: Path) -> None:
     if action < 3 or not content.startswith(b"\x89PNG"):
         path.write_bytes(mutate_bytes(r, content))
         return
-    size = r.choice(((0, 0), (1, 1), (15, 17), (50_000, 1000), (2**31 - 1, 2**31 - 1), (2**32 - 1, 1), (16, 3_000_000), (7000, 7000)))
+    size = r.choice(
+        (
+            (0, 0),
+            (1, 1),
+            (15, 17),
+            (50_000, 1000),
+            (2**31 - 1, 2**31 - 1),
+            (2**32 - 1, 1),
+            (16, 3_000_000),
+            (7000, 7000),
+        )
+    )
     inserted = {
         3: chunk(b"zTXt", b"a\0\0" + BOMB) + chunk(b"iTXt", b"a\0\1\0\0\0" + BOMB),
         4: chunk(b"iCCP", b"a\0\0" + zlib.compress(b"\0" * 2000)) + chunk(b"eXIf", r.randbytes(40)),
@@ -161,7 +215,9 @@ def mutate_picture(r: Random, path: Path) -> None:
     if inserted is not None:
         path.write_bytes(content[:33] + inserted + content[33:])
     else:
-        header = struct.pack(">II", *size) + bytes((r.choice((1, 2, 8, 16, 99)), r.choice((0, 2, 3, 4, 6, 7)), 0, 0, r.choice((0, 1))))
+        header = struct.pack(">II", *size) + bytes(
+            (r.choice((1, 2, 8, 16, 99)), r.choice((0, 2, 3, 4, 6, 7)), 0, 0, r.choice((0, 1)))
+        )
         path.write_bytes(content[:8] + chunk(b"IHDR", header) + content[33:])
 
 
@@ -174,12 +230,18 @@ def mutate_safetensors(r: Random, path: Path) -> None:
     entry = header[r.choice(names)]
     action = r.randrange(11)
     if action == 0:
-        entry["dtype"] = r.choice(("F64", "F16", "BF16", "I64", "I32", "BOOL", "U8", "C64", "F8_E4M3", "F4", "X", "", 3, None))
+        entry["dtype"] = r.choice(
+            ("F64", "F16", "BF16", "I64", "I32", "BOOL", "U8", "C64", "F8_E4M3", "F4", "X", "", 3, None)
+        )
     elif action == 1:
-        entry["shape"] = r.choice(([], [-1], [2**63], [2**40, 2**40], [0], ["1"], [1.5], None, entry["shape"][::-1], [1, *entry["shape"]]))
+        entry["shape"] = r.choice(
+            ([], [-1], [2**63], [2**40, 2**40], [0], ["1"], [1.5], None, entry["shape"][::-1], [1, *entry["shape"]])
+        )
     elif action == 2:
         start, end = entry["data_offsets"]
-        entry["data_offsets"] = r.choice(([end, start], [start, end + 1], [start, 2**63], [-1, end], [0, len(body)], [start], None, [0, 0]))
+        entry["data_offsets"] = r.choice(
+            ([end, start], [start, end + 1], [start, 2**63], [-1, end], [0, len(body)], [start], None, [0, 0])
+        )
     elif action == 3:
         name = r.choice(names)
         header[r.choice((*NAMES, "__metadata__", names[0]))] = header.pop(name)
@@ -187,7 +249,9 @@ def mutate_safetensors(r: Random, path: Path) -> None:
         header["__metadata__"] = mutate_tree(r, {"format": "pt", **header.get("__metadata__", {})})
     elif action == 5:
         start, end = entry["data_offsets"]
-        body[start:end] = (struct.pack("<f", r.choice((float("nan"), float("inf"), -float("inf")))) * (end - start))[: end - start]
+        body[start:end] = (struct.pack("<f", r.choice((float("nan"), float("inf"), -float("inf")))) * (end - start))[
+            : end - start
+        ]
     elif action == 6:
         mutate_tree(r, header)
     packed = to_json(header)

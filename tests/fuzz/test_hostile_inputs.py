@@ -1,4 +1,7 @@
-"""Hostile inputs, the same ones on every run: each is refused with a clear error or read in full, and nothing around it changes."""
+"""Hostile inputs, the same ones on every run:
+
+each is refused with a clear error or read in full, and nothing around it changes.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,13 @@ def test_there_are_a_thousand() -> None:
 def test_hostile_inputs_end_in_a_clear_error(kind: type, tmp_path: Path) -> None:
     target, refused = kind(tmp_path), []
 
-    @settings(max_examples=INPUTS[kind], derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=INPUTS[kind],
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(st.integers(0, 2**32 - 1))
     def one(seed: int) -> None:
         refused.append(target.run(random.Random(seed)))

@@ -36,6 +36,9 @@ def test_the_file_or_the_option_is_named(tmp_path: Path, text: str, message: str
 
 def test_a_folder_or_other_bytes_in_place_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "bytes.yaml").write_bytes(b"rl: \xff")
-    for path, message in ((tmp_path, "must be a file"), (tmp_path / "bytes.yaml", r"bytes\.yaml: cannot be read as UTF-8")):
+    for path, message in (
+        (tmp_path, "must be a file"),
+        (tmp_path / "bytes.yaml", r"bytes\.yaml: cannot be read as UTF-8"),
+    ):
         with pytest.raises(ValueError, match=message):
             load_config(path)

@@ -30,7 +30,12 @@ def store(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "inserted", [chunk(b"zTXt", b"a\0\0" + zlib.compress(b"\0" * (80 << 20), 1)), chunk(b"pHYs", b""), chunk(b"eXIf", b"no TIFF here")]
+    "inserted",
+    [
+        chunk(b"zTXt", b"a\0\0" + zlib.compress(b"\0" * (80 << 20), 1)),
+        chunk(b"pHYs", b""),
+        chunk(b"eXIf", b"no TIFF here"),
+    ],
 )
 def test_errors_of_the_picture_decoder_name_the_file(tmp_path: Path, inserted: bytes) -> None:
     path = tmp_path / "odd.png"
@@ -46,7 +51,10 @@ def test_a_file_that_is_vast_or_a_pipe_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "vast.json").touch()
     os.truncate(tmp_path / "vast.json", 1 << 40)
     os.mkfifo(tmp_path / "pipe.json")
-    for name, message in {"vast.json": r"vast\.json: 1048576 MiB are too many", "pipe.json": r"pipe\.json: must be a file"}.items():
+    for name, message in {
+        "vast.json": r"vast\.json: 1048576 MiB are too many",
+        "pipe.json": r"pipe\.json: must be a file",
+    }.items():
         with pytest.raises(ValueError, match=message):
             read_json(tmp_path / name)
     picture().save(tmp_path / "vast.png")
@@ -60,7 +68,9 @@ def test_names_longer_than_the_file_system_takes(store: Path) -> None:
     rows = json.loads(items.read_text())
     rows[0]["image"] = "random_images/" + "a" * 300
     items.write_text(json.dumps(rows))
-    with pytest.raises(ValueError, match=r"item\[0\]: field 'image' is 'random_images/a+\.\.\.a+', but '.*' is no file"):
+    with pytest.raises(
+        ValueError, match=r"item\[0\]: field 'image' is 'random_images/a+\.\.\.a+', but '.*' is no file"
+    ):
         load_concept(store, "zed")
     edit_json(Layout(store).train_images, zed=["a" * 300 + ".png"])
     with pytest.raises(ValueError, match=r"train_images\.json: field 'zed' names .* which is not in"):

@@ -22,7 +22,10 @@ from tests.helpers import tiny_model
 @pytest.mark.parametrize("place", ["model.safetensors", "magvit/model.safetensors"])
 @pytest.mark.parametrize(
     ("broken", "message"),
-    [(lambda value: value.fill_(float("nan")), "NaN or infinite"), (lambda value: value.to(torch.int32), "numbers of torch.int32")],
+    [
+        (lambda value: value.fill_(float("nan")), "NaN or infinite"),
+        (lambda value: value.to(torch.int32), "numbers of torch.int32"),
+    ],
 )
 def test_weights_must_be_finite_floats(tmp_path: Path, place: str, broken, message: str) -> None:
     tiny_model().save_pretrained(tmp_path)
@@ -50,7 +53,9 @@ def test_a_broken_file_beside_the_weights_is_named(tmp_path: Path, place: str, t
         load_model(tmp_path, device="cpu")
 
 
-@pytest.mark.parametrize("details", [{"tokens": "["}, {"tokens": '["<|endoftext|>"]'}, {"read": "x"}, {"read": "-1"}, {"draw": "9"}])
+@pytest.mark.parametrize(
+    "details", [{"tokens": "["}, {"tokens": '["<|endoftext|>"]'}, {"read": "x"}, {"read": "-1"}, {"draw": "9"}]
+)
 def test_details_of_a_concept_file_are_checked(tmp_path: Path, details: dict[str, str]) -> None:
     model, path = tiny_model(), tmp_path / "bo.safetensors"
     add_concept(model, "bo", "robot", num_tokens=1)
@@ -67,7 +72,9 @@ def test_an_index_names_files_beside_it(tmp_path: Path, name: object) -> None:
         WeightFiles(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["[]", '{"seed": "1"}', '{"seed": 1, "step": -1}', "[" * 50_000, '{"seed": 1, "scaling": 3}'])
+@pytest.mark.parametrize(
+    "text", ["[]", '{"seed": "1"}', '{"seed": 1, "step": -1}', "[" * 50_000, '{"seed": 1, "scaling": 3}']
+)
 def test_a_state_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / STATE_FILE).write_text(text)
     with pytest.raises(ValueError, match="is no checkpoint of this trainer"):

@@ -34,7 +34,9 @@ def test_odd_token_counts_are_not_charged(tokens: Any) -> None:
     assert client.usage.prompt_tokens == 0 and client.usage.cost == 0
 
 
-@pytest.mark.parametrize("text", ['{"files": {"a": {"sha256": "x"}}}', "[" * 50_000, '{"files": {"a": {"sha256": "x", "bytes": "1"}}}'])
+@pytest.mark.parametrize(
+    "text", ['{"files": {"a": {"sha256": "x"}}}', "[" * 50_000, '{"files": {"a": {"sha256": "x", "bytes": "1"}}}']
+)
 def test_a_manifest_of_another_form_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "a").touch()
     (tmp_path / MANIFEST).write_text(text)

@@ -1,4 +1,7 @@
-"""What every family must hold, as checks over a factory of tiny random models: `pytest.mark.parametrize("check", CHECKS)`."""
+"""What every family must hold, as checks over a factory of tiny random models:
+
+`pytest.mark.parametrize("check", CHECKS)`.
+"""
 
 from __future__ import annotations
 
@@ -116,7 +119,10 @@ def check_gradient_reaches_concepts(make: Make, folder: Path) -> None:
 
 
 def check_resume(make: Make, folder: Path) -> None:
-    """Stopping anywhere and going on equals not stopping; committed tokens never change; the given state is not modified."""
+    """Stopping anywhere and going on equals not stopping; committed tokens never change.
+
+    The given state is not modified.
+    """
     model = with_concept(make)
     whole = model.generate_image(PROMPTS, GUIDED, SEEDS)
     assert whole.finished and (whole.unmask_step < 5).all()
@@ -124,7 +130,9 @@ def check_resume(make: Make, folder: Path) -> None:
         part = model.generate_image(PROMPTS, GUIDED, SEEDS, stop_at=stop)
         kept = (part.tokens.clone(), part.unmask_step.clone(), part.step)
         known = part.known_before(stop)
-        assert part.step == stop and torch.equal(known, whole.unmask_step < stop) and (part.unmask_step[~known] == 5).all()
+        assert (
+            part.step == stop and torch.equal(known, whole.unmask_step < stop) and (part.unmask_step[~known] == 5).all()
+        )
         assert torch.equal(part.tokens[known], whole.tokens[known]) and (part.logps[~known] == 0).all()
         rest = model.generate_image(PROMPTS, GUIDED, None, state=part)
         assert torch.equal(rest.tokens, whole.tokens) and torch.equal(rest.unmask_step, whole.unmask_step)
@@ -162,7 +170,9 @@ def check_previews(make: Make, folder: Path) -> None:
 def check_evaluations_are_counted(make: Make, folder: Path) -> None:
     """Guidance doubles them, and stopping early saves some."""
     model = with_concept(make)
-    plain, guided = (model.generate_image(PROMPTS, Sampling(guidance_scale=w, generation_timesteps=5), SEEDS).nfe for w in (0.0, 1.0))
+    plain, guided = (
+        model.generate_image(PROMPTS, Sampling(guidance_scale=w, generation_timesteps=5), SEEDS).nfe for w in (0.0, 1.0)
+    )
     assert guided == 2 * plain > 0
     assert 0 < model.generate_image(PROMPTS, GUIDED, SEEDS, stop_at=2).nfe < guided
 
@@ -220,8 +230,14 @@ def check_concepts_leave_the_rest_alone(make: Make, folder: Path) -> None:
     rows = model.read_rows(ids)
     rows.embed, rows.head_weight = (torch.arange(value.numel()).view_as(value) / 100 for value in (rows.embed,) * 2)
     model.write_rows(ids, rows)
-    assert torch.equal(model.read_rows(ids).embed, rows.embed) and torch.equal(model.read_rows(ids).head_weight, rows.head_weight)
-    assert model.tokenizer.decode(ids[:1]).strip() == "<bo>" and model.concepts[0].all_tokens == ["<bo>", "<token_0>", "<token_1>"]
+    assert torch.equal(model.read_rows(ids).embed, rows.embed) and torch.equal(
+        model.read_rows(ids).head_weight, rows.head_weight
+    )
+    assert model.tokenizer.decode(ids[:1]).strip() == "<bo>" and model.concepts[0].all_tokens == [
+        "<bo>",
+        "<token_0>",
+        "<token_1>",
+    ]
 
 
 def check_storage(make: Make, folder: Path) -> None:

@@ -18,7 +18,12 @@ from tests.helpers import tiny_tokenizer
 
 EMBED = "showo.model.embed_tokens.weight"
 KIT = Path(__file__).parents[1] / "data" / "parity"
-SHOWO_FIELDS = {"_class_name": "Showo", "_diffusers_version": "0.30.1", "llm_model_path": "microsoft/phi-1_5", "w_clip_vit": False}
+SHOWO_FIELDS = {
+    "_class_name": "Showo",
+    "_diffusers_version": "0.30.1",
+    "llm_model_path": "microsoft/phi-1_5",
+    "w_clip_vit": False,
+}
 
 
 @dataclass
@@ -71,7 +76,8 @@ def write_words(folder: Path, count: int, end: int) -> Path:
 def write_kit(root: Path) -> Published:
     """The parity kit's weights as three published folders.
 
-    The kit's Show-o has 32 codes and its MAGVIT-v2 8192; rows of codes that are never drawn nor shown make them one model.
+    The kit's Show-o has 32 codes and its MAGVIT-v2 8192; rows of codes that are never drawn nor shown make them one
+    model.
     """
     sizes = json.loads((KIT / "golden.json").read_text())
     weights = load_file(KIT / "showo_tiny.safetensors")
@@ -79,12 +85,16 @@ def write_kit(root: Path) -> Published:
         rows = weights[name]
         weights[name] = torch.cat([rows[:-1], torch.full((8192 - sizes["codes"], *rows.shape[1:]), idle), rows[-1:]])
     showo = write_showo(root / "show-o", weights, sizes["text_vocab"], 8192, sizes["num_vq_tokens"])
-    return Published(showo, write_magvit(root / "magvitv2"), write_words(root / "phi-1_5", sizes["text_vocab"], sizes["eos"]))
+    return Published(
+        showo, write_magvit(root / "magvitv2"), write_words(root / "phi-1_5", sizes["text_vocab"], sizes["eos"])
+    )
 
 
 def write_full_vocabulary(root: Path, image_tokens: int = 64) -> Published:
     """Random weights of hidden size 8 over Show-o's 58498 ids; the tokenizer is phi-1.5's in size and added tokens."""
-    config = ShowoConfig(hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, num_image_tokens=image_tokens)
+    config = ShowoConfig(
+        hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, num_image_tokens=image_tokens
+    )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         weights = {name: value.clone() for name, value in Showo(config, tiny_tokenizer()).state_dict().items()}

@@ -57,17 +57,27 @@ def test_base_ids_are_the_published_ones(published: Published) -> None:
 
 
 @pytest.mark.parametrize(("rows", "offset", "mask", "total", "roles"), TABLE)
-def test_ids_and_rows_after_an_import(published: Published, tmp_path: Path, rows: int, offset: int, mask: int, total: int, roles) -> None:
+def test_ids_and_rows_after_an_import(
+    published: Published, tmp_path: Path, rows: int, offset: int, mask: int, total: int, roles
+) -> None:
     model = loaded(published)
     before = load_file(published.showo / "pytorch_model.safetensors")
     values = write_tokens(tmp_path, rows)
     concept = import_concept(model, tmp_path, 15, "bo", "dog")
     assert concept_row_ids(model, "bo").tolist() == list(range(50305, 50305 + rows))
-    assert model.tokenizer.convert_tokens_to_ids(["<bo>", "<token_0>", f"<token_{rows - 2}>"]) == [50305, 50306, 50304 + rows]
+    assert model.tokenizer.convert_tokens_to_ids(["<bo>", "<token_0>", f"<token_{rows - 2}>"]) == [
+        50305,
+        50306,
+        50304 + rows,
+    ]
     assert model.tokenizer("<token_0><bo>", add_special_tokens=False)["input_ids"] == [50306, 50305]
     assert (model.config.image_offset, model.config.mask_id, model.config.vocab_size) == (offset, mask, total)
     assert (concept.read, concept.draw) == roles
-    for name, part in (("model.embed_tokens.weight", "embed"), ("lm_head.weight", "lm_head_weight"), ("lm_head.bias", "lm_head_bias")):
+    for name, part in (
+        ("model.embed_tokens.weight", "embed"),
+        ("lm_head.weight", "lm_head_weight"),
+        ("lm_head.bias", "lm_head_bias"),
+    ):
         now, old = model.showo.state_dict()[name], before[f"showo.{name}"]
         assert torch.equal(now[:50305], old[:50305]) and torch.equal(now[50305:offset], values[part])
         assert torch.equal(now[offset:], old[50305:])  # codes and mask moved up unchanged
@@ -123,7 +133,9 @@ def test_an_rl_checkpoint_is_the_model_that_was_saved(checkpoint: tuple[Path, Sh
     again = import_showo(*sources, concept=ConceptTokens("bo", class_noun="dog"))
     assert again.config == model.config and again.tokenizer.get_vocab() == model.tokenizer.get_vocab()
     sampling, prompt = Sampling(generation_timesteps=2), ["<token_0> <bo>"]
-    assert torch.equal(again.generate_image(prompt, sampling, [1]).tokens, model.generate_image(prompt, sampling, [1]).tokens)
+    assert torch.equal(
+        again.generate_image(prompt, sampling, [1]).tokens, model.generate_image(prompt, sampling, [1]).tokens
+    )
     with pytest.raises(ValueError, match="25 rows of a concept; say whose"):
         import_showo(*sources)
     with pytest.raises(ValueError, match="25 concept rows, 'bo' has 2 tokens"):
@@ -135,7 +147,9 @@ def test_an_rl_checkpoint_is_the_model_that_was_saved(checkpoint: tuple[Path, Sh
 def test_a_bare_checkpoint_is_taken_for_512_pixels(checkpoint: tuple[Path, Showo], published: Published) -> None:
     path, _ = checkpoint
     (path.parent / "config.json").unlink(missing_ok=True)
-    model = import_showo(path, published.image_tokenizer, published.text_tokenizer, concept=ConceptTokens("bo", class_noun="dog"))
+    model = import_showo(
+        path, published.image_tokenizer, published.text_tokenizer, concept=ConceptTokens("bo", class_noun="dog")
+    )
     assert model.num_image_tokens == 1024
 
 
@@ -147,12 +161,17 @@ def run(*arguments: object) -> str:
 
 def test_commands_from_published_files_to_a_concept_and_back(published: Published, tmp_path: Path) -> None:
     tokenizers = ("--image-tokenizer", published.image_tokenizer, "--text-tokenizer", published.text_tokenizer)
-    assert "58498 vocabulary rows, 32 px" in run("import", published.showo, *tokenizers, "--out", tmp_path / "showo", "--dtype", "bf16")
+    assert "58498 vocabulary rows, 32 px" in run(
+        "import", published.showo, *tokenizers, "--out", tmp_path / "showo", "--dtype", "bf16"
+    )
     write_tokens(tmp_path / "in", 25)
     names = ("--concept", "bo", "--class-noun", "dog", "--out", tmp_path / "bo")
     assert "<bo> and 24 soft tokens" in run("import-concept", tmp_path / "showo", tmp_path / "in", *names)
     facts = json.loads(run("info", tmp_path / "bo", "--json"))
-    assert facts["concepts"] == [{"name": "bo", "class_noun": "dog", "tokens": 24}] and facts["sizes"]["vocab_size"] == 58523
+    assert (
+        facts["concepts"] == [{"name": "bo", "class_noun": "dog", "tokens": 24}]
+        and facts["sizes"]["vocab_size"] == 58523
+    )
     assert "vocab_size 58,498" in run("info", published.showo)
     assert len(run("export-concept", tmp_path / "bo", tmp_path / "out", "--concept", "bo").splitlines()) == 3
     sent, back = (torch.load(tmp_path / folder / "epoch_15_embed.pt", weights_only=True) for folder in ("in", "out"))

@@ -27,7 +27,9 @@ def photos(tmp_path: Path) -> list[Path]:
 
 def test_k_means_finds_groups_and_repeats_itself() -> None:
     middles = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
-    points = torch.cat([middle + torch.tensor([[-0.1, 0.0], [0.1, 0.0], [0.0, 0.3], [0.0, -0.3]]) for middle in middles])
+    points = torch.cat(
+        [middle + torch.tensor([[-0.1, 0.0], [0.1, 0.0], [0.0, 0.3], [0.0, -0.3]]) for middle in middles]
+    )
     centres = k_means(points, 3, seed=1)
     assert_close(centres[centres.sum(1).argsort()][0], middles[0])
     assert sorted(map(tuple, centres.round().tolist())) == sorted(map(tuple, middles.tolist()))
@@ -47,7 +49,9 @@ def test_images_start_shared_tokens_at_centres_and_drawing_tokens_at_code_rows(p
     rows = model.read_rows(concept_row_ids(model).tolist()).embed
     assert_close(rows[0], noun)
     assert_close(rows[1:3], k_means(table[codes], 2, 0))
-    assert_close(rows[3:5], table[3:5])  # where UniCTokens' tokens 16 to 23 lie: behind the placeholder's and the shared ones' rows
+    assert_close(
+        rows[3:5], table[3:5]
+    )  # where UniCTokens' tokens 16 to 23 lie: behind the placeholder's and the shared ones' rows
     assert_close(rows[5], noun)
 
 
@@ -68,7 +72,9 @@ def test_without_shared_tokens_the_centres_go_to_the_drawing_tokens(photos: list
     model = tiny_model()
     add_concept(model, "bo", "dog", 3, "images", photos=photos)
     codes = torch.cat([model.encode_image([Image.open(path).convert("RGB")]) for path in photos]).flatten()
-    assert_close(model.read_rows(concept_row_ids(model).tolist()).embed[1:], k_means(model.code_embeddings(codes), 3, 0))
+    assert_close(
+        model.read_rows(concept_row_ids(model).tolist()).embed[1:], k_means(model.code_embeddings(codes), 3, 0)
+    )
 
 
 def test_no_start_means_neither_pool_nor_noun_but_the_vocabulary_s_spread() -> None:
@@ -104,7 +110,11 @@ def test_impossible_starts_are_refused(arguments: dict[str, object], words: str)
 def test_roles_travel_with_the_concept(tmp_path: Path) -> None:
     model, other = tiny_model(), tiny_model(1)
     concept = add_concept(model, "bo", "dog", 4, reading_tokens=1, drawing_tokens=3)
-    assert concept.reading_tokens == ["<token_0>", "<token_3>"] and concept.drawing_tokens == ["<token_0>", "<token_1>", "<token_2>"]
+    assert concept.reading_tokens == ["<token_0>", "<token_3>"] and concept.drawing_tokens == [
+        "<token_0>",
+        "<token_1>",
+        "<token_2>",
+    ]
     save_concept(model, "bo", tmp_path / "bo.safetensors")
     assert load_concept(other, tmp_path / "bo.safetensors") == concept
 

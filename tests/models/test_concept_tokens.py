@@ -19,11 +19,17 @@ def test_old_logits_stay_when_rows_move() -> None:
     model, codes = tiny_model(), torch.arange(16)[None]
     old = model.config
     codes[0, 3] = old.codebook_size  # one masked
-    before = [model.showo.lm_head(model.hidden(*batch)) for batch in (build_t2i(old, [[5]], codes), build_mmu(old, codes, [[5, 6]]))]
+    before = [
+        model.showo.lm_head(model.hidden(*batch))
+        for batch in (build_t2i(old, [[5]], codes), build_mmu(old, codes, [[5, 6]]))
+    ]
     add_concept(model, "bo", "robot", num_tokens=4)
     new = model.config
     assert new.image_offset == old.image_offset + 5 and new.vocab_size == old.vocab_size + 5
-    after = [model.showo.lm_head(model.hidden(*batch)) for batch in (build_t2i(new, [[5]], codes), build_mmu(new, codes, [[5, 6]]))]
+    after = [
+        model.showo.lm_head(model.hidden(*batch))
+        for batch in (build_t2i(new, [[5]], codes), build_mmu(new, codes, [[5, 6]]))
+    ]
     for one, other in zip(before, after):
         torch.testing.assert_close(other[..., : old.image_offset], one[..., : old.image_offset])
         torch.testing.assert_close(other[..., new.image_offset :], one[..., old.image_offset :])
@@ -109,7 +115,10 @@ def test_concept_travels_between_models(tmp_path: Path) -> None:
     for _ in range(2):  # adds, then overwrites
         concept = load_concept(other, tmp_path / "bo.safetensors")
         assert concept.tokens == ["<token_0>", "<token_1>"]
-        assert torch.equal(other.read_rows(concept_row_ids(other).tolist()).embed, model.read_rows(concept_row_ids(model).tolist()).embed)
+        assert torch.equal(
+            other.read_rows(concept_row_ids(other).tolist()).embed,
+            model.read_rows(concept_row_ids(model).tolist()).embed,
+        )
         other.write_rows(concept_row_ids(other).tolist(), other.read_rows([5, 6, 7]))
     (tmp_path / "bad.safetensors").write_text("no")
     with pytest.raises(ValueError, match="bad"):
@@ -126,7 +135,9 @@ def test_model_with_concepts_is_saved_and_read(tmp_path: Path) -> None:
     assert again.concepts == [concept] and again.config == model.config
     sampling = Sampling(generation_timesteps=3)
     prompts = ["<token_0><bo> in the snow"]
-    assert torch.equal(model.generate_image(prompts, sampling, [1]).tokens, again.generate_image(prompts, sampling, [1]).tokens)
+    assert torch.equal(
+        model.generate_image(prompts, sampling, [1]).tokens, again.generate_image(prompts, sampling, [1]).tokens
+    )
     plain.save_pretrained(tmp_path / "plain")
     (tmp_path / "plain" / "model.safetensors").write_bytes((tmp_path / "bo" / "model.safetensors").read_bytes())
     with pytest.raises(ValueError, match=rf"{model.config.vocab_size} rows.*{plain.config.vocab_size}"):
@@ -134,7 +145,10 @@ def test_model_with_concepts_is_saved_and_read(tmp_path: Path) -> None:
 
 
 def test_published_concept_files(tmp_path: Path) -> None:
-    model, values = tiny_model(), {"embed": torch.randn(3, 32), "lm_head_weight": torch.randn(3, 32), "lm_head_bias": torch.randn(3)}
+    model, values = (
+        tiny_model(),
+        {"embed": torch.randn(3, 32), "lm_head_weight": torch.randn(3, 32), "lm_head_bias": torch.randn(3)},
+    )
     for part, value in values.items():
         torch.save(value, tmp_path / f"epoch_15_{part}.pt")
     concept = import_concept(model, tmp_path, 15, "bo", "dog")

@@ -36,20 +36,31 @@ class Hub(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.split("?")[0]
         if "some/show-o" not in path:
-            return self.answer(b'{"error": "Repository not found"}', status=404, headers={"X-Error-Code": "RepoNotFound"})
+            return self.answer(
+                b'{"error": "Repository not found"}', status=404, headers={"X-Error-Code": "RepoNotFound"}
+            )
         if "/resolve/" in path:
             name = path.rsplit("/", 1)[1]
             if self.command == "GET":
                 self.asked.append(name)
-            return self.answer(FILES[name], headers={"X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha1(FILES[name]).hexdigest()}"'})
-        files = [{"type": "file", "path": name, "oid": hashlib.sha1(data).hexdigest(), "size": len(data)} for name, data in FILES.items()]
+            return self.answer(
+                FILES[name], headers={"X-Repo-Commit": COMMIT, "ETag": f'"{hashlib.sha1(FILES[name]).hexdigest()}"'}
+            )
+        files = [
+            {"type": "file", "path": name, "oid": hashlib.sha1(data).hexdigest(), "size": len(data)}
+            for name, data in FILES.items()
+        ]
         siblings = [{"rfilename": name} for name in FILES]
         about = {"id": "some/show-o", "modelId": "some/show-o", "sha": COMMIT, "siblings": siblings, "private": False}
         self.answer(json.dumps(files if "/tree/" in path else about).encode())
 
     def answer(self, body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
-        for key, value in {"Content-Type": "application/json", "Content-Length": str(len(body)), **(headers or {})}.items():
+        for key, value in {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            **(headers or {}),
+        }.items():
             self.send_header(key, value)
         self.end_headers()
         if self.command == "GET":

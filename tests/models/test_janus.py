@@ -44,21 +44,27 @@ def published(folder: Path, model: Janus, **options: object) -> JanusProcessor:
     names = {"image_token": "<image_placeholder>", "boi_token": "<begin_of_image>", "eoi_token": "<end_of_image>"}
     tokenizer = type(model.tokenizer)(tokenizer_object=model.tokenizer.backend_tokenizer, extra_special_tokens=names)
     tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token = "<|begin|>", "<|end|>", "<|pad|>"
-    pictures = JanusImageProcessorPil(size={"height": 16, "width": 16}, image_mean=[0.5] * 3, image_std=[0.5] * 3, min_size=1)
+    pictures = JanusImageProcessorPil(
+        size={"height": 16, "width": 16}, image_mean=[0.5] * 3, image_std=[0.5] * 3, min_size=1
+    )
     processor = JanusProcessor(pictures, tokenizer, template, use_default_system_prompt=True, num_image_tokens=16)
     model.janus.save_pretrained(folder, **options)
     processor.save_pretrained(folder)
     return processor
 
 
-def test_a_published_folder_loads_and_answers_as_transformers_does(model: Janus, photo: Image.Image, tmp_path: Path) -> None:
+def test_a_published_folder_loads_and_answers_as_transformers_does(
+    model: Janus, photo: Image.Image, tmp_path: Path
+) -> None:
     processor = published(tmp_path, model, max_shard_size="300KB")
     assert (tmp_path / "model.safetensors.index.json").is_file()
     ours = Janus.from_pretrained(tmp_path)
     theirs = JanusForConditionalGeneration.from_pretrained(tmp_path).eval()
     pixels = ours.look([photo])
     inputs = processor(
-        text=["<|User|>: <image_placeholder>\nwhat colour is the hat?\n\n<|Assistant|>:"], images=[photo], return_tensors="pt"
+        text=["<|User|>: <image_placeholder>\nwhat colour is the hat?\n\n<|Assistant|>:"],
+        images=[photo],
+        return_tensors="pt",
     )
     ids = reading_ids(ours.marks, ours.tokenizer, QUESTION, 16, ours.extras.system_prompt)
     given = inputs["input_ids"][0].tolist()
@@ -67,7 +73,12 @@ def test_a_published_folder_loads_and_answers_as_transformers_does(model: Janus,
     values = (pixels / 255 - 0.5) / 0.5
     assert (values - inputs["pixel_values"]).abs().max() < 0.04  # PIL rounds to bytes between its two passes
     written = ours.generate_text([TextContext(QUESTION, pixels[0])], GREEDY, [0])
-    options = {"do_sample": False, "suppress_tokens": ours.silent_ids, "eos_token_id": ours.marks.eos, "pad_token_id": ours.marks.pad}
+    options = {
+        "do_sample": False,
+        "suppress_tokens": ours.silent_ids,
+        "eos_token_id": ours.marks.eos,
+        "pad_token_id": ours.marks.pad,
+    }
     expected = theirs.generate(torch.tensor([ids]), pixel_values=values, max_new_tokens=9, **options)[0, len(ids) :]
     assert written.ids[0].tolist() == expected.tolist()
 
@@ -75,7 +86,9 @@ def test_a_published_folder_loads_and_answers_as_transformers_does(model: Janus,
 def test_draws_as_transformers_does(model: Janus) -> None:
     """transformers' uncond + s·(cond − uncond) is our (1 + w)·cond − w·uncond with s = 1 + w."""
     theirs = model.janus
-    theirs.generation_config.update(bos_token_id=model.marks.bos, pad_token_id=model.marks.pad, eos_token_id=model.marks.eos)
+    theirs.generation_config.update(
+        bos_token_id=model.marks.bos, pad_token_id=model.marks.pad, eos_token_id=model.marks.eos
+    )
     theirs.generation_config.generation_kwargs = {"boi_token_id": model.marks.begin_image}
     for prompt in PROMPTS:
         ids = torch.tensor([drawing_ids(model.marks, model.tokenizer, prompt)])
@@ -84,7 +97,9 @@ def test_draws_as_transformers_does(model: Janus) -> None:
         assert model.generate_image([prompt], GREEDY, [0]).tokens.tolist() == expected.tolist()
 
 
-@pytest.mark.parametrize("sampling", [Sampling(guidance_scale=2.0, top_k=9, max_completion_length=10), Sampling(temperature=0.8)])
+@pytest.mark.parametrize(
+    "sampling", [Sampling(guidance_scale=2.0, top_k=9, max_completion_length=10), Sampling(temperature=0.8)]
+)
 def test_fast_equals_slow(model: Janus, photo: Image.Image, sampling: Sampling) -> None:
     contexts = [TextContext("USER: hi ASSISTANT:"), TextContext(QUESTION, model.look([photo])[0]), TextContext("yes?")]
     written, drawn = model.generate_text(contexts, sampling, SEEDS), model.generate_image(PROMPTS, sampling, SEEDS)
@@ -155,7 +170,10 @@ def test_codes_are_nearest_on_the_sphere_that_is_decoded(model: Janus) -> None:
     with torch.no_grad():
         latents = vq.quant_conv(vq.encoder(image * 2 - 1))[0].flatten(1).T
     entries = [F.normalize(entry, dim=0) for entry in vq.quantize.embedding.weight.detach()]
-    expected = [min(range(32), key=lambda code: float((F.normalize(latent, dim=0) - entries[code]).square().sum())) for latent in latents]
+    expected = [
+        min(range(32), key=lambda code: float((F.normalize(latent, dim=0) - entries[code]).square().sum()))
+        for latent in latents
+    ]
     assert model.encode_image(image)[0].tolist() == expected
 
 
@@ -172,7 +190,10 @@ def test_chat_format_and_marks_that_users_spell_out(model: Janus) -> None:
     marks, decode = model.marks, model.tokenizer.decode
     ids = reading_ids(marks, model.tokenizer, "USER: name: bo\nwho? ASSISTANT:")
     assert decode(ids) == "<|begin|><|User|>: name: bo\nwho?\n\n<|Assistant|>:"
-    assert decode(drawing_ids(marks, model.tokenizer, "a dog")) == "<|begin|><|User|>: a dog\n\n<|Assistant|>:<begin_of_image>"
+    assert (
+        decode(drawing_ids(marks, model.tokenizer, "a dog"))
+        == "<|begin|><|User|>: a dog\n\n<|Assistant|>:<begin_of_image>"
+    )
     assert unconditional_ids(marks, [9, 8, 7, 6]) == [marks.bos, marks.pad, marks.pad, marks.begin_image]
     nasty = reading_ids(marks, model.tokenizer, "USER: <image_placeholder><|Assistant|>: yes<end_of_image> ASSISTANT:")
     assert nasty.count(marks.image) == nasty.count(marks.end_image) == 0 and nasty.count(marks.assistant[0]) == 1
@@ -186,7 +207,9 @@ def test_transformers_reads_what_we_save(tmp_path: Path) -> None:
     theirs, info = JanusForConditionalGeneration.from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
     assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in model.janus.state_dict().items())
-    assert json.loads((tmp_path / "config.json").read_text())["text_config"]["vocab_size"] == 349  # 328 + 21: the spare rows were too few
+    assert (
+        json.loads((tmp_path / "config.json").read_text())["text_config"]["vocab_size"] == 349
+    )  # 328 + 21: the spare rows were too few
 
 
 def test_spare_rows_are_used_first() -> None:
@@ -216,7 +239,10 @@ def test_bad_folders(model: Janus, tmp_path: Path) -> None:
         Janus.from_pretrained(tmp_path)
     model.save_pretrained(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
-    save_file({name: value for name, value in weights.items() if "generation_head" not in name}, tmp_path / "model.safetensors")
+    save_file(
+        {name: value for name, value in weights.items() if "generation_head" not in name},
+        tmp_path / "model.safetensors",
+    )
     with pytest.raises(ValueError, match=r"lacks 4 tensors of config\.json, such as model\.generation_head"):
         Janus.from_pretrained(tmp_path)
     save_file({**weights, EMBED: weights[EMBED][:-1].clone()}, tmp_path / "model.safetensors")
@@ -227,7 +253,9 @@ def test_bad_folders(model: Janus, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"x lacks 1 tensors of the model, such as lm_head\.weight"):
         model.load_weights({name: value for name, value in weights.items() if name != HEAD}, "x")
     break_config(tmp_path, sync_r1={"concepts": [], "suppressed": [1]})
-    with pytest.raises(ValueError, match=r"config\.json: section 'sync_r1' has unknown fields suppressed; allowed are concepts"):
+    with pytest.raises(
+        ValueError, match=r"config\.json: section 'sync_r1' has unknown fields suppressed; allowed are concepts"
+    ):
         Janus.from_pretrained(tmp_path)
     break_config(tmp_path, sync_r1={})
     (tmp_path / "tokenizer.json").unlink()

@@ -45,7 +45,9 @@ def test_a_changed_weight_is_noticed(tmp_path: Path) -> None:
     assert report["magvit_decoded"]["ok"]
 
 
-@pytest.mark.parametrize("name", ["golden.json", "golden.safetensors", "showo_tiny.safetensors", "magvit_tiny.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["golden.json", "golden.safetensors", "showo_tiny.safetensors", "magvit_tiny.safetensors"]
+)
 def test_missing_or_broken_file_is_named(tmp_path: Path, name: str) -> None:
     kit = copy_kit(tmp_path)
     (kit / name).write_text("not this")

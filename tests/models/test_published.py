@@ -59,7 +59,9 @@ def test_golden_numbers_through_the_loader(model: Showo) -> None:
     torch.testing.assert_close(logits[:, -17:-1], golden["t2i_logits_image_positions"], atol=1e-4, rtol=0)
     torch.testing.assert_close(logits[:, sizes["max_text_slot"] - 1], golden["t2i_logits_last_text"], atol=1e-4, rtol=0)
     hidden = model.hidden(golden["mmu_input_ids"], golden["mmu_attention_mask"].bool())
-    torch.testing.assert_close(model.head(hidden, slice(0, model.config.vocab_size))[..., used], golden["mmu_logits"], atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        model.head(hidden, slice(0, model.config.vocab_size))[..., used], golden["mmu_logits"], atol=1e-4, rtol=0
+    )
     assert model.magvit is not None
     pictures = check._pictures(model.magvit, golden)
     assert torch.equal(pictures["magvit_codes"], golden["magvit_codes"])
@@ -103,7 +105,9 @@ def as_shards(folder: Path, weights: dict) -> None:
 
 def as_training_checkpoint(folder: Path, weights: dict) -> None:
     wrapped = {f"module.{name}": value for name, value in weights.items()}
-    torch.save({"epoch": 2, "model_state_dict": wrapped, "optimizer_state_dict": {"state": {}}}, folder / "model_epoch2.pt")
+    torch.save(
+        {"epoch": 2, "model_state_dict": wrapped, "optimizer_state_dict": {"state": {}}}, folder / "model_epoch2.pt"
+    )
 
 
 def as_two_formats(folder: Path, weights: dict) -> None:
@@ -168,15 +172,30 @@ BAD = [
     (rewritten(lambda w: w.pop("showo.model.final_layernorm.bias")), r"lacks 1 tensors .*final_layernorm\.bias"),
     (rewritten(lambda w: w.update({"showo.model.extra": torch.zeros(1)})), r"unknown 1 tensors .*showo\.model\.extra"),
     (rewritten(lambda w: w.update({"mm_projector.0.weight": torch.zeros(1)})), "CLIP encoder.*use showlab/show-o"),
-    (rewritten(lambda w: w.update({"transformer.h.0": torch.zeros(1)})), r"not a Show-o checkpoint: tensor transformer\.h\.0"),
-    (rewritten(lambda w: w.pop("showo.model.layers.0.mlp.fc1.weight")), r"lacks the tensor .*layers\.0\.mlp\.fc1\.weight"),
+    (
+        rewritten(lambda w: w.update({"transformer.h.0": torch.zeros(1)})),
+        r"not a Show-o checkpoint: tensor transformer\.h\.0",
+    ),
+    (
+        rewritten(lambda w: w.pop("showo.model.layers.0.mlp.fc1.weight")),
+        r"lacks the tensor .*layers\.0\.mlp\.fc1\.weight",
+    ),
     (rewritten(lambda w: w.update({EMBED: torch.zeros(8306, 64)})), "3 rows of a concept; say whose"),
     (with_code, r"pytorch_model\.bin is refused: it holds Python objects.*safetensors"),
     (without_a_shard, r"model-00002-of-00002\.safetensors is missing"),
     (without_index_or_shard, r"model-00002-of-00002\.safetensors is missing"),
-    (lambda folder: (folder / "pytorch_model.safetensors").unlink(), r"holds no weights \(found config\.json\).*model\.safetensors"),
-    (lambda folder: (folder / "pytorch_model.safetensors").write_bytes(b"oops"), r"pytorch_model\.safetensors is damaged"),
-    (lambda folder: (folder / "config.json").unlink(), r"config\.json is missing \(found pytorch_model\.safetensors\).*llm_vocab_size"),
+    (
+        lambda folder: (folder / "pytorch_model.safetensors").unlink(),
+        r"holds no weights \(found config\.json\).*model\.safetensors",
+    ),
+    (
+        lambda folder: (folder / "pytorch_model.safetensors").write_bytes(b"oops"),
+        r"pytorch_model\.safetensors is damaged",
+    ),
+    (
+        lambda folder: (folder / "config.json").unlink(),
+        r"config\.json is missing \(found pytorch_model\.safetensors\).*llm_vocab_size",
+    ),
     (lambda folder: (folder / "config.json").write_text("oops"), r"config\.json: not valid JSON"),
     (as_llama, "model_type 'llama'.*'showo' and 'janus' can be loaded.*published Show-o folder"),
     (as_diffusion, "fields _class_name, sample_size.*can be loaded"),
@@ -210,13 +229,19 @@ def test_a_tokenizer_of_vocabulary_and_merges(kit: Published, tmp_path: Path, mo
     content = json.loads((kit.text_tokenizer / "tokenizer.json").read_text())
     (tmp_path / "vocab.json").write_text(json.dumps(content["model"]["vocab"]))
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")
-    added = {token["content"]: token["id"] for token in content["added_tokens"] if token["content"] not in content["model"]["vocab"]}
+    added = {
+        token["content"]: token["id"]
+        for token in content["added_tokens"]
+        if token["content"] not in content["model"]["vocab"]
+    }
     (tmp_path / "added_tokens.json").write_text(json.dumps(added))
     again = load_showo(replace(kit, text_tokenizer=tmp_path))
     assert again.tokenizer.get_vocab() == model.tokenizer.get_vocab()
 
 
-def test_hub_ids_come_from_the_cache_or_say_what_to_do(kit: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_ids_come_from_the_cache_or_say_what_to_do(
+    kit: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
@@ -229,7 +254,9 @@ def test_hub_ids_come_from_the_cache_or_say_what_to_do(kit: Published, tmp_path:
         (snapshot.parent.parent / "refs" / "main").write_text("a" * 40)
     loaded = load_model("some/show-o", device="cpu", image_tokenizer="some/magvitv2", text_tokenizer="some/phi")
     assert loaded.num_image_tokens == 16
-    with pytest.raises(ValueError, match=r"some/other is no folder here and could not be fetched.*pass its folder") as caught:
+    with pytest.raises(
+        ValueError, match=r"some/other is no folder here and could not be fetched.*pass its folder"
+    ) as caught:
         load_model("some/other", device="cpu")
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="no such file or folder; give a folder, or a hub id"):
@@ -253,12 +280,16 @@ def test_bf16_log_probabilities_are_fp32_and_close(kit: Published, model: Showo)
     drawn, committed = half.image_logps(["a hat", "a dog"], trace, sampling, [0, 1, 2, 3])
     assert drawn.dtype == torch.float32 and committed.all()
     torch.testing.assert_close(drawn, trace.logps, atol=0.05, rtol=0)
-    torch.testing.assert_close(drawn, model.image_logps(["a hat", "a dog"], trace, sampling, [0, 1, 2, 3])[0], atol=0.3, rtol=0)
+    torch.testing.assert_close(
+        drawn, model.image_logps(["a hat", "a dog"], trace, sampling, [0, 1, 2, 3])[0], atol=0.3, rtol=0
+    )
     text = half.generate_text([CONTEXT, CONTEXT], sampling, [1, 2])
     written, entropy = half.text_logps([CONTEXT, CONTEXT], text.ids, text.mask, sampling)
     assert written.dtype == entropy.dtype == torch.float32
     torch.testing.assert_close(written, text.logps, atol=0.05, rtol=0)
-    torch.testing.assert_close(written, model.text_logps([CONTEXT, CONTEXT], text.ids, text.mask, sampling)[0], atol=0.3, rtol=0)
+    torch.testing.assert_close(
+        written, model.text_logps([CONTEXT, CONTEXT], text.ids, text.mask, sampling)[0], atol=0.3, rtol=0
+    )
 
 
 def test_our_folders_and_janus_are_told_apart(model: Showo, tmp_path: Path) -> None:
@@ -268,7 +299,11 @@ def test_our_folders_and_janus_are_told_apart(model: Showo, tmp_path: Path) -> N
     assert isinstance(again, Showo) and again.config == model.config
     assert isinstance(load_model(tmp_path / "janus", device="cpu"), Janus)
     described, whole = describe(tmp_path / "janus"), sum(parameter.numel() for parameter in tiny_janus().parameters())
-    assert described["family"] == "janus" and described["sizes"]["codebook_size"] == 32 and described["sizes"]["image_size"] == 16
+    assert (
+        described["family"] == "janus"
+        and described["sizes"]["codebook_size"] == 32
+        and described["sizes"]["image_size"] == 16
+    )
     assert sum(described["parameters"].values()) == whole and described["parameters"]["image_tokenizer"] > 0
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="sees no GPU; use cpu or auto"):

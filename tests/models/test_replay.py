@@ -1,4 +1,6 @@
-"""The invariant of RL here: replayed log-probabilities are the ones the tokens were drawn with, and they carry gradient."""
+"""The invariant of RL here: replayed log-probabilities are the ones the tokens were drawn with, and they carry
+gradient.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +91,9 @@ def test_half_drawn_images_replay_too(model: Showo) -> None:
     torch.testing.assert_close(logps.detach(), half.logps, atol=1e-4, rtol=0)
 
 
-def test_gradient_reaches_concept_rows_through_the_prefix(model: Showo, contexts: list[TextContext], trace: ImageTrace) -> None:
+def test_gradient_reaches_concept_rows_through_the_prefix(
+    model: Showo, contexts: list[TextContext], trace: ImageTrace
+) -> None:
     rows, embed = concept_row_ids(model, "bo"), model.showo.model.embed_tokens.weight
     ids = torch.full((4, 1), 50)  # not the concept's own ids: only what was read can carry the gradient
     for logps in (
@@ -101,7 +105,9 @@ def test_gradient_reaches_concept_rows_through_the_prefix(model: Showo, contexts
         assert (gradient[rows[:2]].abs().sum(1) > 0).all()
 
 
-def test_checkpointed_gradient_is_the_same(model: Showo, contexts: list[TextContext], trace: ImageTrace, written: TextCompletions) -> None:
+def test_checkpointed_gradient_is_the_same(
+    model: Showo, contexts: list[TextContext], trace: ImageTrace, written: TextCompletions
+) -> None:
     def gradients(checkpointing: bool) -> list[torch.Tensor]:
         with training(model, checkpointing):
             total = model.image_logps(PROMPTS, trace, SAMPLING, [0, 2])[0].sum()

@@ -16,7 +16,9 @@ def test_every_bit_of_a_seed_counts() -> None:
 
 
 def test_parts_do_not_trade_places() -> None:
-    found = {mix(seed, stream, step) for seed in range(40) for stream in (TEXT_STREAM, IMAGE_STREAM) for step in range(40)}
+    found = {
+        mix(seed, stream, step) for seed in range(40) for stream in (TEXT_STREAM, IMAGE_STREAM) for step in range(40)
+    }
     assert len(found) == 40 * 2 * 40
     assert mix(1, 2) != mix(2, 1)
 

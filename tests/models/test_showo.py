@@ -37,7 +37,9 @@ def contexts() -> list[TextContext]:
     ]
 
 
-@pytest.mark.parametrize("sampling", [GUIDED, Sampling(generation_timesteps=3, temperature=0.8), Sampling(generation_timesteps=20)])
+@pytest.mark.parametrize(
+    "sampling", [GUIDED, Sampling(generation_timesteps=3, temperature=0.8), Sampling(generation_timesteps=20)]
+)
 def test_fast_drawing_equals_slow_drawing(model: Showo, sampling: Sampling) -> None:
     fast = model.generate_image(PROMPTS[:2], sampling, SEEDS[:2])
     for row, (prompt, seed) in enumerate(zip(PROMPTS, SEEDS[:2])):
@@ -49,7 +51,9 @@ def test_fast_drawing_equals_slow_drawing(model: Showo, sampling: Sampling) -> N
 
 @pytest.mark.parametrize("text_only_image", [False, True])
 @pytest.mark.parametrize("sampling", [GUIDED, Sampling(max_completion_length=6, top_k=1)])
-def test_fast_writing_equals_slow_writing(contexts: list[TextContext], sampling: Sampling, text_only_image: bool) -> None:
+def test_fast_writing_equals_slow_writing(
+    contexts: list[TextContext], sampling: Sampling, text_only_image: bool
+) -> None:
     model = tiny_model(text_only_image=text_only_image)
     fast = model.generate_text(contexts, sampling, SEEDS)
     for row, (context, seed) in enumerate(zip(contexts, SEEDS)):
@@ -153,7 +157,9 @@ def test_saved_model_is_the_same_model(model: Showo, tmp_path: Path, contexts: l
     again = Showo.from_pretrained(tmp_path / "m")
     assert again.config == model.config
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
-    assert torch.equal(model.generate_image(PROMPTS, GUIDED, SEEDS).tokens, again.generate_image(PROMPTS, GUIDED, SEEDS).tokens)
+    assert torch.equal(
+        model.generate_image(PROMPTS, GUIDED, SEEDS).tokens, again.generate_image(PROMPTS, GUIDED, SEEDS).tokens
+    )
     assert model.generate_text(contexts, GUIDED, SEEDS).texts == again.generate_text(contexts, GUIDED, SEEDS).texts
     half = Showo.from_pretrained(tmp_path / "m", dtype=torch.bfloat16)
     assert half.dtype == torch.bfloat16
@@ -188,7 +194,10 @@ def test_wrong_calls_say_what_is_wrong(model: Showo) -> None:
         (lambda: model.image_logps(PROMPTS[:2], trace, GUIDED, [0, 0]), "distinct"),
         (lambda: model.image_logps(PROMPTS[:2], trace, GUIDED, [0], [True]), "1 flags for 2 prompts"),
         (lambda: model.generate_text([TextContext("a")], GUIDED, [1, 2]), "2 seeds for 1"),
-        (lambda: model.load_weights({**weights, "head.bias": torch.zeros(1)}, "x"), r"x holds 1 tensors .* such as head\.bias"),
+        (
+            lambda: model.load_weights({**weights, "head.bias": torch.zeros(1)}, "x"),
+            r"x holds 1 tensors .* such as head\.bias",
+        ),
     ]
     for call, message in cases:
         with pytest.raises(ValueError, match=message):
@@ -202,7 +211,13 @@ def test_transformers_trainer_trains_it(tmp_path: Path) -> None:
     targets[:, -17:-1] = torch.arange(16) + model.config.image_offset
     item = {"input_ids": batch.ids[0], "attention_mask": batch.mask[0], "targets": targets[0]}
     options = TrainingArguments(
-        str(tmp_path), max_steps=8, learning_rate=1e-2, gradient_checkpointing=True, report_to=[], use_cpu=True, disable_tqdm=True
+        str(tmp_path),
+        max_steps=8,
+        learning_rate=1e-2,
+        gradient_checkpointing=True,
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
     )
     trainer = Trainer(model, options, train_dataset=[item] * 8, data_collator=default_data_collator)
     before = model(*(value[None] for value in item.values()))["loss"].item()

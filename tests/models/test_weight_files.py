@@ -19,7 +19,10 @@ from sync_r1.models.weight_files import WeightFiles, pick
         (["config.json", "pytorch_model.bin", "model.safetensors"], ["model.safetensors"]),
         (["pytorch_model.safetensors", "model.safetensors"], ["model.safetensors"]),
         (["pytorch_model.bin", "training_args.bin"], ["pytorch_model.bin"]),
-        (["model-00001-of-00002.safetensors"], ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]),
+        (
+            ["model-00001-of-00002.safetensors"],
+            ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"],
+        ),
         (["tuned.safetensors", "old.pt"], ["tuned.safetensors"]),
         (["README.md"], []),
     ],
@@ -29,7 +32,9 @@ def test_one_copy_is_picked(names: list[str], picked: list[str]) -> None:
 
 
 def test_files_that_could_all_be_meant_are_listed() -> None:
-    with pytest.raises(ValueError, match=r"several weight files: model_epoch2\.pt, model_epoch4\.pt; give the path of one"):
+    with pytest.raises(
+        ValueError, match=r"several weight files: model_epoch2\.pt, model_epoch4\.pt; give the path of one"
+    ):
         pick(["model_epoch2.pt", "model_epoch4.pt"])
 
 

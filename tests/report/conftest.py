@@ -31,7 +31,9 @@ def draw(path: Path, color: str, hat: bool, rng: random.Random, noise: int = 0) 
     if hat:
         pen.rectangle((10, 2, 21, 5), fill="#5b2a86")
     for _ in range(noise):
-        image.putpixel((rng.randrange(32), rng.randrange(32)), (rng.randrange(256), rng.randrange(256), rng.randrange(256)))
+        image.putpixel(
+            (rng.randrange(32), rng.randrange(32)), (rng.randrange(256), rng.randrange(256), rng.randrange(256))
+        )
     image.save(path)
     return path
 
@@ -53,7 +55,9 @@ def evaluated(run: Path, phase: str, rng: random.Random) -> list[dict[str, Any]]
             }
             if task in GENERATION:
                 path = f"eval/images/{phase}/{task}_{number:03d}.png"
-                draw(run / path, COLORS[0] if right else rng.choice(COLORS), right, rng, 10 if phase == "after" else 160)
+                draw(
+                    run / path, COLORS[0] if right else rng.choice(COLORS), right, rng, 10 if phase == "after" else 160
+                )
                 item |= {"prompt": f"a photo of <kip> wearing its outfit in scene {number}, at dusk", "image": path}
                 item |= {
                     "input": "a photo of <kip> wearing a purple hat" if "rea" in task else item["prompt"],
@@ -74,7 +78,11 @@ def measured(step: int, rng: random.Random) -> dict[str, float]:
     """One line of metrics.jsonl."""
     rise = 1 - math.exp(-step / 18)
     noise = rng.uniform(-0.05, 0.05)
-    parts = {"identity": 0.35 + 0.5 * rise + noise, "alignment": 0.5 + 0.3 * rise - noise, "answer": 0.4 + 0.4 * rise + noise / 2}
+    parts = {
+        "identity": 0.35 + 0.5 * rise + noise,
+        "alignment": 0.5 + 0.3 * rise - noise,
+        "answer": 0.4 + 0.4 * rise + noise / 2,
+    }
     return {
         "step": step,
         "reward": sum(parts.values()) / 3,
@@ -102,9 +110,17 @@ def trajectories(run: Path, step: int, rng: random.Random) -> None:
             "kept": kept,
             "preview_score": 0.3 + 0.5 * reward,
         }
-        row |= {"prompt_index": 0, "answer": "a photo of <kip> wearing a purple hat", "completion": "a photo of <kip> wearing a purple hat"}
+        row |= {
+            "prompt_index": 0,
+            "answer": "a photo of <kip> wearing a purple hat",
+            "completion": "a photo of <kip> wearing a purple hat",
+        }
         row |= {"drawing_prompt": "a photo of <token_0><token_1><kip> wearing a purple hat" if kept else None}
-        row |= {"reward": reward if kept else None, "text_reward": 1.0 if kept else None, "image_reward": reward - 1 if kept else None}
+        row |= {
+            "reward": reward if kept else None,
+            "text_reward": 1.0 if kept else None,
+            "image_reward": reward - 1 if kept else None,
+        }
         row |= {"text_advantage": 0.5 if kept else None, "image_advantage": reward - 0.65 if kept else None}
         rows.append({**row, "image": path.relative_to(run).as_posix()})
     parquet.write_table(pa.Table.from_pylist(rows), run / f"trajectories/step_{step:05d}.parquet")
@@ -120,9 +136,18 @@ def fake_run(folder: Path, steps: int = 60) -> Path:
     rng = random.Random(0)
     folder.mkdir(parents=True)
     pictures = [draw(folder.parent / f"source/{number}.png", COLORS[0], True, rng, 4) for number in range(6)]
-    facts = ["<kip> wears a purple hat on weekends.", "<kip>'s lucky thing is a green umbrella.", "<kip> likes the beach."]
+    facts = [
+        "<kip> wears a purple hat on weekends.",
+        "<kip>'s lucky thing is a green umbrella.",
+        "<kip> likes the beach.",
+    ]
     save_concept_card(
-        folder, name="kip", class_noun="robot", info="<kip> is a red robot with a square head.", facts=facts, pictures=pictures
+        folder,
+        name="kip",
+        class_noun="robot",
+        info="<kip> is a red robot with a square head.",
+        facts=facts,
+        pictures=pictures,
     )
     (folder / "config.yaml").write_text("concept: kip\nnum_generations: 8\nlearning_rate: 1.0e-4\n", encoding="utf-8")
     lines = [json.dumps(measured(step, rng)) for step in range(1, steps + 1)]
@@ -131,9 +156,17 @@ def fake_run(folder: Path, steps: int = 60) -> Path:
         trajectories(folder, step, rng)
     for phase in ("before", "after"):
         (folder / "eval").mkdir(exist_ok=True)
-        (folder / f"eval/{phase}.json").write_text(json.dumps({"items": evaluated(folder, phase, rng)}), encoding="utf-8")
-    tasks = {task: interval(0.45, 0.8 + 0.01 * i, 0.12, n, metric="exact") for i, (task, n) in enumerate(UNDERSTANDING.items())}
-    tasks |= {task: interval(0.5, 0.52 + 0.09 * i, 0.1, n, metric="attributes right") for i, (task, n) in enumerate(GENERATION.items())}
+        (folder / f"eval/{phase}.json").write_text(
+            json.dumps({"items": evaluated(folder, phase, rng)}), encoding="utf-8"
+        )
+    tasks = {
+        task: interval(0.45, 0.8 + 0.01 * i, 0.12, n, metric="exact")
+        for i, (task, n) in enumerate(UNDERSTANDING.items())
+    }
+    tasks |= {
+        task: interval(0.5, 0.52 + 0.09 * i, 0.1, n, metric="attributes right")
+        for i, (task, n) in enumerate(GENERATION.items())
+    }
     summary = {
         "concept": "kip",
         "evaluator": "world reader B",

@@ -30,7 +30,15 @@ def draw(path: Path, shade: int = 0) -> Path:
 
 
 def column(mean: float) -> dict[str, Any]:
-    return {"mean": mean, "ci95": [0.2, 0.9], "n": 2, "unscored": 0, "concepts": 1, "complete": True, "per_concept": {"bo": mean}}
+    return {
+        "mean": mean,
+        "ci95": [0.2, 0.9],
+        "n": 2,
+        "unscored": 0,
+        "concepts": 1,
+        "complete": True,
+        "per_concept": {"bo": mean},
+    }
 
 
 def bench_folder(out: Path, *, score: float = 0.25, label: str = "mine", judge: str = "reader", epoch: int = 0) -> Path:
@@ -39,12 +47,27 @@ def bench_folder(out: Path, *, score: float = 0.25, label: str = "mine", judge: 
     put(out / "bench.json", {"models": {str(epoch): label}})
     common = {"concept": "bo", "model_epoch": epoch, "protocol": {"name": "world"}}
     ends = ("bo", "token_epoch_0", f"model_epoch_{epoch}", "manifest.json")
-    answers = [("rea_000", "<bo> in its coat", "<bo> in its red coat", "<bo> in its blue coat"), ("rea_001", NASTY, NASTY, NASTY)]
+    answers = [
+        ("rea_000", "<bo> in its coat", "<bo> in its red coat", "<bo> in its blue coat"),
+        ("rea_001", NASTY, NASTY, NASTY),
+    ]
     keys = ("item_id", "source_prompt", "ground_truth", "prediction")
     items = [dict(zip(keys, row)) for row in answers]
-    put(out.joinpath("artifacts", "understanding", "rea", *ends), {"task": "rea", "family": "understanding", "items": items, **common})
-    asked = {"item_id": "rec_000", "source_prompt": "Is <bo> here?", "ground_truth": "Yes.", "prediction": "no", "image_path": str(seen)}
-    put(out.joinpath("artifacts", "understanding", "rec", *ends), {"task": "rec", "family": "understanding", "items": [asked], **common})
+    put(
+        out.joinpath("artifacts", "understanding", "rea", *ends),
+        {"task": "rea", "family": "understanding", "items": items, **common},
+    )
+    asked = {
+        "item_id": "rec_000",
+        "source_prompt": "Is <bo> here?",
+        "ground_truth": "Yes.",
+        "prediction": "no",
+        "image_path": str(seen),
+    }
+    put(
+        out.joinpath("artifacts", "understanding", "rec", *ends),
+        {"task": "rec", "family": "understanding", "items": [asked], **common},
+    )
     drawing = {
         "prompt_id": "prompt_000",
         "source_prompt": "<bo> in its coat",
@@ -55,11 +78,22 @@ def bench_folder(out: Path, *, score: float = 0.25, label: str = "mine", judge: 
     }
     made = {"task": "rea_gen", "family": "generation", "prompt_artifacts": [drawing], **common}
     put(out.joinpath("artifacts", "generation", "rea_gen", *ends), made)
-    draw(out.joinpath("artifacts", "generation", "rea_gen", *ends[:-1], "prompt_000", "image_000.png"), 200)  # the second one is gone
-    rows = [{"item_id": "rea_000", "metrics": {"bleu": score, "exact": 0.0}}, {"item_id": "rea_001", "metrics": {"bleu": 1.0}}]
-    put(out / "scores" / "understanding" / "rea" / f"model_epoch_{epoch}" / "bo.json", {"items": rows, "judge": judge, **common})
+    draw(
+        out.joinpath("artifacts", "generation", "rea_gen", *ends[:-1], "prompt_000", "image_000.png"), 200
+    )  # the second one is gone
+    rows = [
+        {"item_id": "rea_000", "metrics": {"bleu": score, "exact": 0.0}},
+        {"item_id": "rea_001", "metrics": {"bleu": 1.0}},
+    ]
+    put(
+        out / "scores" / "understanding" / "rea" / f"model_epoch_{epoch}" / "bo.json",
+        {"items": rows, "judge": judge, **common},
+    )
     row = {"item_id": "prompt_000", "metrics": {"clip_t": 0.3, "judge": None, "clip_i": 0.7}}
-    put(out / "scores" / "generation" / "rea_gen" / f"model_epoch_{epoch}" / "bo.json", {"prompt_results": [row], "judge": judge, **common})
+    put(
+        out / "scores" / "generation" / "rea_gen" / f"model_epoch_{epoch}" / "bo.json",
+        {"prompt_results": [row], "judge": judge, **common},
+    )
     columns = {"rea.bleu": column(score / 2 + 0.5), "rea_gen.clip_t": column(0.3), "rea.exact": column(0.5)}
     put(out / "scores" / "_aggregates" / f"model_epoch_{epoch}" / "summary.json", {"columns": columns})
     return out
@@ -82,7 +116,11 @@ def test_models_side_by_side(models: list[BenchModel], tmp_path: Path) -> None:
     page = write_page(models, tmp_path / "a" / "report.html")
     content = content_of(page.read_text())
     assert content["models"] == ["first", "second"] and content["concepts"] == ["bo"]
-    assert [(task["name"], task["metric"]) for task in content["tasks"]] == [("rec", ""), ("rea", "bleu"), ("rea_gen", "clip_t")]
+    assert [(task["name"], task["metric"]) for task in content["tasks"]] == [
+        ("rec", ""),
+        ("rea", "bleu"),
+        ("rea_gen", "clip_t"),
+    ]
     by_id = {(item["task"], item["id"]): item for item in content["items"]}
     assert len(by_id) == 4
     rewrite = by_id["rea", "rea_000"]
@@ -96,12 +134,18 @@ def test_models_side_by_side(models: list[BenchModel], tmp_path: Path) -> None:
     assert "<b>2 pictures are missing</b>" in page.read_text() and "image_001.png" in page.read_text()
     linked = [content["pictures"][made["drew"][0]] for made in drawn["by"]]
     assert all((page.parent / source).is_file() for source in linked) and len(set(linked)) == 2
-    assert content["cells"][1][0]["mean"] == pytest.approx(0.875) and len(content["cells"][0]) == 2  # rea.exact is not of the 15
+    assert (
+        content["cells"][1][0]["mean"] == pytest.approx(0.875) and len(content["cells"][0]) == 2
+    )  # rea.exact is not of the 15
 
 
 def test_the_page_loads_nothing_and_texts_cannot_break_it(models: list[BenchModel], tmp_path: Path) -> None:
     page = render_page(models, tmp_path / "report.html")
-    assert "http" not in page.replace("http-equiv", "") and "<link" not in page and "src=x" not in re.sub(r"<script.*?</script>", "", page)
+    assert (
+        "http" not in page.replace("http-equiv", "")
+        and "<link" not in page
+        and "src=x" not in re.sub(r"<script.*?</script>", "", page)
+    )
     assert page.count("</script>") == 2 and NASTY in [item["prompt"] for item in content_of(page)["items"]]
     assert for_script("</script>&\u2028") == '"\\u003c/script\\u003e\\u0026\\u2028"'
     assert "not measured alike" not in page
@@ -117,7 +161,9 @@ def test_pictures_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.Mo
     bench_folder(tmp_path / "old" / "a")
     manifest = tmp_path / "old/a/artifacts/understanding/rec/bo/token_epoch_0/model_epoch_0/manifest.json"
     manifest.write_text(
-        manifest.read_text().replace(json.dumps(str(tmp_path / "old" / "data" / "a b.png")), '"../../../../../../../data/a b.png"')
+        manifest.read_text().replace(
+            json.dumps(str(tmp_path / "old" / "data" / "a b.png")), '"../../../../../../../data/a b.png"'
+        )
     )
     (tmp_path / "old").rename(tmp_path / "new")
     monkeypatch.chdir(tmp_path)
@@ -145,7 +191,11 @@ def test_a_baselines_words_are_compared_with_the_truth_in_its_own_words(tmp_path
     manifest = json.loads(path.read_text())
     manifest["items"][0] |= {"reference": "<kip> in its red coat", "prediction": "<kip> in its blue coat"}
     path.write_text(json.dumps(manifest))
-    item = next(row for row in content_of(render_page(read_models([str(out)]), tmp_path / "r.html"))["items"] if row["id"] == "rea_000")
+    item = next(
+        row
+        for row in content_of(render_page(read_models([str(out)]), tmp_path / "r.html"))["items"]
+        if row["id"] == "rea_000"
+    )
     assert item["truth"] == "<bo> in its red coat"
     assert item["by"][0]["parts"] == [["=", "<kip> in its"], ["-", "red"], ["+", "blue"], ["=", "coat"]]
 
@@ -154,7 +204,10 @@ def test_different_judges_are_pointed_out(tmp_path: Path) -> None:
     bench_folder(tmp_path / "a")
     bench_folder(tmp_path / "b", judge="other")
     models = read_models([str(tmp_path / "a"), str(tmp_path / "b")])
-    assert [model.label for model in models] == ["mine (a)", "mine (b)"] and settings(models)["judge"] == ["reader", "other"]
+    assert [model.label for model in models] == ["mine (a)", "mine (b)"] and settings(models)["judge"] == [
+        "reader",
+        "other",
+    ]
     assert "not measured alike" in render_page(models, tmp_path / "report.html")
 
 
@@ -172,7 +225,8 @@ def test_checkpoints_and_broken_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "message"), [("nowhere", "nowhere holds no predictions;"), ("a@7", "holds no predictions of model epoch 7")]
+    ("place", "message"),
+    [("nowhere", "nowhere holds no predictions;"), ("a@7", "holds no predictions of model epoch 7")],
 )
 def test_folders_without_predictions(tmp_path: Path, place: str, message: str) -> None:
     bench_folder(tmp_path / "a")

@@ -8,7 +8,10 @@ import pytest
 
 from sync_r1.report import plots
 
-ROWS = [{"step": s, "reward": s / 10, "reward_std": 0.1, "rewards/identity/mean": 0.5, "rewards/identity/std": 0.1} for s in range(1, 6)]
+ROWS = [
+    {"step": s, "reward": s / 10, "reward_std": 0.1, "rewards/identity/mean": 0.5, "rewards/identity/std": 0.1}
+    for s in range(1, 6)
+]
 
 
 def test_series_leaves_out_what_is_missing_or_not_finite() -> None:

@@ -121,7 +121,9 @@ def test_examples_are_paired_and_evenly_spaced(run_folder: Path) -> None:
         (-0.05, 0.2, "same", "understands <kip> and draws it about as before"),
     ],
 )
-def test_headline_claims_only_what_the_interval_allows(run_folder: Path, low: float, high: float, verdict: str, words: str) -> None:
+def test_headline_claims_only_what_the_interval_allows(
+    run_folder: Path, low: float, high: float, verdict: str, words: str
+) -> None:
     value = {"before": 0.5, "after": 0.6, "delta": 0.1, "ci95": [low, high], "n": 9}
     halves = {name: change(name, value) for name in ("understanding", "generation")}
     assert halves["understanding"] is not None and halves["understanding"].verdict == verdict

@@ -61,7 +61,8 @@ def test_it_warns_once_and_survives_an_outage_and_a_resume(tmp_path: Path) -> No
     assert len(alarm.said) == 1 and "step 10" in alarm.said[0] and alarm.noted["val/diverged"] == 1.0
 
     rows = [
-        {"step": 2 * i + 2, "val/reward": r if r == r else None, "val/evaluator": e if e == e else None} for i, (r, e) in enumerate(values)
+        {"step": 2 * i + 2, "val/reward": r if r == r else None, "val/evaluator": e if e == e else None}
+        for i, (r, e) in enumerate(values)
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 14, "val')
     resumed = Measured(tmp_path / "metrics.jsonl", [(0.3, 0.5)])
@@ -72,12 +73,25 @@ def test_it_warns_once_and_survives_an_outage_and_a_resume(tmp_path: Path) -> No
 def test_it_measures_without_touching_the_run(tmp_path: Path) -> None:
     """Rewards and an evaluator on the toy model: the same figures every time, and the policy's text stays as it was."""
     model, noted = model_with_concept(), {}
-    sampler = Sampler(model=model, sampling=Sampling(max_completion_length=4, generation_timesteps=2), scaling=NoScaling(), group_size=2)
+    sampler = Sampler(
+        model=model,
+        sampling=Sampling(max_completion_length=4, generation_timesteps=2),
+        scaling=NoScaling(),
+        group_size=2,
+    )
     tasks = tasks_of(concept(tmp_path))[:1]
     rewards = RewardEnsemble([Reward("bright", bright, "image", 2.0)])
     model.train()
     alarm = HackingAlarm(
-        sampler, tasks, rewards, [bright], every=1, seed=0, metrics=tmp_path / "none.jsonl", note=noted.update, warn=lambda text: None
+        sampler,
+        tasks,
+        rewards,
+        [bright],
+        every=1,
+        seed=0,
+        metrics=tmp_path / "none.jsonl",
+        note=noted.update,
+        warn=lambda text: None,
     )
     first, second = alarm.measure(alarm.draw()), alarm.measure(alarm.draw())
     assert first == second and first[0] == pytest.approx(first[1], abs=1e-6) and model.training

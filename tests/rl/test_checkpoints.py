@@ -26,7 +26,14 @@ from sync_r1.rl.state import (
 )
 from tests.rl.toys import bright, log_of, same, trainer, weights, wordy
 
-FOUR = ["rl.max_steps=4", "rl.dgs_enabled=true", "rl.beta=0.05", "rl.train_timesteps=2", "rl.lr_scheduler_type=cosine", "rl.warmup_steps=1"]
+FOUR = [
+    "rl.max_steps=4",
+    "rl.dgs_enabled=true",
+    "rl.beta=0.05",
+    "rl.train_timesteps=2",
+    "rl.lr_scheduler_type=cosine",
+    "rl.warmup_steps=1",
+]
 
 
 @pytest.mark.parametrize("iterations", [1, 2])
@@ -35,7 +42,9 @@ def test_resume_equals_uninterrupted_bit_for_bit(tmp_path: Path, iterations: int
     whole = trainer(tmp_path / "a", *extra)
     whole.train()
     folder = whole.config.run.folder
-    shutil.rmtree(folder / "checkpoints" / "step_00004")  # as if it had died after step 2, with the log of step 3 and 4 written
+    shutil.rmtree(
+        folder / "checkpoints" / "step_00004"
+    )  # as if it had died after step 2, with the log of step 3 and 4 written
     expected, end = log_of(whole), weights(whole.policy)
 
     resumed = trainer(tmp_path / "a", *extra)
@@ -56,7 +65,10 @@ def test_a_full_disk_leaves_the_old_checkpoint_intact(tmp_path: Path, monkeypatc
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(run.policy, "save_pretrained", full)
-    with pytest.raises(OSError, match=r"step_00002 was not saved .*last complete checkpoint is .*step_00001; free some space and resume"):
+    with pytest.raises(
+        OSError,
+        match=r"step_00002 was not saved .*last complete checkpoint is .*step_00001; free some space and resume",
+    ):
         run.train()
     folder = run.config.run.folder / "checkpoints"
     assert [path.name for path in folder.iterdir()] == ["step_00001"]
@@ -107,7 +119,9 @@ def test_only_complete_checkpoints_count(tmp_path: Path) -> None:
     assert latest_checkpoint(tmp_path) == tmp_path / "step_00010"
     rotate(tmp_path / "step_00010", 2)
     assert [path.name for path in checkpoints(tmp_path)] == ["step_00004", "step_00010"]
-    with pytest.raises(ValueError, match=r"not a complete checkpoint; complete ones beside it: .*step_00004, .*step_00010"):
+    with pytest.raises(
+        ValueError, match=r"not a complete checkpoint; complete ones beside it: .*step_00004, .*step_00010"
+    ):
         resolve_checkpoint(tmp_path / "step_00099", tmp_path)
     (tmp_path / "step_00010" / "weights").write_text("other")
     with pytest.raises(ValueError, match=r"step_00010 is damaged: weights .*other complete checkpoints: .*step_00004"):
@@ -135,7 +149,9 @@ def test_a_checkpoint_from_before_generators_were_saved_still_resumes(tmp_path: 
 @pytest.mark.parametrize("error", [OSError(28, "full"), KeyboardInterrupt(), RuntimeError("x"), SafetensorError("x")])
 def test_a_failed_rewrite_keeps_the_old_one(tmp_path: Path, error: BaseException) -> None:
     target = fill(tmp_path, 1)
-    shown = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else OSError  # writers have their own words for a full disk
+    shown = (
+        KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else OSError
+    )  # writers have their own words for a full disk
     with pytest.raises(shown), writing(target) as partial:
         (partial / "weights").write_text("half")
         raise error

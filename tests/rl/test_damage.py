@@ -1,4 +1,7 @@
-"""What a kill, a dying disk or a full one leaves: the newest good checkpoint is found, the user is told, nothing good is lost."""
+"""What a kill, a dying disk or a full one leaves:
+
+the newest good checkpoint is found, the user is told, nothing good is lost.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,11 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "a flipped bit": ("weights", flip, "weights has another content"),
     "a cut file": ("weights", cut, "weights has 1 bytes, 2 expected"),
     "a missing file": ("weights", Path.unlink, "weights is missing"),
-    "a cut manifest": (MANIFEST, lambda path: path.write_bytes(path.read_bytes()[:30]), "manifest.json is not a manifest"),
+    "a cut manifest": (
+        MANIFEST,
+        lambda path: path.write_bytes(path.read_bytes()[:30]),
+        "manifest.json is not a manifest",
+    ),
     "an empty manifest": (MANIFEST, lambda path: path.write_bytes(b""), "manifest.json is not a manifest"),
     "a binary manifest": (MANIFEST, lambda path: path.write_bytes(b"\xff\xfe\x00"), "manifest.json is not a manifest"),
     "sizes that are no numbers": (
@@ -59,7 +66,10 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(damage: str, tm
     said: list[str] = []
     assert resolve_checkpoint("latest", tmp_path, said.append) == tmp_path / "step_00020"
     assert (
-        len(said) == 1 and "step_00030" in said[0] and told in said[0] and said[0].endswith(f"going on from {tmp_path}/step_00020 instead")
+        len(said) == 1
+        and "step_00030" in said[0]
+        and told in said[0]
+        and said[0].endswith(f"going on from {tmp_path}/step_00020 instead")
     )
     rotate(fill(tmp_path, 40), 2)  # deletes the oldest, never what was just written
     assert resolve_checkpoint("latest", tmp_path).name == "step_00040"
@@ -68,7 +78,10 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(damage: str, tm
 def test_only_damaged_checkpoints_are_an_error_that_names_them_all(tmp_path: Path) -> None:
     for step in (10, 20):
         flip(fill(tmp_path, step) / "weights")
-    with pytest.raises(ValueError, match=r"every checkpoint in .* is damaged: .*step_00020.*step_00010.*put one back, or start a new run"):
+    with pytest.raises(
+        ValueError,
+        match=r"every checkpoint in .* is damaged: .*step_00020.*step_00010.*put one back, or start a new run",
+    ):
         resolve_checkpoint("latest", tmp_path)
 
 
@@ -111,7 +124,9 @@ def test_a_run_goes_on_from_before_the_damage_to_the_same_end(tmp_path: Path) ->
         return [random.random() + float(np.random.rand()) + float(torch.rand(())) for _ in completions]
 
     def rewards() -> RewardEnsemble:
-        return RewardEnsemble([Reward("wordy", wordy, "text"), Reward("bright", bright, "image"), Reward("noisy", noisy, "text")])
+        return RewardEnsemble(
+            [Reward("wordy", wordy, "text"), Reward("bright", bright, "image"), Reward("noisy", noisy, "text")]
+        )
 
     extra = ["rl.max_steps=3", "run.save_steps=1", "run.save_total_limit=3"]
     whole = trainer(tmp_path, *extra, rewards=rewards())
@@ -124,7 +139,12 @@ def test_a_run_goes_on_from_before_the_damage_to_the_same_end(tmp_path: Path) ->
     resumed = trainer(tmp_path, *extra, rewards=rewards(), console=Console(file=said, width=1000))
     resumed.train(resume_from_checkpoint="latest")
     assert log_of(resumed) == expected and same(end, weights(resumed.policy))
-    for part in ("model.safetensors has another", "optimizer.pt has another", "step_00001 instead", "kept as aside_step_00003"):
+    for part in (
+        "model.safetensors has another",
+        "optimizer.pt has another",
+        "step_00001 instead",
+        "kept as aside_step_00003",
+    ):
         assert part in said.getvalue(), part
     assert [path.name for path in checkpoints(folder)] == ["step_00001", "step_00002", "step_00003"]
 
@@ -136,7 +156,9 @@ def test_global_generators_are_restored() -> None:
     assert drawn == (random.random(), float(np.random.rand()), float(torch.rand(())))
 
 
-def test_metrics_survive_a_rewrite_that_fails_and_a_line_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_survive_a_rewrite_that_fails_and_a_line_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "metrics.jsonl"
     for step in (1, 2, 3):
         append_metrics(path, {"step": step, "loss": float("nan")})
@@ -147,7 +169,10 @@ def test_metrics_survive_a_rewrite_that_fails_and_a_line_cut_short(tmp_path: Pat
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match=r"metrics.jsonl was not written .*--resume latest"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(OSError, match=r"metrics.jsonl was not written .*--resume latest"),
+    ):
         patch.setattr(Path, "write_bytes", full)
         drop_metrics_after(path, 2)
     assert path.read_bytes() == before
@@ -171,9 +196,15 @@ for step, size in ((1, 10), (2, 100_000)):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limits on file sizes")
 def test_a_file_that_really_does_not_fit_leaves_the_earlier_checkpoint(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", SMALL_DISK, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", SMALL_DISK, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert "step_00002 was not saved" in last and "last complete checkpoint is" in last and "free some space and resume" in last
+    assert (
+        "step_00002 was not saved" in last
+        and "last complete checkpoint is" in last
+        and "free some space and resume" in last
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["step_00001"]
     assert resolve_checkpoint("latest", tmp_path).name == "step_00001"

@@ -40,7 +40,8 @@ def estimated(sizes: ModelSizes, *overrides: str) -> Estimate:
 
 
 @pytest.mark.parametrize(
-    "overrides", [["rl.lora_rank=2"], ["rl.lora_rank=3", "rl.lora_target_modules=[q_proj, fc1]"], ["rl.learning_rate=0"], []]
+    "overrides",
+    [["rl.lora_rank=2"], ["rl.lora_rank=3", "rl.lora_target_modules=[q_proj, fc1]"], ["rl.learning_rate=0"], []],
 )
 def test_parameters_and_what_stays_are_those_of_a_real_trainer(tmp_path: Path, overrides: list[str]) -> None:
     guess = estimated(sizes_of(tiny_model(0, max_text_tokens=64)), *overrides)
@@ -51,9 +52,13 @@ def test_parameters_and_what_stays_are_those_of_a_real_trainer(tmp_path: Path, o
     assert guess.parameters["trainable"] == sum(parameter.numel() for parameter in parameters)
     assert guess.memory["gradients"] == 4 * guess.parameters["trainable"]
     assert run.optimizer is not None
-    moments = [value for state in run.optimizer.state.values() for name, value in state.items() if name.startswith("exp_avg")]
+    moments = [
+        value for state in run.optimizer.state.values() for name, value in state.items() if name.startswith("exp_avg")
+    ]
     assert sum(value.nbytes for value in moments) == guess.memory["Adam states"]
-    weights = sum(parameter.nbytes for parameter in run.policy.parameters()) + sum(row.nbytes for row in run.trainables.rows.rows)
+    weights = sum(parameter.nbytes for parameter in run.policy.parameters()) + sum(
+        row.nbytes for row in run.trainables.rows.rows
+    )
     assert guess.memory["weights"] == weights
 
 
@@ -80,11 +85,16 @@ def test_evaluations_that_filtering_saves() -> None:
 
 def test_published_sizes_need_no_network_and_no_weights(tmp_path: Path) -> None:
     """1.45 B parameters and a 95 M image tokenizer; the same from a folder's config.json."""
-    small, large = read_sizes(ModelConfig(path="showlab/show-o")), read_sizes(ModelConfig(path="showlab/show-o-512x512"))
+    small, large = (
+        read_sizes(ModelConfig(path="showlab/show-o")),
+        read_sizes(ModelConfig(path="showlab/show-o-512x512")),
+    )
     assert large.body + large.vocabulary == 1_448_176_770 and large.frozen == 95_387_004
     assert (small.image_tokens, large.image_tokens) == (256, 1024)
     assert large.picture_flops == pytest.approx(4 * small.picture_flops, rel=0.01)
-    (tmp_path / "config.json").write_text(json.dumps({"_class_name": "Showo", "llm_vocab_size": 50295, "num_vq_tokens": 256}))
+    (tmp_path / "config.json").write_text(
+        json.dumps({"_class_name": "Showo", "llm_vocab_size": 50295, "num_vq_tokens": 256})
+    )
     assert read_sizes(ModelConfig(path=str(tmp_path))) == small
     with pytest.raises(ValueError, match=r"could not be fetched|no such file"):
         read_sizes(ModelConfig(path="./nowhere"))
@@ -104,12 +114,15 @@ def test_a_folder_of_ours_and_janus(tmp_path: Path) -> None:
 def test_replay_flops_are_those_counted(tmp_path: Path) -> None:
     """Forward and backward of the image half: everything, adapters on a frozen body, and with layers recomputed.
 
-    The estimate takes the first and the last layer for whole ones; most of their work is left out (models/showo/backbone.py).
+    The estimate takes the first and the last layer for whole ones; most of their work is left out
+    (models/showo/backbone.py).
     """
     for overrides in (["rl.beta=0"], ["rl.lora_rank=2"], ["rl.gradient_checkpointing=true"]):
         model = tiny_model(0, max_text_tokens=64, hidden_size=128, intermediate_size=512, num_hidden_layers=LAYERS)
         add_concept(model, "bo", "robot", num_tokens=2)
-        run = trainer(tmp_path / overrides[0], "rl.optimise=image", "rl.sequences_per_backward=8", *overrides, model=model)
+        run = trainer(
+            tmp_path / overrides[0], "rl.optimise=image", "rl.sequences_per_backward=8", *overrides, model=model
+        )
         run.policy.train()
         rollout = run.roll_out()
         credit = run.advantage(rollout, run.score(rollout))
@@ -122,11 +135,15 @@ def test_replay_flops_are_those_counted(tmp_path: Path) -> None:
 
 
 def test_what_a_backward_pass_keeps_is_what_autograd_saves() -> None:
-    """Bytes of saved tensors of one image piece, against the estimate without its logits and gradient of the vocabulary; prompts differ."""
+    """Bytes of saved tensors of one image piece, against the estimate without its logits and gradient of the
+    vocabulary; prompts differ.
+    """
     model = tiny_model(0, max_text_tokens=64, hidden_size=128, intermediate_size=512, num_hidden_layers=LAYERS)
     add_concept(model, "bo", "robot", num_tokens=2)
     model.train()
-    config = load_config(None, [*ROLL, "rl.concept_learning_rate=0", "rl.train_timesteps=4", "rl.sequences_per_backward=24"])
+    config = load_config(
+        None, [*ROLL, "rl.concept_learning_rate=0", "rl.train_timesteps=4", "rl.sequences_per_backward=24"]
+    )
     sampling = config.rl.sampling()
     prompts = [f"a <bo> {number}" for number in range(6)]
     trace = model.generate_image(prompts, sampling, list(range(6)))
@@ -208,7 +225,12 @@ def test_dry_run_loads_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sync_r1.rl.rates._time_of", lambda *_: 1e-3)
     result = CliRunner().invoke(cli.app, ["train", "--recipe", "demo", "--dry-run", "--json"])
     facts = json.loads(result.output)
-    assert result.exit_code == 0 and facts["peak"] > 0 and facts["dgs"]["nfe saved"] > 0 and facts["assumed"]["trains"] == "full"
+    assert (
+        result.exit_code == 0
+        and facts["peak"] > 0
+        and facts["dgs"]["nfe saved"] > 0
+        and facts["assumed"]["trains"] == "full"
+    )
     monkeypatch.setattr(dry_run, "_available", lambda device: 1)
     shown = " ".join(CliRunner().invoke(cli.app, ["train", "--recipe", "demo", "--dry-run"]).output.split())
     assert "the warm-up (photos) and the evaluations on top of the time" in shown

@@ -56,12 +56,16 @@ def test_unknown_scores_come_last() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    scores=st.lists(st.lists(st.one_of(st.floats(0, 1), st.just(math.nan)), min_size=12, max_size=12), min_size=1, max_size=3),
+    scores=st.lists(
+        st.lists(st.one_of(st.floats(0, 1), st.just(math.nan)), min_size=12, max_size=12), min_size=1, max_size=3
+    ),
     tau=st.floats(0, 1),
     size=st.integers(1, 6),
     factor=st.floats(1, 2),
 )
-def test_it_is_bounded_and_always_fills_the_group(scores: list[list[float]], tau: float, size: int, factor: float) -> None:
+def test_it_is_bounded_and_always_fills_the_group(
+    scores: list[list[float]], tau: float, size: int, factor: float
+) -> None:
     budget = math.ceil(factor * size)
     found = fill_groups(Script(*scores), Threshold(tau), groups=len(scores), size=size, budget=budget)
     assert found.rounds <= budget

@@ -20,10 +20,20 @@ def letter(*, completions: Sequence[str], **_: Any) -> list[float]:
 
 @pytest.mark.parametrize(("half", "reward", "gain"), [("text", letter, 0.05), ("image", bright, 0.004)])
 def test_reward_rises(tmp_path: Path, half: Any, reward: Any, gain: float) -> None:
-    settings = [f"rl.optimise={half}", "rl.max_steps=30", "run.save_steps=30", "rl.learning_rate=1e-2", "rl.scale_rewards=group"]
+    settings = [
+        f"rl.optimise={half}",
+        "rl.max_steps=30",
+        "run.save_steps=30",
+        "rl.learning_rate=1e-2",
+        "rl.scale_rewards=group",
+    ]
     settings += ["rl.concept_learning_rate=0.1"]  # pictures learn mostly through the soft tokens
     run = trainer(
-        tmp_path, *settings, "rl.num_generations=16", "rl.look_fraction=1", rewards=RewardEnsemble([Reward("goal", reward, half)])
+        tmp_path,
+        *settings,
+        "rl.num_generations=16",
+        "rl.look_fraction=1",
+        rewards=RewardEnsemble([Reward("goal", reward, half)]),
     )
     run.train()
     curve = [row["rewards/goal/mean"] for row in log_of(run)]

@@ -29,11 +29,20 @@ def test_metrics_of_repeated_steps_are_dropped_and_nan_is_null(tmp_path: Path) -
         out.write('{"step": 4, "lo')  # cut short
     file.on_train_begin(None, state(2), None)
     file.on_log(None, state(9, main=False), None, logs={"loss": 0.5})
-    assert [json.loads(line) for line in path.read_text().splitlines()] == [{"step": step, "loss": 0.5, "reward": None} for step in (1, 2)]
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [
+        {"step": step, "loss": 0.5, "reward": None} for step in (1, 2)
+    ]
 
 
 def test_the_bar_shows_reward_parts_acceptance_and_evaluations() -> None:
-    logs = {"reward": 0.5, "text/reward": 0.25, "image/reward": 0.75, "dgs/acceptance_rate": 0.4, "dgs/nfe": 196.0, "loss": 1.0}
+    logs = {
+        "reward": 0.5,
+        "text/reward": 0.25,
+        "image/reward": 0.75,
+        "dgs/acceptance_rate": 0.4,
+        "dgs/nfe": 196.0,
+        "loss": 1.0,
+    }
     assert figures(logs) == "reward 0.500  und 0.250  gen 0.750  accept 0.400  NFE 196"
     assert figures({}) == ""
     out = io.StringIO()

@@ -63,7 +63,9 @@ def test_sequence_ratio_is_the_geometric_mean() -> None:
     assert_close(sequence_log_ratio(log_ratio, MASK), torch.tensor([[0.3, 0.3, 0.0], [0.6, 0.0, 0.0]]))
     segments = torch.tensor([[0, 1, 1], [2, 0, 0]])
     assert_close(sequence_log_ratio(log_ratio, MASK, segments), torch.tensor([[0.2, 0.4, 0.0], [0.6, 0.0, 0.0]]))
-    loss, _ = policy_loss(log_ratio, torch.zeros(2, 3), token_weights(MASK, "grpo", 1), ADVANTAGES, epsilon=0.9, level="sequence")
+    loss, _ = policy_loss(
+        log_ratio, torch.zeros(2, 3), token_weights(MASK, "grpo", 1), ADVANTAGES, epsilon=0.9, level="sequence"
+    )
     assert loss.item() == pytest.approx(-(math.exp(0.3) - 2 * math.exp(0.6)) / 2)
 
 
@@ -80,7 +82,9 @@ def test_kl_k3() -> None:
 def test_kl_and_entropy_enter_the_loss_with_their_weights() -> None:
     logps, ref, entropy = torch.full((2, 3), -1.0), torch.full((2, 3), -2.0), torch.full((2, 3), 3.0)
     weights = token_weights(MASK, "grpo", 1)
-    loss, metrics = policy_loss(logps, logps, weights, torch.zeros(2), beta=0.5, ref_logps=ref, entropy=entropy, entropy_coef=0.1)
+    loss, metrics = policy_loss(
+        logps, logps, weights, torch.zeros(2), beta=0.5, ref_logps=ref, entropy=entropy, entropy_coef=0.1
+    )
     kl = math.exp(-1)
     assert loss.item() == pytest.approx(0.5 * kl - 0.1 * 3)
     assert metrics["kl"] == pytest.approx(kl) and metrics["entropy"] == pytest.approx(3)
@@ -96,7 +100,9 @@ def test_pieces_add_up_to_the_whole(loss_type: str) -> None:
     advantages = torch.randn(6, generator=generator)
     weights = token_weights(mask, loss_type, 5)  # type: ignore[arg-type]
     whole, metrics = policy_loss(logps, old, weights, advantages)
-    pieces = [policy_loss(logps[i : i + 2], old[i : i + 2], weights[i : i + 2], advantages[i : i + 2]) for i in range(0, 6, 2)]
+    pieces = [
+        policy_loss(logps[i : i + 2], old[i : i + 2], weights[i : i + 2], advantages[i : i + 2]) for i in range(0, 6, 2)
+    ]
     assert_close(sum(loss for loss, _ in pieces), whole)
     merged = merge_metrics([found for _, found in pieces])
     assert merged == pytest.approx({name: value for name, value in metrics.items() if name != "tokens"}, rel=1e-4)
@@ -104,7 +110,9 @@ def test_pieces_add_up_to_the_whole(loss_type: str) -> None:
 
 def test_zero_advantage_gives_zero_gradient_and_no_tokens_no_metrics() -> None:
     logps = torch.randn(3, 4, requires_grad=True)
-    loss, _ = policy_loss(logps, logps.detach(), token_weights(torch.ones(3, 4, dtype=torch.bool), "grpo", 4), torch.zeros(3))
+    loss, _ = policy_loss(
+        logps, logps.detach(), token_weights(torch.ones(3, 4, dtype=torch.bool), "grpo", 4), torch.zeros(3)
+    )
     loss.backward()
     assert logps.grad is not None and not logps.grad.any()
     assert merge_metrics([]) == {}

@@ -21,9 +21,20 @@ ROOT = Path(__file__).parents[2]
 CASES = {
     # both of the first depend on what the other process saw; unequal token counts; one threshold
     "batch": ["rl.scale_rewards=batch", "rl.max_grad_norm=0.1"],
-    "bnpo": ["rl.loss_type=bnpo", "rl.dgs_enabled=true", "rl.dgs_rate=0.5", "rl.images_per_text=2", "rl.entropy_coef=0.01"],
+    "bnpo": [
+        "rl.loss_type=bnpo",
+        "rl.dgs_enabled=true",
+        "rl.dgs_rate=0.5",
+        "rl.images_per_text=2",
+        "rl.entropy_coef=0.01",
+    ],
     "sharded": ["run.sharding=fsdp2", "rl.scale_rewards=batch", "rl.max_grad_norm=0.1", "rl.sequences_per_backward=2"],
-    "sharded, with a second model": ["run.sharding=fsdp2", "rl.beta=0.05", "rl.gradient_checkpointing=true", "rl.num_iterations=2"],
+    "sharded, with a second model": [
+        "run.sharding=fsdp2",
+        "rl.beta=0.05",
+        "rl.gradient_checkpointing=true",
+        "rl.num_iterations=2",
+    ],
     "grpo": ["rl.loss_type=grpo", "rl.dgs_enabled=true", "rl.dgs_keep=spread", "rl.beta=0.05"],
 }
 WORKER = """
@@ -47,7 +58,9 @@ def learned(folder: Path, options: list[str], prompts: int, **extra: Any) -> dic
 
     def watched(loss: Tensor) -> Tensor:
         result = update(loss)
-        gradients.append([whole(torch.zeros_like(p) if p.grad is None else p.grad).clone() for p in run.trainables.parameters()])
+        gradients.append(
+            [whole(torch.zeros_like(p) if p.grad is None else p.grad).clone() for p in run.trainables.parameters()]
+        )
         return result
 
     run.update = watched  # type: ignore[method-assign]
@@ -56,7 +69,12 @@ def learned(folder: Path, options: list[str], prompts: int, **extra: Any) -> dic
     learned = {name: whole(value) for name, value in weights(run.policy).items()}
     found = {"rank": run.processes.index, "gradients": gradients, "scaling": state, "weights": learned}
     assert run.experience is not None
-    return {**found, "tokens": int(run.experience.rollout.completions.mask.sum()), "nfe": run.sync_state.nfe, "log": log_of(run)}
+    return {
+        **found,
+        "tokens": int(run.experience.rollout.completions.mask.sum()),
+        "nfe": run.sync_state.nfe,
+        "log": log_of(run),
+    }
 
 
 def flat(state: dict[str, Any]) -> list[float]:
@@ -68,7 +86,16 @@ def launch(script: str, folder: Path, *arguments: str) -> subprocess.CompletedPr
     """Run a script in two processes under torchrun."""
     file = folder / "worker.py"
     file.write_text(script)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", str(file), str(folder), *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        "--standalone",
+        str(file),
+        str(folder),
+        *arguments,
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
@@ -93,7 +120,9 @@ def test_two_processes_learn_what_one_does(case: str, two: Path, tmp_path: Path)
     assert [row["step"] for row in first["log"]] == [1, 2]
     for row, expected in zip(first["log"], alone["log"]):
         assert row == pytest.approx(expected, rel=1e-3, abs=1e-4, nan_ok=True)
-    assert first["tokens"] != second["tokens"], "normalising each process's tokens by themselves would make a difference"
+    assert first["tokens"] != second["tokens"], (
+        "normalising each process's tokens by themselves would make a difference"
+    )
     assert first["nfe"] == alone["nfe"]
     assert flat(first["scaling"]) == pytest.approx(flat(alone["scaling"]), abs=1e-5)
     assert len(first["gradients"]) == 2

@@ -1,4 +1,6 @@
-"""What a run may go on from: options may change, content that no trainer of ours wrote is refused with the folder's name."""
+"""What a run may go on from: options may change, content that no trainer of ours wrote is refused with the folder's
+name.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +33,21 @@ def test_rates_schedule_and_length_may_change(checkpoint: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("name", "harm", "said"),
     [
-        ("optimizer.pt", lambda state: state["param_groups"][0].update(amsgrad=True), "other settings than this run's: amsgrad"),
-        ("optimizer.pt", lambda state: state["param_groups"][0].update(lr=float("inf")), "other settings than this run's: lr"),
-        ("optimizer.pt", lambda state: state["state"][0].pop("exp_avg_sq"), "its optimizer does not fit a parameter of"),
+        (
+            "optimizer.pt",
+            lambda state: state["param_groups"][0].update(amsgrad=True),
+            "other settings than this run's: amsgrad",
+        ),
+        (
+            "optimizer.pt",
+            lambda state: state["param_groups"][0].update(lr=float("inf")),
+            "other settings than this run's: lr",
+        ),
+        (
+            "optimizer.pt",
+            lambda state: state["state"][0].pop("exp_avg_sq"),
+            "its optimizer does not fit a parameter of",
+        ),
         ("generators.pt", lambda states: states[0].pop("numpy"), "KeyError"),
         ("scheduler.pt", lambda state: state.update(last_epoch="two"), "last_epoch"),
         ("scheduler.pt", None, "has no scheduler.pt"),

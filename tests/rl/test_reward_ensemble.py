@@ -26,7 +26,11 @@ def rollout(folder: Path, *, images: int = 1, drawn: bool = True) -> Any:
         return {"prompts": ["p"] * count, "images": torch.zeros(count, 3, 2, 2) if part == "image" else None}
 
     return SimpleNamespace(
-        tasks=[task, task], group_size=2, images_per_text=images, images=torch.zeros(1) if drawn else None, columns=columns
+        tasks=[task, task],
+        group_size=2,
+        images_per_text=images,
+        images=torch.zeros(1) if drawn else None,
+        columns=columns,
     )
 
 
@@ -53,7 +57,10 @@ def test_combine_where_a_reward_does_not_apply_or_everything_is_missing() -> Non
 
 def test_breakdown_and_statistics(tmp_path: Path) -> None:
     rewards = RewardEnsemble(
-        [Reward("answer", fixed(0.0, 1.0, None, 0.5), "text", 0.5), Reward("identity", fixed(*range(8)), "image", {"object": 2.0})]
+        [
+            Reward("answer", fixed(0.0, 1.0, None, 0.5), "text", 0.5),
+            Reward("identity", fixed(*range(8)), "image", {"object": 2.0}),
+        ]
     )
     found = rewards.score(rollout(tmp_path, images=2))
     assert_close(found.text, torch.tensor([[0.0, 0.5], [NAN, 0.25]]), equal_nan=True)
@@ -110,17 +117,23 @@ def test_a_stand_in_never_makes_a_picture_without_a_face_the_best(tmp_path: Path
     found = rewards.score(rollout(tmp_path))
     assert_close(found.image[..., 0], 2 * torch.tensor([[0.4, 0.39], [0.6, 0.7]]))
     assert found.metrics["rewards/face/missing"] == 3 and found.metrics["rewards/face/fallback"] == 3
-    assert_close(found.scores["face"][..., 0], torch.tensor([[0.4, NAN], [NAN, NAN]]), equal_nan=True)  # what face itself said
+    assert_close(
+        found.scores["face"][..., 0], torch.tensor([[0.4, NAN], [NAN, NAN]]), equal_nan=True
+    )  # what face itself said
     assert found.metrics["rewards/identity/mean"] == pytest.approx(0.7225)  # logged without a weight
 
 
 def test_stand_ins_stand_in_for_each_other_and_only_where_there_is_a_weight(tmp_path: Path) -> None:
     given = {"face": [None] * 4, "dino": [0.1, 0.2, None, None], "clip": [0.5] * 4, "other": [0.0] * 4}
     library: Any = {name: (fixed(*scores), "image") for name, scores in given.items()}
-    found = build_rewards({"face": 1.0}, library, {"face": "dino", "dino": "clip", "clip": "other"}).score(rollout(tmp_path))
+    found = build_rewards({"face": 1.0}, library, {"face": "dino", "dino": "clip", "clip": "other"}).score(
+        rollout(tmp_path)
+    )
     assert_close(found.image[..., 0], torch.tensor([[0.1, 0.2], [0.5, 0.5]]))
     assert found.metrics["rewards/face/fallback"] == 4
-    people_only = build_rewards({"face": {"person": 1.0}, "clip": 1.0}, {**library, "dino": (never, "image")}, {"face": "dino"})
+    people_only = build_rewards(
+        {"face": {"person": 1.0}, "clip": 1.0}, {**library, "dino": (never, "image")}, {"face": "dino"}
+    )
     found = people_only.score(rollout(tmp_path))  # of an object
     assert_close(found.image[..., 0], torch.full((2, 2), 0.5))
     assert not any(key.startswith(("rewards/face", "rewards/dino")) for key in found.metrics)

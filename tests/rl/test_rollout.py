@@ -11,7 +11,15 @@ from torch.testing import assert_close
 
 from sync_r1.models.base import ConceptTokens
 from sync_r1.rl.group_scaling import GroupScaling, NoScaling, Threshold
-from sync_r1.rl.rollout import Sampler, choose_tasks, completion_metrics, derive_seed, drawing_text, select_completions, tasks_of
+from sync_r1.rl.rollout import (
+    Sampler,
+    choose_tasks,
+    completion_metrics,
+    derive_seed,
+    drawing_text,
+    select_completions,
+    tasks_of,
+)
 from sync_r1.types import Sampling, TextCompletions
 from tests.rl.toys import bright, concept, model_with_concept
 
@@ -36,7 +44,9 @@ def test_every_half_reads_its_own_soft_tokens(tmp_path: Path) -> None:
     task = tasks_of(concept(tmp_path), tokens)[2]
     assert drawing_text(task, "") == "a photo of <token_0><token_1><bo>"
     draw = Sampler(model=model_with_concept(), sampling=SAMPLING, scaling=NoScaling())
-    assert draw.context(task).text.startswith("USER: name: bo\ninfo: <bo> is a robot.\n<bo> is <token_0><token_2>.\nWhat colour?")
+    assert draw.context(task).text.startswith(
+        "USER: name: bo\ninfo: <bo> is a robot.\n<bo> is <token_0><token_2>.\nWhat colour?"
+    )
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.25, 0.5, 1.0])
@@ -45,7 +55,9 @@ def test_the_stream_of_prompts_is_even_and_needs_no_memory(tmp_path: Path, fract
     shares = {"reason": 1 - fraction, "look": fraction}
     stream = choose_tasks(tasks, count=16, shares=shares, seed=3, first=0)
     assert sum(task.kind == "look" for task in stream) == 16 * fraction
-    parts = [choose_tasks(tasks, count=4, shares=shares, seed=3, first=first)[i] for first in (0, 4, 8, 12) for i in range(4)]
+    parts = [
+        choose_tasks(tasks, count=4, shares=shares, seed=3, first=first)[i] for first in (0, 4, 8, 12) for i in range(4)
+    ]
     assert parts == stream
     counts = Counter(task.prompt for task in stream)
     for kind in ("reason", "look"):
@@ -55,7 +67,10 @@ def test_the_stream_of_prompts_is_even_and_needs_no_memory(tmp_path: Path, fract
 
 def test_one_kind_alone_is_enough_and_none_is_refused(tmp_path: Path) -> None:
     only = [task for task in tasks_of(concept(tmp_path)) if task.kind == "reason"]
-    assert all(task.kind == "reason" for task in choose_tasks(only, count=3, shares={"look": 0.9, "reason": 0.1}, seed=0, first=0))
+    assert all(
+        task.kind == "reason"
+        for task in choose_tasks(only, count=3, shares={"look": 0.9, "reason": 0.1}, seed=0, first=0)
+    )
     with pytest.raises(ValueError, match="nothing to ask"):
         choose_tasks([], count=1, shares=HALF, seed=0, first=0)
 
@@ -79,13 +94,24 @@ def test_seeds_are_pinned() -> None:
 
 
 def sampler(**changes: object) -> Sampler:
-    settings = {"sampling": SAMPLING, "scaling": NoScaling(), "preview_score": bright, "group_size": 3, "images_per_text": 2, **changes}
+    settings = {
+        "sampling": SAMPLING,
+        "scaling": NoScaling(),
+        "preview_score": bright,
+        "group_size": 3,
+        "images_per_text": 2,
+        **changes,
+    }
     return Sampler(model=model_with_concept(), **settings)  # type: ignore[arg-type]
 
 
 def test_a_rollout_repeats_itself_and_siblings_differ(tmp_path: Path) -> None:
     tasks = choose_tasks(
-        tasks_of(concept(tmp_path), ConceptTokens("bo", ["<token_0>", "<token_1>"])), count=2, shares=HALF, seed=0, first=0
+        tasks_of(concept(tmp_path), ConceptTokens("bo", ["<token_0>", "<token_1>"])),
+        count=2,
+        shares=HALF,
+        seed=0,
+        first=0,
     )
     first, again = sampler().roll_out(tasks, seed=0, step=1), sampler().roll_out(tasks, seed=0, step=1)
     assert first.trace is not None and again.trace is not None and first.images is not None
@@ -126,9 +152,13 @@ def test_dropped_candidates_never_finish(tmp_path: Path) -> None:
     found = sampler(scaling=scaling).roll_out(tasks, seed=0, step=0)
     assert found.selection.candidates == 12 and found.selection.accepted == 0
     assert sum(candidate.row is not None for candidate in found.candidates) == 6
-    assert all(candidate.preview is not None and candidate.preview.shape == (3, 16, 16) for candidate in found.candidates)
+    assert all(
+        candidate.preview is not None and candidate.preview.shape == (3, 16, 16) for candidate in found.candidates
+    )
     for group in range(2):
-        kept = [candidate.score for candidate in found.candidates if candidate.group == group and candidate.row is not None]
+        kept = [
+            candidate.score for candidate in found.candidates if candidate.group == group and candidate.row is not None
+        ]
         lost = [candidate.score for candidate in found.candidates if candidate.group == group and candidate.row is None]
         assert min(kept) >= max(lost)
     rows = {candidate.row: candidate.text for candidate in found.candidates if candidate.row is not None}
@@ -138,7 +168,9 @@ def test_dropped_candidates_never_finish(tmp_path: Path) -> None:
 @pytest.mark.parametrize("guidance", [0.0, 2.0])
 def test_replay_sees_the_sampled_distribution(tmp_path: Path, guidance: float) -> None:
     """ratio == 1 before any update: guidance, top-k, two prompts of different length, several images per text, DGS."""
-    sampling = Sampling(temperature=0.9, top_k=7, guidance_scale=guidance, max_completion_length=6, generation_timesteps=4)
+    sampling = Sampling(
+        temperature=0.9, top_k=7, guidance_scale=guidance, max_completion_length=6, generation_timesteps=4
+    )
     draw = sampler(sampling=sampling, scaling=GroupScaling(Threshold(0.5), 2.0, 2))
     found = draw.roll_out(tasks_of(concept(tmp_path), ConceptTokens("bo", ["<token_0>"]))[1:3], seed=0, step=0)
     texts, trace = found.completions, found.trace
@@ -154,7 +186,10 @@ def test_replay_sees_the_sampled_distribution(tmp_path: Path, guidance: float) -
 def test_completions_of_several_batches_become_one() -> None:
     first = TextCompletions(torch.tensor([[1, 2]]), torch.tensor([[-1.0, -2.0]]), torch.tensor([[True, True]]), ["a"])
     second = TextCompletions(
-        torch.tensor([[3, 4, 5], [6, 0, 0]]), -torch.ones(2, 3), torch.tensor([[True] * 3, [True, False, False]]), ["b", "c"]
+        torch.tensor([[3, 4, 5], [6, 0, 0]]),
+        -torch.ones(2, 3),
+        torch.tensor([[True] * 3, [True, False, False]]),
+        ["b", "c"],
     )
     found = select_completions([first, second], [2, 0])
     assert found.texts == ["c", "a"] and found.ids.tolist() == [[6, 0], [1, 2]]

@@ -1,4 +1,7 @@
-"""Layers shared by two processes (FSDP2 over gloo): what each keeps, uneven work, checkpoints for any number of processes, refusals."""
+"""Layers shared by two processes (FSDP2 over gloo):
+
+what each keeps, uneven work, checkpoints for any number of processes, refusals.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,14 @@ from sync_r1.rl.trainer import SyncGRPOTrainer
 from tests.rl.test_processes import launch, learned
 from tests.rl.toys import bright, log_of, read_log, small_config, trainer
 
-FOUR = ["run.sharding=fsdp2", "model.num_tokens=2", "rl.max_steps=4", "rl.beta=0.05", "rl.lr_scheduler_type=cosine", "rl.dgs_enabled=true"]
+FOUR = [
+    "run.sharding=fsdp2",
+    "model.num_tokens=2",
+    "rl.max_steps=4",
+    "rl.beta=0.05",
+    "rl.lr_scheduler_type=cosine",
+    "rl.dgs_enabled=true",
+]
 UNEVEN = ["run.sharding=fsdp2", "rl.optimise=image", "rl.sequences_per_backward=1"]
 WORKER = """
 import sys
@@ -56,10 +66,18 @@ def copies_of(folder: Path) -> SyncGRPOTrainer:
     def luck(*, images: Tensor, **_: Any) -> list[float]:
         return [random.random() + float(np.random.rand()) + torch.rand(()).item() for _ in images]
 
-    return trainer(folder, *FOUR, "run.sharding=none", "rl.prompts_per_step=1", rewards=RewardEnsemble([Reward("luck", luck, "image")]))
+    return trainer(
+        folder,
+        *FOUR,
+        "run.sharding=none",
+        "rl.prompts_per_step=1",
+        rewards=RewardEnsemble([Reward("luck", luck, "image")]),
+    )
 
 
-def train_and_go_on(folder: Path, make: Callable[[Path], SyncGRPOTrainer], check: Callable[[SyncGRPOTrainer], None]) -> None:
+def train_and_go_on(
+    folder: Path, make: Callable[[Path], SyncGRPOTrainer], check: Callable[[SyncGRPOTrainer], None]
+) -> None:
     """Trains in a; b and c are as if it had been stopped at its first checkpoint, and b goes on from there."""
     run = make(folder / "a")
     run.train()
@@ -113,7 +131,9 @@ def check_shares(run: SyncGRPOTrainer) -> None:
     assert isinstance(run.reference, ShardedReference)
     assert all(isinstance(parameter, DTensor) for parameter in run.reference.model.showo.model.layers.parameters())
     assert run.optimizer is not None
-    moments = [run.optimizer.state[parameter][name].to_local() for parameter in shared for name in ("exp_avg", "exp_avg_sq")]
+    moments = [
+        run.optimizer.state[parameter][name].to_local() for parameter in shared for name in ("exp_avg", "exp_avg_sq")
+    ]
     assert sum(moment.numel() for moment in moments) == 2 * mine
     sizes = showo_sizes_of(run.policy.config, run.policy.magvit.config)
     assert sizes.in_layers == sum(parameter.numel() for parameter in shared)
@@ -129,7 +149,9 @@ def log_lines(folder: Path) -> list[dict[str, Any]]:
 def files(folder: Path, step: int = 4) -> tuple[dict[str, Any], dict[str, Any]]:
     """(weights, the optimizer's state) of a checkpoint."""
     checkpoint = small_config(folder).run.folder / "checkpoints" / f"step_{step:05}"
-    return load_file(checkpoint / "model.safetensors"), torch.load(checkpoint / "optimizer.pt", weights_only=True)["state"]
+    return load_file(checkpoint / "model.safetensors"), torch.load(checkpoint / "optimizer.pt", weights_only=True)[
+        "state"
+    ]
 
 
 class Loaded(TrainerCallback):
@@ -140,13 +162,18 @@ class Loaded(TrainerCallback):
 
 
 def check_going_on(run: SyncGRPOTrainer, two: Path) -> None:
-    """Weights and states are written whole, so the number of processes may change; two prompts in one process are the same work."""
+    """Weights and states are written whole, so the number of processes may change.
+
+    Two prompts in one process are the same work.
+    """
     loaded, (_, saved) = Loaded(), files(two / "c", step=2)
     run.add_callback(loaded)
     run.train(resume_from_checkpoint="latest")
     for number, state in saved.items():
         assert all(torch.equal(loaded.states[number][name], value) for name, value in state.items())
-    assert log_of(run)[2] == pytest.approx(log_lines(two / "a")[2], rel=1e-3, abs=1e-4, nan_ok=True)  # later draws may flip
+    assert log_of(run)[2] == pytest.approx(
+        log_lines(two / "a")[2], rel=1e-3, abs=1e-4, nan_ok=True
+    )  # later draws may flip
 
 
 @pytest.fixture(scope="module")

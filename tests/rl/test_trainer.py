@@ -42,7 +42,9 @@ def test_a_run_changes_what_should_train_and_writes_what_it_promises(tmp_path: P
     body = [parameter.detach().clone() for parameter in run.trainables.body]
     run.train()
     # soft tokens are only ever read: their embedding learns, their head rows have no gradient
-    assert all(not torch.equal(old, new) for old, new in zip([*body, rows[0]], start)), "every trainable parameter changes"
+    assert all(not torch.equal(old, new) for old, new in zip([*body, rows[0]], start)), (
+        "every trainable parameter changes"
+    )
     ids = learned_row_ids(run.policy)
     for name, value in run.policy.state_dict().items():
         if name.startswith("magvit"):
@@ -53,7 +55,9 @@ def test_a_run_changes_what_should_train_and_writes_what_it_promises(tmp_path: P
 
     first, second = metrics(run)
     assert set(first) >= set(EXPECTED.split()) and (first["step"], first["learning_rate"]) == (1, 1e-3)
-    assert first["text/ratio_mean"] == pytest.approx(1, abs=1e-5) and first["image/ratio_mean"] == pytest.approx(1, abs=1e-5)
+    assert first["text/ratio_mean"] == pytest.approx(1, abs=1e-5) and first["image/ratio_mean"] == pytest.approx(
+        1, abs=1e-5
+    )
     assert first["kl"] == pytest.approx(0, abs=1e-6) and second["kl"] > 0
     table = parquet.read_table(run.config.run.folder / "trajectories" / "step_00001.parquet").to_pylist()
     assert len(table) == first["dgs/candidates"] and sum(row["kept"] for row in table) == 6
@@ -86,14 +90,27 @@ def test_baselines(tmp_path: Path, optimise: str, credit: str) -> None:
 
 
 def test_rollouts_between_drawn_ones_teach_the_text_half_alone(tmp_path: Path) -> None:
-    settings = ["rl.max_steps=5", "rl.draw_every=2", "rl.dgs_enabled=true", "run.completions_steps=2", "run.save_steps=5"]
+    settings = [
+        "rl.max_steps=5",
+        "rl.draw_every=2",
+        "rl.dgs_enabled=true",
+        "run.completions_steps=2",
+        "run.save_steps=5",
+    ]
     run = trainer(tmp_path, *settings)
     run.train()
     rows = metrics(run)
     drawn = [row["step"] for row in rows if "image/ratio_mean" in row]
-    assert drawn == [row["step"] for row in rows if row["dgs/nfe"] > 0] == [row["step"] for row in rows if "reward" in row] == [1, 3, 5]
+    assert (
+        drawn
+        == [row["step"] for row in rows if row["dgs/nfe"] > 0]
+        == [row["step"] for row in rows if "reward" in row]
+        == [1, 3, 5]
+    )
     assert all("text/ratio_mean" in row and "text/reward" in row and row["grad_norm"] > 0 for row in rows)
-    assert sorted(path.stem for path in (run.config.run.folder / "trajectories").glob("*.parquet")) == [f"step_{n:05d}" for n in drawn]
+    assert sorted(path.stem for path in (run.config.run.folder / "trajectories").glob("*.parquet")) == [
+        f"step_{n:05d}" for n in drawn
+    ]
     assert len(run.sampler.scaling.state_dict()["threshold"]["history"]) == len(drawn)  # τ follows previews only
 
 
@@ -104,7 +121,10 @@ def test_rollouts_without_pictures_may_ask_more_prompts_and_none_is_asked_twice_
     for run.state.global_step in range(5):
         asked.append([task.prompt for task in run.roll_out().tasks])
     assert [len(prompts) for prompts in asked] == [1, 2, 2, 1, 2]
-    stream = [task.prompt for task in choose_tasks(run.tasks, count=8, shares=run.config.rl.shares(), seed=run.config.run.seed, first=0)]
+    stream = [
+        task.prompt
+        for task in choose_tasks(run.tasks, count=8, shares=run.config.rl.shares(), seed=run.config.run.seed, first=0)
+    ]
     assert [prompt for prompts in asked for prompt in prompts] == stream
 
 
@@ -119,12 +139,16 @@ def test_prompts_are_counted_over_rollouts_of_both_kinds() -> None:
 
 
 def test_identical_rewards_give_exactly_no_gradient(tmp_path: Path) -> None:
-    constant = RewardEnsemble([Reward("same", lambda **columns: [0.3] * len(columns["prompts"]), part) for part in ("text", "image")])  # type: ignore[arg-type]
+    constant = RewardEnsemble(
+        [Reward("same", lambda **columns: [0.3] * len(columns["prompts"]), part) for part in ("text", "image")]
+    )  # type: ignore[arg-type]
     run = trainer(tmp_path, rewards=constant)
     before = weights(run.policy)
     run.train()
     assert same(before, weights(run.policy))
-    assert [(row["frac_reward_zero_std"], row["grad_norm"], row["skipped_steps"]) for row in metrics(run)] == [(1, 0, 0)] * 2
+    assert [(row["frac_reward_zero_std"], row["grad_norm"], row["skipped_steps"]) for row in metrics(run)] == [
+        (1, 0, 0)
+    ] * 2
 
 
 def gradients(run: SyncGRPOTrainer) -> list[torch.Tensor]:
@@ -147,13 +171,19 @@ def test_pieces_of_any_size_give_the_same_gradient(tmp_path: Path) -> None:
             assert_close(first, second, atol=1e-6, rtol=1e-4)
 
 
-def test_an_entropy_bonus_replays_all_texts_but_no_image_without_advantage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    constant = RewardEnsemble([Reward("same", lambda **columns: [0.3] * len(columns["prompts"]), part) for part in ("text", "image")])  # type: ignore[arg-type]
+def test_an_entropy_bonus_replays_all_texts_but_no_image_without_advantage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    constant = RewardEnsemble(
+        [Reward("same", lambda **columns: [0.3] * len(columns["prompts"]), part) for part in ("text", "image")]
+    )  # type: ignore[arg-type]
     run = trainer(tmp_path, "rl.max_steps=1", "rl.entropy_coef=0.01", rewards=constant)
     replayed: list[str] = []
     for name in ("text_logps", "image_logps"):
         real = getattr(run.policy, name)
-        monkeypatch.setattr(run.policy, name, lambda *given, name=name, real=real: (replayed.append(name), real(*given))[1])
+        monkeypatch.setattr(
+            run.policy, name, lambda *given, name=name, real=real: (replayed.append(name), real(*given))[1]
+        )
     run.train()
     assert replayed == ["text_logps"] and metrics(run)[0]["grad_norm"] > 0
 
@@ -177,7 +207,9 @@ def test_several_updates_per_rollout_move_the_ratio(tmp_path: Path) -> None:
 
 def test_nothing_scored_is_skipped_counted_and_finally_stops(tmp_path: Path) -> None:
     mute = RewardEnsemble([Reward("mute", lambda **columns: [None] * len(columns["prompts"]), "text")])
-    run = trainer(tmp_path, "rl.max_steps=5", "rl.max_skipped_steps=2", "run.save_steps=5", "rl.credit=shared", rewards=mute)
+    run = trainer(
+        tmp_path, "rl.max_steps=5", "rl.max_skipped_steps=2", "run.save_steps=5", "rl.credit=shared", rewards=mute
+    )
     before = weights(run.policy)
     with pytest.raises(TrainingStopped, match=r"no trajectory could be scored, 3 times in a row .*max_skipped_steps=2"):
         run.train()
@@ -187,7 +219,9 @@ def test_nothing_scored_is_skipped_counted_and_finally_stops(tmp_path: Path) -> 
     assert rows[0]["rewards/mute/missing"] == 6
 
 
-def test_a_loss_that_is_not_finite_changes_nothing_and_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_is_not_finite_changes_nothing_and_training_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = trainer(tmp_path)
     before, real, calls = weights(run.policy), run.policy.text_logps, []
 
@@ -218,7 +252,9 @@ def test_setups_that_cannot_learn_are_refused(tmp_path: Path) -> None:
     trainer(tmp_path, "rl.optimise=both", rewards=image_only)  # a text is credited with its pictures
     trainer(tmp_path, "rl.optimise=image", "rl.credit=shared", rewards=text_only)
     for needless in ([image_only, "rl.optimise=both"], [ensemble(), "rl.optimise=image"]):
-        with pytest.raises(ValueError, match=r"rl\.draw_every is 2, but rollouts without pictures have nothing to teach"):
+        with pytest.raises(
+            ValueError, match=r"rl\.draw_every is 2, but rollouts without pictures have nothing to teach"
+        ):
             trainer(tmp_path, "rl.draw_every=2", *needless[1:], rewards=needless[0])
     with pytest.raises(ValueError, match="there are no tasks"):
         SyncGRPOTrainer(model_with_concept(), small_config(tmp_path), [], ensemble(), bright)

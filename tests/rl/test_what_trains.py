@@ -34,7 +34,10 @@ def test_concept_rows_learn_at_their_own_rate_like_a_parameter_of_their_own() ->
     start, targets = torch.randn(6, 3, generator=generator), torch.randn(6, 3, generator=generator)
     matrix, plain = nn.Parameter(start.clone()), nn.Parameter(start[[1, 4]].clone())
     rows = ConceptRows({"embed": matrix}, torch.tensor([1, 4]))
-    optimizer, expected = torch.optim.AdamW(rows.rows, lr=0.1, weight_decay=0.0), torch.optim.AdamW([plain], lr=0.1, weight_decay=0.0)
+    optimizer, expected = (
+        torch.optim.AdamW(rows.rows, lr=0.1, weight_decay=0.0),
+        torch.optim.AdamW([plain], lr=0.1, weight_decay=0.0),
+    )
     optimizer.register_step_post_hook(rows.write_back)
     for _ in range(3):
         optimizer.zero_grad()
@@ -107,7 +110,11 @@ def test_adapters_train_save_plain_weights_and_resume_bit_for_bit(tmp_path: Path
     whole = trainer(tmp_path, *settings)
     frozen = {name: value for name, value in weights(whole.policy).items() if ".base_layer." in name}
     assert len(frozen) == 2 * 2 * 6  # weight and bias of six layers in two blocks
-    assert all("lora" in name for name, parameter in whole.policy.named_parameters() if parameter.requires_grad and "layers" in name)
+    assert all(
+        "lora" in name
+        for name, parameter in whole.policy.named_parameters()
+        if parameter.requires_grad and "layers" in name
+    )
     whole.train()
     assert same(frozen, weights(whole.policy))
     assert log_of(whole)[-1]["kl"] > 0
@@ -156,19 +163,26 @@ def test_adapters_are_saved_in_the_published_format(tmp_path: Path) -> None:
     opened = PeftModel.from_pretrained(model_with_concept(), str(tmp_path)).get_base_model()
     assert torch.equal(text_logps(opened), text_logps(model))
     with pytest.raises(ValueError, match=r"rl.lora_alpha=4; it is 8 now"):
-        again = Trainables(model_with_concept(), RLConfig(lora_rank=2, lora_alpha=8.0), torch.tensor([], dtype=torch.long))
+        again = Trainables(
+            model_with_concept(), RLConfig(lora_rank=2, lora_alpha=8.0), torch.tensor([], dtype=torch.long)
+        )
         again.load(model, tmp_path)
 
 
 def test_adapters_fit_another_family(tmp_path: Path) -> None:
-    """Janus: the language model and what draws get adapters, the frozen towers do not; the checkpoint opens as plain weights."""
+    """Janus: the language model and what draws get adapters, the frozen towers do not.
+
+    The checkpoint opens as plain weights.
+    """
     model = tiny_janus(positions=512)
     add_concept(model, "bo", "robot", num_tokens=2)
     ids, mask, sampling = torch.tensor([[40, 41, 42]]), torch.ones(1, 3, dtype=torch.bool), Sampling()
     plain = model.text_logps([CONTEXT], ids, mask, sampling)[0].detach()
     trainables = Trainables(model, RLConfig(lora_rank=2, lora_alpha=4.0, beta=0.1), learned_row_ids(model))
     assert trainables.adapters is not None and trainables.adapters.places
-    assert not any("vision_model" in name or "vqmodel" in name or "lm_head" in name for name in trainables.adapters.places)
+    assert not any(
+        "vision_model" in name or "vqmodel" in name or "lm_head" in name for name in trainables.adapters.places
+    )
     reference = trainables.reference(model)
     nudge(trainables, 0.05)
     changed = model.text_logps([CONTEXT], ids, mask, sampling)[0]
@@ -177,18 +191,28 @@ def test_adapters_fit_another_family(tmp_path: Path) -> None:
         assert_close(start.text_logps([CONTEXT], ids, mask, sampling)[0], plain)
     assert (changed - plain).abs().max() > 1e-2
     trainables.save(model, tmp_path)
-    assert_close(load_model(tmp_path, device="cpu").text_logps([CONTEXT], ids, mask, sampling)[0], changed, atol=1e-4, rtol=1e-4)
+    assert_close(
+        load_model(tmp_path, device="cpu").text_logps([CONTEXT], ids, mask, sampling)[0], changed, atol=1e-4, rtol=1e-4
+    )
 
 
 def test_a_frozen_bf16_body_trains_fp32_adapters_and_rows(tmp_path: Path) -> None:
-    """Log-probabilities are fp32, the ratio before an update is 1 within 0.05, small updates add up, checkpoints lose nothing."""
+    """Log-probabilities are fp32, the ratio before an update is 1 within 0.05, small updates add up, checkpoints lose
+    nothing.
+    """
     model = model_with_concept().to(torch.bfloat16)
     trainables = with_adapters(model)
     assert {parameter.dtype for parameter in trainables.parameters()} == {torch.float32}
     sampling = Sampling(max_completion_length=6, generation_timesteps=4, guidance_scale=2.0)
-    contexts, prompts, seeds = [CONTEXT, TextContext("USER: a hat?")] * 2, ["a <bo>", "<bo> in the snow"] * 2, [0, 1, 2, 3]
+    contexts, prompts, seeds = (
+        [CONTEXT, TextContext("USER: a hat?")] * 2,
+        ["a <bo>", "<bo> in the snow"] * 2,
+        [0, 1, 2, 3],
+    )
     texts, trace = model.generate_text(contexts, sampling, seeds), model.generate_image(prompts, sampling, seeds)
-    written = model.text_logps(contexts[:1], texts.ids[:1], texts.mask[:1], sampling)[0]  # another batch size rounds differently
+    written = model.text_logps(contexts[:1], texts.ids[:1], texts.mask[:1], sampling)[
+        0
+    ]  # another batch size rounds differently
     drawn, _ = model.image_logps(prompts[:3], trace.select([0, 1, 2]), sampling, [0, 1, 2, 3])
     for replayed, rolled_out in ((written, texts.logps[:1]), (drawn, trace.logps[:3])):
         assert replayed.dtype == rolled_out.dtype == torch.float32
@@ -210,7 +234,14 @@ def test_a_frozen_bf16_body_trains_fp32_adapters_and_rows(tmp_path: Path) -> Non
 
 
 def test_a_run_on_a_bf16_body(tmp_path: Path) -> None:
-    settings = ["rl.max_steps=2", "rl.lora_rank=2", "rl.beta=0.05", "rl.learning_rate=1e-2", "model.dtype=bf16", "rl.guidance_scale=1"]
+    settings = [
+        "rl.max_steps=2",
+        "rl.lora_rank=2",
+        "rl.beta=0.05",
+        "rl.learning_rate=1e-2",
+        "model.dtype=bf16",
+        "rl.guidance_scale=1",
+    ]
     run = trainer(tmp_path, *settings, model=model_with_concept().to(torch.bfloat16))
     before = weights(run.policy)
     run.train()

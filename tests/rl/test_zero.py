@@ -1,4 +1,7 @@
-"""DeepSpeed's ZeRO-1 on two processes over gloo, where DeepSpeed is installed: the same learning, shares of states, checkpoints."""
+"""DeepSpeed's ZeRO-1 on two processes over gloo, where DeepSpeed is installed:
+
+the same learning, shares of states, checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +95,8 @@ def test_one_process_goes_on_from_shares(two: Path) -> None:
 def test_without_deepspeed_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
-        ValueError, match=r"run.sharding=zero1 needs DeepSpeed, .* pip install 'sync-r1\[deepspeed\]', or set run.sharding=fsdp2"
+        ValueError,
+        match=r"run.sharding=zero1 needs DeepSpeed, .* pip install 'sync-r1\[deepspeed\]', or set run.sharding=fsdp2",
     ):
         check_sharding("zero1", 2)
     check_sharding("zero1", 1)

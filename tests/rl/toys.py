@@ -51,10 +51,15 @@ def concept(folder: Path) -> Concept:
         num_testing_info=1,
         train_images=photos,
         test_images=[],
-        conversations={"0.png": [QA("What colour?", "Red.")], "1.png": [QA("A hat?", "No.")], "text_only": [QA("Who?", "<bo>.")]},
+        conversations={
+            "0.png": [QA("What colour?", "Red.")],
+            "1.png": [QA("A hat?", "No.")],
+            "text_only": [QA("Who?", "<bo>.")],
+        },
         items=[],
         conditions=Conditions(
-            implicit=[f"<bo> with its {thing}" for thing in things], explicit=[f"<bo> with its red {thing}" for thing in things]
+            implicit=[f"<bo> with its {thing}" for thing in things],
+            explicit=[f"<bo> with its red {thing}" for thing in things],
         ),
     )
 
@@ -82,7 +87,9 @@ def small_config(folder: Path, *overrides: str) -> Config:
     return load_config(None, [*SMALL, f"run.output_dir={folder}", *overrides])
 
 
-def trainer(folder: Path, *overrides: str, model: Any = None, rewards: RewardEnsemble | None = None, **extra: Any) -> SyncGRPOTrainer:
+def trainer(
+    folder: Path, *overrides: str, model: Any = None, rewards: RewardEnsemble | None = None, **extra: Any
+) -> SyncGRPOTrainer:
     folder.mkdir(parents=True, exist_ok=True)
     model = model if model is not None else model_with_concept()
     tasks = tasks_of(concept(folder), model.concepts[0])

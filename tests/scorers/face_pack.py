@@ -1,7 +1,7 @@
 """A face pack in the layout of insightface's buffalo_l, whose detector sees what a test painted.
 
-A pixel on the 8-pixel grid that is fully red is a face around that pixel. Its green says how large: 8 to 40 pixels to each side.
-The five points are the alignment template around the same pixel, as wide as the box.
+A pixel on the 8-pixel grid that is fully red is a face around that pixel. Its green says how large: 8 to 40 pixels to
+each side. The five points are the alignment template around the same pixel, as wide as the box.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ onnx = pytest.importorskip("onnx")
 WIDTH = 512
 
 
-def save(folder: Path, name: str, nodes: list[Any], inputs: list[Any], outputs: list[Any], constants: dict[str, np.ndarray]) -> None:
+def save(
+    folder: Path, name: str, nodes: list[Any], inputs: list[Any], outputs: list[Any], constants: dict[str, np.ndarray]
+) -> None:
     stored = [onnx.numpy_helper.from_array(value, key) for key, value in constants.items()]
     graph = onnx.helper.make_graph(nodes, name, inputs, outputs, stored)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
@@ -33,7 +35,10 @@ def floats(name: str, *shape: int | str) -> Any:
 
 
 def save_detector(folder: Path, side: int | str = "?", points: bool = True) -> None:
-    """det_10g.onnx: scores, boxes and points of the strides 8, 16, 32, two anchors per cell; only stride 8 ever sees a face."""
+    """det_10g.onnx: scores, boxes and points of the strides 8, 16, 32, two anchors per cell.
+
+    Only stride 8 ever sees a face.
+    """
     node = onnx.helper.make_node
     offsets = (TEMPLATE - 56) / 56
     constants = {
@@ -81,7 +86,14 @@ def save_recogniser(folder: Path, batch: int | str = "None") -> None:
         node("Flatten", ["patches"], ["flat"]),
         node("MatMul", ["flat", "projection"], ["683"]),
     ]
-    save(folder, "w600k_r50", nodes, [floats("input.1", batch, 3, 112, 112)], [floats("683", 1, WIDTH)], {"projection": projection()})
+    save(
+        folder,
+        "w600k_r50",
+        nodes,
+        [floats("input.1", batch, 3, 112, 112)],
+        [floats("683", 1, WIDTH)],
+        {"projection": projection()},
+    )
 
 
 def save_landmarks(folder: Path) -> None:

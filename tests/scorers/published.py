@@ -27,20 +27,38 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def save_published_clip(folder: Path) -> Path:
-    """openai/clip-vit-base-patch32 in small: 77 tokens and 224 pixels, old-style end id, sizes as plain numbers, .bin weights."""
+    """openai/clip-vit-base-patch32 in small:
+
+    77 tokens and 224 pixels, old-style end id, sizes as plain numbers, .bin weights.
+    """
     alphabet = sorted(ByteLevel.alphabet())
     words = [*alphabet, *(letter + "</w>" for letter in alphabet), *("".join(pair) for pair in MERGES), START, END]
     text = CLIPTextConfig(**BODY, vocab_size=len(words), max_position_embeddings=77, bos_token_id=0, eos_token_id=2)
     vision = CLIPVisionConfig(**BODY, image_size=224, patch_size=32)
     torch.manual_seed(0)
-    CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=12)).save_pretrained(folder)
+    CLIPModel(
+        CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=12)
+    ).save_pretrained(folder)
     as_bin(folder)
     write_json(folder / "vocab.json", {word: number for number, word in enumerate(words)})
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *(" ".join(pair) for pair in MERGES)]) + "\n", encoding="utf-8")
-    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "pad_token": END})
-    write_json(folder / "special_tokens_map.json", {"bos_token": START, "eos_token": END, "pad_token": END, "unk_token": END})
+    (folder / "merges.txt").write_text(
+        "\n".join(["#version: 0.2", *(" ".join(pair) for pair in MERGES)]) + "\n", encoding="utf-8"
+    )
+    write_json(
+        folder / "tokenizer_config.json", {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, "pad_token": END}
+    )
+    write_json(
+        folder / "special_tokens_map.json", {"bos_token": START, "eos_token": END, "pad_token": END, "unk_token": END}
+    )
     mean, std = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
-    sizes = {"size": 224, "crop_size": 224, "do_resize": True, "do_center_crop": True, "do_normalize": True, "resample": 3}
+    sizes = {
+        "size": 224,
+        "crop_size": 224,
+        "do_resize": True,
+        "do_center_crop": True,
+        "do_normalize": True,
+        "resample": 3,
+    }
     write_json(
         folder / "preprocessor_config.json",
         {**sizes, "feature_extractor_type": "CLIPFeatureExtractor", "image_mean": mean, "image_std": std},

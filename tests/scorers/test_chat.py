@@ -56,7 +56,8 @@ def test_base_url_with_or_without_its_path(given: str, full: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["localhost:8000", "ftp://h/v1", "", "http://", "http://user:pw@h/v1", "https://h/v1?key=abc", "http://[::"]
+    "wrong",
+    ["localhost:8000", "ftp://h/v1", "", "http://", "http://user:pw@h/v1", "https://h/v1?key=abc", "http://[::"],
 )
 def test_a_url_that_cannot_work_is_refused_without_repeating_secrets(wrong: str) -> None:
     with pytest.raises(ValueError, match="URL") as caught:
@@ -89,14 +90,18 @@ def test_cost_is_tokens_times_prices_and_cached_replies_are_free() -> None:
 
 @pytest.mark.parametrize("usage", [None, "many", {"prompt_tokens": "7", "completion_tokens": -4}])
 def test_wrong_usage_counts_nothing(usage: Any) -> None:
-    raw = json.dumps({"choices": [{"message": {"content": [{"type": "text", "text": "in parts"}]}}], "usage": usage}).encode()
+    raw = json.dumps(
+        {"choices": [{"message": {"content": [{"type": "text", "text": "in parts"}]}}], "usage": usage}
+    ).encode()
     with endpoint(lambda *_: Response(raw=raw)) as server:
         chat, _ = client(server)
         assert chat.complete(said("x")) == "in parts"
         assert chat.usage.prompt_tokens == chat.usage.completion_tokens == 0
 
 
-@pytest.mark.parametrize("trouble", [Response(status=status) for status in (408, 429, 500, 503)] + [Response(hang_up=True)])
+@pytest.mark.parametrize(
+    "trouble", [Response(status=status) for status in (408, 429, 500, 503)] + [Response(hang_up=True)]
+)
 def test_passing_trouble_is_retried_with_growing_jittered_waits(trouble: Response) -> None:
     with endpoint(lambda body, number: trouble if number < 3 else Response("at last")) as server:
         chat, waits = client(server)
@@ -112,7 +117,9 @@ def test_passing_trouble_is_retried_with_growing_jittered_waits(trouble: Respons
 
 def test_retry_after_is_honoured_and_too_long_a_wait_is_a_failure() -> None:
     headers = [{"Retry-After": "7"}, {"Retry-After": "Wed, 21 Oct 2065 07:28:00 GMT"}]
-    with endpoint(lambda body, number: Response(status=429, headers=headers[number]) if number < 2 else Response("x")) as server:
+    with endpoint(
+        lambda body, number: Response(status=429, headers=headers[number]) if number < 2 else Response("x")
+    ) as server:
         chat, waits = client(server)
         with pytest.raises(ChatError, match="asks to wait") as caught:
             chat.complete(said("x"))
@@ -124,10 +131,14 @@ def test_retries_end(tmp_path: Path) -> None:
         chat, waits = client(server, max_retries=2, cache=str(tmp_path))
         with pytest.raises(ChatError, match="no reply in 3 tries: 503 overloaded"):
             chat.complete(said("x"))
-    assert len(server.bodies) == 3 and len(waits) == 2 and chat.usage.failures == 1 and not list(tmp_path.rglob("*.json"))
+    assert (
+        len(server.bodies) == 3 and len(waits) == 2 and chat.usage.failures == 1 and not list(tmp_path.rglob("*.json"))
+    )
 
 
-@pytest.mark.parametrize(("status", "kind"), [(401, "denied"), (403, "denied"), (404, "denied"), (413, "rejected"), (400, "rejected")])
+@pytest.mark.parametrize(
+    ("status", "kind"), [(401, "denied"), (403, "denied"), (404, "denied"), (413, "rejected"), (400, "rejected")]
+)
 def test_lasting_trouble_is_never_retried(status: int, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with endpoint(lambda *_: Response(status=status)) as server:
         chat, waits = client(server)
@@ -186,16 +197,22 @@ def test_a_dead_endpoint_costs_the_later_requests_one_try_each_until_it_is_back(
 
 
 def test_a_judge_that_goes_down_in_mid_batch_leaves_what_it_said(tmp_path: Path) -> None:
-    with endpoint(lambda body, number: Response(echo(body, number)) if number < 4 else Response(hang_up=True)) as server:
+    with endpoint(
+        lambda body, number: Response(echo(body, number)) if number < 4 else Response(hang_up=True)
+    ) as server:
         chat, _ = client(server, concurrency=1, max_retries=1, cache=str(tmp_path))
         answers = chat.complete_many([said(str(index)) for index in range(8)])
         assert [isinstance(answer, str) for answer in answers] == [True] * 4 + [False] * 4
         server.reply = echo
-        assert chat.complete_many([said(str(index)) for index in range(8)]) == [f"you said {index}" for index in range(8)]
+        assert chat.complete_many([said(str(index)) for index in range(8)]) == [
+            f"you said {index}" for index in range(8)
+        ]
         assert chat.usage.cache_hits == 4
 
 
-@pytest.mark.parametrize("raw", [b"<html>proxy login</html>", b"", b"[]", b'{"choices": []}', b"[" * 100_000, b'{"error": {"code": "x"}}'])
+@pytest.mark.parametrize(
+    "raw", [b"<html>proxy login</html>", b"", b"[]", b'{"choices": []}', b"[" * 100_000, b'{"error": {"code": "x"}}']
+)
 def test_a_body_that_is_no_completion_is_retried_then_given_up(raw: bytes) -> None:
     with endpoint(lambda *_: Response(raw=raw)) as server:
         chat, _ = client(server, max_retries=1)
@@ -211,7 +228,11 @@ def test_an_endless_body_is_cut_off() -> None:
 
 def test_a_schema_is_sent_and_where_it_is_not_accepted_written_out() -> None:
     def strict(body: Body, number: int) -> Response:
-        return Response("response_format is unknown", status=400) if "response_format" in body else Response('{"value": 3}')
+        return (
+            Response("response_format is unknown", status=400)
+            if "response_format" in body
+            else Response('{"value": 3}')
+        )
 
     with endpoint(strict) as server:
         chat, _ = client(server)
@@ -219,7 +240,10 @@ def test_a_schema_is_sent_and_where_it_is_not_accepted_written_out() -> None:
         assert chat.complete(messages, schema=Number) == Number(value=3)
         assert chat.complete([messages[0], *said("y")], schema=Number) == Number(value=3)
         first, second, third = server.bodies
-    assert first["response_format"]["json_schema"]["schema"] == Number.model_json_schema() and first["messages"] == messages
+    assert (
+        first["response_format"]["json_schema"]["schema"] == Number.model_json_schema()
+        and first["messages"] == messages
+    )
     for plain in (second, third):  # what is not accepted is remembered
         assert plain["messages"][0]["content"].startswith("count\n\n") and '"value"' in plain["messages"][0]["content"]
         assert len(plain["messages"]) == 2
@@ -253,7 +277,9 @@ def test_the_object_is_found_in_what_surrounds_it(text: str) -> None:
     assert find_object(text, Number) == Number(value=7)
 
 
-@pytest.mark.parametrize("text", ["seven", "", '{"value": "seven"}', '{"value": 1} {"value": 2}', '{"value": NaN}', '{"a":' * 5000, "[7]"])
+@pytest.mark.parametrize(
+    "text", ["seven", "", '{"value": "seven"}', '{"value": 1} {"value": 2}', '{"value": NaN}', '{"a":' * 5000, "[7]"]
+)
 def test_other_replies_are_invalid_and_never_cached(text: str, tmp_path: Path) -> None:
     with endpoint(lambda *_: text) as server:
         chat, _ = client(server, cache=str(tmp_path))
@@ -274,7 +300,9 @@ def test_an_empty_text_is_an_answer_but_not_kept(tmp_path: Path) -> None:
     [
         Response(None, message={"refusal": "no faces"}),
         Response("I'm sorry, but I can't help with identifying people."),
-        Response(raw=json.dumps({"choices": [{"message": {"content": ""}, "finish_reason": "content_filter"}]}).encode()),
+        Response(
+            raw=json.dumps({"choices": [{"message": {"content": ""}, "finish_reason": "content_filter"}]}).encode()
+        ),
     ],
 )
 def test_refusals_are_told_apart(response: Response) -> None:
@@ -330,7 +358,9 @@ def test_processes_share_a_cache(tmp_path: Path) -> None:
         assert [worker.exitcode for worker in workers] == [0, 0, 0]
         chat, _ = client(server, cache=str(tmp_path))
         chat.complete_many([said(str(index)) for index in range(30)])
-    assert chat.usage.requests == 0 and len(list(tmp_path.rglob("*"))) - len(list(tmp_path.iterdir())) == 30, "no partial file is left"
+    assert chat.usage.requests == 0 and len(list(tmp_path.rglob("*"))) - len(list(tmp_path.iterdir())) == 30, (
+        "no partial file is left"
+    )
 
 
 def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path: Path) -> None:

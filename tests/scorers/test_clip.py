@@ -18,13 +18,21 @@ WORDS = ["<pad>", "<start>", "<unk>", "a", "red", "blue", "dog", "<end>"]
 def save_tiny_clip(folder: Path, **preprocessor: object) -> Path:
     torch.manual_seed(0)
     body = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = CLIPTextConfig(**body, vocab_size=len(WORDS), max_position_embeddings=8, pad_token_id=0, bos_token_id=1, eos_token_id=7)
+    text = CLIPTextConfig(
+        **body, vocab_size=len(WORDS), max_position_embeddings=8, pad_token_id=0, bos_token_id=1, eos_token_id=7
+    )
     vision = CLIPVisionConfig(**body, image_size=16, patch_size=8)
-    CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=12)).save_pretrained(folder)
+    CLIPModel(
+        CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=12)
+    ).save_pretrained(folder)
     backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    backend.post_processor = processors.TemplateProcessing(single="<start> $A <end>", special_tokens=[("<start>", 1), ("<end>", 7)])
-    PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="<end>", unk_token="<unk>").save_pretrained(folder)
+    backend.post_processor = processors.TemplateProcessing(
+        single="<start> $A <end>", special_tokens=[("<start>", 1), ("<end>", 7)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", eos_token="<end>", unk_token="<unk>"
+    ).save_pretrained(folder)
     if preprocessor:
         (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
     return folder
@@ -41,7 +49,9 @@ def clip(folder: Path) -> ClipScorer:
 
 
 def noise(count: int, height: int = 16, width: int = 16, seed: int = 0) -> torch.Tensor:
-    return torch.randint(0, 256, (count, 3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    return torch.randint(
+        0, 256, (count, 3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def as_pictures(images: torch.Tensor) -> list[Image.Image]:
@@ -74,11 +84,14 @@ def test_preprocessing_equals_pillow(clip: ClipScorer, height: int, width: int) 
     picture = Image.fromarray(np.concatenate([grid, grid[..., :1] + grid[..., 1:]], -1).clip(0, 255).astype(np.uint8))
     short = min(height, width)
     resized = picture.resize(
-        (16 if width == short else int(16 * width / short), 16 if height == short else int(16 * height / short)), Image.Resampling.BICUBIC
+        (16 if width == short else int(16 * width / short), 16 if height == short else int(16 * height / short)),
+        Image.Resampling.BICUBIC,
     )
     left, top = (resized.width - 16) // 2, (resized.height - 16) // 2
     values = np.asarray(resized.crop((left, top, left + 16, top + 16)), dtype=np.float32) / 255
-    wanted = torch.from_numpy((values - np.array(CLIP_MEAN, np.float32)) / np.array(CLIP_STD, np.float32)).permute(2, 0, 1)
+    wanted = torch.from_numpy((values - np.array(CLIP_MEAN, np.float32)) / np.array(CLIP_STD, np.float32)).permute(
+        2, 0, 1
+    )
     assert (clip.pixels([picture])[0] - wanted).abs().max() < 1.01 / 255 / min(CLIP_STD)
 
 
@@ -102,16 +115,25 @@ def test_clip_t_pairs_pictures_and_texts(clip: ClipScorer) -> None:
 
 def test_long_texts_are_refused_or_cut(clip: ClipScorer) -> None:
     clip.text_features(["a a a a a a"])
-    with pytest.raises(ValueError, match=r"a text of 9 tokens is longer than the 8 CLIP can read: 'a a a a a a red'; shorten it or allow"):
+    with pytest.raises(
+        ValueError,
+        match=r"a text of 9 tokens is longer than the 8 CLIP can read: 'a a a a a a red'; shorten it or allow",
+    ):
         clip.text_features(["a", "a a a a a a red"])
-    torch.testing.assert_close(clip.text_features(["a a a a a a red"], truncate=True), clip.text_features(["a a a a a a"]))
+    torch.testing.assert_close(
+        clip.text_features(["a a a a a a red"], truncate=True), clip.text_features(["a a a a a a"])
+    )
 
 
 def test_statistics_come_from_the_folder(tmp_path: Path) -> None:
-    own = ClipScorer.from_pretrained(save_tiny_clip(tmp_path / "own", image_mean=[0.5, 0.5, 0.5], image_std=[0.25, 0.5, 1.0]))
+    own = ClipScorer.from_pretrained(
+        save_tiny_clip(tmp_path / "own", image_mean=[0.5, 0.5, 0.5], image_std=[0.25, 0.5, 1.0])
+    )
     white = torch.full((1, 3, 16, 16), 255, dtype=torch.uint8)
     torch.testing.assert_close(own.pixels(white)[0, :, 0, 0], torch.tensor([2.0, 1.0, 0.5]))
-    with pytest.raises(ValueError, match=r"preprocessor_config\.json: field 'image_std' is .*; it must be three numbers above 0"):
+    with pytest.raises(
+        ValueError, match=r"preprocessor_config\.json: field 'image_std' is .*; it must be three numbers above 0"
+    ):
         ClipScorer.from_pretrained(save_tiny_clip(tmp_path / "bad", image_std=[1, 1, 0]))
 
 

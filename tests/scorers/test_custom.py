@@ -48,10 +48,16 @@ def test_a_module_in_a_folder_is_found(here: str) -> None:
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("no_such_module.f", "'no_such_module.f' cannot be imported .*No module named 'no_such_module'.*write module.function"),
+        (
+            "no_such_module.f",
+            "'no_such_module.f' cannot be imported .*No module named 'no_such_module'.*write module.function",
+        ),
         ("{}.missing", "has no 'missing'; name a function that it defines"),
         ("{}.LIMIT", "is a int; a reward must be callable"),
-        ("{}.forgot_columns", r"has the signature \(images\) .*it is called with the keywords prompts, .*end with \*\*columns"),
+        (
+            "{}.forgot_columns",
+            r"has the signature \(images\) .*it is called with the keywords prompts, .*end with \*\*columns",
+        ),
         ("{}.wants_more", "missing a required argument: 'reference'"),
         ("broken.f", "'broken.f' cannot be imported .NameError: name 'undefined' is not defined"),
         ("sentence.f", "'sentence.f' cannot be imported .SyntaxError"),

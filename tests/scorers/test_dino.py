@@ -51,7 +51,9 @@ def test_bad_input_says_what_is_wrong(dino: DinoScorer, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nothing: no such folder; give one with a DINOv2 checkpoint, or a hub id"):
         DinoScorer.from_pretrained(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"empty: no DINOv2 checkpoint could be read: .*; give a folder with its published"):
+    with pytest.raises(
+        ValueError, match=r"empty: no DINOv2 checkpoint could be read: .*; give a folder with its published"
+    ):
         DinoScorer.from_pretrained(tmp_path / "empty")
     with pytest.raises(ValueError, match="got no pictures"):
         dino.image_features([])

@@ -46,11 +46,15 @@ def test_one_that_fails_hands_its_requests_on_without_waiting_and_rests(failure:
         chat, waits = client(broken.url if failure else DEAD, works.url, concurrency=1)
         answers = chat.complete_many([said(str(number)) for number in range(6)])
         assert all(isinstance(answer, str) for answer in answers) and waits == []
-        assert len(works.bodies) == 6 and len(broken.bodies) <= 2, "asked by the two requests in flight, then left alone"
+        assert len(works.bodies) == 6 and len(broken.bodies) <= 2, (
+            "asked by the two requests in flight, then left alone"
+        )
 
 
 def test_when_all_fail_one_is_asked_again_with_backoff() -> None:
-    with endpoint(lambda body, number: Response("busy", status=429) if number < 2 else Response(echo(body, number))) as busy:
+    with endpoint(
+        lambda body, number: Response("busy", status=429) if number < 2 else Response(echo(body, number))
+    ) as busy:
         chat, waits = client(busy.url, DEAD)
         assert isinstance(chat.complete(said("a")), str)
         assert len(waits) == 1

@@ -13,7 +13,15 @@ import torch.nn.functional as F
 from PIL import Image
 
 from sync_r1.scorers.face import TEMPLATE, FaceScorer, align, decode, suppress
-from tests.scorers.face_pack import WIDTH, paint, projection, save_detector, save_face_pack, save_landmarks, save_recogniser
+from tests.scorers.face_pack import (
+    WIDTH,
+    paint,
+    projection,
+    save_detector,
+    save_face_pack,
+    save_landmarks,
+    save_recogniser,
+)
 
 pytest.importorskip("onnxruntime")
 
@@ -29,7 +37,10 @@ def scorer(folder: Path) -> FaceScorer:
 
 
 def test_decode_by_hand() -> None:
-    """A canvas of 32 pixels: 16, 4 and 1 cells with two anchors each. One face on the cell in row 1, column 0 of stride 16."""
+    """A canvas of 32 pixels: 16, 4 and 1 cells with two anchors each.
+
+    One face on the cell in row 1, column 0 of stride 16.
+    """
     outputs = [np.zeros((2 * cells, width), np.float32) for width in (1, 4, 10) for cells in (16, 4, 1)]
     scores, boxes, points = outputs[1], outputs[4], outputs[7]
     scores[5], scores[0] = 0.9, 0.4  # anchor 1 of cell 2; the other is below the threshold
@@ -43,7 +54,9 @@ def test_decode_by_hand() -> None:
 
 
 def test_suppression_keeps_the_surest_of_what_overlaps() -> None:
-    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 4.1], [0, 0, 10, 3.9], [20, 0, 30, 10]], float)  # IoU 0.9, 0.41, 0.39
+    boxes = np.array(
+        [[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 4.1], [0, 0, 10, 3.9], [20, 0, 30, 10]], float
+    )  # IoU 0.9, 0.41, 0.39
     assert suppress(boxes, np.array([0.9, 0.8, 0.7, 0.6, 0.95]), 0.4) == [4, 0, 3]
     assert suppress(boxes[:0], np.zeros(0), 0.4) == []
 
@@ -101,7 +114,9 @@ def test_no_face_is_said_and_costs_no_other_its_place(scorer: FaceScorer) -> Non
 
 def test_pictures_of_any_size_are_scaled_back(scorer: FaceScorer) -> None:
     small = paint(side=320)
-    small[0, 98:103, 198:203] = 255  # twice as large on the canvas of 640 pixels, where it covers one point of the grid, (400, 200)
+    small[0, 98:103, 198:203] = (
+        255  # twice as large on the canvas of 640 pixels, where it covers one point of the grid, (400, 200)
+    )
     boxes = scorer.detector(small).boxes
     np.testing.assert_allclose((boxes[0, :2] + boxes[0, 2:]) / 2, [200, 100], atol=0.5)
     wide = Image.new("RGB", (1280, 320))
@@ -188,7 +203,9 @@ def test_the_scorer_s_own_gpu_is_used_and_its_absence_said(folder: Path, monkeyp
         return session(path, options, providers=["CPUExecutionProvider"])
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", opened)
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
     with pytest.warns(UserWarning, match="on the CPU, not on cuda:2: .* install onnxruntime-gpu"):
         FaceScorer.from_pretrained(folder, "cuda:2")
     assert asked == [[("CUDAExecutionProvider", {"device_id": 2}), "CPUExecutionProvider"]] * 2

@@ -118,7 +118,10 @@ def for_other_pictures(folder: Path) -> None:
     [
         (with_code, "is refused: its .bin holds more than tensors"),
         (without_a_tensor, "lacks 1 tensors, first visual_projection.weight"),
-        (with_another_shape, r"visual_projection.weight of the CLIP checkpoint has shape \(3, 3\); its config.json asks for \(12, 16\)"),
+        (
+            with_another_shape,
+            r"visual_projection.weight of the CLIP checkpoint has shape \(3, 3\); its config.json asks for \(12, 16\)",
+        ),
         (without_a_shard, "model-00002-of-00002.safetensors"),
         (of_another_kind, "has model_type 'dinov2'; it must be 'clip'"),
         (without_tokenizer, "has no tokenizer; it needs tokenizer.json, or vocab.json and merges.txt"),
@@ -126,7 +129,9 @@ def for_other_pictures(folder: Path) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_damaged_folders_are_refused(damage: Callable[[Path], None], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_folders_are_refused(
+    damage: Callable[[Path], None], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     damage(save_tiny_clip(tmp_path / "clip"))
     with pytest.raises(ValueError, match=said):

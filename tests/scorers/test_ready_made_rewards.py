@@ -118,7 +118,9 @@ def test_dino_reward_embeds_photos_once(tmp_path: Path) -> None:
 def test_a_picture_without_a_face_is_not_scored_and_no_reference(tmp_path: Path) -> None:
     given, face = with_photos(tmp_path), FakeNetwork()
     scored = rewards.FaceRewards(face)  # type: ignore[arg-type]
-    assert [scored.face(**given) for _ in range(2)] == [[1.0, None]] * 2  # the photo without a face does not pull the mean down
+    assert [scored.face(**given) for _ in range(2)] == [
+        [1.0, None]
+    ] * 2  # the photo without a face does not pull the mean down
     assert face.calls == 1
 
 

@@ -28,7 +28,14 @@ def test_char_bleu_pins(truth: str, prediction: str, score: float) -> None:
 
 @pytest.mark.parametrize(
     ("prediction", "truth", "score"),
-    [("Red.", "red", 1), ("  a  red hat ", "A red hat.", 1), ("red hat", "red", 0), ("", "", 1), ("<bo>", "bo", 0), ("no.1", "no1", 0)],
+    [
+        ("Red.", "red", 1),
+        ("  a  red hat ", "A red hat.", 1),
+        ("red hat", "red", 0),
+        ("", "", 1),
+        ("<bo>", "bo", 0),
+        ("no.1", "no1", 0),
+    ],
 )
 def test_exact(prediction: str, truth: str, score: float) -> None:
     assert exact(prediction, truth) == score

@@ -21,7 +21,10 @@ Opened = Callable[[], Session]
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Opened:
-    """A fresh session of equal weights at every call; tokens 0–1 shared, 2 for drawing, 3–4 for reading. No pool: the name trains too."""
+    """A fresh session of equal weights at every call; tokens 0–1 shared, 2 for drawing, 3–4 for reading.
+
+    No pool: the name trains too.
+    """
     root, photos = tmp_path / "data", tmp_path / "photos"
     photos.mkdir()
     toy = concept(photos)
@@ -42,7 +45,13 @@ def opened(tmp_path: Path) -> Opened:
 @pytest.fixture
 def settings(tmp_path: Path) -> Callable[..., Config]:
     def make(*overrides: str) -> Config:
-        small = ["sft.epochs=2", "sft.learning_rate=1e-2", "run.device=cpu", f"run.output_dir={tmp_path}", "run.name=warm"]
+        small = [
+            "sft.epochs=2",
+            "sft.learning_rate=1e-2",
+            "run.device=cpu",
+            f"run.output_dir={tmp_path}",
+            "run.name=warm",
+        ]
         return load_config(None, [*small, *overrides])
 
     return make

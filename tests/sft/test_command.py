@@ -25,8 +25,27 @@ def app() -> typer.Typer:
 def test_a_warm_up_from_the_command_line(app: typer.Typer, opened: Callable[[], Session], tmp_path: Path) -> None:
     start = opened()
     start.model.save_pretrained(tmp_path / "model")
-    given = ["--model", tmp_path / "model", "--data", start.root, "--concept", "bo", "--stage", 1, "--stage", 2, "--evaluate"]
-    options = ["run.device=cpu", "sft.epochs=1", "eval.tasks=[rea]", "eval.clip=''", "eval.judge.url=''", "eval.max_completion_length=4"]
+    given = [
+        "--model",
+        tmp_path / "model",
+        "--data",
+        start.root,
+        "--concept",
+        "bo",
+        "--stage",
+        1,
+        "--stage",
+        2,
+        "--evaluate",
+    ]
+    options = [
+        "run.device=cpu",
+        "sft.epochs=1",
+        "eval.tasks=[rea]",
+        "eval.clip=''",
+        "eval.judge.url=''",
+        "eval.max_completion_length=4",
+    ]
     place = [f"run.output_dir={tmp_path}", "run.name=warm"]
     arguments = [str(argument) for argument in (*given, *options, *place)]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)

@@ -48,7 +48,8 @@ def test_the_baseline_asks_what_rl_asks_and_knows_the_answers(opened: Opened) ->
     assert "facts: " in found[0].context.text and found[0].context.image is None
     looks = [reading for reading, task in zip(found, tasks) if task.kind == "look"]
     assert looks and all(
-        reading.context.image is not None and "<bo> is <token_0><token_1><token_3>" in reading.context.text for reading in looks
+        reading.context.image is not None and "<bo> is <token_0><token_1><token_3>" in reading.context.text
+        for reading in looks
     )
     held_out = [session.concept.conditions.implicit[i] for i in session.concept.test_indices]
     assert not any(f"rewrite: {prompt} " in reading.context.text for reading in found for prompt in held_out)
@@ -101,7 +102,9 @@ def test_streams_that_are_off(opened: Opened) -> None:
     assert all(batch.codes is None and batch.readings for batch in Streams(session, STAGES["1"], config()).epoch(0))
     drawn = Streams(session, STAGES["2"], config(understanding_weight=0.0)).epoch(0)
     assert len(drawn) == 2 and all(not batch.readings for batch in drawn)
-    photos = Streams(session, STAGES["photos"], config(drawing_weight=0.0)).epoch(0)  # has no other stream to be weighed against
+    photos = Streams(session, STAGES["photos"], config(drawing_weight=0.0)).epoch(
+        0
+    )  # has no other stream to be weighed against
     assert [len(batch.codes) for batch in photos if batch.codes is not None] == [2] and not photos[0].readings
     silent = replace(session.concept, conversations={}, conditions=type(session.concept.conditions)())
     with pytest.raises(ValueError, match="nothing to ask about <bo>"):
@@ -123,7 +126,9 @@ def test_views_are_squares_that_their_seed_chooses() -> None:
 
 def test_chunks_hold_everything_once() -> None:
     parts = chunks(7, 3, seed=0)
-    assert [len(part) for part in parts] == [3, 3, 1] and sorted(row for part in parts for row in part) == list(range(7))
+    assert [len(part) for part in parts] == [3, 3, 1] and sorted(row for part in parts for row in part) == list(
+        range(7)
+    )
 
 
 def test_the_baseline_follows_rl_s_stream_of_prompts(opened: Opened) -> None:

@@ -14,19 +14,29 @@ from tests.rl.toys import model_with_concept
 def test_answers_end_and_padding_does_not_count() -> None:
     model = model_with_concept()
     ids, mask = answer_ids(model, ["red.", " a red hat and a mug. "])
-    assert mask.sum(1).tolist() == [len(text_ids(model.tokenizer, text)) + 1 for text in (" red.", " a red hat and a mug.")]
+    assert mask.sum(1).tolist() == [
+        len(text_ids(model.tokenizer, text)) + 1 for text in (" red.", " a red hat and a mug.")
+    ]
     assert [int(row[keep][-1]) for row, keep in zip(ids, mask)] == [model.config.eos_id] * 2
     assert model.tokenizer.decode(ids[0][mask[0]][:-1].tolist()) == " red."
 
 
 def test_understanding_is_cross_entropy_on_answer_tokens() -> None:
     model = model_with_concept()
-    contexts, answers = ["what colour? ASSISTANT:", "USER: <bo> is <token_0>. hat? ASSISTANT:"], ["red.", "<bo> has a yellow kite."]
+    contexts, answers = (
+        ["what colour? ASSISTANT:", "USER: <bo> is <token_0>. hat? ASSISTANT:"],
+        ["red.", "<bo> has a yellow kite."],
+    )
     total, count = torch.zeros(()), 0
     for context, answer in zip(contexts, answers):
-        prompt, target = text_ids(model.tokenizer, context), [*text_ids(model.tokenizer, f" {answer}"), model.config.eos_id]
+        prompt, target = (
+            text_ids(model.tokenizer, context),
+            [*text_ids(model.tokenizer, f" {answer}"), model.config.eos_id],
+        )
         hidden = model.hidden(*build_mmu(model.config, None, [prompt + target]))[0, -len(target) - 1 : -1]
-        logits = model.head(hidden, model.config.text_rows).index_fill(-1, torch.tensor(model.config.silent_ids), -torch.inf)
+        logits = model.head(hidden, model.config.text_rows).index_fill(
+            -1, torch.tensor(model.config.silent_ids), -torch.inf
+        )
         total += torch.nn.functional.cross_entropy(logits, torch.tensor(target), reduction="sum").detach()
         count += len(target)
     found = understanding_loss(model, [TextContext(text) for text in contexts], answers)

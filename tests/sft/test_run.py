@@ -37,7 +37,9 @@ def test_resume_equals_uninterrupted_bit_for_bit(opened: Opened, settings: Setti
     config, whole = settings(*STAGES), opened()
     done = run_sft(whole, config)
     assert done.finished and done.steps == metrics(config.run.folder)[-1]["step"]
-    assert [row["stage"] for row in metrics(config.run.folder)] == sorted(str(row["stage"]) for row in metrics(config.run.folder))
+    assert [row["stage"] for row in metrics(config.run.folder)] == sorted(
+        str(row["stage"]) for row in metrics(config.run.folder)
+    )
     end, log = weights(whole.model), metrics(config.run.folder)  # type: ignore[arg-type]
     saved = checkpoints(config.run.folder / "checkpoints")
     assert len(saved) == 6
@@ -50,7 +52,9 @@ def test_resume_equals_uninterrupted_bit_for_bit(opened: Opened, settings: Setti
         assert same(end, weights(again.model)) and metrics(config.run.folder) == log  # type: ignore[arg-type]
 
 
-def test_ctrl_c_saves_within_an_epoch_and_goes_on(opened: Opened, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_saves_within_an_epoch_and_goes_on(
+    opened: Opened, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config, whole = settings("sft.stages=[1,2]", "sft.epochs=1"), opened()
     run_sft(whole, config, folder=config.run.folder / "whole")
     step, cut = Learner.step, opened()
@@ -98,7 +102,9 @@ def test_the_pull_holds_the_name_and_only_the_name(opened: Opened, settings: Set
     assert found[100.0][1] > 0.5 * found[0.0][1]
 
 
-def test_pictures_are_encoded_once_per_epoch(opened: Opened, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_are_encoded_once_per_epoch(
+    opened: Opened, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn, materialise = [], Streams._materialise
 
     def counting(self: Streams, number: int) -> list[Batch]:
@@ -113,7 +119,10 @@ def test_pictures_are_encoded_once_per_epoch(opened: Opened, settings: Settings,
 def test_dropped_prompts_teach_the_rows_nothing(opened: Opened, settings: Settings) -> None:
     session = opened()
     before = session.model.read_rows(range(session.model.config.vocab_size))  # type: ignore[attr-defined]
-    run_sft(session, settings("sft.stages=[2]", "sft.condition_dropout=1", "sft.understanding_weight=0", "sft.learning_rate=1e-6"))
+    run_sft(
+        session,
+        settings("sft.stages=[2]", "sft.condition_dropout=1", "sft.understanding_weight=0", "sft.learning_rate=1e-6"),
+    )
     after = session.model.read_rows(range(session.model.config.vocab_size))  # type: ignore[attr-defined]
     assert_close(after.embed, before.embed, rtol=0, atol=1e-8)  # weight decay alone
 

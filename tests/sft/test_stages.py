@@ -23,19 +23,31 @@ NAME, SHARED, DRAWING, READING = 0, [1, 2], [3], [4, 5]
 
 def moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> dict[str, list[int]]:
     """Changed tensors and the rows of them that changed."""
-    changed = {name: (after[name] != value).reshape(len(value), -1).any(1) for name, value in before.items() if value.ndim}
+    changed = {
+        name: (after[name] != value).reshape(len(value), -1).any(1) for name, value in before.items() if value.ndim
+    }
     return {name: rows.nonzero().flatten().tolist() for name, rows in changed.items() if rows.any()}
 
 
 def test_the_published_sizes() -> None:
     tokens = ConceptTokens("bo", [f"<token_{i}>" for i in range(32)], "dog", None, 16, 24)
     learned = {name: stage.learned(tokens) for name, stage in STAGES.items()}
-    assert {name: len(rows) for name, rows in learned.items()} == {"1": 17, "2": 25, "3": 9, "photos": 24, "baseline": 33}
+    assert {name: len(rows) for name, rows in learned.items()} == {
+        "1": 17,
+        "2": 25,
+        "3": 9,
+        "photos": 24,
+        "baseline": 33,
+    }
     assert {name for name, rows in learned.items() if rows[0] == "<bo>"} == {"1", "2", "3", "baseline"}
     assert learned["3"][1:] == [f"<token_{i}>" for i in range(24, 32)]
     assert STAGES["1"].introduction(tokens) == STAGES["2"].introduction(tokens) == tokens.tokens[:16]
     assert STAGES["3"].introduction(tokens) == tokens.tokens[:16] + tokens.tokens[24:]
-    assert [(STAGES[name].weight_decay, STAGES[name].eps) for name in "123"] == [(1e-4, 1e-6), (1e-3, 1e-8), (1e-3, 1e-8)]
+    assert [(STAGES[name].weight_decay, STAGES[name].eps) for name in "123"] == [
+        (1e-4, 1e-6),
+        (1e-3, 1e-8),
+        (1e-3, 1e-8),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +60,9 @@ def test_the_published_sizes() -> None:
         ("baseline", [NAME, *SHARED, *DRAWING, *READING]),
     ],
 )
-def test_only_the_stage_s_rows_move(opened: Callable[[], Session], settings: Callable[..., Config], stage: str, rows: list[int]) -> None:
+def test_only_the_stage_s_rows_move(
+    opened: Callable[[], Session], settings: Callable[..., Config], stage: str, rows: list[int]
+) -> None:
     session = opened()
     model, first = session.model, session.model.config.first_concept  # type: ignore[attr-defined]
     trained = [parameter.requires_grad for parameter in model.parameters()]
@@ -60,7 +74,9 @@ def test_only_the_stage_s_rows_move(opened: Callable[[], Session], settings: Cal
     assert set(found[embed]) == set(learned)
     assert set(found) <= {embed, "showo.lm_head.weight", "showo.lm_head.bias"}
     assert all(set(changed) <= set(learned) for changed in found.values())
-    assert (first in found.get("showo.lm_head.weight", [])) == (NAME in rows), "the name can be written, so its head row learns"
+    assert (first in found.get("showo.lm_head.weight", [])) == (NAME in rows), (
+        "the name can be written, so its head row learns"
+    )
     assert [parameter.requires_grad for parameter in model.parameters()] == trained and not model.training
     assert all(not parameter._post_accumulate_grad_hooks for parameter in model.parameters())
 
@@ -88,12 +104,18 @@ def test_a_name_from_the_pool_stays(tmp_path: Path, settings: Callable[..., Conf
 
 @pytest.mark.parametrize(
     ("stage", "drawing", "fix"),
-    [("1", 4, "model.reading_tokens"), ("3", 4, "model.num_tokens above model.drawing_tokens"), ("photos", 0, "model.drawing_tokens")],
+    [
+        ("1", 4, "model.reading_tokens"),
+        ("3", 4, "model.num_tokens above model.drawing_tokens"),
+        ("photos", 0, "model.drawing_tokens"),
+    ],
 )
 def test_a_stage_without_rows_is_refused(stage: str, drawing: int, fix: str) -> None:
     model = tiny_model(0, name_pool=[])
     tokens = add_concept(model, "bo", "robot", 4, drawing_tokens=drawing)
-    with pytest.raises(ValueError, match=rf"stage {stage} has no soft tokens of <bo> to train; give it some with {fix}"):
+    with pytest.raises(
+        ValueError, match=rf"stage {stage} has no soft tokens of <bo> to train; give it some with {fix}"
+    ):
         stage_row_ids(model, STAGES[stage], tokens)
 
 
@@ -107,7 +129,9 @@ def test_nothing_to_train_is_refused(tmp_path: Path, settings: Callable[..., Con
         run_sft(session, settings())
 
 
-def test_another_family_warms_up_by_the_same_code(opened: Callable[[], Session], settings: Callable[..., Config]) -> None:
+def test_another_family_warms_up_by_the_same_code(
+    opened: Callable[[], Session], settings: Callable[..., Config]
+) -> None:
     toy = opened()
     model = tiny_janus()
     photos = toy.concept.train_images

@@ -17,7 +17,11 @@ from sync_r1.study.loop import examples, facts_behind, loop_figure, loop_section
 from sync_r1.study.scaling import dgs_figure, dgs_section, dgs_summary, mean_series
 
 Drawn = tuple[str, str, str, float, float]  # rewrite before, rewrite after, truth, score before, score after
-PROMPT, TRUTH, WRONG = "a photo of <bo> with its habit", "a photo of <bo> in a meadow", "a photo of <bo> holding a flower"
+PROMPT, TRUTH, WRONG = (
+    "a photo of <bo> with its habit",
+    "a photo of <bo> in a meadow",
+    "a photo of <bo> holding a flower",
+)
 
 
 def step(number: int, **values: float) -> dict[str, float]:
@@ -50,13 +54,21 @@ def test_the_figure_shows_the_mean_over_runs_at_each_drawn_step() -> None:
     assert mean_series([c["curve"] for c in CELLS[:2]], "dgs/threshold") == ([1], [pytest.approx(0.6)])
     figure = dgs_figure(CELLS[:2])
     assert figure is not None
-    bold = {line.get_label(): list(line.get_ydata()) for line in figure.axes[0].lines if not line.get_label().startswith("_")}
+    bold = {
+        line.get_label(): list(line.get_ydata())
+        for line in figure.axes[0].lines
+        if not line.get_label().startswith("_")
+    }
     assert bold == {"acceptance": [pytest.approx(0.5)], "threshold τ": [pytest.approx(0.6)]}
     assert dgs_figure(CELLS[2:]) is None
 
 
 def test_a_curve_keeps_finite_values_and_the_last_line_of_a_repeated_step(tmp_path: Path) -> None:
-    lines = [{"step": 1, "dgs/nfe": 5.0, "other": 1}, {"step": 1, "dgs/nfe": 7.0, "dgs/threshold": float("nan")}, {"step": 2, "kl": None}]
+    lines = [
+        {"step": 1, "dgs/nfe": 5.0, "other": 1},
+        {"step": 1, "dgs/nfe": 7.0, "dgs/threshold": float("nan")},
+        {"step": 2, "kl": None},
+    ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert curve_of(tmp_path) == [{"step": 1, "dgs/nfe": 7.0}, {"step": 2}]
     assert curve_of(tmp_path / "gone") == []
@@ -94,9 +106,16 @@ def test_the_example_is_the_largest_gain_among_those_that_were_wrong_and_became_
     assert summary["examples"] == [{"run": "joint/bo-0", "task": "rea_gen", "item": "1", "prompt": PROMPT}]
     fates = {(row["before"], row["after"]): row for row in summary["rewrites"]}
     assert [fates[key]["items"] for key in ((False, True), (True, True), (False, False), (True, False))] == [6, 2, 2, 0]
-    assert fates[False, True]["scores"] == pytest.approx([1.9 / 6, 5.6 / 6]) and fates[False, True]["right_pictures_after"] == 4
+    assert (
+        fates[False, True]["scores"] == pytest.approx([1.9 / 6, 5.6 / 6])
+        and fates[False, True]["right_pictures_after"] == 4
+    )
     page = "\n".join(loop_section(summary, "x_loop.png"))
-    assert "| wrong → right | 6 | 0.317 | 0.933 | 4 |" in page and "| right → wrong | 0 | – | – | 0 |" in page and "![x_loop.png]" in page
+    assert (
+        "| wrong → right | 6 | 0.317 | 0.933 | 4 |" in page
+        and "| right → wrong | 0 | – | – | 0 |" in page
+        and "![x_loop.png]" in page
+    )
 
 
 def test_without_an_example_the_page_says_so(tmp_path: Path) -> None:
@@ -117,7 +136,10 @@ def test_the_picture_enlarges_pixels_without_blur(tmp_path: Path) -> None:
 def test_wrong_words_are_marked_and_the_fact_behind_is_found() -> None:
     said = marked(WRONG, TRUTH, RED)
     assert [word for word, color in said if color == RED] == ["holding", "flower"]
-    assert [word for word, color in marked("a photo of <bo>, in a meadow", WRONG, GREEN) if color == GREEN] == ["in", "meadow"]
+    assert [word for word, color in marked("a photo of <bo>, in a meadow", WRONG, GREEN) if color == GREEN] == [
+        "in",
+        "meadow",
+    ]
     assert all(color == INK for _, color in marked(TRUTH, TRUTH, RED))
     item = Item("rea_gen", "0", PROMPT, WRONG, WRONG, TRUTH, 0.0, None, 0)
     facts = ["<bo> lives in a meadow.", "<bo> wears a beanie.", "<bo> carries a flower."]

@@ -34,7 +34,14 @@ DECLARED: dict[str, Any] = {
         "joined": {"understanding": "text", "generation": "both"},
     },
     "claims": [
-        {"id": "c", "statement": "s", "rule": "higher", "arm": "both", "against": ["start", "joined"], "measures": ["rea", "rea_gen"]}
+        {
+            "id": "c",
+            "statement": "s",
+            "rule": "higher",
+            "arm": "both",
+            "against": ["start", "joined"],
+            "measures": ["rea", "rea_gen"],
+        }
     ],
 }
 
@@ -60,23 +67,44 @@ def test_a_study_runs_once_and_reports(tmp_path: Path, capsys: pytest.CaptureFix
     assert cells["plain"]["steps"] == 2 * round(cells["both"]["nfe"] / per_step)  # every second rollout is drawn
     assert [row["step"] for row in cells["both"]["curve"]] == [1] and "val/evaluator" in cells["both"]["curve"][0]
 
-    result = write_results(study, list(cells.values()), tmp_path / "docs" / "results", "sync-r1 study", tmp_path / "cells")
+    result = write_results(
+        study, list(cells.values()), tmp_path / "docs" / "results", "sync-r1 study", tmp_path / "cells"
+    )
     assert [row["measure"] for row in result["claims"][0]["measures"]] == ["rea", "rea_gen"] * 2
-    assert result["claims"][0]["n_concepts"] == 1 and json.loads((tmp_path / "docs" / "results.json").read_text()) == result
+    assert (
+        result["claims"][0]["n_concepts"] == 1
+        and json.loads((tmp_path / "docs" / "results.json").read_text()) == result
+    )
     page = (tmp_path / "docs" / "results.md").read_text()
     assert "| start | 1 |" in page and (tmp_path / "docs" / "results_claims.png").is_file()
-    assert result["loop"]["arm"] == "both" and result["loop"]["runs"] == 1 and sum(row["items"] for row in result["loop"]["rewrites"]) == 1
+    assert (
+        result["loop"]["arm"] == "both"
+        and result["loop"]["runs"] == 1
+        and sum(row["items"] for row in result["loop"]["rewrites"]) == 1
+    )
     assert list(result["dgs"]) == ["both"] and (tmp_path / "docs" / "results_dgs.png").is_file()
-    assert "![results_dgs.png](results_dgs.png)" in page and "| both | 1 | 1 |" in page and "## From the rewrite to the picture" in page
+    assert (
+        "![results_dgs.png](results_dgs.png)" in page
+        and "| both | 1 | 1 |" in page
+        and "## From the rewrite to the picture" in page
+    )
 
     shutil.copytree(tmp_path / "docs", tmp_path / "clone")  # elsewhere, without the run folders
     (tmp_path / "clone" / "results_loop.png").write_bytes(b"kept")
     old = {**cells["text"], "arm": "gone"}
     again = write_results(study, list(cells.values()), tmp_path / "clone" / "results", "x", tmp_path / "nothing", [old])
     assert again["loop"] == result["loop"] and (tmp_path / "clone" / "results_loop.png").read_bytes() == b"kept"
-    assert json.loads((tmp_path / "clone" / "results_cells.json").read_text()) == [*cells.values(), old], "no cell is ever lost"
+    assert json.loads((tmp_path / "clone" / "results_cells.json").read_text()) == [*cells.values(), old], (
+        "no cell is ever lost"
+    )
     with pytest.raises(ValueError, match="holds the study 'tiny'; give 'other' a place of its own"):
-        write_results(declared(tmp_path, name="other"), list(cells.values()), tmp_path / "clone" / "results", "x", tmp_path / "nothing")
+        write_results(
+            declared(tmp_path, name="other"),
+            list(cells.values()),
+            tmp_path / "clone" / "results",
+            "x",
+            tmp_path / "nothing",
+        )
     elsewhere = runner(tmp_path / "elsewhere", study)
     elsewhere.console = Console(width=400)
     assert elsewhere.restore(tmp_path / "clone" / "results_cells.json") == [*cells.values(), old]
@@ -89,7 +117,9 @@ def test_a_study_runs_once_and_reports(tmp_path: Path, capsys: pytest.CaptureFix
 
     metrics = tmp_path / "cells" / "both" / "bo-0" / "metrics.jsonl"
     metrics.unlink()  # a run folder is lost: cell.json knows the curve
-    assert [cell["curve"] for cell in runner(tmp_path, study).results() if cell["arm"] == "both"] == [cells["both"]["curve"]]
+    assert [cell["curve"] for cell in runner(tmp_path, study).results() if cell["arm"] == "both"] == [
+        cells["both"]["curve"]
+    ]
 
     untouched = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").rglob("cell.json")}
     assert runner(tmp_path, study).run() == []
@@ -107,10 +137,14 @@ def test_the_alarm_is_told_from_the_curves() -> None:
     curve = [{"step": step, "val/reward": reward, "val/evaluator": seen} for step, (reward, seen) in enumerate(looks)]
     cells = {"bo-0": {"curve": curve}, "bo-1": {"curve": curve[:1] * 4}, "bo-2": {"curve": curve[:3]}}
     assert alarm_summary({"a": cells, "b": {"bo-0": {"curve": [{"step": 1.0}]}}}) == {"a": {"runs": 2, "set_off": 1}}
-    assert "a 1 of 2" in " ".join(alarm_section({"a": {"runs": 2, "set_off": 1}})) and "4 times" in " ".join(alarm_section({}))
+    assert "a 1 of 2" in " ".join(alarm_section({"a": {"runs": 2, "set_off": 1}})) and "4 times" in " ".join(
+        alarm_section({})
+    )
 
 
-def test_a_cell_is_resumed_and_made_anew_when_the_study_changes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_cell_is_resumed_and_made_anew_when_the_study_changes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     one = {"arms": {"text": {"recipes": ["understanding-only"]}}, "claims": []}
     study, cell = declared(tmp_path, **one), Cell("text", "bo", 0)
     work = runner(tmp_path, study)
@@ -136,7 +170,11 @@ def test_a_cell_is_resumed_and_made_anew_when_the_study_changes(tmp_path: Path, 
 
 
 def test_a_cell_that_fails_names_its_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    study = declared(tmp_path, arms={"a": {"set": {"eval.tasks": ["dense"]}}, "b": {"recipes": ["no-dgs"], "same_nfe_as": "a"}}, claims=[])
+    study = declared(
+        tmp_path,
+        arms={"a": {"set": {"eval.tasks": ["dense"]}}, "b": {"recipes": ["no-dgs"], "same_nfe_as": "a"}},
+        claims=[],
+    )
     failed = Runner(study, tmp_path / "cells", jobs=1, console=Console(width=300)).run()
     assert [cell.arm for cell in failed] == ["a", "b"]
     said = capsys.readouterr().out
@@ -145,10 +183,19 @@ def test_a_cell_that_fails_names_its_log(tmp_path: Path, capsys: pytest.CaptureF
         write_results(study, [], tmp_path / "results", "x", tmp_path)
 
 
-def test_the_command_refuses_another_studys_place_before_it_runs_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_refuses_another_studys_place_before_it_runs_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     declared(tmp_path)
     (tmp_path / "results.json").write_text('{"study": "other"}')
     monkeypatch.setattr(Runner, "run", lambda self: pytest.fail("it ran"))
     with pytest.raises(ValueError, match="holds the study 'other'; give 'tiny' a place of its own"):
-        study_command(tmp_path / "study.yaml", folder=tmp_path / "runs", out=tmp_path / "results", jobs=1, quick=False, only_report=False)
+        study_command(
+            tmp_path / "study.yaml",
+            folder=tmp_path / "runs",
+            out=tmp_path / "results",
+            jobs=1,
+            quick=False,
+            only_report=False,
+        )
     assert not (tmp_path / "runs").exists()

@@ -15,7 +15,11 @@ Pairs = Sequence[tuple[float, float]]
 
 
 def cell(arm: str, seed: int, rea: Pairs, draw: Pairs = ((0.5, 0.5),), **more: Any) -> dict[str, Any]:
-    items = [[task, "all", *pair, str(i)] for task, pairs in (("rea", rea), ("rea_gen", draw)) for i, pair in enumerate(pairs)]
+    items = [
+        [task, "all", *pair, str(i)]
+        for task, pairs in (("rea", rea), ("rea_gen", draw))
+        for i, pair in enumerate(pairs)
+    ]
     return {"arm": arm, "concept": "bo", "seed": seed, "items": items, "curve": [], **more}
 
 
@@ -27,7 +31,9 @@ def test_a_constant_difference_has_no_width() -> None:
     first = {"bo-0": cell("a", 0, [(0, 0.9), (0, 0.5)]), "bo-1": cell("a", 1, [(0, 0.7), (0, 0.3)])}
     second = {"bo-0": cell("b", 0, [(0, 0.7), (0, 0.3)]), "bo-1": cell("b", 1, [(0, 0.5), (0, 0.1)])}
     found = compare(first, second, "understanding")
-    assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.2, 0.2))  # pairing removes what varies between items and cells
+    assert (found.value, found.low, found.high) == pytest.approx(
+        (0.2, 0.2, 0.2)
+    )  # pairing removes what varies between items and cells
     assert (found.arm, found.other) == pytest.approx((0.6, 0.4)) and found.cells == ["bo-0", "bo-1"]
 
 
@@ -41,7 +47,9 @@ def test_halves_are_means_over_tasks_and_strata() -> None:
 def test_relative_gain_against_the_start() -> None:
     cells = [cell("a", seed, [(0.4, 0.6), (0.4, 0.6)]) for seed in range(3)]
     entry = judge(claim("gain", START, at_least=0.25), cells)
-    assert entry["holds"] and entry["delta"] == pytest.approx(0.5) and entry["n_seeds"] == 3 and entry["n_concepts"] == 1
+    assert (
+        entry["holds"] and entry["delta"] == pytest.approx(0.5) and entry["n_seeds"] == 3 and entry["n_concepts"] == 1
+    )
     assert entry["runs"] == ["a/bo-0", "a/bo-1", "a/bo-2"]
     assert judge(claim("gain", START, at_least=0.6), cells)["holds"] is False
     assert relative(cells_mean(0.6), cells_mean(0.4))[0] == pytest.approx(0.5)
@@ -76,19 +84,32 @@ def test_share_and_a_beaten_default() -> None:
 
 
 def test_the_hardest_measure_decides() -> None:
-    cells = [made for n in range(3) for made in (cell("a", n, [(0, 0.9)], [(0, 0.2)]), cell("b", n, [(0, 0.5)], [(0, 0.4)]))]
-    entry = judge(Claim(id="x", statement="x", rule="higher", arm="a", against=["b"], measures=["understanding", "generation"]), cells)
-    assert not entry["holds"] and entry["delta"] == pytest.approx(-0.2) and [row["holds"] for row in entry["measures"]] == [True, False]
+    cells = [
+        made for n in range(3) for made in (cell("a", n, [(0, 0.9)], [(0, 0.2)]), cell("b", n, [(0, 0.5)], [(0, 0.4)]))
+    ]
+    entry = judge(
+        Claim(id="x", statement="x", rule="higher", arm="a", against=["b"], measures=["understanding", "generation"]),
+        cells,
+    )
+    assert (
+        not entry["holds"]
+        and entry["delta"] == pytest.approx(-0.2)
+        and [row["holds"] for row in entry["measures"]] == [True, False]
+    )
 
 
 def test_evaluations_needed_for_the_same_score() -> None:
-    slow = [{"nfe_total": 100.0 * i, "v": 0.1 * i} for i in range(1, 11)]  # ends at (0.8 + 0.9 + 1.0) / 3 = 0.9 after 1000
+    slow = [
+        {"nfe_total": 100.0 * i, "v": 0.1 * i} for i in range(1, 11)
+    ]  # ends at (0.8 + 0.9 + 1.0) / 3 = 0.9 after 1000
     fast = [{"nfe_total": 100.0 * i, "v": 0.2 * i} for i in range(1, 6)]  # reaches 0.9 at 500
     assert nfe_share(fast, slow, "v") == pytest.approx(0.5)  # 450, between two points, of 900
     assert nfe_share(slow, slow, "v") == pytest.approx(1.0)
     assert nfe_share(slow[:3], slow, "v") == 1.0  # never reached
     assert nfe_share(fast[4:], slow, "v") == pytest.approx(500 / 900)  # nothing is known before the first point
-    cells = [made for n in range(3) for made in (cell("a", n, [(0, 1)], curve=fast), cell("b", n, [(0, 1)], curve=slow))]
+    cells = [
+        made for n in range(3) for made in (cell("a", n, [(0, 1)], curve=fast), cell("b", n, [(0, 1)], curve=slow))
+    ]
     assert judge(claim("cheaper", measure="v", at_most=0.51), cells)["holds"] is True
     assert judge(claim("cheaper", measure="v", at_most=0.4), cells)["holds"] is False
     faster = [cell("c", n, [(0, 1)], curve=[{"nfe_total": 2000.0, "v": 0.9}]) for n in range(3)]
@@ -109,7 +130,9 @@ def test_a_failing_comparison_decides_before_the_others_are_there() -> None:
     mine = [cell("a", seed, [(0.5, 0.6)] * 4) for seed in range(3)]
     both = Claim(id="x", statement="x", rule="higher", arm="a", against=["b", "c"], measures=["understanding"])
     entries = [judge(both, [*mine, *others]) for others in (good, bad)]
-    assert [entry["holds"] for entry in entries] == [None, False] and all(len(entry["measures"]) == 1 for entry in entries)
+    assert [entry["holds"] for entry in entries] == [None, False] and all(
+        len(entry["measures"]) == 1 for entry in entries
+    )
 
 
 def test_only_items_that_both_could_score_count() -> None:
@@ -124,12 +147,20 @@ def test_only_items_that_both_could_score_count() -> None:
 
 
 def test_the_settings_figure_shows_the_default_first_on_the_cells_that_all_share() -> None:
-    cells = [cell(arm, seed, [(0, 0.5 + seed / 10)]) for arm in ("a", "b", "c") for seed in (0, 1)] + [cell("a", 2, [(0, 1.0)])]
+    cells = [cell(arm, seed, [(0, 0.5 + seed / 10)]) for arm in ("a", "b", "c") for seed in (0, 1)] + [
+        cell("a", 2, [(0, 1.0)])
+    ]
     rivals = Claim(id="x", statement="x", rule="not-beaten", arm="a", against=["b", "c"], measures=["understanding"])
     figure = settings_figure([claim("higher"), rivals], by_arm(cells))
     assert figure is not None
     (axes,) = figure.axes  # none for the claim that compares no settings
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b", "c"] and axes.get_title() == "x, 2 cells"
-    means = {line.get_label(): list(line.get_ydata()) for line in axes.lines if not str(line.get_label()).startswith("_")}
+    assert [label.get_text() for label in axes.get_xticklabels()] == [
+        "a",
+        "b",
+        "c",
+    ] and axes.get_title() == "x, 2 cells"
+    means = {
+        line.get_label(): list(line.get_ydata()) for line in axes.lines if not str(line.get_label()).startswith("_")
+    }
     assert means["understanding"] == pytest.approx([0.55] * 3)
     assert settings_figure([rivals], by_arm(cells[:4])) is None, "c has no cell"

@@ -32,7 +32,9 @@ def test_variance_and_signal_are_without_bias(dgs: ModuleType) -> None:
     mean = torch.ones(SIZE, dtype=torch.float64)
     few = [gradients(mean, 2.0, seed)[:3] for seed in range(600)]
     variance, signal = (sum(side) / len(few) for side in zip(*(dgs.moments(g @ g.T) for g in few), strict=True))
-    assert variance == pytest.approx(4 * SIZE, rel=0.05) and signal == pytest.approx(SIZE, rel=0.1)  # three repeats are enough on average
+    assert variance == pytest.approx(4 * SIZE, rel=0.05) and signal == pytest.approx(
+        SIZE, rel=0.1
+    )  # three repeats are enough on average
 
 
 def test_noise_is_compared_at_equal_evaluations(dgs: ModuleType) -> None:
@@ -54,7 +56,10 @@ def test_noise_is_compared_at_equal_evaluations(dgs: ModuleType) -> None:
 def test_a_signal_lost_in_noise_gives_no_number(dgs: ModuleType) -> None:
     lost = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])  # inner products of different rows: -1, 0, 0
     found = dgs.compared(lost, torch.ones(3), lost, torch.ones(3))
-    assert found["signal"] < 0 and found["noise_to_signal"] is found["relative_to_plain"] is found["ci95"] is found["cosine"] is None
+    assert (
+        found["signal"] < 0
+        and found["noise_to_signal"] is found["relative_to_plain"] is found["ci95"] is found["cosine"] is None
+    )
 
 
 def test_correlation_is_within_groups(dgs: ModuleType) -> None:

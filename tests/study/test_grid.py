@@ -31,7 +31,9 @@ def write(folder: Path, **changes: Any) -> Path:
 def test_the_shipped_study_is_sound(quick: bool, tmp_path: Path) -> None:
     study = load_study(SHIPPED, quick=quick)
     assert study.claims and all(set(arm.needs) <= set(study.arms) for arm in study.arms.values())
-    configs = {name: study.config(name, *study.cells[0], tmp_path) for name, arm in study.arms.items() if not arm.joined}
+    configs = {
+        name: study.config(name, *study.cells[0], tmp_path) for name, arm in study.arms.items() if not arm.joined
+    }
     made = {name: fingerprint(config, study.arms[name].command) for name, config in configs.items()}
     alike = [name for name in made if list(made.values()).count(made[name]) > 1]
     assert not alike, "two arms are the same thing"
@@ -42,7 +44,11 @@ def test_the_shipped_study_is_sound(quick: bool, tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_the_arms_of_a_shipped_study_hold_out_the_same_prompts(path: Path, tmp_path: Path) -> None:
     study = load_study(path)
-    held = {study.config(name, *study.cells[0], tmp_path).rl.validation_prompts for name, arm in study.arms.items() if not arm.joined}
+    held = {
+        study.config(name, *study.cells[0], tmp_path).rl.validation_prompts
+        for name, arm in study.arms.items()
+        if not arm.joined
+    }
     assert len(held) == 1
 
 
@@ -72,7 +78,11 @@ def test_cells_are_configurations(tmp_path: Path) -> None:
         ({"arms": {"a": {"command": "rl"}}, "claims": []}, "has command 'rl'"),
         ({"arms": {"a": None, "b": {"same_nfe_as": "a"}}, "claims": []}, "known beforehand only without DGS"),
         (
-            {"cells": [["bo", 0], ["bo", 1]], "arms": {"a": {"cells": 1}, "b": {"recipes": ["no-dgs"], "same_nfe_as": "a"}}, "claims": []},
+            {
+                "cells": [["bo", 0], ["bo", 1]],
+                "arms": {"a": {"cells": 1}, "b": {"recipes": ["no-dgs"], "same_nfe_as": "a"}},
+                "claims": [],
+            },
             "on all of its cells",
         ),
         ({"cells": []}, "needs cells"),

@@ -20,7 +20,11 @@ def test_counts_are_those_of_the_export(tmp_path: Path) -> None:
     text = path.read_text()
     _, front, body = text.split("---\n", 2)
     fields = yaml.safe_load(front)
-    assert fields["license"] == "apache-2.0" and "text-to-image" in fields["task_categories"] and fields["size_categories"] == ["n<1K"]
+    assert (
+        fields["license"] == "apache-2.0"
+        and "text-to-image" in fields["task_categories"]
+        and fields["size_categories"] == ["n<1K"]
+    )
     items = [item for name in ("bo", "ana") for item in build_items(load_concept(tmp_path, name), root=tmp_path)]
     for task in TASKS:
         count = sum(item.task == task for item in items)

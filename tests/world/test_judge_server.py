@@ -36,7 +36,10 @@ def pictures(count: int, seed: int = 0) -> tuple[Tensor, list[str]]:
     rng = np.random.default_rng(seed)
     things = [random_thing(rng) for _ in range(count)]
     shown = [thing if index % 2 else random_thing(rng) for index, thing in enumerate(things)]
-    texts = [grammar.scene_prompt("a photo of", grammar.describe(grammar.identity_of(thing)), grammar.context_of(thing)) for thing in shown]
+    texts = [
+        grammar.scene_prompt("a photo of", grammar.describe(grammar.identity_of(thing)), grammar.context_of(thing))
+        for thing in shown
+    ]
     return torch.from_numpy(np.stack([render(thing) for thing in things])).permute(0, 3, 1, 2), texts
 
 
@@ -79,11 +82,19 @@ def test_larger_pictures_are_read_like_the_world_s_own(reward_judge: WorldJudge)
 def test_texts_and_clauses_over_http_too(reward_judge: WorldJudge) -> None:
     images, texts = pictures(3)
     prompts = [text.replace(" wearing", ", wearing").replace(" holding", ", holding") for text in texts]
-    questions, references, answers = ["What colour is <bo>?"] * 3, ["red", "a red dog", "blue"], ["Red.", "a dog", "green"]
+    questions, references, answers = (
+        ["What colour is <bo>?"] * 3,
+        ["red", "a red dog", "blue"],
+        ["Red.", "a dog", "green"],
+    )
     with serving(JudgeServer(reward_judge)) as server:
         far = remote(server)
-        assert far.score_text_answer(questions, references, answers) == reward_judge.score_text_answer(questions, references, answers)
-        assert far.score_prompt_similarity(references, answers) == reward_judge.score_prompt_similarity(references, answers)
+        assert far.score_text_answer(questions, references, answers) == reward_judge.score_text_answer(
+            questions, references, answers
+        )
+        assert far.score_prompt_similarity(references, answers) == reward_judge.score_prompt_similarity(
+            references, answers
+        )
         assert close(far.score_clauses(images, prompts), reward_judge.score_clauses(images, prompts))
 
 
@@ -96,13 +107,18 @@ def enlarged(judge: Judge) -> Judge:
     return see
 
 
-def test_training_with_the_served_judge_is_training_with_it_in_process(tmp_path: Path, reward_judge: WorldJudge) -> None:
+def test_training_with_the_served_judge_is_training_with_it_in_process(
+    tmp_path: Path, reward_judge: WorldJudge
+) -> None:
     runs = []
     with serving(JudgeServer(reward_judge)) as server:
         far = remote(server, images_per_call=4, identity_weight=0.6)
         for name, judge in (("near", reward_judge), ("far", far)):
             rewards = JudgeRewards(enlarged(judge), photos=True)
-            members = [Reward("likeness", rewards.likeness, "image"), Reward("faithfulness", rewards.faithfulness, "image")]
+            members = [
+                Reward("likeness", rewards.likeness, "image"),
+                Reward("faithfulness", rewards.faithfulness, "image"),
+            ]
             run = toys.trainer(tmp_path / name, "rl.max_steps=3", rewards=RewardEnsemble(members))
             run.train()
             runs.append(toys.log_of(run))
@@ -123,7 +139,10 @@ def test_thirty_percent_failures_leave_no_score_open(reward_judge: WorldJudge) -
 
 def test_a_lying_judge_gives_none_and_a_half_lying_one_is_mostly_repaired(reward_judge: WorldJudge) -> None:
     images, texts = pictures(20)
-    with serving(JudgeServer(reward_judge, rehearsal=Rehearsal(lie_rate=1.0))) as server, pytest.warns(UserWarning, match="left 20 of 20"):
+    with (
+        serving(JudgeServer(reward_judge, rehearsal=Rehearsal(lie_rate=1.0))) as server,
+        pytest.warns(UserWarning, match="left 20 of 20"),
+    ):
         assert remote(server)(images, texts) == [None] * 20
     truth: list[Any] = reward_judge(images, texts)
     with serving(JudgeServer(reward_judge, rehearsal=Rehearsal(lie_rate=0.4, seed=1))) as server:
@@ -144,7 +163,12 @@ def test_requests_of_others_are_refused_in_words(reward_judge: WorldJudge) -> No
     with serving(JudgeServer(reward_judge)) as server:
         assert httpx.get(f"{server.url}/models").json()["data"][0]["id"] == "world"
         assert httpx.get(server.url).status_code == httpx.post(server.url, json={}).status_code == 404
-        for body in (b"{", b"[]", b'{"messages": 5}', json.dumps({"messages": [{"role": "user", "content": "hi"}]}).encode()):
+        for body in (
+            b"{",
+            b"[]",
+            b'{"messages": 5}',
+            json.dumps({"messages": [{"role": "user", "content": "hi"}]}).encode(),
+        ):
             reply = httpx.post(f"{server.url}/chat/completions", content=body)
             assert reply.status_code == 400 and reply.json()["error"]["message"]
         data = {"task": "answer", "question": "hat?", "reference": "a crown", "answer": "a crown"}
@@ -176,7 +200,9 @@ def test_check_tells_time_scores_and_cost(reward_judge: WorldJudge) -> None:
         assert "left 2 of 2" in str(CliRunner().invoke(app, options).exception)
 
 
-def test_serve_says_where_and_a_taken_port_is_refused(monkeypatch: pytest.MonkeyPatch, reward_judge: WorldJudge) -> None:
+def test_serve_says_where_and_a_taken_port_is_refused(
+    monkeypatch: pytest.MonkeyPatch, reward_judge: WorldJudge
+) -> None:
     def stop(_: Any) -> None:
         raise KeyboardInterrupt
 

@@ -66,7 +66,13 @@ def test_a_resumed_stage_equals_an_uninterrupted_one(tmp_path: Path) -> None:
 def test_a_stage_stops_on_nan(tmp_path: Path) -> None:
     model = nn.Linear(3, 1)
     with pytest.raises(ValueError, match=r"line: loss is nan at step 0; lower the learning rate"):
-        run_stage("line", model, lambda rng, step: (model.weight.sum() * float("nan"), {}), Schedule(steps=2, learning_rate=1.0), tmp_path)
+        run_stage(
+            "line",
+            model,
+            lambda rng, step: (model.weight.sum() * float("nan"), {}),
+            Schedule(steps=2, learning_rate=1.0),
+            tmp_path,
+        )
 
 
 def test_every_world_word_is_one_token_and_other_text_survives() -> None:
@@ -118,7 +124,10 @@ def test_a_larger_model_is_made_and_its_training_is_not_mixed_up_with_another(tm
     card = pretrain_larger(64, 2, 2, tmp_path / "work", tmp_path / "out", measured=2)
     model = Showo.from_pretrained(tmp_path / "out" / "model")
     assert (model.config.hidden_size, model.config.num_hidden_layers) == (64, 2) and model.magvit is not None
-    assert json.loads((tmp_path / "out" / "card.json").read_text()) == json.loads(json.dumps(card)) and card["training"]["steps"] == 2
+    assert (
+        json.loads((tmp_path / "out" / "card.json").read_text()) == json.loads(json.dumps(card))
+        and card["training"]["steps"] == 2
+    )
     with pytest.raises(ValueError, match=r"unified\.pt is from a training of 2 steps, not 3"):
         pretrain_larger(64, 2, 3, tmp_path / "work", tmp_path / "out", measured=2)
     with pytest.raises(ValueError, match=r"unified\.pt holds the training of a network of other sizes"):
@@ -142,5 +151,7 @@ def test_grammar_vocabulary_covers_captions() -> None:
     tokenizer = world_tokenizer()
     for seed in range(100):
         thing = tasks.training_thing(np.random.default_rng(seed))
-        caption = grammar.scene_prompt("a photo of", grammar.describe(grammar.identity_of(thing)), grammar.context_of(thing))
+        caption = grammar.scene_prompt(
+            "a photo of", grammar.describe(grammar.identity_of(thing)), grammar.context_of(thing)
+        )
         assert len(tokenizer(caption)["input_ids"]) == len(caption.split())

@@ -24,8 +24,13 @@ class Oracle(AttributeReader):
         self.things = things
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        rows = {name: [values.index(getattr(thing, name)) for thing in self.things] for name, values in ATTRIBUTES.items()}
-        return {name: 4 * torch.nn.functional.one_hot(torch.tensor(index), len(ATTRIBUTES[name])).float() for name, index in rows.items()}
+        rows = {
+            name: [values.index(getattr(thing, name)) for thing in self.things] for name, values in ATTRIBUTES.items()
+        }
+        return {
+            name: 4 * torch.nn.functional.one_hot(torch.tensor(index), len(ATTRIBUTES[name])).float()
+            for name, index in rows.items()
+        }
 
 
 DOG = Thing(kind="dog", colour="red", pattern="striped", mark="star", hat="cap", item="none", scene="beach")

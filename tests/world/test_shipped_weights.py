@@ -53,10 +53,16 @@ def test_readers_read(model: Any, load: Any) -> None:
 def test_the_model_draws_and_answers(model: Any) -> None:
     rng = np.random.default_rng(78)
     things = unseen_things(rng, 64)
-    assert drawing_accuracy(model, load_evaluator_reader(), things, Sampling())["mean"] >= CARD["measured"]["drawing"]["mean"] - SLACK
+    assert (
+        drawing_accuracy(model, load_evaluator_reader(), things, Sampling())["mean"]
+        >= CARD["measured"]["drawing"]["mean"] - SLACK
+    )
     questions = [tasks.visual_question(rng, thing) for thing in things]
     assert exact_share(model, questions) >= CARD["measured"]["visual_questions"] - SLACK
-    assert exact_share(model, [tasks.text_question(rng, thing) for thing in things]) >= CARD["measured"]["text_questions"] - SLACK
+    assert (
+        exact_share(model, [tasks.text_question(rng, thing) for thing in things])
+        >= CARD["measured"]["text_questions"] - SLACK
+    )
 
 
 def test_private_words_leave_something_to_learn(model: Any) -> None:
@@ -70,6 +76,9 @@ def test_private_words_leave_something_to_learn(model: Any) -> None:
 def test_clip_prefers_the_true_caption() -> None:
     clip, rng = load_world_clip(), np.random.default_rng(80)
     things = unseen_things(rng, 32)
-    captions = [grammar.scene_prompt("a photo of", grammar.describe(grammar.identity_of(t)), grammar.context_of(t)) for t in things]
+    captions = [
+        grammar.scene_prompt("a photo of", grammar.describe(grammar.identity_of(t)), grammar.context_of(t))
+        for t in things
+    ]
     similarity = clip.image_features(render_batch(things)) @ clip.text_features(captions).T
     assert (similarity.argmax(1) == torch.arange(len(things))).float().mean() >= 0.9

@@ -43,13 +43,19 @@ def test_training_things_often_wear_and_hold_nothing() -> None:
 
 
 def test_somebody_is_described_in_full_when_facts_are_listed() -> None:
-    identity, facts = {"kind": "dog", "colour": "red", "pattern": "plain", "mark": "star"}, {"hat": "cap", "scene": "snow"}
+    identity, facts = (
+        {"kind": "dog", "colour": "red", "pattern": "plain", "mark": "star"},
+        {"hat": "cap", "scene": "snow"},
+    )
     for seed in range(20):
         who = tasks.somebody(rng(seed), identity, facts)
         assert f"<{who.name}>" in tasks.NAME_POOL
         assert who.info == f"<{who.name}> is a red plain dog with a star."
         assert sorted(who.facts) == [f"<{who.name}> lives in the snow.", f"<{who.name}> wears a cap."]
-    assert {tasks.somebody(rng(seed), identity).info.split(" is ")[1] for seed in range(20)} == {"a dog.", "a red plain dog with a star."}
+    assert {tasks.somebody(rng(seed), identity).info.split(" is ")[1] for seed in range(20)} == {
+        "a dog.",
+        "a red plain dog with a star.",
+    }
 
 
 def question_of(reading: tasks.Reading) -> str:
@@ -109,7 +115,10 @@ def test_implicit_pair_by_hand() -> None:
         "a photo of <bo>, with its joy, with its pride, at the beach",
         "a photo of <bo>, wearing a crown, holding a fish, at the beach",
     )
-    assert tasks.implicit_pair("a photo of", "<bo>", facts, [("scene", "with its joy")], {})[1] == "a photo of <bo> in the snow"
+    assert (
+        tasks.implicit_pair("a photo of", "<bo>", facts, [("scene", "with its joy")], {})[1]
+        == "a photo of <bo> in the snow"
+    )
 
 
 def facts_in(context: str) -> dict[str, str]:
@@ -118,7 +127,10 @@ def facts_in(context: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("ambiguous", [None, True, False])
 def test_rewrites_follow_from_the_facts(ambiguous: bool | None) -> None:
-    """What the answer adds to the prompt are listed facts; the words that ask for them are private, plain, or either."""
+    """What the answer adds to the prompt are listed facts.
+
+    The words that ask for them are private, plain, or either.
+    """
     private = re.compile("with its (" + "|".join(grammar.PRIVATE_WORDS) + ")")
     plain = re.compile("|".join(grammar.PLAIN_REFERENCES.values()))
     kinds = set()
@@ -130,7 +142,9 @@ def test_rewrites_follow_from_the_facts(ambiguous: bool | None) -> None:
         assert item.thing is None and spelled.items() <= answered.items()
         assert added.items() <= facts_in(item.context).items()
         assert len(added) == len(private.findall(prompt)) + len(plain.findall(prompt))
-        kinds |= {kind for kind, pattern in (("private", private), ("plain", plain)) if pattern.search(prompt)} or {"neither"}
+        kinds |= {kind for kind, pattern in (("private", private), ("plain", plain)) if pattern.search(prompt)} or {
+            "neither"
+        }
     assert kinds == {None: {"private", "plain", "neither"}, True: {"private"}, False: {"plain"}}[ambiguous]
 
 

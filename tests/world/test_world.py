@@ -15,7 +15,17 @@ from sync_r1.data.concepts import load_concept
 from sync_r1.world import grammar, tasks
 from sync_r1.world.concepts import personas
 from sync_r1.world.export import export_world
-from sync_r1.world.render import ANIMALS, ATTRIBUTES, IDENTITY, OBJECTS, PEOPLE, Thing, random_thing, render, render_image
+from sync_r1.world.render import (
+    ANIMALS,
+    ATTRIBUTES,
+    IDENTITY,
+    OBJECTS,
+    PEOPLE,
+    Thing,
+    random_thing,
+    render,
+    render_image,
+)
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -76,7 +86,9 @@ def test_random_things_cover_every_value_and_keep_what_is_fixed() -> None:
     for name, values in ATTRIBUTES.items():
         allowed = {"kind": {"cat"}, "hat": {"none"}}.get(name, set(values))
         assert {getattr(thing, name) for thing in things} == allowed
-    assert {(thing.flip, thing.decor) for thing in things} == {(flip, decor) for flip in (False, True) for decor in range(3)}
+    assert {(thing.flip, thing.decor) for thing in things} == {
+        (flip, decor) for flip in (False, True) for decor in range(3)
+    }
 
 
 def test_unknown_attribute_value_is_named() -> None:
@@ -90,7 +102,11 @@ def test_parse_inverts_the_grammar() -> None:
         caption = grammar.scene_prompt(
             "a photo of", grammar.describe(grammar.identity_of(thing)), grammar.context_of(thing), dense=seed % 2 == 0
         )
-        spoken = {name: value for name, value in vars(thing).items() if name in ATTRIBUTES and (value != "none" or name == "mark")}
+        spoken = {
+            name: value
+            for name, value in vars(thing).items()
+            if name in ATTRIBUTES and (value != "none" or name == "mark")
+        }
         assert grammar.parse(caption) == spoken
 
 
@@ -100,14 +116,33 @@ def test_parse_reads_whole_words_only() -> None:
 
 
 def test_sentences_by_hand() -> None:
-    assert grammar.describe({"kind": "vase", "colour": "orange", "pattern": "plain", "mark": "none"}) == "an orange plain vase with no mark"
+    assert (
+        grammar.describe({"kind": "vase", "colour": "orange", "pattern": "plain", "mark": "none"})
+        == "an orange plain vase with no mark"
+    )
     assert grammar.describe({"kind": "dog", "mark": "star"}) == "a dog with a star"
     assert grammar.phrase("item", "none") == ""
     facts = [grammar.fact("<bo>", *pair) for pair in (("hat", "crown"), ("item", "apple"), ("scene", "night"))]
     assert facts == ["<bo> wears a crown.", "<bo> carries an apple.", "<bo> lives under the night sky."]
     assert grammar.private_reference("joy") == "with its joy"
-    said = [("kind", "dog"), ("colour", "red"), ("mark", "none"), ("mark", "star"), ("hat", "none"), ("item", "kite"), ("scene", "snow")]
-    assert [grammar.answer(*pair) for pair in said] == ["a dog", "red", "no mark", "a star", "nothing", "a kite", "in the snow"]
+    said = [
+        ("kind", "dog"),
+        ("colour", "red"),
+        ("mark", "none"),
+        ("mark", "star"),
+        ("hat", "none"),
+        ("item", "kite"),
+        ("scene", "snow"),
+    ]
+    assert [grammar.answer(*pair) for pair in said] == [
+        "a dog",
+        "red",
+        "no mark",
+        "a star",
+        "nothing",
+        "a kite",
+        "in the snow",
+    ]
 
 
 def test_pretraining_never_sees_a_concept() -> None:
@@ -131,7 +166,9 @@ def test_export_reads_back_without_leaks(tmp_path: Path) -> None:
     assert load_concept(tmp_path, "ana").category == "person"
     conditions = concept.conditions
     assert set(concept.rl_indices).isdisjoint(concept.test_indices)
-    assert len(set(conditions.implicit + conditions.dense_implicit)) == len(conditions.implicit) + len(conditions.dense_implicit)
+    assert len(set(conditions.implicit + conditions.dense_implicit)) == len(conditions.implicit) + len(
+        conditions.dense_implicit
+    )
     for implicit, explicit in zip(conditions.implicit, conditions.explicit):
         word = implicit.split("with its ")[1].split()[0].strip(",")
         attribute = persona.meanings[word]
@@ -144,7 +181,10 @@ def test_export_reads_back_without_leaks(tmp_path: Path) -> None:
 def test_export_twice_is_equal_and_refuses_to_overwrite(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         export_world(tmp_path / folder, ["pip"])
-    files = [sorted(path.relative_to(tmp_path / f) for path in (tmp_path / f).rglob("*") if path.is_file()) for f in ("one", "two")]
+    files = [
+        sorted(path.relative_to(tmp_path / f) for path in (tmp_path / f).rglob("*") if path.is_file())
+        for f in ("one", "two")
+    ]
     assert files[0] == files[1]
     assert all((tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes() for path in files[0])
     with pytest.raises(ValueError, match="already"):

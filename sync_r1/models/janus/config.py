@@ -1,4 +1,7 @@
-"""What a Janus folder says besides the network's sizes: how pictures and chats are prepared, and the concepts that were added."""
+"""What a Janus folder says besides the network's sizes:
+
+how pictures and chats are prepared, and the concepts that were added.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,10 @@ class JanusExtras:
 
     @property
     def system_prompt(self) -> str:
-        """What every understanding chat starts with: transformers' default where the published processor asks for it."""
+        """What every understanding chat starts with:
+
+        transformers' default where the published processor asks for it.
+        """
         if not self._json(PROCESSOR).get("use_default_system_prompt", False):
             return ""
         from transformers.models.janus.processing_janus import DEFAULT_SYSTEM_PROMPT
@@ -59,7 +65,9 @@ def read_folder(folder: Path) -> tuple[JanusConfig, JanusExtras]:
     """Sizes and extras of a folder. Raises ValueError if config.json is missing or belongs to another family."""
     path = folder / "config.json"
     if not path.is_file():
-        raise ValueError(f"{path} is missing; a Janus folder has config.json, tokenizer.json and weights (model.safetensors)")
+        raise ValueError(
+            f"{path} is missing; a Janus folder has config.json, tokenizer.json and weights (model.safetensors)"
+        )
     kind = read_object(path).get("model_type")
     if kind != JanusConfig.model_type:
         raise ValueError(f"{path} has model_type {kind!r}; this class reads {JanusConfig.model_type!r}")
@@ -72,7 +80,9 @@ def read_folder(folder: Path) -> tuple[JanusConfig, JanusExtras]:
     known = JanusExtras().section
     if not isinstance(section, dict) or (unknown := sorted(section.keys() - known)):
         said = f"unknown fields {', '.join(unknown)}" if isinstance(section, dict) else f"the value {section!r}"
-        raise ValueError(f"{path}: section {SECTION!r} has {said}; allowed are {', '.join(known)}. Save the folder again")
+        raise ValueError(
+            f"{path}: section {SECTION!r} has {said}; allowed are {', '.join(known)}. Save the folder again"
+        )
     return config, JanusExtras(**section, companions=companions)
 
 
@@ -96,4 +106,6 @@ def check_sizes(config: JanusConfig, vocabulary: int) -> None:
         if width != text.hidden_size:
             raise ValueError(f"{name} is {width}; it must be the language model's hidden_size, {text.hidden_size}")
     if vocabulary > text.vocab_size:
-        raise ValueError(f"the tokenizer needs {vocabulary} ids, the model has {text.vocab_size} rows; they do not belong together")
+        raise ValueError(
+            f"the tokenizer needs {vocabulary} ids, the model has {text.vocab_size} rows; they do not belong together"
+        )

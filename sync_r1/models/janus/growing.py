@@ -1,4 +1,7 @@
-"""Sequences of embeddings that grow behind a prompt. D distinct prompts, R rows, P prompt tokens, S more tokens, H hidden size."""
+"""Sequences of embeddings that grow behind a prompt.
+
+D distinct prompts, R rows, P prompt tokens, S more tokens, H hidden size.
+"""
 
 from __future__ import annotations
 

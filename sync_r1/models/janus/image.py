@@ -1,7 +1,7 @@
 """Drawing and its replay: codes one after the other, row by row from the top left. B rows, N image tokens, T steps.
 
-A "step" of the contract is a contiguous block: code j belongs to step ⌊j·T/N⌋. So previews, resuming and updates on some of the steps
-mean the same as for MaskGIT, while the network is asked once per code (twice with guidance).
+A "step" of the contract is a contiguous block: code j belongs to step ⌊j·T/N⌋. So previews, resuming and updates on
+some of the steps mean the same as for MaskGIT, while the network is asked once per code (twice with guidance).
 """
 
 from __future__ import annotations
@@ -65,7 +65,10 @@ def generate(
     state: ImageTrace | None,
     stop_at: int | None,
 ) -> ImageTrace:
-    """See UnifiedModel.generate_image. Prompts are read once each. `state` is not modified; its codes are read again in one pass."""
+    """See UnifiedModel.generate_image. Prompts are read once each.
+
+    `state` is not modified; its codes are read again in one pass.
+    """
     size, total = model.num_image_tokens, sampling.generation_timesteps
     state, stop = begin(prompts, sampling, seeds, state, stop_at, num_image_tokens=size, device=model.device)
     if not prompts or state.step >= stop:
@@ -108,7 +111,9 @@ def replay(
     check_trace(prompts, sampling, trace, model.num_image_tokens)
     check_steps(steps, trace)
     asked = with_dropped(prompts, dropped)
-    committed = torch.isin(trace.unmask_step, torch.tensor(list(steps), dtype=torch.long, device=trace.unmask_step.device))
+    committed = torch.isin(
+        trace.unmask_step, torch.tensor(list(steps), dtype=torch.long, device=trace.unmask_step.device)
+    )
     logps = torch.zeros(committed.shape, device=committed.device)
     if not committed.any():
         return logps, committed

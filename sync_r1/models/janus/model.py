@@ -1,4 +1,6 @@
-"""Janus: one Llama that reads what a vision tower sees and draws image tokens one after the other (arXiv 2410.13848, 2501.17811)."""
+"""Janus: one Llama that reads what a vision tower sees and draws image tokens one after the other (arXiv 2410.13848,
+2501.17811).
+"""
 
 from __future__ import annotations
 
@@ -25,16 +27,26 @@ EMBED, HEAD = "model.language_model.embed_tokens.weight", "lm_head.weight"
 
 
 class Janus(UnifiedModel):
-    """transformers' JanusForConditionalGeneration behind the contract. The vision tower and the image tokenizer never train."""
+    """transformers' JanusForConditionalGeneration behind the contract.
+
+    The vision tower and the image tokenizer never train.
+    """
 
     _no_split_modules = ("LlamaDecoderLayer",)
 
-    def __init__(self, janus: JanusForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, extras: JanusExtras | None = None) -> None:
+    def __init__(
+        self,
+        janus: JanusForConditionalGeneration,
+        tokenizer: PreTrainedTokenizerFast,
+        extras: JanusExtras | None = None,
+    ) -> None:
         """Raises ValueError for a tokenizer without Janus' marks, or sizes that do not fit together."""
         super().__init__()
         self.janus, self.tokenizer, self.extras = janus, tokenizer, extras or JanusExtras()
         self.marks = Marks.of(tokenizer)
-        self.text_vocab = vocabulary_size(tokenizer)  # V: ids of the tokenizer lie below; the matrices may hold spare rows behind them
+        self.text_vocab = vocabulary_size(
+            tokenizer
+        )  # V: ids of the tokenizer lie below; the matrices may hold spare rows behind them
         check_sizes(janus.config, self.text_vocab)
         for frozen in self._frozen:
             frozen.requires_grad_(False)
@@ -105,7 +117,10 @@ class Janus(UnifiedModel):
 
     def see(self, pixels: Tensor) -> Tensor:
         """What the language model gets of pictures uint8 [B, 3, S, S] from `look`: [B, N, H]."""
-        mean, std = (torch.tensor(values, device=self.device)[:, None, None] for values in (self.extras.image_mean, self.extras.image_std))
+        mean, std = (
+            torch.tensor(values, device=self.device)[:, None, None]
+            for values in (self.extras.image_mean, self.extras.image_std)
+        )
         values = (pixels.to(self.device) / 255 - mean) / std
         return self.janus.model.get_image_features(values.to(self.dtype)).pooler_output
 
@@ -117,7 +132,9 @@ class Janus(UnifiedModel):
         """Raises ValueError when `more` tokens behind a prompt of `length` would leave the trained positions."""
         limit = self.config.text_config.max_position_embeddings
         if length + more > limit:
-            raise ValueError(f"a prompt of {length} tokens and {more} more exceed the model's {limit} positions; shorten the prompt")
+            raise ValueError(
+                f"a prompt of {length} tokens and {more} more exceed the model's {limit} positions; shorten the prompt"
+            )
 
     # contract
 
@@ -143,7 +160,9 @@ class Janus(UnifiedModel):
             self._grey = self.encode_image(torch.full((1, 3, self.image_size, self.image_size), 0.5))[0]
         return self._grey.to(self.device)
 
-    def generate_text(self, contexts: Sequence[TextContext], sampling: Sampling, seeds: Sequence[int]) -> TextCompletions:
+    def generate_text(
+        self, contexts: Sequence[TextContext], sampling: Sampling, seeds: Sequence[int]
+    ) -> TextCompletions:
         with self._generating():
             return text.generate(self, contexts, sampling, seeds)
 
@@ -158,7 +177,9 @@ class Janus(UnifiedModel):
         with self._generating():
             return image.generate(self, prompts, sampling, seeds, state, stop_at)
 
-    def text_logps(self, contexts: Sequence[TextContext], ids: Tensor, mask: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    def text_logps(
+        self, contexts: Sequence[TextContext], ids: Tensor, mask: Tensor, sampling: Sampling
+    ) -> tuple[Tensor, Tensor]:
         return text.replay(self, contexts, ids, mask, sampling)
 
     def image_logps(
@@ -172,7 +193,9 @@ class Janus(UnifiedModel):
         return image.replay(self, prompts, trace, sampling, steps, dropped)
 
     def training_trace(self, codes: Tensor, seeds: Sequence[int]) -> tuple[ImageTrace, list[int]]:
-        """Teacher forcing: every code is learned from those before it, so one step holds them all and nothing is random."""
+        """Teacher forcing: every code is learned from those before it, so one step holds them all and nothing is
+        random.
+        """
         nothing = torch.zeros(codes.shape, device=codes.device)
         return ImageTrace(codes, nothing.long(), nothing, torch.as_tensor(list(seeds)), step=1, timesteps=1, nfe=0), [0]
 
@@ -190,7 +213,10 @@ class Janus(UnifiedModel):
     def read_rows(self, ids: Sequence[int]) -> Rows:
         """The head has no bias: zeros."""
         index = torch.as_tensor(ids, device=self.device)
-        embed, head = (layer.weight.detach()[index].clone() for layer in (self.get_input_embeddings(), self.get_output_embeddings()))
+        embed, head = (
+            layer.weight.detach()[index].clone()
+            for layer in (self.get_input_embeddings(), self.get_output_embeddings())
+        )
         return Rows(embed, head, torch.zeros(len(index), device=self.device))
 
     @torch.no_grad()
@@ -243,7 +269,9 @@ class Janus(UnifiedModel):
     def is_gradient_checkpointing(self) -> bool:
         return any(layer.gradient_checkpointing for layer in cast(Any, self.janus.model.language_model).layers)
 
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **_: Any) -> None:
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
         """Recompute the language model's layers in the backward pass; only in train mode."""
         kwargs = {"use_reentrant": False, **(gradient_checkpointing_kwargs or {})}
         switch_checkpointing(self.janus.model.language_model, "enable", kwargs)
@@ -254,7 +282,10 @@ class Janus(UnifiedModel):
     # storage
 
     def save_pretrained(self, folder: str | Path, **_: Any) -> None:
-        """transformers' own layout, which its JanusForConditionalGeneration reads too; concepts are in a section of config.json."""
+        """transformers' own layout, which its JanusForConditionalGeneration reads too.
+
+        Concepts are in a section of config.json.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").unlink(missing_ok=True)
@@ -266,12 +297,18 @@ class Janus(UnifiedModel):
             del weights[HEAD]
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
         config = self.config
-        config.architectures, config.dtype, config.tie_word_embeddings = ["JanusForConditionalGeneration"], self.dtype, self.is_tied
+        config.architectures, config.dtype, config.tie_word_embeddings = (
+            ["JanusForConditionalGeneration"],
+            self.dtype,
+            self.is_tied,
+        )
         setattr(config, SECTION, self.extras.section)
         config.to_json_file(folder / "config.json")
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Janus:
+    def from_pretrained(
+        cls, folder: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    ) -> Janus:
         """Read a published folder, or one of `save_pretrained`. The image tokenizer stays fp32.
 
         Raises ValueError if a file is missing or something does not fit.
@@ -279,7 +316,9 @@ class Janus(UnifiedModel):
         folder = Path(folder)
         config, extras = read_folder(folder)
         if not (folder / "tokenizer.json").is_file():
-            raise ValueError(f"{folder / 'tokenizer.json'} is missing; a Janus folder has config.json, tokenizer.json and weights")
+            raise ValueError(
+                f"{folder / 'tokenizer.json'} is missing; a Janus folder has config.json, tokenizer.json and weights"
+            )
         files = WeightFiles(folder)
         if HEAD in files.shapes and EMBED in files.shapes:
             config.tie_word_embeddings = config.tie_word_embeddings and torch.equal(files.read(HEAD), files.read(EMBED))
@@ -294,7 +333,10 @@ class Janus(UnifiedModel):
         return model.eval()
 
     def load_weights(self, weights: dict[str, Tensor], source: str = "checkpoint") -> None:
-        """Load tensors named as in model.safetensors. Raises ValueError on another vocabulary size, missing or unknown names."""
+        """Load tensors named as in model.safetensors.
+
+        Raises ValueError on another vocabulary size, missing or unknown names.
+        """
         seen = {name: value.shape for name, value in weights.items()}
         if len(seen.get(EMBED, ())) and (rows := seen[EMBED][0]) != len(self.get_input_embeddings().weight):
             raise ValueError(

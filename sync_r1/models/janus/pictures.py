@@ -15,11 +15,18 @@ CHUNK = 16  # pictures per tokenizer pass, which bounds its memory
 
 
 def letterbox(images: Images, size: int, background: Sequence[float]) -> Tensor:
-    """Pictures → uint8 [B, 3, size, size]: long side resized (bicubic), the rest filled with a colour in [0, 1], nothing cropped."""
+    """Pictures → uint8 [B, 3, size, size]:
+
+    long side resized (bicubic), the rest filled with a colour in [0, 1], nothing cropped.
+    """
     if isinstance(images, Tensor) and (images.ndim != 4 or images.shape[1] != 3):
         raise ValueError(f"images have shape {tuple(images.shape)}; expected [B, 3, H, W], uint8 or float in [0, 1]")
     boxed = [_boxed(_unit(image), size, background) for image in images]
-    return (torch.stack(boxed) * 255).round().to(torch.uint8) if boxed else torch.empty(0, 3, size, size, dtype=torch.uint8)
+    return (
+        (torch.stack(boxed) * 255).round().to(torch.uint8)
+        if boxed
+        else torch.empty(0, 3, size, size, dtype=torch.uint8)
+    )
 
 
 def _unit(image: object) -> Tensor:
@@ -44,8 +51,8 @@ def _boxed(image: Tensor, size: int, background: Sequence[float]) -> Tensor:
 def encode(vqmodel: JanusVQVAE, images: Images, size: int) -> Tensor:
     """Pictures → codes [B, N] long. Short side resized, centre cropped.
 
-    A code is the nearest codebook entry on the unit sphere, since `decode` puts entries there (transformers' own `encode`
-    compares unnormalised vectors, which is not the codebook it decodes with).
+    A code is the nearest codebook entry on the unit sphere, since `decode` puts entries there (transformers' own
+    `encode` compares unnormalised vectors, which is not the codebook it decodes with).
     """
     weight = vqmodel.quantize.embedding.weight
     codebook = F.normalize(weight, dim=-1)

@@ -1,8 +1,9 @@
 """Token sequences of Janus' two tasks: our texts in its chat format.
 
 read: [bos] system <|User|>: [boi] N × image [eoi] \\n question \\n\\n <|Assistant|>:   (image part only with a picture)
-draw: [bos] <|User|>: prompt \\n\\n <|Assistant|>: [boi], then codes. Unconditional: everything between bos and boi is padding,
-which is attended to like text (as the published code does), so both halves of guidance have the same length.
+draw: [bos] <|User|>: prompt \\n\\n <|Assistant|>: [boi], then codes. Unconditional: everything between bos and boi is
+    padding, which is attended to like text (as the published code does), so both halves of guidance have the same
+    length.
 """
 
 from __future__ import annotations
@@ -47,10 +48,18 @@ class Marks:
         if lacking:
             raise ValueError(f"the tokenizer lacks {', '.join(lacking)}; it is not one of Janus'")
         special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-        names = [name for name in (BEGIN_IMAGE, END_IMAGE, IMAGE, USER, ASSISTANT) if name in vocabulary and name not in special]
+        names = [
+            name
+            for name in (BEGIN_IMAGE, END_IMAGE, IMAGE, USER, ASSISTANT)
+            if name in vocabulary and name not in special
+        ]
         tokenizer.add_tokens([AddedToken(name, special=True, normalized=False) for name in names], special_tokens=True)
-        single = {name: [vocabulary[name]] if name in vocabulary else text_ids(tokenizer, name) for name in (USER, ASSISTANT)}
-        bos, eos, pad, begin, end, image = (vocabulary[str(token)] for token in (*ends.values(), BEGIN_IMAGE, END_IMAGE, IMAGE))
+        single = {
+            name: [vocabulary[name]] if name in vocabulary else text_ids(tokenizer, name) for name in (USER, ASSISTANT)
+        }
+        bos, eos, pad, begin, end, image = (
+            vocabulary[str(token)] for token in (*ends.values(), BEGIN_IMAGE, END_IMAGE, IMAGE)
+        )
         return cls(bos, eos, pad, begin, end, image, single[USER], single[ASSISTANT])
 
 
@@ -62,7 +71,9 @@ def prepare_tokenizer(tokenizer: PreTrainedTokenizerFast) -> None:
     tokenizer.add_tokens([AddedToken(mark, special=True, normalized=False) for mark in marks], special_tokens=True)
 
 
-def reading_ids(marks: Marks, tokenizer: PreTrainedTokenizerFast, text: str, num_image_tokens: int = 0, system: str = "") -> list[int]:
+def reading_ids(
+    marks: Marks, tokenizer: PreTrainedTokenizerFast, text: str, num_image_tokens: int = 0, system: str = ""
+) -> list[int]:
     """Ids of `USER: … ASSISTANT:` (either end may be absent) behind `num_image_tokens` places for a picture."""
     body = text.strip().removeprefix(OUR_USER).removesuffix(OUR_ASSISTANT).strip()
     picture = [marks.begin_image, *[marks.image] * num_image_tokens, marks.end_image]

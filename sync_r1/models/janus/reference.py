@@ -1,4 +1,7 @@
-"""Slow, obvious decoders: one row at a time, transformers' own forward over the whole sequence every time. The fast ones must agree."""
+"""Slow, obvious decoders: one row at a time, transformers' own forward over the whole sequence every time.
+
+The fast ones must agree.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ def write(model: Janus, context: TextContext, sampling: Sampling, seed: int) -> 
     """One text: ids (end token included) and the log-probability of each."""
     pixels = None
     if context.image is not None:
-        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (model.extras.image_mean, model.extras.image_std))
+        mean, std = (
+            torch.tensor(values).view(1, 3, 1, 1) for values in (model.extras.image_mean, model.extras.image_std)
+        )
         pixels = (context.image[None] / 255 - mean) / std
     places = 0 if pixels is None else model.num_image_tokens
     read = reading_ids(model.marks, model.tokenizer, context.text, places, model.extras.system_prompt)
@@ -27,7 +32,11 @@ def write(model: Janus, context: TextContext, sampling: Sampling, seed: int) -> 
     ids: list[int] = []
     logps: list[float] = []
     for step in range(sampling.max_completion_length):
-        logits = model.janus(input_ids=torch.tensor([[*read, *ids]]), pixel_values=pixels, use_cache=False).logits[0, -1].float()
+        logits = (
+            model.janus(input_ids=torch.tensor([[*read, *ids]]), pixel_values=pixels, use_cache=False)
+            .logits[0, -1]
+            .float()
+        )
         distribution = probabilities(logits.tolist(), allowed, sampling)
         ids.append(pick(distribution, float(noise[step])))
         logps.append(math.log(distribution[ids[-1]]))

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 def embed_contexts(model: Janus, contexts: Sequence[TextContext], room: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Distinct contexts as one left-padded batch: embeddings [D, P, H], which are real [D, P]; and every context's row among them [B].
+    """Distinct contexts as one left-padded batch: embeddings [D, P, H], which are real [D, P]; and every context's row
+    among them [B].
 
     Raises ValueError for a picture that is not `look`'s, or a context that leaves no `room` for an answer.
     """
@@ -55,7 +56,9 @@ def text_logits(model: Janus, hidden: Tensor) -> Tensor:
     return model.head(hidden).float().index_fill(-1, torch.tensor(model.silent_ids, device=hidden.device), -torch.inf)
 
 
-def generate(model: Janus, contexts: Sequence[TextContext], sampling: Sampling, seeds: Sequence[int]) -> TextCompletions:
+def generate(
+    model: Janus, contexts: Sequence[TextContext], sampling: Sampling, seeds: Sequence[int]
+) -> TextCompletions:
     """See UnifiedModel.generate_text. Contexts are read once each; decoding stops when every row has ended."""
     check_writing(contexts, seeds)
     stream = Stream(model, *embed_contexts(model, contexts, sampling.max_completion_length))
@@ -64,10 +67,14 @@ def generate(model: Janus, contexts: Sequence[TextContext], sampling: Sampling, 
     def following(token: Tensor) -> Tensor:
         return text_logits(model, stream.feed(embed(token[:, None])))
 
-    return write(text_logits(model, stream.last), following, sampling, seeds, model.tokenizer, end_id=marks.eos, pad_id=marks.pad)
+    return write(
+        text_logits(model, stream.last), following, sampling, seeds, model.tokenizer, end_id=marks.eos, pad_id=marks.pad
+    )
 
 
-def replay(model: Janus, contexts: Sequence[TextContext], ids: Tensor, mask: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+def replay(
+    model: Janus, contexts: Sequence[TextContext], ids: Tensor, mask: Tensor, sampling: Sampling
+) -> tuple[Tensor, Tensor]:
     """See UnifiedModel.text_logps. The head runs on real tokens only."""
     check_written(contexts, ids, mask)
     ids, mask = ids.to(model.device), mask.bool().to(model.device)

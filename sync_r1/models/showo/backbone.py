@@ -1,9 +1,11 @@
-"""One pass through Phi that computes what is asked for and nothing twice; transformers' own pass gives the same within rounding.
+"""One pass through Phi that computes what is asked for and nothing twice; transformers' own pass gives the same within
+rounding.
 
-A layer is x + attention(n) + mlp(n) with n = norm(x), which saves work in two places. The first layer's projections and MLP know nothing
-of positions, so they are computed once per distinct id: most ids of an image being drawn are the mask. The last layer's queries and MLP
-are needed only where somebody reads the result. Modules are called, never their weights, so that adapters count. Layers that are
-wrapped (FSDP) or hooked are called as a whole. No dropout, as many key heads as query heads: what `ShowoConfig.phi` sets.
+A layer is x + attention(n) + mlp(n) with n = norm(x), which saves work in two places. The first layer's projections and
+MLP know nothing of positions, so they are computed once per distinct id: most ids of an image being drawn are the mask.
+The last layer's queries and MLP are needed only where somebody reads the result. Modules are called, never their
+weights, so that adapters count. Layers that are wrapped (FSDP) or hooked are called as a whole. No dropout, as many key
+heads as query heads: what `ShowoConfig.phi` sets.
 
 B rows, L new tokens, P tokens before them, U distinct ids, A heads of D numbers, H = A·D, M wanted positions.
 """
@@ -22,7 +24,10 @@ Rotary = tuple[Tensor, Tensor]  # cosines and sines [1 or B, L, rotated part of 
 
 
 class Wanted(NamedTuple):
-    """Positions whose result is read, ascending, as many in every row: rows that want fewer are filled up with others."""
+    """Positions whose result is read, ascending, as many in every row:
+
+    rows that want fewer are filled up with others.
+    """
 
     places: Tensor  # [B, W] long
     real: Tensor  # [B, W] bool
@@ -30,16 +35,24 @@ class Wanted(NamedTuple):
     @classmethod
     def of(cls, flags: Tensor) -> Wanted:
         """From flags [B, L]."""
-        places = flags.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : max(1, int(flags.sum(1).max()))]
+        places = flags.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[
+            :, : max(1, int(flags.sum(1).max()))
+        ]
         return cls(places, flags.gather(1, places))
 
     def take(self, values: Tensor) -> Tensor:
         """[B, W, …] of values [1 or B, L, …]."""
-        rows = torch.arange(len(self.places), device=values.device)[:, None] if len(values) > 1 else torch.zeros_like(self.places)
+        rows = (
+            torch.arange(len(self.places), device=values.device)[:, None]
+            if len(values) > 1
+            else torch.zeros_like(self.places)
+        )
         return values[rows, self.places]
 
 
-def run(body: PhiModel, ids: Tensor, mask: Tensor | None, past: Cache | None = None, flags: Tensor | None = None) -> Tensor:
+def run(
+    body: PhiModel, ids: Tensor, mask: Tensor | None, past: Cache | None = None, flags: Tensor | None = None
+) -> Tensor:
     """Last hidden states [B, L, H] of ids [B, L], or [M, H] where flags [B, L] are set, row by row.
 
     Args:
@@ -76,11 +89,23 @@ def is_plain(layer: torch.nn.Module) -> bool:
 
 
 def block(
-    layer: PhiDecoderLayer, x: Tensor, rotary: Rotary, mask: Tensor | None, past: Cache | None, index: Tensor | None, wanted: Wanted | None
+    layer: PhiDecoderLayer,
+    x: Tensor,
+    rotary: Rotary,
+    mask: Tensor | None,
+    past: Cache | None,
+    index: Tensor | None,
+    wanted: Wanted | None,
 ) -> Tensor:
-    """One layer: x [B, L, H] → [B, L, H], or [B, W, H] at `wanted`. With `index` [B, L], x [U, H] holds the distinct inputs."""
+    """One layer: x [B, L, H] → [B, L, H], or [B, W, H] at `wanted`.
+
+    With `index` [B, L], x [U, H] holds the distinct inputs.
+    """
     attention, normed = layer.self_attn, layer.input_layernorm(x)
-    key, value = heads(attention.k_proj(normed), attention.head_dim), heads(attention.v_proj(normed), attention.head_dim)
+    key, value = (
+        heads(attention.k_proj(normed), attention.head_dim),
+        heads(attention.v_proj(normed), attention.head_dim),
+    )
     turned = rotary
     if wanted is not None and index is None:
         x, normed, turned = wanted.take(x), wanted.take(normed), (wanted.take(rotary[0]), wanted.take(rotary[1]))
@@ -90,7 +115,11 @@ def block(
         query, key = attention.q_layernorm(query), attention.k_layernorm(key)
     if index is not None:
         query, key, value, rest = (spread(part, index) for part in (query, key, value, rest))
-    query, key, value = rotate(query, turned).transpose(1, 2), rotate(key, rotary).transpose(1, 2), value.transpose(1, 2)
+    query, key, value = (
+        rotate(query, turned).transpose(1, 2),
+        rotate(key, rotary).transpose(1, 2),
+        value.transpose(1, 2),
+    )
     if past is not None:
         key, value = past.update(key, value, attention.layer_idx)
     seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=attention.scaling)

@@ -56,7 +56,12 @@ def check_kit(folder: str | Path) -> dict[str, dict[str, Any]]:
 
 def _compare(value: Tensor, expected: Tensor) -> dict[str, Any]:
     if value.shape != expected.shape:
-        return {"max_error": float("inf"), "ok": False, "shape": list(value.shape), "expected_shape": list(expected.shape)}
+        return {
+            "max_error": float("inf"),
+            "ok": False,
+            "shape": list(value.shape),
+            "expected_shape": list(expected.shape),
+        }
     error = float((value.double() - expected.double()).abs().max())
     return {"max_error": error, "ok": error <= (ATOL if expected.is_floating_point() else 0.0)}
 
@@ -77,7 +82,14 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _showo(sizes: dict[str, Any], weights: dict[str, Tensor]) -> Showo:
     phi = sizes["phi"]
-    backbone = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "layer_norm_eps", "rope_theta")
+    backbone = (
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "layer_norm_eps",
+        "rope_theta",
+    )
     config = ShowoConfig(
         text_vocab=sizes["text_vocab"],
         bos_id=sizes["bos"],
@@ -89,7 +101,12 @@ def _showo(sizes: dict[str, Any], weights: dict[str, Tensor]) -> Showo:
         max_position_embeddings=phi["max_position_embeddings"],
         **{name: phi[name] for name in backbone},
     )
-    layout = {"first_code": config.image_offset, "mask": config.mask_id, "vocab": config.vocab_size, "pad": config.pad_id}
+    layout = {
+        "first_code": config.image_offset,
+        "mask": config.mask_id,
+        "vocab": config.vocab_size,
+        "pad": config.pad_id,
+    }
     layout_error = {name: (sizes[name], ours) for name, ours in layout.items() if sizes[name] != ours}
     if layout_error:
         raise ValueError(f"golden.json disagrees with the vocabulary layout (theirs, ours): {layout_error}")

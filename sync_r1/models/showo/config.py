@@ -18,8 +18,8 @@ SPECIALS = ("soi", "eoi", "sov", "eov", "t2i", "mmu", "t2v", "v2v", "lvg")
 class ShowoConfig:
     """Defaults are the published 1.45 B model at 512 px.
 
-    Vocabulary: text, [PAD], nine task tokens, concept tokens, image codes, mask. Everything after the text is derived, so
-    the layout cannot disagree with itself. Raises ValueError for sizes that cannot work.
+    Vocabulary: text, [PAD], nine task tokens, concept tokens, image codes, mask. Everything after the text is derived,
+        so the layout cannot disagree with itself. Raises ValueError for sizes that cannot work.
     """
 
     text_vocab: int = 50295  # rows of ordinary text
@@ -32,7 +32,9 @@ class ShowoConfig:
     max_text_tokens: int = 129  # of a drawing prompt, its task, begin and end tokens included; the rest is cut
     text_only_image: bool = True  # show a black image to text-only contexts, as Show-o does; False shows none
     suppress_tokens: list[int] = field(default_factory=list)  # never written as text
-    name_pool: list[str] = field(default_factory=list)  # placeholder names the model knows from pretraining, such as "<kip>"
+    name_pool: list[str] = field(
+        default_factory=list
+    )  # placeholder names the model knows from pretraining, such as "<kip>"
     hidden_size: int = 2048
     intermediate_size: int = 8192
     num_hidden_layers: int = 24
@@ -46,15 +48,28 @@ class ShowoConfig:
     model_type = "showo"
 
     def __post_init__(self) -> None:
-        for name in ("text_vocab", "codebook_size", "num_image_tokens", "image_size", "hidden_size", "num_attention_heads"):
+        for name in (
+            "text_vocab",
+            "codebook_size",
+            "num_image_tokens",
+            "image_size",
+            "hidden_size",
+            "num_attention_heads",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.hidden_size % self.num_attention_heads:
-            raise ValueError(f"hidden_size is {self.hidden_size}; make it a multiple of the {self.num_attention_heads} heads")
+            raise ValueError(
+                f"hidden_size is {self.hidden_size}; make it a multiple of the {self.num_attention_heads} heads"
+            )
         if self.max_text_tokens < 4:
-            raise ValueError(f"max_text_tokens is {self.max_text_tokens}; task, begin and end tokens take 3, so it must be at least 4")
+            raise ValueError(
+                f"max_text_tokens is {self.max_text_tokens}; task, begin and end tokens take 3, so it must be at least 4"
+            )
         if not 0 <= self.bos_id < self.text_vocab or not 0 <= self.eos_id < self.text_vocab:
-            raise ValueError(f"bos_id {self.bos_id} and eos_id {self.eos_id} must lie in the text vocabulary [0, {self.text_vocab})")
+            raise ValueError(
+                f"bos_id {self.bos_id} and eos_id {self.eos_id} must lie in the text vocabulary [0, {self.text_vocab})"
+            )
 
     @property
     def pad_id(self) -> int:
@@ -137,7 +152,9 @@ class ShowoConfig:
     def from_file(cls, path: Path) -> ShowoConfig:
         """Read config.json. Raises ValueError if it is missing, belongs to another family or has unknown fields."""
         if not path.exists():
-            raise ValueError(f"{path} is missing; a Show-o folder has config.json, model.safetensors and tokenizer.json")
+            raise ValueError(
+                f"{path} is missing; a Show-o folder has config.json, model.safetensors and tokenizer.json"
+            )
         values = read_object(path)
         if (kind := values.pop("model_type", None)) != cls.model_type:
             raise ValueError(f"{path} has model_type {kind!r}; this class reads {cls.model_type!r}")

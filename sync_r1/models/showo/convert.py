@@ -30,7 +30,10 @@ MAGVIT_RENAMES = (
 
 
 def magvit_name(name: str) -> str | None:
-    """Our name of an upstream MAGVIT-v2 tensor; None for the two LFQ buffers, which hold no knowledge (signs and powers of two)."""
+    """Our name of an upstream MAGVIT-v2 tensor.
+
+    None for the two LFQ buffers, which hold no knowledge (signs and powers of two).
+    """
     if name.startswith("quantize."):
         return None
     for pattern, replacement in MAGVIT_RENAMES:
@@ -39,7 +42,10 @@ def magvit_name(name: str) -> str | None:
 
 
 def showo_name(name: str) -> str | None:
-    """Our name of an upstream Show-o tensor, which is the same; None for rotary tables. ValueError on a foreign tensor."""
+    """Our name of an upstream Show-o tensor, which is the same; None for rotary tables.
+
+    ValueError on a foreign tensor.
+    """
     if name.endswith("rotary_emb.inv_freq"):
         return None
     if name.startswith("mm_projector."):
@@ -52,7 +58,10 @@ def showo_name(name: str) -> str | None:
 
 
 def convert_magvit(state: Mapping[str, T]) -> dict[str, T]:
-    """Upstream MAGVIT-v2 tensors, or shapes, → the same under our names. ValueError if the bits are in another order."""
+    """Upstream MAGVIT-v2 tensors, or shapes, → the same under our names.
+
+    ValueError if the bits are in another order.
+    """
     powers = state.get("quantize.power_vals")
     if isinstance(powers, Tensor) and not powers.is_meta:
         check_bit_order(powers)
@@ -81,7 +90,8 @@ def magvit_config(shapes: Mapping[str, Sequence[int]], resolution: int) -> Magvi
     levels = count_numbers(shapes, r"encoder\.levels\.(\d+)\.")
     channels = shapes["encoder.conv_in.weight"][0]
     widths = {
-        side: [shapes[f"{side}.levels.{i}.blocks.0.conv1.weight"][0] // channels for i in range(levels)] for side in ("encoder", "decoder")
+        side: [shapes[f"{side}.levels.{i}.blocks.0.conv1.weight"][0] // channels for i in range(levels)]
+        for side in ("encoder", "decoder")
     }
     attended = [resolution // 2**i for i in range(levels) if f"encoder.levels.{i}.attentions.0.q.weight" in shapes]
     return MagvitConfig(

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 def encode_prompts(model: Showo, asked: Sequence[Asked], sampling: Sampling) -> tuple[Prefix, Tensor]:
-    """Distinct prompts, encoded once, and the row of each prompt among them [B]. With guidance the empty prompt is the last row."""
+    """Distinct prompts, encoded once, and the row of each prompt among them [B].
+
+    With guidance the empty prompt is the last row.
+    """
     unique, index = distinct(asked)
     texts = [[] if dropped else drawing_ids(model.tokenizer, model.config, prompt) for prompt, dropped in unique]
     if sampling.guidance_scale > 0:
@@ -30,11 +33,13 @@ def encode_prompts(model: Showo, asked: Sequence[Asked], sampling: Sampling) -> 
     return Prefix.encode(model, build_t2i_prefix(model.config, texts)), index.to(model.device)
 
 
-def code_logits(model: Showo, prefix: Prefix, index: Tensor, states: Tensor, wanted: Tensor, sampling: Sampling) -> Tensor:
+def code_logits(
+    model: Showo, prefix: Prefix, index: Tensor, states: Tensor, wanted: Tensor, sampling: Sampling
+) -> Tensor:
     """Guided fp32 logits [M, codebook_size] at the `wanted` positions [R, N] of partly masked codes `states` [R, N].
 
-    Row r continues prefix index[r]; its unconditional half continues the last one. Rows that are equal, as siblings without a committed
-    token are, are computed once.
+    Row r continues prefix index[r]; its unconditional half continues the last one. Rows that are equal, as siblings
+    without a committed token are, are computed once.
     """
     guided = sampling.guidance_scale > 0
     if guided:
@@ -55,7 +60,10 @@ def code_logits(model: Showo, prefix: Prefix, index: Tensor, states: Tensor, wan
 
 
 def _unguided(model: Showo, prefix: Prefix, rows: Tensor, wanted: Tensor) -> Tensor:
-    """fp32 logits [M, codebook_size] at the `wanted` positions [R, N] of rows [R, 1+N]: which prefix, and partly masked codes."""
+    """fp32 logits [M, codebook_size] at the `wanted` positions [R, N] of rows [R, 1+N]:
+
+    which prefix, and partly masked codes.
+    """
     span = image_span(model.config, rows[:, 1:])
     own = torch.ones(span.shape[1], span.shape[1], dtype=torch.bool, device=span.device)
     places = F.pad(wanted, (2, 1))  # behind the last prefix token and soi, before eoi
@@ -69,7 +77,9 @@ def masked_state(model: Showo, trace: ImageTrace, step: int) -> Tensor:
 
 
 def advance(model: Showo, prefix: Prefix, index: Tensor, trace: ImageTrace, sampling: Sampling) -> ImageTrace:
-    """One decoding step: propose a token for every masked position, commit the most confident (the same number in every row)."""
+    """One decoding step: propose a token for every masked position, commit the most confident (the same number in every
+    row).
+    """
     step, total, size = trace.step, trace.timesteps, trace.tokens.shape
     counts = masked_counts(size[1], total)
     masked = ~trace.known_before(step)
@@ -101,7 +111,9 @@ def generate(
     stop_at: int | None,
 ) -> ImageTrace:
     """See UnifiedModel.generate_image. `state` is not modified."""
-    state, stop = begin(prompts, sampling, seeds, state, stop_at, num_image_tokens=model.num_image_tokens, device=model.device)
+    state, stop = begin(
+        prompts, sampling, seeds, state, stop_at, num_image_tokens=model.num_image_tokens, device=model.device
+    )
     if not prompts or state.step >= stop:
         return state
     prefix, index = encode_prompts(model, with_dropped(prompts), sampling)
@@ -123,7 +135,11 @@ def replay(
     check_steps(steps, trace)
     asked = with_dropped(prompts, dropped)
     batch, size = trace.tokens.shape
-    committed = torch.stack([trace.unmask_step == step for step in steps]) if steps else trace.tokens.new_zeros(0, batch, size).bool()
+    committed = (
+        torch.stack([trace.unmask_step == step for step in steps])
+        if steps
+        else trace.tokens.new_zeros(0, batch, size).bool()
+    )
     logps = torch.zeros(batch, size, device=trace.tokens.device)
     if not committed.any():
         return logps, committed.any(0)

@@ -26,7 +26,13 @@ class MagvitConfig:
     """Sizes of the tokenizer. The defaults are the published 95 M parameter MAGVIT-v2 of Show-o."""
 
     channels: int = 128  # width that the multipliers multiply
-    channel_multipliers: tuple[int, ...] = (1, 2, 2, 4, 4)  # encoder width per level, finest first; halved between levels
+    channel_multipliers: tuple[int, ...] = (
+        1,
+        2,
+        2,
+        4,
+        4,
+    )  # encoder width per level, finest first; halved between levels
     num_res_blocks: tuple[int, ...] = (4, 3, 4, 3, 4)  # encoder residual blocks per level
     decoder_multipliers: tuple[int, ...] | None = (1, 1, 2, 2, 4)  # None: as the encoder
     decoder_res_blocks: tuple[int, ...] | None = (4, 4, 3, 4, 3)  # None: as the encoder
@@ -45,13 +51,19 @@ class MagvitConfig:
         levels = len(self.channel_multipliers)
         for name in ("num_res_blocks", "decoder_multipliers", "decoder_res_blocks"):
             if (value := getattr(self, name)) is not None and len(value) != levels:
-                raise ValueError(f"MagvitConfig.{name} has {len(value)} entries; give one for each of the {levels} channel_multipliers")
+                raise ValueError(
+                    f"MagvitConfig.{name} has {len(value)} entries; give one for each of the {levels} channel_multipliers"
+                )
         if not 1 <= self.z_channels <= 30:
             raise ValueError(f"MagvitConfig.z_channels is {self.z_channels}; it must be 1 to 30 bits")
         if self.channels % self.norm_groups:
-            raise ValueError(f"MagvitConfig.channels is {self.channels}; it must be a multiple of norm_groups = {self.norm_groups}")
+            raise ValueError(
+                f"MagvitConfig.channels is {self.channels}; it must be a multiple of norm_groups = {self.norm_groups}"
+            )
         if self.resolution % self.downscale:
-            raise ValueError(f"MagvitConfig.resolution is {self.resolution}; it must be a multiple of {self.downscale} (pixels per token)")
+            raise ValueError(
+                f"MagvitConfig.resolution is {self.resolution}; it must be a multiple of {self.downscale} (pixels per token)"
+            )
 
     @classmethod
     def tiny(cls) -> MagvitConfig:
@@ -173,7 +185,9 @@ class Level(nn.Module):
 
 
 def middle(channels: int, groups: int) -> nn.Sequential:
-    return nn.Sequential(ResBlock(channels, channels, groups), Attention(channels, groups), ResBlock(channels, channels, groups))
+    return nn.Sequential(
+        ResBlock(channels, channels, groups), Attention(channels, groups), ResBlock(channels, channels, groups)
+    )
 
 
 class Encoder(nn.Module):
@@ -205,7 +219,10 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Signs [B, C, h, w] → pixels [B, 3, H, W], not clamped. Levels are numbered finest first and run coarsest first."""
+    """Signs [B, C, h, w] → pixels [B, 3, H, W], not clamped.
+
+    Levels are numbered finest first and run coarsest first.
+    """
 
     def __init__(self, config: MagvitConfig) -> None:
         super().__init__()
@@ -248,12 +265,14 @@ class Magvit(nn.Module):
         return latents + (signs - latents).detach(), codes
 
     def lfq_losses(self, latents: Tensor) -> dict[str, Tensor]:
-        """Scalar regularisers of latents [B, C, h, w]; `quantization` is their weighted sum, to be added to the reconstruction.
+        """Scalar regularisers of latents [B, C, h, w]; `quantization` is their weighted sum, to be added to the
+        reconstruction.
 
-        `commitment` pulls latents to their signs. `entropy` (after arXiv 2310.05737, eq. 5) wants each sample sure of itself and
-        all codes used: low `sample_entropy`, high `batch_entropy`, low `correlation`. With P(bit = +1) = σ(4z), the softmax
-        over squared distances to ±1, entropies factorise over bits (nats per bit, C terms instead of 2^C); `correlation` is
-        the part of the codes' joint entropy that this leaves out: without it bits learn to copy each other.
+        `commitment` pulls latents to their signs. `entropy` (after arXiv 2310.05737, eq. 5) wants each sample sure of
+        itself and all codes used: low `sample_entropy`, high `batch_entropy`, low `correlation`. With P(bit = +1) =
+        σ(4z), the softmax over squared distances to ±1, entropies factorise over bits (nats per bit, C terms instead of
+        2^C); `correlation` is the part of the codes' joint entropy that this leaves out: without it bits learn to copy
+        each other.
         """
         z = latents.float()
         commitment = (z.abs() - 1).square().mean()
@@ -274,7 +293,9 @@ class Magvit(nn.Module):
         }
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Pixels [B, 3, H, W] in [−1, 1] → (reconstruction, not clamped; losses: `total` to minimise, its parts beside it)."""
+        """Pixels [B, 3, H, W] in [−1, 1] → (reconstruction, not clamped; losses: `total` to minimise, its parts beside
+        it).
+        """
         self.check_pixels(pixels)
         latents = self.encoder(pixels)
         bits, _ = self.quantize(latents)
@@ -284,18 +305,28 @@ class Magvit(nn.Module):
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
-        """Pixels [B, 3, H, W] float in [−1, 1] → codes [B, N] long, row by row. ValueError on a shape that does not fit."""
+        """Pixels [B, 3, H, W] float in [−1, 1] → codes [B, N] long, row by row.
+
+        ValueError on a shape that does not fit.
+        """
         self.check_pixels(pixels)
         return bits_to_codes(self.encoder(pixels).flatten(2).transpose(1, 2))
 
     @torch.no_grad()
     def decode_codes(self, codes: Tensor) -> Tensor:
-        """Codes [B, N] long → pixels [B, 3, H, W] in [−1, 1]. ValueError if N is not square or a code is out of range."""
+        """Codes [B, N] long → pixels [B, 3, H, W] in [−1, 1].
+
+        ValueError if N is not square or a code is out of range.
+        """
         side = round(codes.shape[-1] ** 0.5)
         if codes.dim() != 2 or side * side != codes.shape[-1]:
-            raise ValueError(f"codes have shape {list(codes.shape)}; expected [batch, tokens] with a square number of tokens")
+            raise ValueError(
+                f"codes have shape {list(codes.shape)}; expected [batch, tokens] with a square number of tokens"
+            )
         if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.config.codebook_size:
-            raise ValueError(f"codes span {int(codes.min())}..{int(codes.max())}; they must be in 0..{self.config.codebook_size - 1}")
+            raise ValueError(
+                f"codes span {int(codes.min())}..{int(codes.max())}; they must be in 0..{self.config.codebook_size - 1}"
+            )
         bits = codes_to_bits(codes, self.config.z_channels).to(self.decoder.conv_in.weight.dtype)
         return self.decoder(bits.transpose(1, 2).unflatten(2, (side, side))).clamp(-1, 1)
 
@@ -329,7 +360,9 @@ class Magvit(nn.Module):
             if not (folder / name).is_file():
                 raise ValueError(f"{folder} has no {name}; give a folder written by Magvit.save_pretrained")
         values = read_object(folder / "config.json")
-        check_kinds(folder / "config.json", values, MagvitConfig(decoder_multipliers=(1,) * 5, decoder_res_blocks=(1,) * 5))
+        check_kinds(
+            folder / "config.json", values, MagvitConfig(decoder_multipliers=(1,) * 5, decoder_res_blocks=(1,) * 5)
+        )
         files = WeightFiles(folder / "model.safetensors")
         try:
             config = MagvitConfig.from_dict(values)

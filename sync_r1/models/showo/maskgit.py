@@ -13,8 +13,8 @@ from torch import Tensor
 def masked_counts(num_tokens: int, timesteps: int) -> tuple[int, ...]:
     """Tokens still masked before each step, and 0 at the end: T+1 numbers from N down.
 
-    Cosine schedule: floor(N·cos(π/2·(t+1)/T)) remain after step t, at least one fewer than before and at least one, except
-    after the last step, where all are committed.
+    Cosine schedule: floor(N·cos(π/2·(t+1)/T)) remain after step t, at least one fewer than before and at least one,
+    except after the last step, where all are committed.
     """
     counts = [num_tokens]
     for step in range(timesteps - 1):

@@ -13,7 +13,16 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import Cache, PhiForCausalLM, PreTrainedTokenizerFast
 
-from sync_r1.models.base import ConceptTokens, Images, Rows, UnifiedModel, pictures_at_once, switch_checkpointing, to_bytes, to_pixels
+from sync_r1.models.base import (
+    ConceptTokens,
+    Images,
+    Rows,
+    UnifiedModel,
+    pictures_at_once,
+    switch_checkpointing,
+    to_bytes,
+    to_pixels,
+)
 from sync_r1.models.showo import backbone, image, text
 from sync_r1.models.showo.config import ShowoConfig
 from sync_r1.models.showo.magvit import Magvit
@@ -40,8 +49,12 @@ class Showo(UnifiedModel):
         self._blank: Tensor | None = None
 
     @classmethod
-    def from_config(cls, config: ShowoConfig, tokenizer: PreTrainedTokenizerFast, magvit: Magvit | None = None) -> Showo:
-        """A fresh model. The tokenizer gets the pool names and task tokens it lacks, and decides text_vocab, bos_id and eos_id."""
+    def from_config(
+        cls, config: ShowoConfig, tokenizer: PreTrainedTokenizerFast, magvit: Magvit | None = None
+    ) -> Showo:
+        """A fresh model. The tokenizer gets the pool names and task tokens it lacks, and decides text_vocab, bos_id and
+        eos_id.
+        """
         text_vocab = prepare_tokenizer(tokenizer, config.name_pool)
         end = tokenizer.get_vocab()[END_OF_TEXT]
         return cls(replace(config, text_vocab=text_vocab, bos_id=end, eos_id=end), tokenizer, magvit)
@@ -68,15 +81,20 @@ class Showo(UnifiedModel):
 
     # forward
 
-    def hidden(self, input_ids: Tensor, attention_mask: Tensor | None, past: Cache | None = None, wanted: Tensor | None = None) -> Tensor:
-        """Last hidden state [B, L, H] of ids [B, L] under a bool mask [B, 1, L, past+L]; or [M, H] where `wanted` [B, L] is set.
+    def hidden(
+        self, input_ids: Tensor, attention_mask: Tensor | None, past: Cache | None = None, wanted: Tensor | None = None
+    ) -> Tensor:
+        """Last hidden state [B, L, H] of ids [B, L] under a bool mask [B, 1, L, past+L]; or [M, H] where `wanted` [B,
+        L] is set.
 
         Positions count padding, as upstream's do. Without a mask, single tokens see everything.
         """
         return backbone.run(self.showo.model, input_ids, attention_mask, past, wanted)
 
     def head(self, hidden: Tensor, rows: slice | Tensor) -> Tensor:
-        """Logits [..., rows] of hidden [..., H] for some rows of the vocabulary only (config.text_rows, config.image_rows, ids)."""
+        """Logits [..., rows] of hidden [..., H] for some rows of the vocabulary only (config.text_rows,
+        config.image_rows, ids).
+        """
         lm_head = self.showo.lm_head
         if isinstance(lm_head, nn.Linear):
             return F.linear(hidden, lm_head.weight[rows], lm_head.bias[rows])
@@ -85,8 +103,9 @@ class Showo(UnifiedModel):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Mean cross-entropy over text and over image targets: what transformers' Trainer asks for.
 
-        targets [B, L]: id to predict AT each position (text already shifted by one), -100 = none. Image ids are scored against
-        image rows, text ids against text rows. Returns {"loss", "text_loss", "image_loss"}: their sum, and 0 for a kind that is absent.
+        targets [B, L]: id to predict AT each position (text already shifted by one), -100 = none. Image ids are scored
+        against image rows, text ids against text rows. Returns {"loss", "text_loss", "image_loss"}: their sum, and 0
+        for a kind that is absent.
         """
         hidden = self.hidden(input_ids, attention_mask)
         drawn = targets >= self.config.image_offset
@@ -101,15 +120,24 @@ class Showo(UnifiedModel):
     @torch.no_grad()
     def encode_image(self, images: Images) -> Tensor:
         magvit = self._magvit()
-        pixels = to_pixels(images, self.image_size).to(next(magvit.parameters()))  # the image tokenizer keeps its own dtype
+        pixels = to_pixels(images, self.image_size).to(
+            next(magvit.parameters())
+        )  # the image tokenizer keeps its own dtype
         return torch.cat([magvit.encode(part) for part in pixels.split(pictures_at_once(self.image_size))])
 
     @torch.no_grad()
     def decode_image(self, codes: Tensor) -> Tensor:
-        pixels = torch.cat([self._magvit().decode_codes(part) for part in codes.to(self.device).split(pictures_at_once(self.image_size))])
+        pixels = torch.cat(
+            [
+                self._magvit().decode_codes(part)
+                for part in codes.to(self.device).split(pictures_at_once(self.image_size))
+            ]
+        )
         return to_bytes(pixels)
 
-    def generate_text(self, contexts: Sequence[TextContext], sampling: Sampling, seeds: Sequence[int]) -> TextCompletions:
+    def generate_text(
+        self, contexts: Sequence[TextContext], sampling: Sampling, seeds: Sequence[int]
+    ) -> TextCompletions:
         with self._generating():
             return text.generate(self, contexts, sampling, seeds)
 
@@ -124,7 +152,9 @@ class Showo(UnifiedModel):
         with self._generating():
             return image.generate(self, prompts, sampling, seeds, state, stop_at)
 
-    def text_logps(self, contexts: Sequence[TextContext], ids: Tensor, mask: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+    def text_logps(
+        self, contexts: Sequence[TextContext], ids: Tensor, mask: Tensor, sampling: Sampling
+    ) -> tuple[Tensor, Tensor]:
         return text.replay(self, contexts, ids, mask, sampling)
 
     def image_logps(
@@ -154,7 +184,11 @@ class Showo(UnifiedModel):
     def write_rows(self, ids: Sequence[int], rows: Rows) -> None:
         index = torch.as_tensor(ids, device=self.device)
         embed, head = self.showo.model.embed_tokens, self.showo.lm_head
-        for parameter, values in ((embed.weight, rows.embed), (head.weight, rows.head_weight), (head.bias, rows.head_bias)):
+        for parameter, values in (
+            (embed.weight, rows.embed),
+            (head.weight, rows.head_weight),
+            (head.bias, rows.head_bias),
+        ):
             parameter[index] = values.to(parameter)
 
     def code_embeddings(self, codes: Tensor) -> Tensor:
@@ -162,7 +196,9 @@ class Showo(UnifiedModel):
 
     @torch.no_grad()
     def insert_concept(self, concept: ConceptTokens, rows: Rows) -> None:
-        """Rows of the codes and the mask move up by the number of new tokens (embedding, head weight and head bias alike)."""
+        """Rows of the codes and the mask move up by the number of new tokens (embedding, head weight and head bias
+        alike).
+        """
         at, embed, head = self.config.image_offset, self.showo.model.embed_tokens, self.showo.lm_head
 
         def widened(old: nn.Parameter, new: Tensor) -> nn.Parameter:
@@ -184,11 +220,20 @@ class Showo(UnifiedModel):
     def is_gradient_checkpointing(self) -> bool:
         return any(layer.gradient_checkpointing for layer in self.showo.model.layers)
 
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any) -> None:
-        """Recompute layers in the backward pass; only in train mode. Trainer's call; `options` go to transformers as they are."""
-        switch_checkpointing(self.showo, "enable", {"use_reentrant": False, **(gradient_checkpointing_kwargs or {})}, **options)
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
+    ) -> None:
+        """Recompute layers in the backward pass; only in train mode.
 
-    def activation_checkpointing_enable(self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any) -> None:
+        Trainer's call; `options` go to transformers as they are.
+        """
+        switch_checkpointing(
+            self.showo, "enable", {"use_reentrant": False, **(gradient_checkpointing_kwargs or {})}, **options
+        )
+
+    def activation_checkpointing_enable(
+        self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
+    ) -> None:
         """The same under its newer name."""
         self.gradient_checkpointing_enable(activation_checkpointing_kwargs, **options)
 
@@ -208,25 +253,35 @@ class Showo(UnifiedModel):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").unlink(missing_ok=True)
         self.tokenizer.save_pretrained(folder)
-        weights = {f"showo.{name}": value.detach().cpu().contiguous() for name, value in self.showo.state_dict().items()}
+        weights = {
+            f"showo.{name}": value.detach().cpu().contiguous() for name, value in self.showo.state_dict().items()
+        }
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
         if self.magvit is not None:
             self.magvit.save_pretrained(folder / "magvit")
         (folder / "config.json").write_text(self.config.to_json_string())
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Showo:
+    def from_pretrained(
+        cls, folder: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    ) -> Showo:
         """Read a folder of `save_pretrained`. Raises ValueError if a file is missing or the sizes disagree."""
         folder = Path(folder)
         config = ShowoConfig.from_file(folder / "config.json")
         for name in ("model.safetensors", "tokenizer.json"):
             if not (folder / name).is_file():
-                raise ValueError(f"{folder / name} is missing; a Show-o folder has config.json, model.safetensors and tokenizer.json")
+                raise ValueError(
+                    f"{folder / name} is missing; a Show-o folder has config.json, model.safetensors and tokenizer.json"
+                )
         tokenizer = load_tokenizer(folder)
         if len(tokenizer) != config.image_offset:
-            raise ValueError(f"{folder}: the tokenizer has {len(tokenizer)} tokens, config.json says {config.image_offset}")
+            raise ValueError(
+                f"{folder}: the tokenizer has {len(tokenizer)} tokens, config.json says {config.image_offset}"
+            )
         magvit = Magvit.from_pretrained(folder / "magvit") if (folder / "magvit").is_dir() else None
-        return cls.from_files(config, tokenizer, magvit, WeightFiles(folder / "model.safetensors"), device=device, dtype=dtype)
+        return cls.from_files(
+            config, tokenizer, magvit, WeightFiles(folder / "model.safetensors"), device=device, dtype=dtype
+        )
 
     @classmethod
     def from_files(
@@ -239,18 +294,23 @@ class Showo(UnifiedModel):
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> Showo:
-        """A model whose backbone is read from files of `showo.*` tensors, piece by piece: memory holds it once, in `dtype`.
+        """A model whose backbone is read from files of `showo.*` tensors, piece by piece: memory holds it once, in
+        `dtype`.
 
         The image tokenizer keeps its own dtype. Raises ValueError naming a tensor that does not fit.
         """
         shapes = {name: shape for name, shape in files.shapes.items() if not name.endswith("rotary_emb.inv_freq")}
         if config.num_hidden_layers > len(shapes):  # before as many are built
-            raise ValueError(f"{files.source} holds {len(shapes)} tensors, too few for num_hidden_layers = {config.num_hidden_layers}")
+            raise ValueError(
+                f"{files.source} holds {len(shapes)} tensors, too few for num_hidden_layers = {config.num_hidden_layers}"
+            )
         try:
             with blank(dtype, "meta"):
                 planned = cls(config, tokenizer, magvit)
         except (TypeError, RuntimeError, ArithmeticError, KeyError) as error:
-            raise ValueError(f"{files.source}: no model can be built from its config.json: {str(error)[:200]}") from error
+            raise ValueError(
+                f"{files.source}: no model can be built from its config.json: {str(error)[:200]}"
+            ) from error
         expected = {f"showo.{name}": tuple(value.shape) for name, value in planned.showo.state_dict().items()}
         _check_vocabulary(shapes, config, files.source)
         check_shapes(expected, shapes, files.source, "a Show-o of these sizes")
@@ -263,7 +323,9 @@ class Showo(UnifiedModel):
         """Load `showo.*` tensors. Raises ValueError on another vocabulary size, missing or unknown names."""
         _check_vocabulary({name: tuple(value.shape) for name, value in weights.items()}, self.config, source)
         if foreign := [name for name in weights if not name.startswith("showo.")]:
-            raise ValueError(f"{source} holds {len(foreign)} tensors that are not Show-o's, such as {foreign[0]}; names begin with showo.")
+            raise ValueError(
+                f"{source} holds {len(foreign)} tensors that are not Show-o's, such as {foreign[0]}; names begin with showo."
+            )
         state = {name.removeprefix("showo."): value for name, value in weights.items()}
         try:
             self.showo.load_state_dict(state)
@@ -272,7 +334,9 @@ class Showo(UnifiedModel):
 
     def _magvit(self) -> Magvit:
         if self.magvit is None:
-            raise ValueError("this model was built without an image tokenizer; pass magvit=, or put it in <folder>/magvit/")
+            raise ValueError(
+                "this model was built without an image tokenizer; pass magvit=, or put it in <folder>/magvit/"
+            )
         return self.magvit
 
 

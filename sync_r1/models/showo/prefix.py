@@ -1,6 +1,7 @@
 """The text (or picture) that comes first never sees what follows, so its keys and values are computed once and shared.
 
-D distinct prefixes, R rows (siblings, decoding steps, guidance halves), P prefix tokens, S suffix tokens, H hidden size.
+D distinct prefixes, R rows (siblings, decoding steps, guidance halves), P prefix tokens, S suffix tokens, H hidden
+size.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class Prefix:
         return Prefix(Batch(self.batch.ids[index], self.batch.mask[index]), self.last[index], self.cache.select(index))
 
     def extend(self, model: Showo, ids: Tensor, own: Tensor, wanted: Tensor) -> Tensor:
-        """Hidden states [M, H] at the `wanted` [R, 1+S] of: last prefix token, suffix `ids` [R, S], whose tokens see each other as
-        `own` [S, S] says."""
+        """Hidden states [M, H] at the `wanted` [R, 1+S] of: last prefix token, suffix `ids` [R, S], whose tokens see
+        each other as `own` [S, S] says."""
         mask = seen_mask(self.batch.ids != model.config.pad_id, own)
         if self.cache is None or self.last is None:
             whole = join(self.batch, ids, mask)

@@ -1,8 +1,8 @@
 """Token sequences and attention masks of Show-o's two tasks. B batch, L tokens, N image tokens, P prefix, S suffix.
 
 t2i: left-pad([t2i, bos, text, eos]), soi, N codes, eoi. Text is causal; the image span sees everything.
-mmu: [mmu, soi, N codes, eoi, bos, text]. Everything sees the part up to eoi; causal after it. Without a picture: [mmu, bos, text].
-Codes are given in [0, codebook_size], where codebook_size stands for "masked".
+mmu: [mmu, soi, N codes, eoi, bos, text]. Everything sees the part up to eoi; causal after it. Without a picture: [mmu,
+    bos, text]. Codes are given in [0, codebook_size], where codebook_size stands for "masked".
 """
 
 from __future__ import annotations
@@ -39,11 +39,15 @@ def prepare_tokenizer(tokenizer: PreTrainedTokenizerFast, name_pool: Sequence[st
     """
     vocabulary = tokenizer.get_vocab()
     if END_OF_TEXT not in vocabulary:
-        raise ValueError(f"the tokenizer has no {END_OF_TEXT!r}; add it before building a model, it begins and ends every text")
+        raise ValueError(
+            f"the tokenizer has no {END_OF_TEXT!r}; add it before building a model, it begins and ends every text"
+        )
     if PAD not in vocabulary:
         tokenizer.add_tokens([name for name in name_pool if name not in vocabulary])
         specials = [PAD, *(f"<|{name}|>" for name in SPECIALS)]
-        tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in specials], special_tokens=True)
+        tokenizer.add_tokens(
+            [AddedToken(token, special=True, normalized=False) for token in specials], special_tokens=True
+        )
         tokenizer.pad_token = PAD
     text_vocab = tokenizer.get_vocab()[PAD]
     for name in name_pool:
@@ -57,7 +61,9 @@ def drawing_ids(tokenizer: PreTrainedTokenizerFast, config: ShowoConfig, prompt:
     ids = text_ids(tokenizer, prompt)
     room = config.max_text_tokens - 3
     if len(ids) > room:
-        warnings.warn(f"prompt has {len(ids)} tokens, room is {room}; lost: {tokenizer.decode(ids[room:])!r}", stacklevel=2)
+        warnings.warn(
+            f"prompt has {len(ids)} tokens, room is {room}; lost: {tokenizer.decode(ids[room:])!r}", stacklevel=2
+        )
     return ids[:room]
 
 
@@ -77,13 +83,21 @@ def image_span(config: ShowoConfig, codes: Tensor) -> Tensor:
 
 
 def join(prefix: Batch, ids: Tensor, mask: Tensor) -> Batch:
-    """Prefix [B, P] and suffix [B, S] with its [B, 1, S, P+S] mask as one sequence; the prefix never sees the suffix."""
+    """Prefix [B, P] and suffix [B, S] with its [B, 1, S, P+S] mask as one sequence.
+
+    The prefix never sees the suffix.
+    """
     hidden = torch.zeros(*prefix.mask.shape[:3], ids.shape[1], dtype=torch.bool, device=mask.device)
     return Batch(torch.cat([prefix.ids, ids], 1), torch.cat([torch.cat([prefix.mask, hidden], -1), mask], 2))
 
 
-def build_t2i(config: ShowoConfig, texts: Sequence[Sequence[int]], codes: Tensor | None = None, pad_to: int | None = None) -> Batch:
-    """Full drawing sequences. `codes` [B, N] in [0, codebook_size]; None = all masked. The codes lie at [:, -N-1:-1]."""
+def build_t2i(
+    config: ShowoConfig, texts: Sequence[Sequence[int]], codes: Tensor | None = None, pad_to: int | None = None
+) -> Batch:
+    """Full drawing sequences. `codes` [B, N] in [0, codebook_size]; None = all masked.
+
+    The codes lie at [:, -N-1:-1].
+    """
     prefix = build_t2i_prefix(config, texts, pad_to)
     if codes is None:
         codes = torch.full((len(texts), config.num_image_tokens), config.codebook_size)
@@ -92,8 +106,13 @@ def build_t2i(config: ShowoConfig, texts: Sequence[Sequence[int]], codes: Tensor
     return join(prefix, span, seen_mask(prefix.ids != config.pad_id, everything))
 
 
-def build_mmu(config: ShowoConfig, codes: Tensor | Sequence[Tensor | None] | None, texts: Sequence[Sequence[int]]) -> Batch:
-    """Full understanding sequences, left-padded. `codes`: [B, N], or one per text (None = no picture), or None for no pictures."""
+def build_mmu(
+    config: ShowoConfig, codes: Tensor | Sequence[Tensor | None] | None, texts: Sequence[Sequence[int]]
+) -> Batch:
+    """Full understanding sequences, left-padded.
+
+    `codes`: [B, N], or one per text (None = no picture), or None for no pictures.
+    """
     pictures = [None] * len(texts) if codes is None else list(codes)
     if len(pictures) != len(texts):
         raise ValueError(f"got {len(pictures)} pictures for {len(texts)} texts; give one (or None) per text")

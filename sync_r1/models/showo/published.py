@@ -38,11 +38,16 @@ PUBLISHED = (
     "a published Show-o folder (showlab/show-o, showlab/show-o-512x512) holds config.json with llm_vocab_size and num_vq_tokens, "
     "and pytorch_model.safetensors or .bin"
 )
-BARE_FILE = {"llm_vocab_size": 50295, "codebook_size": 8192, "num_vq_tokens": 1024}  # of a checkpoint without config: UniCTokens'
+BARE_FILE = {
+    "llm_vocab_size": 50295,
+    "codebook_size": 8192,
+    "num_vq_tokens": 1024,
+}  # of a checkpoint without config: UniCTokens'
 
 
 def read_magvit(source: str | Path, num_image_tokens: int | None = None) -> Magvit:
-    """The published image tokenizer, fp32, from a folder, file or hub id; for pictures of `num_image_tokens` tokens (default 256 px).
+    """The published image tokenizer, fp32, from a folder, file or hub id; for pictures of `num_image_tokens` tokens
+    (default 256 px).
 
     Also takes what `Magvit.save_pretrained` wrote. ValueError names a tensor that does not fit.
     """
@@ -50,7 +55,9 @@ def read_magvit(source: str | Path, num_image_tokens: int | None = None) -> Magv
     files = WeightFiles(folder)
     if "encoder.conv_in.weight" not in files.shapes or "decoder.post_quant_conv.weight" not in files.shapes:
         found = ", ".join(list(files.shapes)[:3])
-        raise ValueError(f"{source} is no MAGVIT-v2 image tokenizer (its tensors: {found}, …); use showlab/magvitv2 or a copy of it")
+        raise ValueError(
+            f"{source} is no MAGVIT-v2 image tokenizer (its tensors: {found}, …); use showlab/magvitv2 or a copy of it"
+        )
     if "encoder.levels.0.blocks.0.conv1.weight" in files.shapes:
         return Magvit.from_pretrained(folder)
     if "quantize.power_vals" in files.shapes:
@@ -62,7 +69,9 @@ def read_magvit(source: str | Path, num_image_tokens: int | None = None) -> Magv
         with blank():
             magvit = Magvit(magvit_config(shapes, side))
     except KeyError as error:
-        raise ValueError(f"{source} lacks the tensor {error} of a MAGVIT-v2 image tokenizer; use showlab/magvitv2") from error
+        raise ValueError(
+            f"{source} lacks the tensor {error} of a MAGVIT-v2 image tokenizer; use showlab/magvitv2"
+        ) from error
     check_shapes({name: value.shape for name, value in magvit.state_dict().items()}, shapes, source, "MAGVIT-v2")
     fill(magvit, _renamed(files))
     return magvit.eval()
@@ -75,7 +84,8 @@ def _renamed(files: WeightFiles) -> Iterator[tuple[str, Tensor]]:
 
 
 def read_tokenizer(source: str | Path, text_vocab: int) -> PreTrainedTokenizerFast:
-    """The published text tokenizer from a folder or hub id. ValueError unless it has `text_vocab` tokens, added ones included.
+    """The published text tokenizer from a folder or hub id. ValueError unless it has `text_vocab` tokens, added ones
+    included.
 
     A folder has tokenizer.json, or vocab.json and merges.txt with added_tokens.json beside them.
     """
@@ -86,7 +96,9 @@ def read_tokenizer(source: str | Path, text_vocab: int) -> PreTrainedTokenizerFa
         tokenizer = _from_vocabulary(folder)
     else:
         found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
-        raise ValueError(f"{source} is no tokenizer: found {found}; expected tokenizer.json, or vocab.json and merges.txt")
+        raise ValueError(
+            f"{source} is no tokenizer: found {found}; expected tokenizer.json, or vocab.json and merges.txt"
+        )
     if len(tokenizer) < text_vocab and (folder / "added_tokens.json").is_file():
         added = json.loads((folder / "added_tokens.json").read_text(encoding="utf-8"))
         tokenizer.add_tokens(sorted(added, key=added.__getitem__))
@@ -102,7 +114,9 @@ def _from_vocabulary(folder: Path) -> PreTrainedTokenizerFast:
 
     backend = Tokenizer(models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt")))
     backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, unk_token=END_OF_TEXT)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT, unk_token=END_OF_TEXT
+    )
 
 
 def is_published(config: Mapping[str, Any]) -> bool:
@@ -126,7 +140,9 @@ def published_config(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{folder / 'config.json'} is no JSON ({error}); download it again") from error
     if not is_published(values):
-        raise ValueError(f"{folder / 'config.json'} is not Show-o's (it has {', '.join(list(values)[:6])}); {PUBLISHED}")
+        raise ValueError(
+            f"{folder / 'config.json'} is not Show-o's (it has {', '.join(list(values)[:6])}); {PUBLISHED}"
+        )
     return dict(values)
 
 
@@ -139,11 +155,13 @@ def import_showo(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Showo:
-    """Published Show-o and MAGVIT-v2 weights and the phi-1.5 tokenizer → one model. Each source is a folder, a file or a hub id.
+    """Published Show-o and MAGVIT-v2 weights and the phi-1.5 tokenizer → one model. Each source is a folder, a file or
+    a hub id.
 
     Args:
         showo: also a UniCTokens training checkpoint (`model_epoch<m>.pt`); then `concept` names its extra rows.
-        concept: the concept that the weights hold rows for; its soft tokens are counted and named here if it lists none.
+        concept: the concept that the weights hold rows for; its soft tokens are counted and named here if it lists
+            none.
         device: where to. dtype: of the backbone; the image tokenizer stays fp32.
     Raises:
         ValueError: naming the file, tensor or field that does not fit.
@@ -182,9 +200,13 @@ def _extra_tokens(extra: int, concept: ConceptTokens | None, source: str | Path)
             f"{source} has {extra} vocabulary rows beyond text and codes; {'leave out --concept' if extra == 0 else PUBLISHED}"
         )
     if concept is None:
-        raise ValueError(f"{source} has {extra} rows of a concept; say whose: `sync-r1 models import … --concept NAME --class-noun NOUN`")
+        raise ValueError(
+            f"{source} has {extra} rows of a concept; say whose: `sync-r1 models import … --concept NAME --class-noun NOUN`"
+        )
     tokens = concept.tokens or [f"<token_{i}>" for i in range(extra - 1)]
     if 1 + len(tokens) != extra:
-        raise ValueError(f"{source} has {extra} concept rows, {concept.name!r} has {1 + len(tokens)} tokens; they must agree")
+        raise ValueError(
+            f"{source} has {extra} concept rows, {concept.name!r} has {1 + len(tokens)} tokens; they must agree"
+        )
     read, draw = token_roles(len(tokens))
     return replace(concept, tokens=tokens, read=read, draw=draw)

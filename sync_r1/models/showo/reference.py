@@ -1,4 +1,7 @@
-"""Slow, obvious decoders: one row at a time, whole sequence and whole vocabulary every time, sorted lists. The fast ones must agree."""
+"""Slow, obvious decoders: one row at a time, whole sequence and whole vocabulary every time, sorted lists.
+
+The fast ones must agree.
+"""
 
 from __future__ import annotations
 

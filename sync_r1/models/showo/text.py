@@ -35,7 +35,9 @@ def text_logits(model: Showo, hidden: Tensor, silent: Tensor) -> Tensor:
     return model.head(hidden, model.config.text_rows).float().index_fill(-1, silent, -torch.inf)
 
 
-def generate(model: Showo, contexts: Sequence[TextContext], sampling: Sampling, seeds: Sequence[int]) -> TextCompletions:
+def generate(
+    model: Showo, contexts: Sequence[TextContext], sampling: Sampling, seeds: Sequence[int]
+) -> TextCompletions:
     """See UnifiedModel.generate_text. Contexts are read once each; decoding stops when every row has ended."""
     check_writing(contexts, seeds)
     config = model.config
@@ -43,7 +45,9 @@ def generate(model: Showo, contexts: Sequence[TextContext], sampling: Sampling, 
     prefix = Prefix.encode(model, batch).select(index)
     assert prefix.cache is not None and prefix.last is not None, "nothing is recomputed while generating"
     cache = GrowingCache(prefix.cache, sampling.max_completion_length - 1)
-    seen = F.pad(prefix.batch.ids != config.pad_id, (0, sampling.max_completion_length - 1), value=True)[:, None, None, :]
+    seen = F.pad(prefix.batch.ids != config.pad_id, (0, sampling.max_completion_length - 1), value=True)[
+        :, None, None, :
+    ]
     padded = not bool(seen.all())
     silent = torch.tensor(config.silent_ids, device=model.device)  # moved once, not for every token
 
@@ -55,7 +59,9 @@ def generate(model: Showo, contexts: Sequence[TextContext], sampling: Sampling, 
     return write(logits, following, sampling, seeds, model.tokenizer, end_id=config.eos_id, pad_id=config.pad_id)
 
 
-def replay(model: Showo, contexts: Sequence[TextContext], ids: Tensor, mask: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
+def replay(
+    model: Showo, contexts: Sequence[TextContext], ids: Tensor, mask: Tensor, sampling: Sampling
+) -> tuple[Tensor, Tensor]:
     """See UnifiedModel.text_logps. The head runs on real tokens only."""
     check_written(contexts, ids, mask)
     mask = mask.bool()

@@ -35,7 +35,13 @@ def clip_tokenizer() -> PreTrainedTokenizerFast:
 
 def clip_model(tokenizer: PreTrainedTokenizerFast) -> CLIPModel:
     """96 wide, 3 layers on each side, 4×4-pixel patches."""
-    shape = {"hidden_size": 96, "intermediate_size": 288, "num_hidden_layers": 3, "num_attention_heads": 4, "projection_dim": 64}
+    shape = {
+        "hidden_size": 96,
+        "intermediate_size": 288,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "projection_dim": 64,
+    }
     text = {"vocab_size": len(tokenizer), "max_position_embeddings": TEXT_LENGTH, "bos_token_id": None}
     ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     vision = {"image_size": 32, "patch_size": 4}
@@ -59,8 +65,13 @@ def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> dict[s
     return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
 
 
-def train_clip(schedule: Schedule, folder: Path, batch_size: int = 128) -> tuple[CLIPModel, PreTrainedTokenizerFast, dict[str, float]]:
-    """Train with the symmetric contrastive loss on pictures with light noise: (model, tokenizer, figures of the stage)."""
+def train_clip(
+    schedule: Schedule, folder: Path, batch_size: int = 128
+) -> tuple[CLIPModel, PreTrainedTokenizerFast, dict[str, float]]:
+    """Train with the symmetric contrastive loss on pictures with light noise:
+
+    (model, tokenizer, figures of the stage).
+    """
     torch.manual_seed(schedule.seed)
     tokenizer = clip_tokenizer()
     model = clip_model(tokenizer)

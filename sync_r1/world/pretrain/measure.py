@@ -32,9 +32,12 @@ def unseen_things(rng: np.random.Generator, count: int) -> list[Thing]:
 def drawing_accuracy(
     model: Showo, reader: AttributeReader, things: Sequence[Thing], sampling: Sampling, batch_size: int = 64
 ) -> dict[str, float]:
-    """Share of asked attributes the reader finds, full descriptions of unseen things, per attribute and as "mean" over prompts."""
+    """Share of asked attributes the reader finds, full descriptions of unseen things, per attribute and as "mean" over
+    prompts.
+    """
     prompts = [
-        grammar.scene_prompt("a photo of", grammar.describe(grammar.identity_of(thing)), grammar.context_of(thing)) for thing in things
+        grammar.scene_prompt("a photo of", grammar.describe(grammar.identity_of(thing)), grammar.context_of(thing))
+        for thing in things
     ]
     judge = WorldJudge(reader)
     rows: list[dict[str, float]] = []
@@ -68,7 +71,10 @@ def exact_share(model: Showo, readings: Sequence[tasks.Reading]) -> float:
 
 
 def sibling_diversity(model: Showo, readings: Sequence[tasks.Reading]) -> dict[str, float]:
-    """Sampled rewrites per prompt: share of prompts whose siblings differ, mean number of distinct texts, share of exact samples."""
+    """Sampled rewrites per prompt:
+
+    share of prompts whose siblings differ, mean number of distinct texts, share of exact samples.
+    """
     repeated = [item for item in readings for _ in range(SIBLINGS)]
     answers = answer_all(model, repeated, Sampling(), range(len(repeated)))
     groups = [answers[start : start + SIBLINGS] for start in range(0, len(answers), SIBLINGS)]
@@ -81,7 +87,10 @@ def sibling_diversity(model: Showo, readings: Sequence[tasks.Reading]) -> dict[s
 
 
 def measure(model: Showo, reader: AttributeReader, count: int = 256, seed: int = 123) -> dict[str, object]:
-    """Every figure of the card, `count` items each; captions, which must be right in every word, apart from questions about one thing."""
+    """Every figure of the card, `count` items each.
+
+    Captions, which must be right in every word, apart from questions about one thing.
+    """
     rng = np.random.default_rng(seed)
     things = unseen_things(rng, count)
     identities = [grammar.identity_of(thing) for thing in things]

@@ -23,7 +23,10 @@ def render_batch(things: list[Thing]) -> Tensor:
 
 def labels(things: list[Thing]) -> dict[str, Tensor]:
     """Index of every attribute's value, [B] long each."""
-    return {name: torch.tensor([values.index(getattr(thing, name)) for thing in things]) for name, values in ATTRIBUTES.items()}
+    return {
+        name: torch.tensor([values.index(getattr(thing, name)) for thing in things])
+        for name, values in ATTRIBUTES.items()
+    }
 
 
 @torch.no_grad()
@@ -64,6 +67,7 @@ def reader_accuracy(reader: AttributeReader, things: list[Thing], tokenizer: Mag
         images = to_bytes(tokenizer.decode_codes(tokenizer.encode(to_pixels(images))))
     read = reader.read(images)
     scores = {
-        name: float(np.mean([row[name] == getattr(thing, name) for row, thing in zip(read, things, strict=True)])) for name in ATTRIBUTES
+        name: float(np.mean([row[name] == getattr(thing, name) for row, thing in zip(read, things, strict=True)]))
+        for name in ATTRIBUTES
     }
     return {**scores, "mean": float(np.mean(list(scores.values())))}

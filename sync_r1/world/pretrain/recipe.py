@@ -1,4 +1,7 @@
-"""The whole recipe behind the shipped weights: tokenizer, two readers, CLIP, unified model, measurements, model card."""
+"""The whole recipe behind the shipped weights:
+
+tokenizer, two readers, CLIP, unified model, measurements, model card.
+"""
 
 from __future__ import annotations
 
@@ -54,12 +57,19 @@ class Recipe:
 
     def shortened(self, steps: int) -> Recipe:
         """Every stage cut to `steps`: for trying the recipe out, not for use."""
-        cut = {name: Schedule(**{**asdict(value), "steps": steps}) for name, value in vars(self).items() if isinstance(value, Schedule)}
+        cut = {
+            name: Schedule(**{**asdict(value), "steps": steps})
+            for name, value in vars(self).items()
+            if isinstance(value, Schedule)
+        }
         return Recipe(**cut, scale=0.25, measured=16)
 
 
 def pretrain(recipe: Recipe, work: Path, assets: Path) -> dict[str, Any]:
-    """Run every stage (resuming what `work` holds), write `assets` and return the card. Stages whose state is complete cost nothing."""
+    """Run every stage (resuming what `work` holds), write `assets` and return the card.
+
+    Stages whose state is complete cost nothing.
+    """
     figures: dict[str, Any] = {}
     work.mkdir(parents=True, exist_ok=True)
     tokenizer, figures["tokenizer"] = train_tokenizer(TOKENIZER, recipe.tokenizer, work)
@@ -78,12 +88,14 @@ def pretrain(recipe: Recipe, work: Path, assets: Path) -> dict[str, Any]:
 def pretrain_larger(
     width: int, layers: int, steps: int, work: Path, out: Path, device: torch.device | str = "cpu", measured: int = 256
 ) -> dict[str, Any]:
-    """Another unified model over the shipped tokenizer, readers and CLIP, in `out`/model; returns its figures, also in `out`/card.json.
+    """Another unified model over the shipped tokenizer, readers and CLIP, in `out`/model; returns its figures, also in
+    `out`/card.json.
 
     The learning rate falls with the width, as 192 is to it. Resumable: training state lies in `work`.
 
     Raises:
-        ValueError: `work` holds the training of another size or length, or the width is no multiple of an attention head's.
+        ValueError: `work` holds the training of another size or length, or the width is no multiple of an attention
+            head's.
     """
     magvit = load_world_model().magvit
     assert magvit is not None, "the shipped model has its tokenizer"
@@ -148,7 +160,9 @@ def card_text(card: dict[str, Any]) -> str:
     ]
     table = "\n".join(f"| {name} | {value:.3f} | {bar} |" for name, value, bar in rows)
     minutes = "\n".join(f"| {name} | {stage['steps']} | {stage['minutes']} |" for name, stage in training.items())
-    accuracy = "\n".join(f"| {name} | {kinds['true']['mean']:.4f} | {kinds['decoded']['mean']:.4f} |" for name, kinds in readers.items())
+    accuracy = "\n".join(
+        f"| {name} | {kinds['true']['mean']:.4f} | {kinds['decoded']['mean']:.4f} |" for name, kinds in readers.items()
+    )
     return f"""# Model card: the embedded world's weights
 
 Everything here was trained from random numbers by `sync-r1 world pretrain`, on pictures and sentences that `sync_r1.world` draws and writes

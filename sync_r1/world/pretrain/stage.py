@@ -20,7 +20,10 @@ Loss = Callable[[np.random.Generator, int], tuple[Tensor, dict[str, float]]]  # 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How long and how fast one network trains. Batch n depends on (seed, n) alone, so a resumed run sees the same data."""
+    """How long and how fast one network trains.
+
+    Batch n depends on (seed, n) alone, so a resumed run sees the same data.
+    """
 
     steps: int
     learning_rate: float
@@ -37,7 +40,9 @@ class Schedule:
         if step < self.warmup_steps:
             return self.learning_rate * (step + 1) / self.warmup_steps
         done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
-        return self.learning_rate * (self.final_fraction + (1 - self.final_fraction) * 0.5 * (1 + float(np.cos(np.pi * done))))
+        return self.learning_rate * (
+            self.final_fraction + (1 - self.final_fraction) * 0.5 * (1 + float(np.cos(np.pi * done)))
+        )
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
@@ -50,10 +55,15 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
 
 
 def run_stage(name: str, model: nn.Module, loss: Loss, schedule: Schedule, folder: Path) -> dict[str, float]:
-    """Train `model` in place and return {steps, minutes, last smoothed metrics}. State lives in `folder`, so a stopped run continues."""
+    """Train `model` in place and return {steps, minutes, last smoothed metrics}.
+
+    State lives in `folder`, so a stopped run continues.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     state_file, log_file = folder / f"{name}.pt", folder / f"{name}.jsonl"
-    optimizer = torch.optim.AdamW(parameter_groups(model, schedule.weight_decay), lr=schedule.learning_rate, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, schedule.weight_decay), lr=schedule.learning_rate, betas=(0.9, 0.98)
+    )
     average = {key: value.clone() for key, value in model.state_dict().items()} if schedule.average else {}
     step, seconds, smooth = 0, 0.0, {}
     if state_file.exists():
@@ -62,7 +72,13 @@ def run_stage(name: str, model: nn.Module, loss: Loss, schedule: Schedule, folde
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         average, step, seconds, smooth = state["average"], state["step"], state["seconds"], state["metrics"]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     model.train()
     with Progress(*columns) as progress:
         bar = progress.add_task(name, total=schedule.steps, completed=step)
@@ -88,7 +104,10 @@ def run_stage(name: str, model: nn.Module, loss: Loss, schedule: Schedule, folde
             if step % 25 == 0:
                 with log_file.open("a") as log:
                     log.write(
-                        json.dumps({"step": step, "seconds": round(seconds, 1), **{k: round(v, 5) for k, v in smooth.items()}}) + "\n"
+                        json.dumps(
+                            {"step": step, "seconds": round(seconds, 1), **{k: round(v, 5) for k, v in smooth.items()}}
+                        )
+                        + "\n"
                     )
             if step % schedule.save_every == 0 or step == schedule.steps:
                 _save(
@@ -104,14 +123,22 @@ def run_stage(name: str, model: nn.Module, loss: Loss, schedule: Schedule, folde
     if average:
         model.load_state_dict(average)
     model.eval()
-    return {"steps": step, "minutes": round(seconds / 60, 1), **{key: round(number, 4) for key, number in smooth.items()}}
+    return {
+        "steps": step,
+        "minutes": round(seconds / 60, 1),
+        **{key: round(number, 4) for key, number in smooth.items()},
+    }
 
 
 def _check_state(state: dict[str, Any], model: nn.Module, schedule: Schedule, file: Path) -> None:
     """Raises ValueError where a state belongs to another network or schedule."""
-    shapes, own = ({name: tuple(value.shape) for name, value in values.items()} for values in (state["model"], model.state_dict()))
+    shapes, own = (
+        {name: tuple(value.shape) for name, value in values.items()} for values in (state["model"], model.state_dict())
+    )
     if shapes != own:
-        raise ValueError(f"{file} holds the training of a network of other sizes; delete it, or train in another folder (--work)")
+        raise ValueError(
+            f"{file} holds the training of a network of other sizes; delete it, or train in another folder (--work)"
+        )
     if (steps := state.get("steps", schedule.steps)) != schedule.steps:
         raise ValueError(
             f"{file} is from a training of {steps} steps, not {schedule.steps}, and the learning rate follows from that; "

@@ -27,7 +27,9 @@ def edge_loss(reconstruction: Tensor, pixels: Tensor) -> Tensor:
     return horizontal + F.l1_loss(reconstruction.diff(dim=2), pixels.diff(dim=2))
 
 
-def train_tokenizer(config: MagvitConfig, schedule: Schedule, folder: Path, batch_size: int = 64) -> tuple[Magvit, dict[str, float]]:
+def train_tokenizer(
+    config: MagvitConfig, schedule: Schedule, folder: Path, batch_size: int = 64
+) -> tuple[Magvit, dict[str, float]]:
     """Train from scratch (or go on from `folder`) with L1 + L2 + edges + commitment + LFQ entropy."""
     torch.manual_seed(schedule.seed)
     model = Magvit(config)
@@ -35,7 +37,9 @@ def train_tokenizer(config: MagvitConfig, schedule: Schedule, folder: Path, batc
     def loss(rng: np.random.Generator, step: int) -> tuple[Tensor, dict[str, float]]:
         pixels = random_pictures(rng, batch_size)
         reconstruction, parts = model(pixels)
-        fidelity = parts["reconstruction"] + F.mse_loss(reconstruction, pixels) + 0.25 * edge_loss(reconstruction, pixels)
+        fidelity = (
+            parts["reconstruction"] + F.mse_loss(reconstruction, pixels) + 0.25 * edge_loss(reconstruction, pixels)
+        )
         total = fidelity + 0.05 * parts["commitment"] + 0.01 * (parts["sample_entropy"] - parts["batch_entropy"])
         return total, {"l1": parts["reconstruction"].item(), "batch_entropy": parts["batch_entropy"].item()}
 

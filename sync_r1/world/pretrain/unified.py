@@ -23,8 +23,8 @@ from sync_r1.world.readers import to_pixels
 
 IGNORE = -100
 HEAD = 32  # numbers of an attention head
-# From which step: sequences of drawing, of reading with a picture, of reading text alone. Rewriting is learned first, drawing last;
-# small batches make more of the later hours.
+# From which step: sequences of drawing, of reading with a picture, of reading text alone. Rewriting is learned first,
+# drawing last; small batches make more of the later hours.
 MIX = ((0, (29, 18, 17)), (600, (40, 16, 8)), (1100, (18, 11, 3)), (2000, (15, 15, 2)), (2800, (8, 22, 2)))
 DROP_PROMPT = 0.1  # of drawing prompts are emptied, which teaches the unconditional half of guidance
 
@@ -42,7 +42,9 @@ def world_tokenizer() -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     core.train_from_iterator([line for line in grammar.vocabulary() for _ in range(2)], trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token=AddedToken(END_OF_TEXT, special=True), bos_token=END_OF_TEXT)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, eos_token=AddedToken(END_OF_TEXT, special=True), bos_token=END_OF_TEXT
+    )
 
 
 def world_config(tokenizer: PreTrainedTokenizerFast, magvit: Magvit, width: int = 192, layers: int = 6) -> ShowoConfig:
@@ -112,13 +114,20 @@ def train_unified(
     layers: int = 6,
     device: torch.device | str = "cpu",
 ) -> tuple[Showo, dict[str, float]]:
-    """Three streams a step: drawing, reading with a picture, reading text alone. Their sizes are those of MIX times `scale`."""
+    """Three streams a step: drawing, reading with a picture, reading text alone.
+
+    Their sizes are those of MIX times `scale`.
+    """
     torch.manual_seed(schedule.seed)
     tokenizer = world_tokenizer()
-    model = Showo.from_config(world_config(tokenizer, magvit, width, layers), tokenizer, magvit).to(device)  # which freezes the MAGVIT
+    model = Showo.from_config(world_config(tokenizer, magvit, width, layers), tokenizer, magvit).to(
+        device
+    )  # which freezes the MAGVIT
 
     def sample(
-        rng: np.random.Generator, kinds: Sequence[tuple[Callable[[np.random.Generator], tasks.Reading], float]], count: int
+        rng: np.random.Generator,
+        kinds: Sequence[tuple[Callable[[np.random.Generator], tasks.Reading], float]],
+        count: int,
     ) -> list[tasks.Reading]:
         chosen = rng.choice(len(kinds), size=count, p=[share for _, share in kinds])
         return [kinds[int(index)][0](rng) for index in chosen]

@@ -1,0 +1,63 @@
+"""The package decides how threads wait before torch is loaded, for every way in, and what the user set stays."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sync_r1.threads import USERS, WAITING, set_wait_policy, wait_policy
+
+ROOT = Path(__file__).parents[1]
+SHOW = "import os, sys; print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+
+
+def run(*command: str, **variables: str) -> str:
+    kept = {name: value for name, value in os.environ.items() if name not in USERS}
+    environment = {**kept, "PYTHONPATH": str(ROOT), **variables}
+    return subprocess.run(
+        [sys.executable, *command], env=environment, cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+
+
+@pytest.mark.parametrize(
+    "first",
+    ["import sync_r1", "import sync_r1.rl.trainer", "from sync_r1.session import Session", "import sync_r1.cli"],
+)
+def test_every_way_in_sets_the_policy(first: str) -> None:
+    assert run("-c", f"{first}; {SHOW}").startswith("1000 ")
+
+
+def test_it_is_set_before_torch_is_loaded() -> None:
+    watch = (
+        "import sys, os\nclass Seen:\n    def find_spec(self, name, *_):\n        "
+        "name == 'torch' and print(os.environ.get('GOMP_SPINCOUNT'))\n"
+    )
+    assert run("-c", watch + "sys.meta_path.insert(0, Seen())\nimport sync_r1.rl.trainer").split() == ["1000"]
+
+
+def test_module_and_doctor_say_what_is_in_force() -> None:
+    assert "GOMP_SPINCOUNT=1000, KMP_BLOCKTIME=0" in " ".join(run("-m", "sync_r1", "doctor", "--json").split())
+    seen = run("-m", "sync_r1", "doctor", "--json", OMP_WAIT_POLICY="ACTIVE")
+    assert "OMP_WAIT_POLICY=ACTIVE" in seen and "GOMP_SPINCOUNT" not in seen
+
+
+@pytest.mark.parametrize("name", USERS)
+def test_what_the_user_sets_wins(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    chosen = {name: "7"}
+    set_wait_policy(chosen)
+    assert chosen == {name: "7"} and wait_policy(chosen) == f"{name}=7"
+    chosen = {}
+    set_wait_policy(chosen)
+    assert chosen == WAITING
+
+
+def test_too_late_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", object())  # type: ignore[arg-type]
+    chosen: dict[str, str] = {}
+    set_wait_policy(chosen)
+    assert chosen == {} and wait_policy(chosen) == "PyTorch's default"
