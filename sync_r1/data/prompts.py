@@ -40,6 +40,16 @@ def understanding_prompt(concept: Described, question: str, tokens: Sequence[str
     return f"USER: {text_prefix(concept)}\n{introduction}{question} ASSISTANT:"
 
 
+def fact_prompt(concept: Described, question: str) -> str:
+    """Context of a question, without a picture, that the private facts answer."""
+    return f"USER: {text_prefix(concept)}\nfacts: {' '.join(concept.facts)}\n{question} ASSISTANT:"
+
+
+def several_prompt(concepts: Sequence[Described], question: str) -> str:
+    """Context of a question about several concepts, each introduced by its name and its description."""
+    return "USER: " + "\n".join([*map(text_prefix, concepts), question]) + " ASSISTANT:"
+
+
 def rewrite_prompt(concept: Described, prompt: str) -> str:
     """Context in which the model spells out an implicit drawing prompt from the private facts."""
     return f"USER: {text_prefix(concept)}\nfacts: {' '.join(concept.facts)}\nrewrite: {prompt} ASSISTANT:"

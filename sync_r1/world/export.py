@@ -18,8 +18,9 @@ from sync_r1.data.write import Picture, write_concept, write_root
 from sync_r1.world import grammar
 from sync_r1.world.card import write_card
 from sync_r1.world.concepts import Persona, personas
+from sync_r1.world.readings import impostor
 from sync_r1.world.render import CONTEXT, CONTEXT_VALUES, IDENTITY, Thing, random_thing, render_image
-from sync_r1.world.tasks import implicit_pair, impostor
+from sync_r1.world.tasks import implicit_pair
 
 WORLD = "world"  # as a data root (or a model): what ships with the package
 TRAIN_PICTURES, TEST_PICTURES = 10, 5

@@ -13,7 +13,7 @@ import numpy as np
 
 from sync_r1.data.phrases import with_article
 from sync_r1.data.prompts import RECOGNITION_QUESTION
-from sync_r1.world.render import ATTRIBUTES, CONTEXT, IDENTITY, Thing
+from sync_r1.world.render import ATTRIBUTES, CONTEXT, IDENTITY, Pair, Still, Thing
 
 OPENINGS = ("a photo of", "a picture of", "a drawing of", "a portrait of")
 PRIVATE_WORDS = ("treasure", "pride", "secret", "joy", "comfort", "habit")
@@ -39,7 +39,33 @@ QUESTIONS = {
 }
 DESCRIBE_QUESTION = "Describe {name}."
 CAPTION_QUESTION = "Describe the picture."
+CONTENT_QUESTION = "What is in the picture?"
+COUNT_QUESTION = "How many are in the picture?"
+HELD_QUESTION = "How many things is {name} holding?"
+SIDE_QUESTION = "Which side is {name} on?"
+ON_SIDE_QUESTION = "What is on the {side}?"
+WHO_QUESTION = "Who is in the picture?"
+WHO_ON_SIDE_QUESTION = "Who is on the {side}?"
+TELL_QUESTION = "What does this picture tell about {name}?"
+FRIEND_QUESTION = "Who is the friend of {name}?"
+MEANING_QUESTION = "What does its {word} mean?"
+FRIEND_WORDS = "with its friend"
+FACT_QUESTIONS = {
+    "hat": "What does {name} wear?",
+    "item": "What does {name} carry?",
+    "scene": "Where does {name} live?",
+}
+SAME_QUESTIONS = {
+    "kind": "Are both the same?",
+    "colour": "Do both have the same colour?",
+    "pattern": "Do both have the same pattern?",
+    "mark": "Do both have the same mark?",
+    "hat": "Do both wear the same?",
+}
+NUMBERS = ("none", "one", "two")
+SIDES = ("left", "middle", "right")
 
+_DESCRIPTION = re.compile(r"(<[^<>\s]+>) is ([^.]*)\.")
 _VALUE_OF_WORD = {value: name for name, values in ATTRIBUTES.items() for value in values if value != "none"}
 
 
@@ -68,6 +94,66 @@ def scene_prompt(opening: str, subject: str, context: Mapping[str, str], dense: 
     return (", " if dense else " ").join([f"{opening} {subject}", *parts])
 
 
+def check_question(name: str, attribute: str, value: str) -> str:
+    """A question that yes or no answers: ("<bo>", "mark", "star") → "Does <bo> have a star?"."""
+    if attribute == "mark":
+        return f"Does {name} have {answer(attribute, value)}?"
+    if attribute in ("hat", "item"):
+        return f"Is {name} {'wearing' if attribute == 'hat' else 'holding'} {answer(attribute, value)}?"
+    return f"Is {name} {answer(attribute, value)}?"
+
+
+def who_question(attribute: str, value: str) -> str:
+    """Asks which of two has something: ("hat", "crown") → "Who is wearing a crown?"."""
+    return check_question("Who", attribute, value).replace("Is Who", "Who is").replace("Does Who have", "Who has")
+
+
+def pair_prompt(opening: str, subjects: Sequence[str], pair: Pair, dense: bool = False, place: bool = True) -> str:
+    """A drawing prompt for two, left before right, each with its hat: "a photo of <bo> wearing a cap and <ana> at the beach"."""
+    parts = []
+    for subject, (_, thing) in zip(subjects, pair.sides, strict=True):
+        parts.append(" ".join(word for word in (subject, phrase("hat", thing.hat)) if word))
+    text = f"{opening} {parts[0]} and {parts[1]}"
+    return text + (", " if dense else " ") + PLACES[pair.scene] if place else text
+
+
+def caption(picture: Thing | Pair | Still) -> str:
+    """Everything in a picture, in a drawing prompt's words."""
+    if isinstance(picture, Still):
+        return scene_prompt("a photo of", with_article(picture.what), {"scene": picture.scene})
+    if isinstance(picture, Pair):
+        return pair_prompt("a photo of", [describe(identity_of(thing)) for _, thing in picture.sides], picture)
+    return scene_prompt("a photo of", describe(identity_of(picture)), context_of(picture))
+
+
+def content(picture: Thing | Pair | Still) -> str:
+    """Who or what is in a picture, by kind: "a dog and a cat"."""
+    if isinstance(picture, Still):
+        return with_article(picture.what)
+    if isinstance(picture, Pair):
+        return f"{with_article(picture.left.kind)} and {with_article(picture.right.kind)}"
+    return with_article(picture.kind)
+
+
+def seen(picture: Thing | Pair | Still) -> str:
+    """What is looked at before it is decided whether somebody known is there: every character's identity."""
+    if isinstance(picture, Still):
+        return with_article(picture.what)
+    if isinstance(picture, Pair):
+        return " and ".join(describe(identity_of(thing)) for _, thing in picture.sides)
+    return describe(identity_of(picture))
+
+
+def friendship(name: str, other: str) -> str:
+    """A fact about two: "<bo> and <ana> are friends."."""
+    return f"{name} and {other} are friends."
+
+
+def definition(name: str, word: str, attribute: str, value: str) -> str:
+    """A fact that says what a private word means: "For <bo>, its treasure means holding a kite."."""
+    return f"For {name}, its {word} means {phrase(attribute, value)}."
+
+
 def fact(name: str, attribute: str, value: str) -> str:
     """One private fact as a sentence."""
     verb = {"hat": "wears", "item": "carries", "scene": "lives"}[attribute]
@@ -86,6 +172,14 @@ def answer(attribute: str, value: str) -> str:
     if attribute in ("kind", "hat", "item", "mark"):
         return {"mark": "no mark"}.get(attribute, "nothing") if value == "none" else with_article(value)
     return value
+
+
+def told(name: str, picture: Thing | Still) -> list[str]:
+    """The facts that a picture tells about `name`: what it wears and holds, or the thing alone as its own."""
+    if isinstance(picture, Still):
+        return [fact(name, picture.attribute, picture.what)]
+    context = context_of(picture)
+    return [fact(name, attribute, value) for attribute, value in context.items() if value != "none"]
 
 
 def identity_of(thing: Thing) -> dict[str, str]:
@@ -111,6 +205,26 @@ def parse(text: str) -> dict[str, str]:
     if "no mark" in text.lower():
         found.setdefault("mark", "none")
     return found
+
+
+def subjects(text: str) -> list[dict[str, str]]:
+    """What a drawing text asks for, a dict of attributes per character, the left one first.
+
+    "<bo> is a red dog. <ana> is a girl. a photo of <bo> wearing a cap and <ana> at the beach" gives two, each with what
+    its description says and both with the place. The world draws two at most: of more the first two count.
+    """
+    described = {name: parse(words) for name, words in _DESCRIPTION.findall(text)}
+    prompt = _DESCRIPTION.sub("", text)
+    parts = prompt.split(" and ")[:2]
+    if len(parts) == 1:
+        return [parse(text)]
+    scene = {name: value for name, value in parse(prompt).items() if name == "scene"}
+    asked = []
+    for part in parts:
+        names = [name for name in described if name in part]
+        known = described[names[0]] if names else {}
+        asked.append({**known, **parse(part), **scene})
+    return asked
 
 
 def keywords(rng: np.random.Generator, identity: Mapping[str, str], count: int) -> list[str]:
@@ -146,6 +260,13 @@ def vocabulary() -> list[str]:
     ]
     lines += [private_reference(word) for word in PRIVATE_WORDS]
     lines += [question.format(name=name) for question in QUESTIONS.values()]
+    lines += [CONTENT_QUESTION, COUNT_QUESTION, WHO_QUESTION, FRIEND_WORDS, friendship(name, name), *NUMBERS, *SIDES]
+    named = (HELD_QUESTION, SIDE_QUESTION, TELL_QUESTION, FRIEND_QUESTION, *FACT_QUESTIONS.values())
+    lines += [question.format(name=name) for question in named]
+    lines += [question.format(side=side) for question in (ON_SIDE_QUESTION, WHO_ON_SIDE_QUESTION) for side in SIDES]
+    lines += [MEANING_QUESTION.format(word=word) for word in PRIVATE_WORDS]
+    lines += [definition(name, word, "item", "kite") for word in PRIVATE_WORDS]
+    lines += SAME_QUESTIONS.values()
     lines += [
         "yes",
         "no",
@@ -157,6 +278,8 @@ def vocabulary() -> list[str]:
     ]
     for attribute, values in ATTRIBUTES.items():
         lines += [f" {value} {with_article(value)}, {with_article(value)}." for value in values]
+        lines += [check_question(name, attribute, value) for value in values]
+        lines += [who_question(attribute, value) for value in values]
         lines += [phrase(attribute, value) + "," for value in values if attribute in CONTEXT]
         lines += [fact(name, attribute, value) for value in values if attribute in CONTEXT and value != "none"]
     return [text for line in lines for text in (line, " " + line)]

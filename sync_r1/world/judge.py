@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from sync_r1.scorers.text import exact, token_f1
 from sync_r1.world import grammar
-from sync_r1.world.readers import AttributeReader
+from sync_r1.world.readers import AttributeReader, View, half
+
+
+@dataclass(frozen=True)
+class _Look:
+    """One reading of a picture: which, which part of it, and what should be seen there."""
+
+    picture: int
+    view: View
+    wanted: Mapping[str, str]
 
 
 class WorldJudge:
@@ -26,15 +37,65 @@ class WorldJudge:
         self.weights = dict(weights or {})
 
     def breakdown(self, images: Tensor, texts: Sequence[str]) -> list[dict[str, float]]:
-        """Per picture (uint8 [B, 3, 32, 32]): mentioned attribute → score in [0, 1]."""
-        wanted = [grammar.parse(text) for text in texts]
+        """Per picture (uint8 [B, 3, 32, 32]): mentioned attribute → score in [0, 1].
+
+        A text about two is read half by half: "left colour", "right colour", …, and "subjects", which is two.
+        """
+        rows: list[dict[str, float]] = [{} for _ in texts]
+        looks = _looks([grammar.subjects(text) for text in texts])
+        for look, scores in zip(looks, self._scores(images, looks), strict=True):
+            side = "" if look.view == "whole" else f"{look.view} "
+            rows[look.picture] |= {f"{side}{name}": score for name, score in scores.items()}
+        return rows
+
+    def _scores(self, images: Tensor, looks: Sequence[_Look]) -> list[dict[str, float]]:
+        """Per look: wanted attribute → score. A held thing may be in either hand."""
+        if not looks:
+            return []
+        shown = torch.cat([_shown(images, look) for look in looks])
+        either = "spare" in self.reader.values
+        wanted = [dict(look.wanted) for look in looks]
+        if either:
+            wanted = [{**row, "spare": row["item"]} if "item" in row else row for row in wanted]
         if self.soft:
-            return self.reader.probabilities(images, wanted)
-        found = self.reader.read(images)
-        return [
-            {name: float(seen[name] == value) for name, value in row.items()}
-            for row, seen in zip(wanted, found, strict=True)
-        ]
+            scores = self.reader.probabilities(shown, wanted)
+        else:
+            found = self.reader.read(shown)
+            scores = [
+                {name: float(seen[name] == value) for name, value in row.items()}
+                for row, seen in zip(wanted, found, strict=True)
+            ]
+        for row in scores:
+            if "spare" in row:
+                row["item"] = max(row["item"], row.pop("spare"))
+        return scores
+
+    def unasked(self, images: Tensor, texts: Sequence[str]) -> list[int | None]:
+        """How many things each picture (uint8 [B, 3, 32, 32]) shows that its text does not name.
+
+        A hat, every held thing and a second character count where the text asks for none; another hat than the one that
+        is asked for is wrong, not unasked. None where the text names nothing that can be drawn. ValueError with a reader
+        that was trained before pictures held two things.
+        """
+        if "spare" not in self.reader.values:
+            raise ValueError(
+                "these weights of the world (version 1) cannot tell what was not asked for; "
+                "use those that come with this version, or train them: sync-r1 world pretrain"
+            )
+        asked = [grammar.subjects(text) for text in texts]
+        counts: list[int | None] = [0 if any(wanted) else None for wanted in asked]
+        sides: list[_Look] = []
+        for index, wanted in enumerate(asked):
+            views: tuple[View, ...] = ("left", "right") if len(wanted) == 2 else ("whole",)
+            sides += [_Look(index, view, one) for view, one in zip(views, wanted, strict=True) if any(wanted)]
+        if not sides:
+            return counts
+        found = self.reader.read(torch.cat([_shown(images, look) for look in sides]))
+        for look, seen in zip(sides, found, strict=True):
+            count = counts[look.picture]
+            assert count is not None
+            counts[look.picture] = count + _extra(look, seen)
+        return counts
 
     def __call__(
         self, images: Tensor, texts: Sequence[str], *, references: Sequence[Sequence[Path]] | None = None
@@ -78,9 +139,36 @@ class WorldJudge:
         return scores
 
     def _mean(self, row: Mapping[str, float]) -> float | None:
-        weights = {name: self.weights.get(name, 1.0) for name in row}
+        weights = {name: self.weights.get(name.split()[-1], 1.0) for name in row}
         total = sum(weights.values())
         return sum(weights[name] * score for name, score in row.items()) / total if total else None
+
+
+def _looks(asked: Sequence[Sequence[Mapping[str, str]]]) -> list[_Look]:
+    """What to read of every picture: the whole for one character; both halves, the place and the number for two."""
+    looks = []
+    for index, wanted in enumerate(asked):
+        if len(wanted) == 1:
+            looks.append(_Look(index, "whole", wanted[0]))
+            continue
+        left, right = ({name: value for name, value in one.items() if name != "scene"} for one in wanted)
+        both = {"subjects": "two", **{name: value for name, value in wanted[0].items() if name == "scene"}}
+        looks += [_Look(index, "left", left), _Look(index, "right", right), _Look(index, "whole", both)]
+    return looks
+
+
+def _shown(images: Tensor, look: _Look) -> Tensor:
+    picture = images[look.picture : look.picture + 1]
+    return picture if look.view == "whole" else half(picture, look.view)
+
+
+def _extra(look: _Look, seen: Mapping[str, str]) -> int:
+    """How many hats, held things and characters are seen in one view beyond what is wanted there."""
+    hats = int(seen["hat"] != "none" and "hat" not in look.wanted)
+    if look.view != "whole":
+        return hats
+    held = (seen["item"] != "none") + (seen["spare"] != "none")
+    return hats + max(0, held - ("item" in look.wanted)) + int(seen["subjects"] == "two")
 
 
 def _agreement(reference: str, text: str) -> float:

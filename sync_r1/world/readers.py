@@ -15,14 +15,45 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sync_r1.manifest import read_tensors
-from sync_r1.world.render import ATTRIBUTES
+from sync_r1.world.render import ATTRIBUTES, Pair, Picture, Still
 
 ReaderKind = Literal["convolution", "patches"]
+View = Literal["whole", "left", "right"]
+READ = {  # what a reader tells: the attributes, a second held thing, and how many characters there are
+    **ATTRIBUTES,
+    "spare": ATTRIBUTES["item"],
+    "subjects": ("none", "one", "two"),
+}
 
 
 def to_pixels(images: Tensor) -> Tensor:
     """uint8 [B, 3, 32, 32] → float in [−1, 1]."""
     return images.float() / 127.5 - 1
+
+
+def half(images: Tensor, side: str) -> Tensor:
+    """One character of a picture of two, moved to the middle between grey: [B, 3, 32, 32] of any dtype → the same.
+
+    Args:
+        side: "left" or "right".
+    """
+    grey = 127 if images.dtype == torch.uint8 else 0.0
+    alone = torch.full_like(images, grey)
+    alone[..., 8:24] = images[..., :16] if side == "left" else images[..., 16:]
+    return alone
+
+
+def truth(picture: Picture, view: View = "whole") -> dict[str, str]:
+    """What a reader should tell of a picture, or of one half of a picture of two; left out is what nothing shows."""
+    if isinstance(picture, Still):
+        alone = {"hat": "none", "item": "none", picture.attribute: picture.what}
+        return {**alone, "spare": "none", "scene": picture.scene, "subjects": "none"}
+    if isinstance(picture, Pair):
+        if view == "whole":
+            return {"scene": picture.scene, "subjects": "two"}
+        thing = picture.left if view == "left" else picture.right
+        return {name: getattr(thing, name) for name in (*ATTRIBUTES, "spare")}
+    return {**{name: getattr(picture, name) for name in (*ATTRIBUTES, "spare")}, "subjects": "one"}
 
 
 class ConvolutionTrunk(nn.Sequential):
@@ -68,16 +99,20 @@ class PatchTrunk(nn.Module):
 
 
 class AttributeReader(nn.Module):
-    """Picture → a distribution over the values of every world attribute. ValueError for an unknown kind of network."""
+    """Picture → a distribution over the values of everything in `READ`. ValueError for an unknown kind of network.
 
-    def __init__(self, kind: ReaderKind) -> None:
+    A picture of two is read half by half (`half`), but for its scene and the number of characters.
+    """
+
+    def __init__(self, kind: ReaderKind, read: Mapping[str, Sequence[str]] = READ) -> None:
         super().__init__()
         if kind not in ("convolution", "patches"):
             raise ValueError(f"reader kind is {kind!r}; it must be 'convolution' or 'patches'")
         self.kind = kind
+        self.values = {name: tuple(values) for name, values in read.items()}
         self.trunk = ConvolutionTrunk() if kind == "convolution" else PatchTrunk()
         self.heads = nn.ModuleDict(
-            {name: nn.Linear(self.trunk.width, len(values)) for name, values in ATTRIBUTES.items()}
+            {name: nn.Linear(self.trunk.width, len(values)) for name, values in self.values.items()}
         )
 
     @property
@@ -93,14 +128,14 @@ class AttributeReader(nn.Module):
     def read(self, images: Tensor) -> list[dict[str, str]]:
         """uint8 [B, 3, 32, 32] → the likeliest value of every attribute."""
         best = {name: logits.argmax(-1).tolist() for name, logits in self(to_pixels(images.to(self.device))).items()}
-        return [{name: ATTRIBUTES[name][rows[i]] for name, rows in best.items()} for i in range(len(images))]
+        return [{name: self.values[name][rows[i]] for name, rows in best.items()} for i in range(len(images))]
 
     @torch.no_grad()
     def probabilities(self, images: Tensor, wanted: Sequence[Mapping[str, str]]) -> list[dict[str, float]]:
         """Probability of each wanted value, per picture."""
         found = {name: logits.float().softmax(-1) for name, logits in self(to_pixels(images.to(self.device))).items()}
         return [
-            {name: float(found[name][i, ATTRIBUTES[name].index(value)]) for name, value in row.items()}
+            {name: float(found[name][i, self.values[name].index(value)]) for name, value in row.items()}
             for i, row in enumerate(wanted)
         ]
 
@@ -111,18 +146,18 @@ class AttributeReader(nn.Module):
         save_file(
             {name: value.half().contiguous() for name, value in self.state_dict().items()}, folder / "model.safetensors"
         )
-        (folder / "config.json").write_text(json.dumps({"kind": self.kind, "attributes": ATTRIBUTES}, indent=2) + "\n")
+        (folder / "config.json").write_text(json.dumps({"kind": self.kind, "attributes": self.values}, indent=2) + "\n")
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> AttributeReader:
         """Read what `save_pretrained` wrote. ValueError if its attributes are not this world's."""
         folder = Path(folder)
         config = json.loads((folder / "config.json").read_text())
-        if {name: tuple(values) for name, values in config["attributes"].items()} != ATTRIBUTES:
+        if any(tuple(values) != READ.get(name) for name, values in config["attributes"].items()):
             raise ValueError(
                 f"{folder} reads other attributes than this world has; train it again with `sync-r1 world pretrain`"
             )
-        reader = cls(config["kind"])
+        reader = cls(config["kind"], config["attributes"])
         reader.load_state_dict(
             {name: value.float() for name, value in read_tensors(folder / "model.safetensors").items()}
         )

@@ -1,38 +1,18 @@
-"""Training and test items of the world, each a pure function of a random generator."""
+"""Drawing and rewriting in the world, each item a pure function of a random generator; readings.py asks questions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
-from sync_r1.data.prompts import RECOGNITION_QUESTION, rewrite_prompt, understanding_prompt
+from sync_r1.data.prompts import rewrite_prompt
 from sync_r1.world import grammar
-from sync_r1.world.render import ATTRIBUTES, CONTEXT, CONTEXT_VALUES, IDENTITY, Thing, random_thing
+from sync_r1.world.render import CONTEXT, CONTEXT_VALUES, Pair, Picture, Thing, make_pair, random_still, random_thing
 
-NAME_POOL = tuple(
-    f"<{name}>"
-    for name in (
-        "kip",
-        "lou",
-        "max",
-        "nia",
-        "oto",
-        "pia",
-        "quin",
-        "ravi",
-        "suki",
-        "tess",
-        "ugo",
-        "vera",
-        "wim",
-        "xen",
-        "yara",
-        "zeb",
-    )
-)
+NAMES = "kip lou max nia oto pia quin ravi suki tess ugo vera wim xen yara zeb".split()
+NAME_POOL = tuple(f"<{name}>" for name in NAMES)
 SOFT_TOKENS = 4  # words before the name in a drawing prompt, later the concept's soft tokens
 
 
@@ -41,7 +21,7 @@ class Drawing:
     """A prompt and a picture that fits it."""
 
     text: str
-    thing: Thing
+    picture: Picture
 
 
 @dataclass(frozen=True)
@@ -50,11 +30,11 @@ class Reading:
 
     context: str
     answer: str
-    thing: Thing | None
+    picture: Picture | None
 
 
 @dataclass(frozen=True)
-class Somebody:
+class Character:
     """A concept as prompts see it."""
 
     name: str
@@ -75,13 +55,14 @@ def training_thing(rng: np.random.Generator) -> Thing:
     )
 
 
-def drawing(rng: np.random.Generator, thing: Thing | None = None) -> Drawing:
-    """A prompt for `thing`, or for a random one.
+def training_pair(rng: np.random.Generator) -> Pair:
+    """Two training things in one place."""
+    return make_pair(training_thing(rng), training_thing(rng))
 
-    It says a description, or keywords and a name (the shape of a personal concept), or both (the shape of what `look`
-    draws).
-    """
-    thing = thing or training_thing(rng)
+
+def subject_of(rng: np.random.Generator, thing: Thing) -> str:
+    """How a prompt mentions a thing: a description, or keywords and a name (the shape of a personal concept), or both
+    (the shape of what `look` draws)."""
     identity = grammar.identity_of(thing)
     form = rng.random()
     some = {name: value for name, value in identity.items() if name == "kind" or rng.random() < 0.75}
@@ -90,77 +71,60 @@ def drawing(rng: np.random.Generator, thing: Thing | None = None) -> Drawing:
         subject = " ".join(grammar.keywords(rng, identity, SOFT_TOKENS)) + grammar.choose(rng, NAME_POOL)
     if form > 0.75:
         subject += ", " + grammar.describe(some)
+    return subject
+
+
+def drawing(rng: np.random.Generator, thing: Thing | None = None) -> Drawing:
+    """A prompt for `thing`, or for a random one."""
+    thing = thing or training_thing(rng)
+    subject = subject_of(rng, thing)
     context = grammar.context_of(thing)
     if rng.random() < 0.15:
         del context["scene"]
-    return Drawing(
-        grammar.scene_prompt(grammar.choose(rng, grammar.OPENINGS), subject, context, dense=rng.random() < 0.3), thing
-    )
+    opening, dense = grammar.choose(rng, grammar.OPENINGS), rng.random() < 0.3
+    return Drawing(grammar.scene_prompt(opening, subject, context, dense), thing)
 
 
-def somebody(rng: np.random.Generator, identity: Mapping[str, str], facts: Mapping[str, str] | None = None) -> Somebody:
-    """A pool name described in full (or, without facts, half the time only by its kind), facts in random order."""
-    name = grammar.choose(rng, NAME_POOL)
-    known = identity if facts is not None or rng.random() < 0.5 else {"kind": identity["kind"]}
+def pair_drawing(rng: np.random.Generator, pair: Pair | None = None) -> Drawing:
+    """A prompt for two, the left one first."""
+    pair = pair or training_pair(rng)
+    subjects = [subject_of(rng, thing) for _, thing in pair.sides]
+    opening, dense, place = grammar.choose(rng, grammar.OPENINGS), rng.random() < 0.3, rng.random() < 0.85
+    return Drawing(grammar.pair_prompt(opening, subjects, pair, dense, place), pair)
+
+
+def still_drawing(rng: np.random.Generator) -> Drawing:
+    """A prompt for a hat or an item alone."""
+    still = random_still(rng)
+    subject, scene = grammar.with_article(still.what), {"scene": still.scene}
+    return Drawing(grammar.scene_prompt(grammar.choose(rng, grammar.OPENINGS), subject, scene), still)
+
+
+def any_drawing(rng: np.random.Generator) -> Drawing:
+    """What pretraining draws: one character, in three of ten prompts two, now and then a thing alone."""
+    kind = rng.random()
+    if kind < 0.3:
+        return pair_drawing(rng)
+    return still_drawing(rng) if kind < 0.34 else drawing(rng)
+
+
+def character(
+    rng: np.random.Generator,
+    identity: Mapping[str, str],
+    facts: Mapping[str, str] | None = None,
+    *,
+    described: float = 0.5,
+    name: str | None = None,
+) -> Character:
+    """A pool name, described in full with facts or with probability `described`, else only by its kind.
+
+    Facts come in random order.
+    """
+    name = name or grammar.choose(rng, NAME_POOL)
+    known = identity if facts is not None or rng.random() < described else {"kind": identity["kind"]}
     sentences = [grammar.fact(name, attribute, value) for attribute, value in (facts or {}).items()]
     rng.shuffle(sentences)
-    return Somebody(name[1:-1], f"{name} is {grammar.describe(known)}.", sentences)
-
-
-def visual_question(rng: np.random.Generator, thing: Thing | None = None) -> Reading:
-    """A question about a picture, a description of its subject, or a caption."""
-    thing = thing or training_thing(rng)
-    who = somebody(rng, grammar.identity_of(thing))
-    name = f"<{who.name}>"
-    kind = int(rng.integers(len(grammar.QUESTIONS) + 2))
-    if kind < len(grammar.QUESTIONS):
-        attribute = list(grammar.QUESTIONS)[kind]
-        return Reading(
-            understanding_prompt(who, grammar.QUESTIONS[attribute].format(name=name)),
-            grammar.answer(attribute, getattr(thing, attribute)),
-            thing,
-        )
-    if kind == len(grammar.QUESTIONS):
-        return Reading(
-            understanding_prompt(who, grammar.DESCRIBE_QUESTION.format(name=name)),
-            grammar.describe(grammar.identity_of(thing)),
-            thing,
-        )
-    caption = grammar.scene_prompt(
-        "a photo of", grammar.describe(grammar.identity_of(thing)), grammar.context_of(thing)
-    )
-    return Reading(understanding_prompt(who, grammar.CAPTION_QUESTION), caption, thing)
-
-
-def text_question(rng: np.random.Generator, thing: Thing | None = None) -> Reading:
-    """A question that the info line answers, without a picture."""
-    thing = thing or training_thing(rng)
-    identity = grammar.identity_of(thing)
-    who = somebody(rng, identity, {})
-    attribute = grammar.choose(rng, IDENTITY)
-    question = grammar.QUESTIONS[attribute].format(name=f"<{who.name}>")
-    return Reading(understanding_prompt(who, question), grammar.answer(attribute, identity[attribute]), None)
-
-
-def impostor(rng: np.random.Generator, thing: Thing) -> Thing:
-    """Somebody else in the same scene: one or more identity attributes differ, half the time only one."""
-    names = list(IDENTITY) if rng.random() < 0.5 else [grammar.choose(rng, IDENTITY)]
-    other = thing
-    while grammar.identity_of(other) == grammar.identity_of(thing):
-        changes: dict[str, Any] = {name: grammar.choose(rng, ATTRIBUTES[name]) for name in names}
-        other = replace(thing, **changes)
-    return other
-
-
-def recognition(rng: np.random.Generator, thing: Thing | None = None) -> Reading:
-    """Is the described somebody in the picture?"""
-    thing = thing or training_thing(rng)
-    who = somebody(rng, grammar.identity_of(thing), {})
-    question = RECOGNITION_QUESTION.format(name=f"<{who.name}>")
-    present = bool(rng.random() < 0.5)
-    return Reading(
-        understanding_prompt(who, question), "yes" if present else "no", thing if present else impostor(rng, thing)
-    )
+    return Character(name[1:-1], f"{name} is {grammar.describe(known)}.", sentences)
 
 
 def implicit_pair(
@@ -186,32 +150,58 @@ def implicit_pair(
 
 
 def rewriting(
-    rng: np.random.Generator, identity: Mapping[str, str] | None = None, ambiguous: bool | None = None
+    rng: np.random.Generator,
+    identity: Mapping[str, str] | None = None,
+    ambiguous: bool | None = None,
+    defined: bool = False,
 ) -> Reading:
-    """Spell out an implicit prompt from the listed facts. A private word means a random one of them: ambiguous on
-    purpose.
+    """Spell out an implicit prompt from the listed facts.
 
-    `ambiguous` True refers to facts by private words only, False by plain words only; None mixes both and now and then
-    neither.
+    A private word means a random one of the facts, ambiguous on purpose, unless `defined`: then a sentence says what
+    every word means. `ambiguous` True refers to facts by private words only, False by plain words only; None mixes
+    both and now and then neither.
     """
     identity = identity or grammar.identity_of(training_thing(rng))
     kinds = list(CONTEXT)
     rng.shuffle(kinds)
     listed = kinds if rng.random() < 0.8 else kinds[:2]
     facts = {name: grammar.choose(rng, CONTEXT_VALUES[name]) for name in listed}
-    who = somebody(rng, identity, facts)
+    who = character(rng, identity, facts)
     dense = bool(rng.random() < 0.4)
     count = 0 if ambiguous is None and rng.random() < 0.08 else 1 + int(dense and rng.random() < 0.7)
-    private = iter(rng.permutation(grammar.PRIVATE_WORDS))
+    private = [str(word) for word in rng.permutation(grammar.PRIVATE_WORDS)]
     references = []
-    for attribute in listed[:count]:
+    for attribute, word in zip(listed[:count], private):
         plain = rng.random() < 0.3 if ambiguous is None else not ambiguous
-        references.append(
-            (attribute, grammar.PLAIN_REFERENCES[attribute] if plain else grammar.private_reference(str(next(private))))
-        )
+        words = grammar.PLAIN_REFERENCES[attribute] if plain else grammar.private_reference(word)
+        references.append((attribute, words))
+    if defined:
+        meanings = list(zip(listed, private))
+        rng.shuffle(meanings)
+        sentences = [grammar.definition(f"<{who.name}>", word, name, facts[name]) for name, word in meanings]
+        who = replace(who, facts=[*who.facts, *sentences])
     free = [name for name in CONTEXT if name not in dict(references)]
     extra = {name: grammar.choose(rng, CONTEXT_VALUES[name]) for name in free if rng.random() < 0.35}
-    implicit, explicit = implicit_pair(
-        grammar.choose(rng, grammar.OPENINGS), f"<{who.name}>", facts, references, extra, dense
-    )
+    opening = grammar.choose(rng, grammar.OPENINGS)
+    implicit, explicit = implicit_pair(opening, f"<{who.name}>", facts, references, extra, dense)
     return Reading(rewrite_prompt(who, implicit), explicit, None)
+
+
+def defined_rewriting(rng: np.random.Generator) -> Reading:
+    """Spell out private words whose meaning a fact says."""
+    return rewriting(rng, ambiguous=True, defined=True)
+
+
+def friend_rewriting(rng: np.random.Generator) -> Reading:
+    """Spell out "with its friend" from a fact that names two: "a photo of <bo> and <ana> at the beach"."""
+    name, other = (str(mark) for mark in rng.permutation(NAME_POOL)[:2])
+    facts = {key: grammar.choose(rng, CONTEXT_VALUES[key]) for key in CONTEXT if rng.random() < 0.6}
+    who = character(rng, grammar.identity_of(training_thing(rng)), facts, name=name)
+    sentences = [*who.facts, grammar.friendship(name, other)]
+    rng.shuffle(sentences)
+    opening = grammar.choose(rng, grammar.OPENINGS)
+    place = f" {grammar.phrase('scene', grammar.choose(rng, CONTEXT_VALUES['scene']))}" if rng.random() < 0.6 else ""
+    implicit = f"{opening} {name} {grammar.FRIEND_WORDS}{place}"
+    return Reading(
+        rewrite_prompt(replace(who, facts=sentences), implicit), f"{opening} {name} and {other}{place}", None
+    )

@@ -15,12 +15,14 @@ from sync_r1.models.base import to_bytes
 from sync_r1.models.showo.magvit import Magvit
 from sync_r1.models.showo.model import Showo
 from sync_r1.world import grammar, tasks
+from sync_r1.world.pretrain.clip import caption as clip_caption
 from sync_r1.world.pretrain.clip import clip_tokenizer, encode_texts
 from sync_r1.world.pretrain.recipe import TOKENIZER, Recipe, pretrain, pretrain_larger
 from sync_r1.world.pretrain.stage import Schedule, run_stage
 from sync_r1.world.pretrain.tokenizer import random_pictures
 from sync_r1.world.pretrain.unified import MIX, drawing_loss, reading_loss, sequences, world_config, world_tokenizer
 from sync_r1.world.readers import to_pixels
+from sync_r1.world.render import Pair, Still, Thing, random_picture
 
 
 def fresh_model() -> Showo:
@@ -77,7 +79,18 @@ def test_a_stage_stops_on_nan(tmp_path: Path) -> None:
 
 def test_every_world_word_is_one_token_and_other_text_survives() -> None:
     tokenizer = world_tokenizer()
-    for text in (" crown", " striped", " treasure", " ASSISTANT", " beanie"):
+    for text in (
+        " crown",
+        " striped",
+        " treasure",
+        " ASSISTANT",
+        " beanie",
+        " and",
+        " friends",
+        " means",
+        " middle",
+        "Which",
+    ):
         assert len(tokenizer(text)["input_ids"]) == 1, text
     odd = "a photo of Zoë's 🦊"
     assert tokenizer.decode(tokenizer(odd)["input_ids"]) == odd
@@ -137,7 +150,7 @@ def test_a_larger_model_is_made_and_its_training_is_not_mixed_up_with_another(tm
 
 
 def test_sequences_are_counted_per_phase() -> None:
-    assert sequences(MIX[1][0]) == 64 * MIX[1][0]
+    assert sequences(MIX[1][0]) == sum(MIX[0][1]) * MIX[1][0]
     assert sequences(MIX[-1][0] + 10) - sequences(MIX[-1][0]) == 10 * sum(MIX[-1][1])
 
 
@@ -149,9 +162,21 @@ def test_the_weights_learn_from_the_pixels_that_readers_see() -> None:
 
 def test_grammar_vocabulary_covers_captions() -> None:
     tokenizer = world_tokenizer()
-    for seed in range(100):
-        thing = tasks.training_thing(np.random.default_rng(seed))
-        caption = grammar.scene_prompt(
-            "a photo of", grammar.describe(grammar.identity_of(thing)), grammar.context_of(thing)
-        )
+    for seed in range(150):
+        caption = grammar.caption(random_picture(np.random.default_rng(seed)))
         assert len(tokenizer(caption)["input_ids"]) == len(caption.split())
+
+
+def test_clip_captions_say_what_is_in_the_picture() -> None:
+    kinds = set()
+    for seed in range(150):
+        picture = random_picture(np.random.default_rng(seed))
+        kinds.add(type(picture))
+        text = clip_caption(np.random.default_rng(seed), picture)
+        if isinstance(picture, Still):
+            assert picture.what in text
+            continue
+        things = [picture] if isinstance(picture, Thing) else [thing for _, thing in picture.sides]
+        for asked, thing in zip(grammar.subjects(text), things, strict=True):
+            assert asked.items() <= vars(thing).items() and asked["kind"] == thing.kind
+    assert kinds == {Thing, Pair, Still}

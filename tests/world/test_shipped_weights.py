@@ -11,7 +11,7 @@ import torch
 
 from sync_r1.manifest import manifest_problems
 from sync_r1.types import Sampling
-from sync_r1.world import grammar, tasks
+from sync_r1.world import grammar, readings, tasks
 from sync_r1.world.assets import ASSETS, load_evaluator_reader, load_reward_reader, load_world_clip, load_world_model
 from sync_r1.world.concepts import personas
 from sync_r1.world.pretrain.measure import drawing_accuracy, exact_share, sibling_diversity, unseen_things
@@ -57,10 +57,10 @@ def test_the_model_draws_and_answers(model: Any) -> None:
         drawing_accuracy(model, load_evaluator_reader(), things, Sampling())["mean"]
         >= CARD["measured"]["drawing"]["mean"] - SLACK
     )
-    questions = [tasks.visual_question(rng, thing) for thing in things]
+    questions = [readings.visual_question(rng, thing) for thing in things]
     assert exact_share(model, questions) >= CARD["measured"]["visual_questions"] - SLACK
     assert (
-        exact_share(model, [tasks.text_question(rng, thing) for thing in things])
+        exact_share(model, [readings.text_question(rng, thing) for thing in things])
         >= CARD["measured"]["text_questions"] - SLACK
     )
 

@@ -21,7 +21,13 @@ from sync_r1.world.render import (
     IDENTITY,
     OBJECTS,
     PEOPLE,
+    Pair,
+    Still,
     Thing,
+    make_pair,
+    random_pair,
+    random_picture,
+    random_still,
     random_thing,
     render,
     render_image,
@@ -79,6 +85,60 @@ def test_layers_are_where_the_tokens_are() -> None:
     left = render(vary(held, flip=True)) != render(thing)
     np.testing.assert_array_equal(left[:, :8], (render(held) != render(thing))[:, :23:-1])
     assert render_image(thing).mode == "RGB" and (np.asarray(render_image(thing)) == render(thing)).all()
+
+
+def test_pixels_of_pairs_and_stills_are_those_the_shipped_weights_learned() -> None:
+    digest = hashlib.sha256()
+    for seed in range(60):
+        digest.update(render(random_pair(rng(seed))).tobytes())
+        digest.update(render(random_still(rng(seed))).tobytes())
+        digest.update(render(random_picture(rng(seed))).tobytes())
+    assert digest.hexdigest()[:16] == "ea3502e15b8719bc"
+
+
+def test_two_characters_are_the_single_ones_moved_aside() -> None:
+    left = Thing(kind="robot", colour="blue", mark="star", scene="snow")
+    right = Thing(kind="dog", colour="red", hat="crown", scene="snow")
+    both = render(Pair(left=left, right=right))
+    for thing, columns in ((left, slice(0, 16)), (right, slice(16, 32))):
+        alone = render(thing)[:, 8:24]
+        body = (alone != render(vary(thing, scene="night"))[:, 8:24]).any(-1)  # what is not background
+        np.testing.assert_array_equal(both[:, columns][~body], alone[~body])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"scene": "room"}, "in one place"), ({"item": "kite"}, "right holds 'kite'")],
+)
+def test_a_pair_is_in_one_place_and_holds_nothing(changes: dict[str, str], message: str) -> None:
+    thing = Thing(kind="dog", colour="red", scene="snow")
+    with pytest.raises(ValueError, match=message):
+        Pair(left=thing, right=vary(thing, **changes))
+    assert make_pair(thing, vary(thing, **changes)).right == thing
+
+
+def test_a_still_shows_its_thing_twice_as_large() -> None:
+    with pytest.raises(ValueError, match="what is 'dog'; the world knows cap"):
+        Still(what="dog")
+    kite = render(Still(what="kite", scene="snow")) != render(Still(what="fish", scene="snow"))
+    assert kite[8:24, 8:24].any() and not kite[:8].any() and not kite[:, :8].any()
+    assert [Still(what=what).attribute for what in ("crown", "kite")] == ["hat", "item"]
+
+
+def test_a_second_held_thing_is_in_the_other_hand() -> None:
+    held = Thing(kind="dog", colour="red", item="kite", spare="fish")
+    kite, fish = Thing(kind="dog", colour="red", item="kite", flip=True), Thing(kind="dog", colour="red", item="fish")
+    np.testing.assert_array_equal(render(held)[:, :8], render(kite)[:, :8])
+    np.testing.assert_array_equal(render(held)[:, 24:], render(fish)[:, 24:])
+    with pytest.raises(ValueError, match="spare is 'fish' where nothing is held"):
+        Thing(kind="dog", colour="red", spare="fish")
+
+
+def test_random_pictures_are_of_every_sort() -> None:
+    pictures = [random_picture(rng(seed)) for seed in range(400)]
+    singles = [picture for picture in pictures if isinstance(picture, Thing)]
+    assert 0.5 < len(singles) / 400 < 0.7 and sum(isinstance(picture, Still) for picture in pictures) > 20
+    assert 0.05 < np.mean([thing.spare != "none" for thing in singles]) < 0.3
 
 
 def test_random_things_cover_every_value_and_keep_what_is_fixed() -> None:

@@ -17,7 +17,7 @@ from sync_r1.world import grammar
 from sync_r1.world.pretrain.readers import render_batch
 from sync_r1.world.pretrain.stage import Schedule, run_stage
 from sync_r1.world.pretrain.unified import world_tokenizer
-from sync_r1.world.render import Thing, random_thing
+from sync_r1.world.render import Pair, Picture, Still, Thing, random_picture
 
 TEXT_LENGTH = 40
 MEAN = STD = 0.5
@@ -49,14 +49,22 @@ def clip_model(tokenizer: PreTrainedTokenizerFast) -> CLIPModel:
     return CLIPModel(config)
 
 
-def caption(rng: np.random.Generator, thing: Thing) -> str:
-    """A drawing prompt that names the kind and a random part of the rest."""
+def caption(rng: np.random.Generator, picture: Picture) -> str:
+    """A drawing prompt that names the kind and a random part of the rest, of every character."""
+    opening, dense = grammar.choose(rng, grammar.OPENINGS), rng.random() < 0.3
+    if isinstance(picture, Still):
+        return grammar.scene_prompt(opening, grammar.with_article(picture.what), {"scene": picture.scene})
+    if isinstance(picture, Pair):
+        subjects = [_subject(rng, thing) for _, thing in picture.sides]
+        return grammar.pair_prompt(opening, subjects, picture, dense, place=rng.random() < 0.75)
+    subject = _subject(rng, picture)
+    context = {name: value for name, value in grammar.context_of(picture).items() if rng.random() < 0.75}
+    return grammar.scene_prompt(opening, subject, context, dense)
+
+
+def _subject(rng: np.random.Generator, thing: Thing) -> str:
     some = {name: value for name, value in grammar.identity_of(thing).items() if name == "kind" or rng.random() < 0.6}
-    subject = grammar.describe(some)
-    if rng.random() < 0.3:
-        subject = thing.kind
-    context = {name: value for name, value in grammar.context_of(thing).items() if rng.random() < 0.75}
-    return grammar.scene_prompt(grammar.choose(rng, grammar.OPENINGS), subject, context, dense=rng.random() < 0.3)
+    return thing.kind if rng.random() < 0.3 else grammar.describe(some)
 
 
 def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> dict[str, Tensor]:
@@ -77,10 +85,10 @@ def train_clip(
     model = clip_model(tokenizer)
 
     def loss(rng: np.random.Generator, step: int) -> tuple[Tensor, dict[str, float]]:
-        things = [random_thing(rng) for _ in range(batch_size)]
-        pixels = (render_batch(things).float() / 255 - MEAN) / STD
+        pictures = [random_picture(rng) for _ in range(batch_size)]
+        pixels = (render_batch(pictures).float() / 255 - MEAN) / STD
         pixels = pixels + 0.05 * torch.from_numpy(rng.standard_normal(tuple(pixels.shape)).astype(np.float32))
-        out = model(pixel_values=pixels, **encode_texts(tokenizer, [caption(rng, thing) for thing in things]))
+        out = model(pixel_values=pixels, **encode_texts(tokenizer, [caption(rng, picture) for picture in pictures]))
         target = torch.arange(batch_size)
         total = (F.cross_entropy(out.logits_per_image, target) + F.cross_entropy(out.logits_per_text, target)) / 2
         return total, {"retrieval": (out.logits_per_text.argmax(-1) == target).float().mean().item()}

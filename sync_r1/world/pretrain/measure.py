@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from sync_r1.models.showo.model import Showo
 from sync_r1.scorers.text import exact
 from sync_r1.types import Sampling, TextContext
-from sync_r1.world import grammar, tasks
+from sync_r1.world import grammar, readings, tasks
 from sync_r1.world.judge import WorldJudge
 from sync_r1.world.pretrain.readers import render_batch
-from sync_r1.world.readers import AttributeReader
-from sync_r1.world.render import Thing, random_thing
+from sync_r1.world.readers import AttributeReader, half
+from sync_r1.world.render import IDENTITY, Pair, Thing, make_pair, random_thing
 
 GREEDY = Sampling(top_k=1)
 SIBLINGS = 8
@@ -35,47 +37,50 @@ def drawing_accuracy(
     """Share of asked attributes the reader finds, full descriptions of unseen things, per attribute and as "mean" over
     prompts.
     """
-    prompts = [
-        grammar.scene_prompt("a photo of", grammar.describe(grammar.identity_of(thing)), grammar.context_of(thing))
-        for thing in things
-    ]
+    prompts = [grammar.caption(thing) for thing in things]
     judge = WorldJudge(reader)
-    rows: list[dict[str, float]] = []
-    for start in range(0, len(prompts), batch_size):
-        part = prompts[start : start + batch_size]
-        trace = model.generate_image(part, sampling, seeds=list(range(start, start + len(part))))
-        rows += judge.breakdown(model.decode_image(trace.tokens), part)
+    rows = judge.breakdown(draw(model, prompts, sampling, batch_size), prompts)
     names = sorted({name for row in rows for name in row})
     each = {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
     return {**each, "mean": float(np.mean([np.mean(list(row.values())) for row in rows]))}
 
 
+def draw(model: Showo, prompts: Sequence[str], sampling: Sampling, batch_size: int = 64) -> Tensor:
+    """uint8 [B, 3, 32, 32], picture b with seed b."""
+    images = []
+    for start in range(0, len(prompts), batch_size):
+        part = prompts[start : start + batch_size]
+        trace = model.generate_image(part, sampling, seeds=list(range(start, start + len(part))))
+        images.append(model.decode_image(trace.tokens))
+    return torch.cat(images)
+
+
 def answer_all(
-    model: Showo, readings: Sequence[tasks.Reading], sampling: Sampling, seeds: Sequence[int], batch_size: int = 64
+    model: Showo, asked: Sequence[tasks.Reading], sampling: Sampling, seeds: Sequence[int], batch_size: int = 64
 ) -> list[str]:
     """The model's answers to readings, in batches."""
     texts: list[str] = []
-    for start in range(0, len(readings), batch_size):
-        part = readings[start : start + batch_size]
-        shown = [item.thing for item in part if item.thing is not None]
+    for start in range(0, len(asked), batch_size):
+        part = asked[start : start + batch_size]
+        shown = [item.picture for item in part if item.picture is not None]
         codes = iter(model.encode_image(render_batch(shown))) if shown else iter(())
-        contexts = [TextContext(item.context, next(codes) if item.thing is not None else None) for item in part]
+        contexts = [TextContext(item.context, next(codes) if item.picture is not None else None) for item in part]
         texts += model.generate_text(contexts, sampling, seeds=list(seeds[start : start + batch_size])).texts
     return texts
 
 
-def exact_share(model: Showo, readings: Sequence[tasks.Reading]) -> float:
+def exact_share(model: Showo, asked: Sequence[tasks.Reading]) -> float:
     """Share of readings that greedy decoding answers word for word."""
-    answers = answer_all(model, readings, GREEDY, range(len(readings)))
-    return float(np.mean([exact(given, item.answer) for given, item in zip(answers, readings, strict=True)]))
+    answers = answer_all(model, asked, GREEDY, range(len(asked)))
+    return float(np.mean([exact(given, item.answer) for given, item in zip(answers, asked, strict=True)]))
 
 
-def sibling_diversity(model: Showo, readings: Sequence[tasks.Reading]) -> dict[str, float]:
+def sibling_diversity(model: Showo, asked: Sequence[tasks.Reading]) -> dict[str, float]:
     """Sampled rewrites per prompt:
 
     share of prompts whose siblings differ, mean number of distinct texts, share of exact samples.
     """
-    repeated = [item for item in readings for _ in range(SIBLINGS)]
+    repeated = [item for item in asked for _ in range(SIBLINGS)]
     answers = answer_all(model, repeated, Sampling(), range(len(repeated)))
     groups = [answers[start : start + SIBLINGS] for start in range(0, len(answers), SIBLINGS)]
     right = [exact(given, item.answer) for given, item in zip(answers, repeated, strict=True)]
@@ -86,27 +91,64 @@ def sibling_diversity(model: Showo, readings: Sequence[tasks.Reading]) -> dict[s
     }
 
 
-def measure(model: Showo, reader: AttributeReader, count: int = 256, seed: int = 123) -> dict[str, object]:
-    """Every figure of the card, `count` items each.
+def pair_accuracy(model: Showo, reader: AttributeReader, pairs: Sequence[Pair], sampling: Sampling) -> dict[str, float]:
+    """Prompts for two: share of identity attributes right, and of pictures in which "both" identities are right."""
+    prompts = [grammar.caption(pair) for pair in pairs]
+    images = draw(model, prompts, sampling)
+    right = []
+    for side in ("left", "right"):
+        found = reader.read(half(images, side))
+        for seen, pair in zip(found, pairs, strict=True):
+            right.append([seen[name] == getattr(dict(pair.sides)[side], name) for name in IDENTITY])
+    table = np.array(right).reshape(2, len(pairs), len(IDENTITY))
+    return {"attributes": float(table.mean()), "both": float(table.all((0, 2)).mean())}
 
-    Captions, which must be right in every word, apart from questions about one thing.
-    """
+
+def unseen_pairs(things: Sequence[Thing]) -> list[Pair]:
+    """Every thing beside the next one, in its place."""
+    return [make_pair(left, right) for left, right in zip(things, [*things[1:], things[0]], strict=True)]
+
+
+def decisions(model: Showo, asked: Sequence[tasks.Reading]) -> float:
+    """Share of recognition questions whose last word, yes or no, is right, whatever was seen before it."""
+    answers = answer_all(model, asked, GREEDY, range(len(asked)))
+    right = [given.split()[-1:] == item.answer.split()[-1:] for given, item in zip(answers, asked, strict=True)]
+    return float(np.mean(right))
+
+
+def measure(model: Showo, reader: AttributeReader, count: int = 512, seed: int = 123) -> dict[str, object]:
+    """Every figure of the card, `count` items each, on identities that pretraining never saw."""
     rng = np.random.default_rng(seed)
     things = unseen_things(rng, count)
+    pairs = unseen_pairs(things)
     identities = [grammar.identity_of(thing) for thing in things]
     ambiguous = [tasks.rewriting(rng, identity, ambiguous=True) for identity in identities]
     plain = [tasks.rewriting(rng, identity, ambiguous=False) for identity in identities]
-    asked = [tasks.visual_question(rng, thing) for thing in things for _ in range(2)]
-    captions = [item for item in asked if "\nDescribe" in item.context]
+    close = [readings.recognition(rng, thing, how) for thing in things for how in ("same", "one attribute")][:count]
+    other = [readings.recognition(rng, thing, "other kind") for thing in things]
+    asked = {
+        "visual_questions": [readings.visual_question(rng, thing) for thing in things],
+        "yes_or_no": [readings.checked(rng, thing) for thing in things],
+        "counting": [readings.counting(rng, thing) for thing in things[: count // 2]]
+        + [readings.counting(rng, pair) for pair in pairs[: count // 2]],
+        "pair_questions": [readings.pair_question(rng, pair) for pair in pairs],
+        "told_by_picture": [readings.told_by_picture(rng) for _ in things],
+        "captions": [readings.caption(rng, thing) for thing in things],
+        "pair_captions": [readings.pair_caption(rng, pair) for pair in pairs],
+        "text_questions": [readings.text_question(rng, thing) for thing in things],
+        "fact_questions": [readings.fact_question(rng) for _ in things],
+        "rewriting": ambiguous,
+        "rewriting_plain_words": plain,
+        "rewriting_defined_words": [tasks.defined_rewriting(rng) for _ in things],
+        "rewriting_friend": [tasks.friend_rewriting(rng) for _ in things],
+    }
     return {
         "n": count,
         "drawing": drawing_accuracy(model, reader, things, Sampling()),
         "drawing_guided": drawing_accuracy(model, reader, things, Sampling(guidance_scale=2.0))["mean"],
-        "visual_questions": exact_share(model, [item for item in asked if item not in captions]),
-        "captions": exact_share(model, captions),
-        "text_questions": exact_share(model, [tasks.text_question(rng, thing) for thing in things]),
-        "recognition": exact_share(model, [tasks.recognition(rng, thing) for thing in things]),
-        "rewriting": exact_share(model, ambiguous),
-        "rewriting_plain_words": exact_share(model, plain),
+        "two_subjects": pair_accuracy(model, reader, pairs, Sampling()),
+        "recognition": decisions(model, close),
+        "recognition_other_kind": decisions(model, other),
         "siblings": sibling_diversity(model, ambiguous[:32]),
+        **{name: exact_share(model, items) for name, items in asked.items()},
     }

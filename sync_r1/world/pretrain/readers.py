@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,21 +13,31 @@ from torch import Tensor
 from sync_r1.models.base import to_bytes
 from sync_r1.models.showo.magvit import Magvit
 from sync_r1.world.pretrain.stage import Schedule, run_stage
-from sync_r1.world.readers import AttributeReader, ReaderKind, to_pixels
-from sync_r1.world.render import ATTRIBUTES, Thing, random_thing, render
+from sync_r1.world.readers import READ, AttributeReader, ReaderKind, View, half, to_pixels, truth
+from sync_r1.world.render import ATTRIBUTES, Pair, Picture, Thing, random_picture, render
+
+UNKNOWN = -100  # label of what a picture does not show
+VIEWS: tuple[View, ...] = ("whole", "left", "right")
 
 
-def render_batch(things: list[Thing]) -> Tensor:
-    """Pictures of things: uint8 [B, 3, 32, 32]."""
-    return torch.from_numpy(np.stack([render(thing) for thing in things])).permute(0, 3, 1, 2)
+def render_batch(pictures: Sequence[Picture]) -> Tensor:
+    """Rendered pictures: uint8 [B, 3, 32, 32]."""
+    return torch.from_numpy(np.stack([render(picture) for picture in pictures])).permute(0, 3, 1, 2)
 
 
-def labels(things: list[Thing]) -> dict[str, Tensor]:
-    """Index of every attribute's value, [B] long each."""
+def labels(pictures: Sequence[Picture], views: Sequence[View]) -> dict[str, Tensor]:
+    """Index of every value that a reader should tell, [B] long each; UNKNOWN where a picture does not show it."""
+    known = [truth(picture, view) for picture, view in zip(pictures, views, strict=True)]
     return {
-        name: torch.tensor([values.index(getattr(thing, name)) for thing in things])
-        for name, values in ATTRIBUTES.items()
+        name: torch.tensor([values.index(row[name]) if name in row else UNKNOWN for row in known])
+        for name, values in READ.items()
     }
+
+
+def seen_through(pixels: Tensor, views: Sequence[View]) -> Tensor:
+    """[B, 3, 32, 32] with the rows of a half view replaced by that half in the middle."""
+    rows = [row[None] if view == "whole" else half(row[None], view) for row, view in zip(pixels, views, strict=True)]
+    return torch.cat(rows)
 
 
 @torch.no_grad()
@@ -46,15 +57,21 @@ def train_reader(
     reader = AttributeReader(kind)
 
     def loss(rng: np.random.Generator, step: int) -> tuple[Tensor, dict[str, float]]:
-        things = [random_thing(rng) for _ in range(batch_size)]
-        pixels, half = to_pixels(render_batch(things)), batch_size // 2
-        decoded = through_tokenizer(tokenizer, pixels[half:], rng, wrong=0.06 * float(rng.random()))
-        pixels = torch.cat([pixels[:half], decoded])
+        pictures = [random_picture(rng) for _ in range(batch_size)]
+        views: list[View] = [VIEWS[int(rng.integers(3))] if isinstance(one, Pair) else "whole" for one in pictures]
+        pixels, middle = to_pixels(render_batch(pictures)), batch_size // 2
+        decoded = through_tokenizer(tokenizer, pixels[middle:], rng, wrong=0.06 * float(rng.random()))
+        pixels = seen_through(torch.cat([pixels[:middle], decoded]), views)
         pixels = pixels + 0.05 * torch.from_numpy(rng.standard_normal(tuple(pixels.shape)).astype(np.float32))
-        logits, truth = reader(pixels), labels(things)
-        right = torch.stack([(logits[name].argmax(-1) == truth[name]).float() for name in truth])
-        metrics = {"true_accuracy": right[:, :half].mean().item(), "decoded_accuracy": right[:, half:].mean().item()}
-        return torch.stack([F.cross_entropy(logits[name], truth[name]) for name in truth]).sum(), metrics
+        logits, wanted = reader(pixels), labels(pictures, views)
+        right = torch.stack([(logits[name].argmax(-1) == wanted[name]).float() for name in wanted])
+        known = torch.stack([wanted[name] != UNKNOWN for name in wanted])
+        metrics = {
+            "true_accuracy": right[:, :middle][known[:, :middle]].mean().item(),
+            "decoded_accuracy": right[:, middle:][known[:, middle:]].mean().item(),
+        }
+        losses = [F.cross_entropy(logits[name], wanted[name], ignore_index=UNKNOWN) for name in wanted]
+        return torch.stack(losses).sum(), metrics
 
     return reader, run_stage(f"reader_{kind}", reader, loss, schedule, folder)
 

@@ -13,12 +13,12 @@ from sync_r1.models.showo.magvit import Magvit, MagvitConfig
 from sync_r1.world.pretrain.readers import render_batch
 from sync_r1.world.pretrain.stage import Schedule, run_stage
 from sync_r1.world.readers import to_pixels
-from sync_r1.world.render import random_thing
+from sync_r1.world.render import random_picture
 
 
 def random_pictures(rng: np.random.Generator, count: int) -> Tensor:
-    """[count, 3, 32, 32] float in [−1, 1] of uniformly random things."""
-    return to_pixels(render_batch([random_thing(rng) for _ in range(count)]))
+    """[count, 3, 32, 32] float in [−1, 1] of one, of two and of things alone."""
+    return to_pixels(render_batch([random_picture(rng) for _ in range(count)]))
 
 
 def edge_loss(reconstruction: Tensor, pixels: Tensor) -> Tensor:

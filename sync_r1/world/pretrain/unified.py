@@ -1,8 +1,8 @@
-"""Train the world's Show-o on drawing, captions and questions, recognition by description, and rewriting from facts."""
+"""Train the world's Show-o on drawing, captions and questions, recognition by looking, and rewriting from facts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,8 @@ from sync_r1.models.showo.config import ShowoConfig
 from sync_r1.models.showo.magvit import Magvit
 from sync_r1.models.showo.model import Showo
 from sync_r1.models.showo.prompting import END_OF_TEXT, build_mmu, build_t2i, drawing_ids, prepare_tokenizer, text_ids
-from sync_r1.world import grammar, tasks
+from sync_r1.world import grammar, readings, tasks
+from sync_r1.world.pretrain.masks import hidden_cells
 from sync_r1.world.pretrain.readers import render_batch
 from sync_r1.world.pretrain.stage import Schedule, run_stage
 from sync_r1.world.readers import to_pixels
@@ -25,7 +26,27 @@ IGNORE = -100
 HEAD = 32  # numbers of an attention head
 # From which step: sequences of drawing, of reading with a picture, of reading text alone. Rewriting is learned first,
 # drawing last; small batches make more of the later hours.
-MIX = ((0, (29, 18, 17)), (600, (40, 16, 8)), (1100, (18, 11, 3)), (2000, (15, 15, 2)), (2800, (8, 22, 2)))
+MIX = ((0, (28, 20, 18)), (700, (36, 20, 9)), (1500, (20, 16, 5)), (2800, (17, 18, 4)), (4200, (13, 22, 4)))
+LOOKS: tuple[tuple[readings.Reader, float], ...] = (  # readings with a picture, and their shares
+    (readings.visual_question, 0.20),
+    (readings.caption, 0.16),
+    (readings.checked, 0.08),
+    (readings.counting, 0.05),
+    (readings.told_by_picture, 0.05),
+    (readings.recognition, 0.24),
+    (readings.pair_question, 0.11),
+    (readings.pair_caption, 0.06),
+    (readings.who_of_mine, 0.05),
+)
+READS: tuple[tuple[readings.Reader, float], ...] = (  # readings of text alone
+    (tasks.rewriting, 0.55),
+    (tasks.defined_rewriting, 0.12),
+    (tasks.friend_rewriting, 0.06),
+    (readings.text_question, 0.10),
+    (readings.text_checked, 0.04),
+    (readings.fact_question, 0.13),
+)
+REGIONS = 0.3  # of drawings are drawn in again: a region of them is open and everything else is known
 DROP_PROMPT = 0.1  # of drawing prompts are emptied, which teaches the unconditional half of guidance
 
 
@@ -72,10 +93,9 @@ def world_config(tokenizer: PreTrainedTokenizerFast, magvit: Magvit, width: int 
 
 
 def drawing_loss(model: Showo, drawings: Sequence[tasks.Drawing], codes: Tensor, rng: np.random.Generator) -> Tensor:
-    """Cross-entropy at masked codes [B, N] (on the CPU); the mask ratio is cos(u·π/2), u uniform (MaskGIT)."""
+    """Cross-entropy at masked codes [B, N] (on the CPU); `hidden_cells` says which are masked."""
     texts = ["" if rng.random() < DROP_PROMPT else item.text for item in drawings]
-    ratio = np.cos(rng.random((len(drawings), 1)) * np.pi / 2)
-    masked = torch.from_numpy(rng.random(tuple(codes.shape)) < np.maximum(ratio, 1 / codes.shape[1]))
+    masked = torch.from_numpy(np.stack([hidden_cells(rng, codes.shape[1], REGIONS) for _ in drawings]))
     ids = [drawing_ids(model.tokenizer, model.config, text) for text in texts]
     batch = build_t2i(model.config, ids, torch.where(masked, model.config.codebook_size, codes)).to(model.device)
     hidden = model.hidden(batch.ids, batch.mask)[:, -codes.shape[1] - 1 : -1]
@@ -125,9 +145,7 @@ def train_unified(
     )  # which freezes the MAGVIT
 
     def sample(
-        rng: np.random.Generator,
-        kinds: Sequence[tuple[Callable[[np.random.Generator], tasks.Reading], float]],
-        count: int,
+        rng: np.random.Generator, kinds: Sequence[tuple[readings.Reader, float]], count: int
     ) -> list[tasks.Reading]:
         chosen = rng.choice(len(kinds), size=count, p=[share for _, share in kinds])
         return [kinds[int(index)][0](rng) for index in chosen]
@@ -135,11 +153,10 @@ def train_unified(
     def loss(rng: np.random.Generator, step: int) -> tuple[Tensor, dict[str, float]]:
         sizes = next(sizes for start, sizes in reversed(MIX) if step >= start)
         draws, looks, reads = (max(1, round(scale * size)) for size in sizes)
-        drawings = [tasks.drawing(rng) for _ in range(draws)]
-        seen = sample(rng, [(tasks.visual_question, 0.65), (tasks.recognition, 0.35)], looks)
-        read = sample(rng, [(tasks.rewriting, 0.75), (tasks.text_question, 0.25)], reads)
-        things = [item.thing for item in drawings] + [item.thing for item in seen if item.thing is not None]
-        codes = magvit.encode(to_pixels(render_batch(things).to(device))).cpu()
+        drawings = [tasks.any_drawing(rng) for _ in range(draws)]
+        seen, read = sample(rng, LOOKS, looks), sample(rng, READS, reads)
+        pictures = [item.picture for item in drawings] + [item.picture for item in seen if item.picture is not None]
+        codes = magvit.encode(to_pixels(render_batch(pictures).to(device))).cpu()
         parts = {
             "draw": drawing_loss(model, drawings, codes[:draws], rng),
             "look": reading_loss(model, seen, list(codes[draws:])),

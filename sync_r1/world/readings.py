@@ -1,0 +1,273 @@
+"""Questions of the world with their true answers, about pictures and about texts, each a pure function of a generator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from sync_r1.data.prompts import RECOGNITION_QUESTION, fact_prompt, several_prompt, understanding_prompt
+from sync_r1.world import grammar
+from sync_r1.world.render import (
+    ATTRIBUTES,
+    CONTEXT,
+    CONTEXT_VALUES,
+    IDENTITY,
+    Pair,
+    Picture,
+    Still,
+    Thing,
+    make_pair,
+    random_still,
+)
+from sync_r1.world.tasks import NAME_POOL, Character, Reading, character, training_pair, training_thing
+
+Reader = Callable[[np.random.Generator], Reading]
+DESCRIBED = 0.3  # share of questions about a picture whose context describes the thing in full, so that looking pays
+LOOKALIKES = ("same", "one attribute", "other kind")  # what a recognition question may show, in equal parts
+
+
+def yes_or_no(truth: bool) -> str:
+    return "yes" if truth else "no"
+
+
+# about a picture of one
+
+
+def visual_question(rng: np.random.Generator, thing: Thing | None = None) -> Reading:
+    """An open question about one attribute of a picture."""
+    thing = thing or training_thing(rng)
+    who = character(rng, grammar.identity_of(thing), described=DESCRIBED)
+    attribute = grammar.choose(rng, list(grammar.QUESTIONS))
+    question = grammar.QUESTIONS[attribute].format(name=f"<{who.name}>")
+    return Reading(understanding_prompt(who, question), grammar.answer(attribute, getattr(thing, attribute)), thing)
+
+
+def caption(rng: np.random.Generator, thing: Thing | None = None) -> Reading:
+    """The subject of a picture described in full, or everything in it."""
+    thing = thing or training_thing(rng)
+    who = character(rng, grammar.identity_of(thing), described=DESCRIBED)
+    if rng.random() < 0.4:
+        question = grammar.DESCRIBE_QUESTION.format(name=f"<{who.name}>")
+        return Reading(understanding_prompt(who, question), grammar.describe(grammar.identity_of(thing)), thing)
+    return Reading(understanding_prompt(who, grammar.CAPTION_QUESTION), grammar.caption(thing), thing)
+
+
+def checked(rng: np.random.Generator, thing: Thing | None = None) -> Reading:
+    """A question about any attribute that yes or no answers, as often yes as no."""
+    thing = thing or training_thing(rng)
+    who = character(rng, grammar.identity_of(thing), described=DESCRIBED)
+    attribute = grammar.choose(rng, list(ATTRIBUTES))
+    truth = bool(rng.random() < 0.5)
+    value = getattr(thing, attribute)
+    asked = value if truth else grammar.choose(rng, [other for other in ATTRIBUTES[attribute] if other != value])
+    question = grammar.check_question(f"<{who.name}>", attribute, asked)
+    return Reading(understanding_prompt(who, question), yes_or_no(truth), thing)
+
+
+def counting(rng: np.random.Generator, picture: Picture | None = None) -> Reading:
+    """How many are in the picture, how many things it holds, or who or what is there."""
+    if picture is None:
+        picture = training_pair(rng) if rng.random() < 0.4 else training_thing(rng)
+    if isinstance(picture, Thing):
+        who = character(rng, grammar.identity_of(picture), described=DESCRIBED)
+        items = CONTEXT_VALUES["item"]
+        if picture.item != "none" and rng.random() < 0.3:
+            picture = replace(picture, spare=grammar.choose(rng, items))
+        held = (picture.item != "none") + (picture.spare != "none")
+        asked = [
+            (grammar.HELD_QUESTION.format(name=f"<{who.name}>"), grammar.NUMBERS[held]),
+            (grammar.SIDE_QUESTION.format(name=f"<{who.name}>"), "middle"),
+            (grammar.COUNT_QUESTION, "one"),
+            (grammar.CONTENT_QUESTION, grammar.content(picture)),
+        ]
+    else:
+        assert isinstance(picture, Pair)
+        who = character(rng, grammar.identity_of(picture.left), described=DESCRIBED)
+        asked = [(grammar.COUNT_QUESTION, "two"), (grammar.CONTENT_QUESTION, grammar.content(picture))]
+    question, answer = asked[int(rng.integers(len(asked)))]
+    return Reading(understanding_prompt(who, question), answer, picture)
+
+
+def told_by_picture(rng: np.random.Generator, picture: Thing | Still | None = None) -> Reading:
+    """What a picture of it, or of a thing of its alone, tells: the facts as sentences, or the caption of the thing."""
+    thing = training_thing(rng)
+    if picture is None:
+        picture = random_still(rng) if rng.random() < 0.7 else thing
+    if isinstance(picture, Thing):
+        thing = picture
+    who = character(rng, grammar.identity_of(thing), described=DESCRIBED)
+    mark = f"<{who.name}>"
+    if not isinstance(picture, Thing) and rng.random() < 0.4:
+        return Reading(understanding_prompt(who, grammar.CAPTION_QUESTION), grammar.caption(picture), picture)
+    question = understanding_prompt(who, grammar.TELL_QUESTION.format(name=mark))
+    return Reading(question, " ".join(grammar.told(mark, picture)), picture)
+
+
+# about a picture of two
+
+
+def introduced(rng: np.random.Generator, things: Sequence[Thing]) -> list[Character]:
+    """Every thing in full, each with a name of its own."""
+    names = [str(name) for name in rng.permutation(NAME_POOL)[: len(things)]]
+    return [
+        character(rng, grammar.identity_of(thing), described=1.0, name=name)
+        for thing, name in zip(things, names, strict=True)
+    ]
+
+
+def pair_question(rng: np.random.Generator, pair: Pair | None = None) -> Reading:
+    """Who is where, who has what, what is on a side, do they agree: about two whose descriptions are given."""
+    pair = pair or training_pair(rng)
+    things = [thing for _, thing in pair.sides]
+    known = introduced(rng, things)
+    context = [known[int(index)] for index in rng.permutation(2)]
+    question, answer = _pair_question(rng, pair, [f"<{who.name}>" for who in known])
+    return Reading(several_prompt(context, question), answer, pair)
+
+
+def _pair_question(rng: np.random.Generator, pair: Pair, names: Sequence[str]) -> tuple[str, str]:
+    kind = grammar.choose(rng, ("side", "on side", "who", "who on side", "who has", "same", "attribute", "check"))
+    index = int(rng.integers(2))
+    side, thing = pair.sides[index]
+    if kind == "side":
+        return grammar.SIDE_QUESTION.format(name=names[index]), side
+    if kind == "on side":
+        return grammar.ON_SIDE_QUESTION.format(side=side), grammar.describe(grammar.identity_of(thing))
+    if kind == "who":
+        return grammar.WHO_QUESTION, " and ".join(names)
+    if kind == "who on side":
+        return grammar.WHO_ON_SIDE_QUESTION.format(side=side), names[index]
+    if kind == "same":
+        attribute = grammar.choose(rng, list(grammar.SAME_QUESTIONS))
+        same = getattr(pair.left, attribute) == getattr(pair.right, attribute)
+        return grammar.SAME_QUESTIONS[attribute], yes_or_no(same)
+    attribute = grammar.choose(rng, (*IDENTITY, "hat"))
+    value = getattr(thing, attribute)
+    if kind == "attribute":
+        return grammar.QUESTIONS[attribute].format(name=names[index]), grammar.answer(attribute, value)
+    if kind == "check":
+        asked = value if rng.random() < 0.5 else grammar.choose(rng, ATTRIBUTES[attribute])
+        return grammar.check_question(names[index], attribute, asked), yes_or_no(asked == value)
+    both = getattr(pair.left, attribute) == getattr(pair.right, attribute)
+    return grammar.who_question(attribute, value), " and ".join(names) if both else names[index]
+
+
+def pair_caption(rng: np.random.Generator, pair: Pair | None = None) -> Reading:
+    """Everything in a picture of two."""
+    pair = pair or training_pair(rng)
+    who = character(rng, grammar.identity_of(pair.left), described=DESCRIBED)
+    return Reading(understanding_prompt(who, grammar.CAPTION_QUESTION), grammar.caption(pair), pair)
+
+
+def who_of_mine(rng: np.random.Generator) -> Reading:
+    """Which of two or three known ones is in a picture of one, or none of them."""
+    things = [training_thing(rng) for _ in range(2 + int(rng.integers(2)))]
+    known = introduced(rng, things)
+    shown = int(rng.integers(len(things) + 1))
+    names = [f"<{who.name}>" for who in known]
+    picture = things[shown] if shown < len(things) else impostor(rng, things[0])
+    matching = [
+        name
+        for name, thing in zip(names, things, strict=True)
+        if grammar.identity_of(thing) == grammar.identity_of(picture)
+    ]
+    return Reading(several_prompt(known, grammar.WHO_QUESTION), " and ".join(matching) or "none", picture)
+
+
+# recognition
+
+
+def impostor(rng: np.random.Generator, thing: Thing, attributes: Sequence[str] | None = None) -> Thing:
+    """Another character in the same scene, which differs in one or more of `attributes`.
+
+    By default these are all of the identity, or, half the time, only one of it.
+    """
+    if attributes is None:
+        attributes = list(IDENTITY) if rng.random() < 0.5 else [grammar.choose(rng, IDENTITY)]
+    other = thing
+    while grammar.identity_of(other) == grammar.identity_of(thing):
+        changes: dict[str, Any] = {name: grammar.choose(rng, ATTRIBUTES[name]) for name in attributes}
+        other = replace(thing, **changes)
+    return other
+
+
+def lookalike(rng: np.random.Generator, thing: Thing, how: str) -> Thing:
+    """The thing itself, one that differs in one attribute, or one of another kind, whose rest may differ as well."""
+    if how == "same":
+        return thing
+    if how == "one attribute":
+        return impostor(rng, thing, [grammar.choose(rng, IDENTITY)])
+    other = thing
+    while other.kind == thing.kind:
+        other = impostor(rng, thing, IDENTITY)
+    return other
+
+
+def recognition(rng: np.random.Generator, thing: Thing | None = None, how: str | None = None) -> Reading:
+    """Is the described one in the picture? The answer says what is seen, then decides: "a red dog with a star. no".
+
+    One in five pictures shows two, the one that is asked about or looks like it on either side.
+    """
+    thing = thing or training_thing(rng)
+    how = how or grammar.choose(rng, LOOKALIKES)
+    who = character(rng, grammar.identity_of(thing), {})
+    shown: Picture = lookalike(rng, thing, how)
+    present = how == "same"
+    if rng.random() < 0.2:
+        other = training_thing(rng)
+        present = present or grammar.identity_of(other) == grammar.identity_of(thing)
+        assert isinstance(shown, Thing)
+        shown = make_pair(shown, other) if rng.random() < 0.5 else make_pair(other, shown)
+    question = RECOGNITION_QUESTION.format(name=f"<{who.name}>")
+    return Reading(understanding_prompt(who, question), f"{grammar.seen(shown)}. {yes_or_no(present)}", shown)
+
+
+# without a picture
+
+
+def text_question(rng: np.random.Generator, thing: Thing | None = None) -> Reading:
+    """A question that the info line answers, without a picture."""
+    thing = thing or training_thing(rng)
+    identity = grammar.identity_of(thing)
+    who = character(rng, identity, {})
+    attribute = grammar.choose(rng, IDENTITY)
+    question = grammar.QUESTIONS[attribute].format(name=f"<{who.name}>")
+    return Reading(understanding_prompt(who, question), grammar.answer(attribute, identity[attribute]), None)
+
+
+def text_checked(rng: np.random.Generator, thing: Thing | None = None) -> Reading:
+    """A question without a picture that the info line answers with yes or no."""
+    thing = thing or training_thing(rng)
+    who = character(rng, grammar.identity_of(thing), {})
+    attribute = grammar.choose(rng, IDENTITY)
+    value = getattr(thing, attribute)
+    asked = value if rng.random() < 0.5 else grammar.choose(rng, ATTRIBUTES[attribute])
+    question = grammar.check_question(f"<{who.name}>", attribute, asked)
+    return Reading(understanding_prompt(who, question), yes_or_no(asked == value), None)
+
+
+def fact_question(rng: np.random.Generator) -> Reading:
+    """A question that one of the listed facts answers: what it wears, what a private word means, who its friend is."""
+    facts = {name: grammar.choose(rng, CONTEXT_VALUES[name]) for name in CONTEXT}
+    who = character(rng, grammar.identity_of(training_thing(rng)), facts)
+    mark = f"<{who.name}>"
+    other = grammar.choose(rng, [name for name in NAME_POOL if name != mark])
+    words = [str(word) for word in rng.permutation(grammar.PRIVATE_WORDS)[: len(facts)]]
+    sentences, kind = list(who.facts), grammar.choose(rng, ("fact", "fact", "meaning", "friend"))
+    attribute = grammar.choose(rng, CONTEXT)
+    question, answer = grammar.FACT_QUESTIONS[attribute].format(name=mark), grammar.answer(attribute, facts[attribute])
+    if kind == "meaning" or rng.random() < 0.2:
+        meanings = dict(zip(facts, words, strict=True))
+        sentences += [grammar.definition(mark, word, name, facts[name]) for name, word in meanings.items()]
+        if kind == "meaning":
+            question = grammar.MEANING_QUESTION.format(word=meanings[attribute])
+            answer = grammar.phrase(attribute, facts[attribute])
+    if kind == "friend" or rng.random() < 0.2:
+        sentences.append(grammar.friendship(mark, other))
+        if kind == "friend":
+            question, answer = grammar.FRIEND_QUESTION.format(name=mark), other
+    rng.shuffle(sentences)
+    return Reading(fact_prompt(replace(who, facts=sentences), question), answer, None)
