@@ -136,12 +136,17 @@ def content(picture: Thing | Pair | Still) -> str:
 
 
 def seen(picture: Thing | Pair | Still) -> str:
-    """What is looked at before it is decided whether somebody known is there: every character's identity."""
+    """What is said before it is decided whether a concept is there: every character's identity.
+
+    A missing mark is left out: "no mark" would hold the word no, which is kept for the decision.
+    """
     if isinstance(picture, Still):
         return with_article(picture.what)
-    if isinstance(picture, Pair):
-        return " and ".join(describe(identity_of(thing)) for _, thing in picture.sides)
-    return describe(identity_of(picture))
+    things = [picture] if isinstance(picture, Thing) else [thing for _, thing in picture.sides]
+    identities = [identity_of(thing) for thing in things]
+    return " and ".join(
+        describe({name: value for name, value in identity.items() if value != "none"}) for identity in identities
+    )
 
 
 def friendship(name: str, other: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from sync_r1.scorers.text import recognition
 from sync_r1.world import grammar, readings
 from sync_r1.world.render import ATTRIBUTES, IDENTITY, Pair, Still, Thing, make_pair, random_pair, random_thing
 from sync_r1.world.tasks import NAME_POOL, Reading
@@ -165,6 +166,9 @@ def test_recognition_looks_and_then_decides() -> None:
         shown = [item.picture] if isinstance(item.picture, Thing) else [side for _, side in item.picture.sides]
         present = grammar.identity_of(thing) in [grammar.identity_of(one) for one in shown]
         assert decision == ("yes" if present else "no")
+        assert recognition(item.answer, "Yes.") == float(present) and recognition(item.answer, "No.") == float(
+            not present
+        )
         decided.append(decision)
     assert 30 < decided.count("yes") < 75  # a third shows the same one
 
