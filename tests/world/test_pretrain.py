@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from sync_r1.models.showo.model import Showo
 from sync_r1.world import grammar, tasks
 from sync_r1.world.pretrain.clip import caption as clip_caption
 from sync_r1.world.pretrain.clip import clip_tokenizer, encode_texts
+from sync_r1.world.pretrain.model_card import bars, missed
 from sync_r1.world.pretrain.recipe import TOKENIZER, Recipe, pretrain, pretrain_larger
 from sync_r1.world.pretrain.stage import Schedule, run_stage
 from sync_r1.world.pretrain.tokenizer import random_pictures
@@ -180,3 +182,20 @@ def test_clip_captions_say_what_is_in_the_picture() -> None:
         for asked, thing in zip(grammar.subjects(text), things, strict=True):
             assert asked.items() <= vars(thing).items() and asked["kind"] == thing.kind
     assert kinds == {Thing, Pair, Still}
+
+
+def test_bars_are_computed_and_what_misses_one_is_named() -> None:
+    names = ("visual_questions", "yes_or_no", "counting", "pair_questions", "told_by_picture")
+    measured: dict[str, Any] = {
+        "n": 512,
+        "drawing": {"colour": 0.92, "hat": 1.0, "mean": 0.98},
+        "two_subjects": {"attributes": 0.99, "both": 0.91},
+        "captions": 0.95,
+        "recognition": 0.89,
+        "rewriting": 0.75,
+        "siblings": {"differ": 0.9},
+        **dict(zip(names, (1.0, 1.0, 0.9, 0.98, 0.97))),
+    }
+    found = bars(measured)
+    assert found["questions"] == {"value": 0.97, "n": 512} and found["worst_attribute"]["value"] == 0.92
+    assert missed(found) == ["worst_attribute", "recognition", "private_words"]

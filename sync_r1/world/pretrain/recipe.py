@@ -20,10 +20,11 @@ from sync_r1.models.showo.model import Showo
 from sync_r1.world.assets import load_evaluator_reader, load_reward_reader, load_world_clip, load_world_model
 from sync_r1.world.pretrain.clip import save_clip, train_clip
 from sync_r1.world.pretrain.measure import measure, unseen_things
+from sync_r1.world.pretrain.model_card import bars, card_text
 from sync_r1.world.pretrain.readers import reader_accuracy, train_reader
 from sync_r1.world.pretrain.stage import Schedule
 from sync_r1.world.pretrain.tokenizer import train_tokenizer
-from sync_r1.world.pretrain.unified import sequences, train_unified
+from sync_r1.world.pretrain.unified import train_unified
 
 TOKENIZER = MagvitConfig(
     channels=96,
@@ -53,7 +54,7 @@ class Recipe:
     clip: Schedule = CLIP_SCHEDULE
     unified: Schedule = UNIFIED_SCHEDULE
     scale: float = 1.0  # of the unified model's batches
-    measured: int = 256  # items per figure of the card
+    measured: int = 512  # items per figure of the card
 
     def shortened(self, steps: int) -> Recipe:
         """Every stage cut to `steps`: for trying the recipe out, not for use."""
@@ -86,7 +87,7 @@ def pretrain(recipe: Recipe, work: Path, assets: Path) -> dict[str, Any]:
 
 
 def pretrain_larger(
-    width: int, layers: int, steps: int, work: Path, out: Path, device: torch.device | str = "cpu", measured: int = 256
+    width: int, layers: int, steps: int, work: Path, out: Path, device: torch.device | str = "cpu", measured: int = 512
 ) -> dict[str, Any]:
     """Another unified model over the shipped tokenizer, readers and CLIP, in `out`/model; returns its figures, also in
     `out`/card.json.
@@ -119,6 +120,7 @@ def write_card(recipe: Recipe, training: dict[str, Any], assets: Path) -> dict[s
     model, reward, evaluator = load_world_model(assets), load_reward_reader(assets), load_evaluator_reader(assets)
     things = unseen_things(np.random.default_rng(321), recipe.measured)
     assert model.magvit is not None
+    measured = measure(model, evaluator, recipe.measured)
     card: dict[str, Any] = {
         "parameters": {
             "unified": sum(p.numel() for p in model.showo.parameters()),
@@ -133,66 +135,11 @@ def write_card(recipe: Recipe, training: dict[str, Any], assets: Path) -> dict[s
             name: {"true": reader_accuracy(reader, things), "decoded": reader_accuracy(reader, things, model.magvit)}
             for name, reader in (("reward", reward), ("evaluator", evaluator))
         },
-        "measured": measure(model, evaluator, recipe.measured),
+        "measured": measured,
+        "bars": bars(measured),
         "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]},
     }
     (assets / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     (assets / "MODEL_CARD.md").write_text(card_text(card))
     write_manifest(assets)
     return card
-
-
-def card_text(card: dict[str, Any]) -> str:
-    """The card for people; every figure comes from `card`."""
-    measured, training, readers = card["measured"], card["training"], card["readers"]
-    drawn = ", ".join(f"{name} {value:.2f}" for name, value in measured["drawing"].items() if name != "mean")
-    examples = {name: training[name]["steps"] * size for name, size in (("tokenizer", 64), ("clip", 128))}
-    examples["unified"] = sequences(training["unified"]["steps"])
-    rows = [
-        ("drawing, attributes right", measured["drawing"]["mean"], "≥ 0.90"),
-        ("questions about a picture, exact", measured["visual_questions"], "≥ 0.95"),
-        ("descriptions and captions, every word right", measured["captions"], ""),
-        ("questions about the info line, exact", measured["text_questions"], "≥ 0.95"),
-        ("recognition by description", measured["recognition"], ""),
-        ("rewriting private words, exact", measured["rewriting"], "0.30–0.70, ambiguous on purpose"),
-        ("rewriting plain words, exact", measured["rewriting_plain_words"], ""),
-        ("prompts whose siblings differ", measured["siblings"]["differ"], ""),
-    ]
-    table = "\n".join(f"| {name} | {value:.3f} | {bar} |" for name, value, bar in rows)
-    minutes = "\n".join(f"| {name} | {stage['steps']} | {stage['minutes']} |" for name, stage in training.items())
-    accuracy = "\n".join(
-        f"| {name} | {kinds['true']['mean']:.4f} | {kinds['decoded']['mean']:.4f} |" for name, kinds in readers.items()
-    )
-    return f"""# Model card: the embedded world's weights
-
-Everything here was trained from random numbers by `sync-r1 world pretrain`, on pictures and sentences that `sync_r1.world` draws and writes
-itself; no outside data, no outside weights. Apache-2.0, like the code. The pictures are 32×32 pixel art: the weights know nothing else.
-
-| network | parameters |
-|---|---|
-{chr(10).join(f"| {name} | {count:,} |" for name, count in card["parameters"].items())}
-
-Trained on {examples["unified"]:,} sequences (unified), {examples["tokenizer"]:,} pictures (tokenizer), {examples["clip"]:,} pairs (CLIP),
-on two CPU cores; one identity in eight (kind × colour × pattern × mark) was kept out, the twenty personal concepts among them.
-
-| stage | steps | minutes |
-|---|---|---|
-{minutes}
-
-## Measured on held-out identities ({measured["n"]} items each; pictures judged by the evaluator reader)
-| figure | value | bar |
-|---|---|---|
-{table}
-
-Drawing by attribute: {drawn}. With guidance 2: {measured["drawing_guided"]:.3f}.
-A private word ("its treasure") means a random one of the listed facts in pretraining, so the model knows that it means a fact but not
-which: that is what reinforcement learning on one person's data finds out.
-
-| reader | true renders | decoded pictures |
-|---|---|---|
-{accuracy}
-
-CLIP finds the right one of 128 partial captions for {training["clip"]["retrieval"]:.2f} of the pictures
-(training average; some captions fit several).
-The reward reader is convolutional, the evaluator reads patches with attention; seeds and architectures differ and no data order is shared.
-"""
