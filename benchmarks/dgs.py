@@ -36,8 +36,8 @@ from sync_r1.rl.replay import Replay
 from sync_r1.rl.rewards import RewardEnsemble, build_rewards
 from sync_r1.rl.rollout import Rollout, Sampler, Task, choose_tasks
 from sync_r1.rl.weights import Trainables
+from sync_r1.scorer_factory import Scorers, build_scorers
 from sync_r1.scorers.rewards import blend
-from sync_r1.scoring import Scorers, build_scorers
 from sync_r1.session import Session
 
 HALVES = ("image", "text", "both")

@@ -30,8 +30,8 @@ from sync_r1.bench.tasks import build_items
 from sync_r1.config import Config
 from sync_r1.data import load_concept
 from sync_r1.data.sft_data import negative_images
-from sync_r1.manifest import write_text
-from sync_r1.processes import Processes, join_processes, launched, watching
+from sync_r1.distributed import Processes, join_processes, launched, watching
+from sync_r1.files import write_text
 from sync_r1.report import save_concept_card, write_report, write_sheet
 from sync_r1.rl.alarm import WINDOW, HackingAlarm, split_validation
 from sync_r1.rl.group_scaling import NoScaling
@@ -42,10 +42,10 @@ from sync_r1.rl.setup import check_setup
 from sync_r1.rl.shards import check_sharding
 from sync_r1.rl.state import checkpoint_name, latest_checkpoint, resolve_checkpoint
 from sync_r1.rl.trainer import SyncGRPOTrainer
+from sync_r1.scorer_factory import Evaluator, build_evaluator, build_scorers, evaluator_notes
 from sync_r1.scorers.base import Judge
 from sync_r1.scorers.face_start import concept_face
 from sync_r1.scorers.rewards import JudgeRewards
-from sync_r1.scoring import Evaluator, build_evaluator, build_scorers, evaluator_notes
 from sync_r1.session import WORLD, Session
 from sync_r1.sft.trainer import check_folder, run_sft
 from sync_r1.world.export import export_world

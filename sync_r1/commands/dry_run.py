@@ -43,8 +43,8 @@ def cost(config: Config) -> dict[str, Any]:
 
     import torch
 
+    from sync_r1.distributed import launched
     from sync_r1.models.loading import pick_device
-    from sync_r1.processes import launched
     from sync_r1.rl.estimate import estimate
     from sync_r1.rl.plan import Plan, Prompts
     from sync_r1.rl.rates import measure_rates

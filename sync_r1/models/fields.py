@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from sync_r1.manifest import read_json
+from sync_r1.files import read_json
 
 LARGEST = 1 << 20  # of any size: more than rows, widths, levels or pixels of a published model
 

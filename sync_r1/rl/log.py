@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from sync_r1.manifest import write_text
+from sync_r1.files import write_text
 from sync_r1.rl.advantage import Advantages
 from sync_r1.rl.rewards import Breakdown
 from sync_r1.rl.rollout import Candidate, Rollout

@@ -17,7 +17,7 @@ from peft.utils.save_and_load import get_peft_model_state_dict, set_peft_model_s
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sync_r1.manifest import read_tensors
+from sync_r1.files import read_tensors
 
 ADAPTER_FILE = "adapter_model.safetensors"  # beside adapter_config.json: peft's own format
 PREFIX = "base_model.model."  # of tensor names in that format

@@ -15,7 +15,7 @@ import torch
 from transformers import TrainerState
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 
-from sync_r1.manifest import read_json
+from sync_r1.files import read_json
 
 
 @contextmanager

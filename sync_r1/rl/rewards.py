@@ -220,7 +220,7 @@ def build_rewards(
     library: Mapping[str, tuple[RewardFunction, Part]],
     fallback: Mapping[str, str] | None = None,
 ) -> RewardEnsemble:
-    """The ensemble that `weights` name, from a library of functions (see `scoring.build_scorers`), with the stand-ins
+    """The ensemble that `weights` name, from a library of functions (see `scorer_factory.build_scorers`), with the stand-ins
     it needs.
 
     Raises:

@@ -23,8 +23,8 @@ from sync_r1.data.prompts import (
     rewrite_prompt,
     understanding_prompt,
 )
+from sync_r1.distributed import Processes
 from sync_r1.models.base import ConceptTokens, UnifiedModel
-from sync_r1.processes import Processes
 from sync_r1.rl.group_scaling import NoScaling, Scaling, Selection
 from sync_r1.types import ImageTrace, Sampling, TextCompletions, TextContext
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sync_r1.processes import Processes
+from sync_r1.distributed import Processes
 from sync_r1.rl.rewards import Breakdown
 from sync_r1.rl.rollout import Candidate, Rollout, select_completions
 from sync_r1.types import TextCompletions

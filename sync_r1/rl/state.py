@@ -26,8 +26,8 @@ from safetensors import SafetensorError
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from sync_r1.config import Config, save_config
-from sync_r1.manifest import MANIFEST, manifest_problems, read_json, sync_folder, write_manifest
-from sync_r1.processes import Processes
+from sync_r1.distributed import Processes
+from sync_r1.files import MANIFEST, manifest_problems, read_json, sync_folder, write_manifest
 
 STATE_FILE, GENERATORS_FILE = "sync_state.json", "generators.pt"
 FOLDER = re.compile(r"step_(\d+)")

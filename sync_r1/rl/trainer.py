@@ -17,9 +17,9 @@ from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback
 
 from sync_r1.config import Config, save_config
+from sync_r1.distributed import Processes, launched, watching
 from sync_r1.models.base import UnifiedModel
 from sync_r1.models.concept_tokens import learned_row_ids
-from sync_r1.processes import Processes, launched, watching
 from sync_r1.rl.advantage import Advantages, advantages
 from sync_r1.rl.group_scaling import NoScaling
 from sync_r1.rl.log import MetricsFile, Phases, ProgressBar, or_say_how_to_go_on, save_trajectories

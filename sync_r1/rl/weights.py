@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sync_r1.config import RLConfig
-from sync_r1.manifest import read_tensors
+from sync_r1.files import read_tensors
 from sync_r1.models.base import UnifiedModel
 from sync_r1.rl.lora import ADAPTER_FILE, Adapters, adapted_layers
 

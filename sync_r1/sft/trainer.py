@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from sync_r1.config import Config, save_config
-from sync_r1.manifest import read_json, read_tensors
+from sync_r1.files import read_json, read_tensors
 from sync_r1.models.base import UnifiedModel
 from sync_r1.rl.log import append_metrics, drop_metrics_after
 from sync_r1.rl.reading import loading

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from sync_r1.bench.result import TASKS
-from sync_r1.manifest import read_text, write_text
+from sync_r1.files import read_text, write_text
 from sync_r1.report.plots import BLUE, GREEN, INK, PARTS, QUIET, RED, style
 from sync_r1.report.run_files import read_run
 from sync_r1.rl.alarm import WINDOW, diverged

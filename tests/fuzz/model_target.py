@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from sync_r1.manifest import MANIFEST, manifest_problems, write_manifest
+from sync_r1.files import MANIFEST, manifest_problems, write_manifest
 from sync_r1.models.concept_tokens import add_concept, load_concept, save_concept
 from sync_r1.models.loading import load_model
 from sync_r1.models.weight_files import WeightFiles

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sync_r1.manifest import MANIFEST, manifest_problems
+from sync_r1.files import MANIFEST, manifest_problems
 from sync_r1.models.concept_tokens import add_concept, load_concept, save_concept
 from sync_r1.models.loading import load_model
 from sync_r1.models.weight_files import WeightFiles

@@ -18,7 +18,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from sync_r1.manifest import MANIFEST
+from sync_r1.files import MANIFEST
 from sync_r1.rl.log import append_metrics, drop_metrics_after, read_metrics
 from sync_r1.rl.rewards import Reward, RewardEnsemble
 from sync_r1.rl.state import checkpoints, generator_states, resolve_checkpoint, rotate, set_aside, set_generator_states

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from sync_r1.manifest import write_manifest
+from sync_r1.files import write_manifest
 from tests.rl.toys import log_of, trainer
 
 STEPS = ("rl.beta=0", "run.save_steps=2")

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from transformers import JanusConfig
 
-from sync_r1.manifest import read_text
+from sync_r1.files import read_text
 from sync_r1.models.fields import read_object
 
 SECTION = "sync_r1"  # our part of config.json, which transformers keeps but does not read

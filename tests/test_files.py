@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sync_r1.manifest import manifest_problems, read_manifest, read_tensors, write_manifest, write_text
+from sync_r1.files import manifest_problems, read_manifest, read_tensors, write_manifest, write_text
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_file_is_whole_or_the_old_one(tmp_path: Path, monkeypatch: pytest.Monk
     def full(*_: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr("sync_r1.manifest.os.replace", full)
+    monkeypatch.setattr("sync_r1.files.os.replace", full)
     with pytest.raises(OSError, match="no space"):
         write_text(path, "other")
     assert path.read_text(encoding="utf-8") == "größe\n" and list(path.parent.iterdir()) == [path]

@@ -13,11 +13,11 @@ from PIL import Image
 
 from sync_r1.config import Config, load_config
 from sync_r1.recipes import apply_recipes
+from sync_r1.scorer_factory import build_evaluator, build_scorers, evaluator_notes, is_world_sized
 from sync_r1.scorers.clip import ClipScorer
 from sync_r1.scorers.dino import DinoScorer
 from sync_r1.scorers.judge import RemoteJudge
 from sync_r1.scorers.rewards import weighted_mean
-from sync_r1.scoring import build_evaluator, build_scorers, evaluator_notes, is_world_sized
 from sync_r1.world.assets import EVALUATOR, REWARD_MODELS
 from sync_r1.world.judge import WorldJudge
 from tests.scorers.published import save_published_clip, save_published_dino
