@@ -26,6 +26,7 @@ ORDER = [
     "world",
     "scorer_factory",
     "session",
+    "training",
     "rl",
     "sft",
     "bench",
@@ -37,7 +38,7 @@ ORDER = [
     "cli",
     "__main__",
 ]
-NEVER = {("bench", "rl"), ("bench", "sft")}
+NEVER = {("bench", "rl"), ("bench", "sft"), ("sft", "rl")}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 

@@ -10,15 +10,16 @@ from pathlib import Path
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from sync_r1.rl.log import read_metrics
 from sync_r1.rl.rewards import RewardEnsemble, RewardFunction
-from sync_r1.rl.rollout import Rollout, Sampler, Task, derive_seed
+from sync_r1.rl.rollout import Rollout, Sampler
+from sync_r1.training.metrics import read_metrics
+from sync_r1.training.prompts import Prompt, derive_seed
 
 WINDOW = 2  # validations on each side of the comparison
 RISE, FALL = 0.02, 0.02  # shares of the full scale that count as a change
 
 
-def split_validation(tasks: Sequence[Task], count: int) -> tuple[list[Task], list[Task]]:
+def split_validation(tasks: Sequence[Prompt], count: int) -> tuple[list[Prompt], list[Prompt]]:
     """Hold the last `count` reason prompts out of training. Returns (training, validation).
 
     Raises:
@@ -67,7 +68,7 @@ class HackingAlarm(TrainerCallback):
     def __init__(
         self,
         sampler: Sampler,
-        tasks: Sequence[Task],
+        tasks: Sequence[Prompt],
         rewards: RewardEnsemble,
         evaluators: Sequence[RewardFunction],
         *,

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sync_r1.config import Config
-from sync_r1.rl.lora import ends_with
 from sync_r1.rl.sizes import ModelSizes
+from sync_r1.training.lora import ends_with
 
 Kind = Literal["full", "lora", "rows"]
 

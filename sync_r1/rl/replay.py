@@ -15,8 +15,9 @@ from sync_r1.distributed import Processes
 from sync_r1.models.base import UnifiedModel
 from sync_r1.rl.advantage import Advantages
 from sync_r1.rl.loss import merge_metrics, policy_loss, token_weights
-from sync_r1.rl.rollout import Rollout, derive_seed
-from sync_r1.rl.weights import Reference
+from sync_r1.rl.rollout import Rollout
+from sync_r1.training.parameters import Reference
+from sync_r1.training.prompts import derive_seed
 
 P = TypeVar("P")
 

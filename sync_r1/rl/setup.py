@@ -10,7 +10,8 @@ from transformers import TrainingArguments
 from sync_r1.config import Config, RLConfig
 from sync_r1.rl.group_scaling import GroupScaling, NoScaling, Scaling, SpreadScaling, Threshold
 from sync_r1.rl.rewards import RewardEnsemble
-from sync_r1.rl.rollout import PreviewScore, Task
+from sync_r1.rl.rollout import PreviewScore
+from sync_r1.training.prompts import Prompt
 
 
 def scaling(rl: RLConfig) -> Scaling:
@@ -24,7 +25,7 @@ def scaling(rl: RLConfig) -> Scaling:
 
 
 def check_setup(
-    rl: RLConfig, tasks: Sequence[Task], rewards: RewardEnsemble, preview_score: PreviewScore | None
+    rl: RLConfig, tasks: Sequence[Prompt], rewards: RewardEnsemble, preview_score: PreviewScore | None
 ) -> None:
     """Refuse combinations that could only waste time. Raises ValueError."""
     if not tasks:

@@ -22,8 +22,8 @@ from sync_r1.models.showo.convert import convert_showo, showo_sizes
 from sync_r1.models.showo.magvit import Magvit, MagvitConfig
 from sync_r1.models.showo.published import is_published
 from sync_r1.models.weight_files import SUFFIXES, WeightFiles, blank
-from sync_r1.rl.lora import adapted_layers
 from sync_r1.session import WORLD
+from sync_r1.training.lora import adapted_layers
 
 KNOWN = {"showlab/show-o": 256, "showlab/show-o-512x512": 1024}  # hub ids → image tokens, so that no network is needed
 PICTURE_SIDE = {256: 256, 1024: 512}

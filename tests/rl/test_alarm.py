@@ -13,7 +13,8 @@ import pytest
 from sync_r1.rl.alarm import HackingAlarm, diverged, split_validation
 from sync_r1.rl.group_scaling import NoScaling
 from sync_r1.rl.rewards import Reward, RewardEnsemble
-from sync_r1.rl.rollout import Sampler, tasks_of
+from sync_r1.rl.rollout import Sampler
+from sync_r1.training.prompts import training_prompts
 from sync_r1.types import Sampling
 from tests.rl.toys import bright, concept, model_with_concept
 
@@ -79,7 +80,7 @@ def test_it_measures_without_touching_the_run(tmp_path: Path) -> None:
         scaling=NoScaling(),
         group_size=2,
     )
-    tasks = tasks_of(concept(tmp_path))[:1]
+    tasks = training_prompts(concept(tmp_path))[:1]
     rewards = RewardEnsemble([Reward("bright", bright, "image", 2.0)])
     model.train()
     alarm = HackingAlarm(
@@ -103,7 +104,7 @@ def test_it_measures_without_touching_the_run(tmp_path: Path) -> None:
 
 
 def test_validation_prompts_are_not_trained_on(tmp_path: Path) -> None:
-    tasks = tasks_of(concept(tmp_path))
+    tasks = training_prompts(concept(tmp_path))
     training, held = split_validation(tasks, 1)
     assert [task.prompt for task in held] == ["<bo> with its mug"]
     assert [task for task in tasks if task not in held] == training and len(training) == len(tasks) - 1

@@ -20,13 +20,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from sync_r1.models.base import UnifiedModel
-from sync_r1.rl.shards import Copies, shared_norm
-from sync_r1.rl.weights import Trainables
+from sync_r1.training.parameters import Trainables
+from sync_r1.training.sharding.base import DataParallel, shared_norm
 
 BUCKET = 50_000_000  # numbers exchanged at once
 
 
-class ZeroStates(Copies):
+class ZeRO1(DataParallel):
     """Shares the optimizer's states of all that trains among `count` processes."""
 
     def __init__(self, model: UnifiedModel, trainables: Trainables, count: int) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 from rich.console import Console
 
-from sync_r1.rl.log import MetricsFile, Phases, ProgressBar, figures
+from sync_r1.training.metrics import MetricsFile, Phases
+from sync_r1.training.progress import ProgressBar, figures
 
 
 def state(step: int, main: bool = True) -> Any:

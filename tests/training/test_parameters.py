@@ -14,8 +14,15 @@ from sync_r1.config import RLConfig, load_config
 from sync_r1.models.concept_tokens import add_concept, learned_row_ids
 from sync_r1.models.loading import load_model
 from sync_r1.models.showo.model import Showo
-from sync_r1.rl.lora import ADAPTER_FILE, Adapters, adapted_layers
-from sync_r1.rl.weights import ROWS_FILE, ConceptRows, CopiedReference, NoReference, SwitchedReference, Trainables
+from sync_r1.training.lora import ADAPTER_FILE, Adapters, adapted_layers
+from sync_r1.training.parameters import (
+    ROWS_FILE,
+    ConceptRows,
+    CopiedReference,
+    NoReference,
+    SwitchedReference,
+    Trainables,
+)
 from sync_r1.types import Sampling, TextContext
 from tests.models.janus_toys import tiny_janus
 from tests.rl.toys import log_of, model_with_concept, same, small_config, trainer, weights

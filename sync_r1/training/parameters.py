@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sync_r1.config import RLConfig
 from sync_r1.files import read_tensors
 from sync_r1.models.base import UnifiedModel
-from sync_r1.rl.lora import ADAPTER_FILE, Adapters, adapted_layers
+from sync_r1.training.lora import ADAPTER_FILE, Adapters, adapted_layers
 
 ROWS_FILE = "concept_rows.safetensors"
 

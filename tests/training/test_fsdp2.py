@@ -24,9 +24,9 @@ from transformers import TrainerCallback
 from sync_r1.config import load_config
 from sync_r1.rl.estimate import estimate
 from sync_r1.rl.rewards import Reward, RewardEnsemble
-from sync_r1.rl.shards import ShardedLayers, ShardedReference
 from sync_r1.rl.sizes import showo_sizes_of
 from sync_r1.rl.trainer import SyncGRPOTrainer
+from sync_r1.training.sharding.fsdp2 import ShardedLayers, ShardedReference
 from tests.rl.test_processes import launch, learned
 from tests.rl.toys import bright, log_of, read_log, small_config, trainer
 
@@ -43,7 +43,7 @@ WORKER = """
 import sys
 from pathlib import Path
 import torch
-from tests.rl.test_shards import UNEVEN, check_shares, copies_of, one_prompt_pays, run_of, silent_at_first, train_and_go_on
+from tests.training.test_fsdp2 import UNEVEN, check_shares, copies_of, one_prompt_pays, run_of, silent_at_first, train_and_go_on
 from tests.rl.test_processes import learned
 
 folder = Path(sys.argv[1])

@@ -9,7 +9,6 @@ and head are read by rows; they and the last norm stay whole.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -22,50 +21,8 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Partial, distribute_tensor
 
 from sync_r1.models.base import UnifiedModel
-from sync_r1.rl.weights import CopiedReference, Reference, Trainables
-
-
-class Copies:
-    """Every process keeps all weights; gradients are averaged."""
-
-    def __init__(self, count: int = 1) -> None:
-        self.count = count
-
-    def gather(self) -> None:
-        """Make weights whole, before anything is computed with them."""
-
-    def average(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Average gradients over processes."""
-        if self.count == 1:
-            return
-        for parameter in parameters:
-            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            dist.all_reduce(parameter.grad)
-            parameter.grad /= self.count
-
-    def clip(self, parameters: Sequence[nn.Parameter], limit: float) -> float:
-        """Clip averaged gradients together; returns their norm before."""
-        return float(nn.utils.clip_grad_norm_(parameters, limit))
-
-    def step(self) -> None:
-        """Update the shares of averaged gradients, where that is not the optimizer's own work."""
-
-    def forget(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Drop all gradients."""
-        for parameter in parameters:
-            parameter.grad = None
-
-    def reference(self, start: Reference) -> Reference:
-        """The KL reference, kept as the policy's weights are."""
-        return start
-
-    def attach(self, optimizer: torch.optim.Optimizer) -> None:
-        """Let `optimizer` save and load states as a single process would."""
-
-    @contextmanager
-    def saving(self) -> Iterator[None]:
-        """All processes enter; meanwhile `state_dict` of model and optimizer are complete on the main process."""
-        yield
+from sync_r1.training.parameters import CopiedReference, Reference, Trainables
+from sync_r1.training.sharding.base import DataParallel, shared_norm
 
 
 class ShardedLayers:
@@ -100,7 +57,7 @@ class ShardedLayers:
             layer.reshard()
 
 
-class Shards(Copies):
+class FSDP2(DataParallel):
     """Shares the layers of `model` among `count` processes and puts the shares into `trainables`, in the place of whole
     parameters.
     """
@@ -207,13 +164,6 @@ class ShardedReference:
         self.other.gather()
 
 
-def shared_norm(shares: Sequence[Tensor]) -> Tensor:
-    """2-norm of what all processes hold shares of."""
-    square = nn.utils.get_total_norm(shares) ** 2
-    dist.all_reduce(square)
-    return square.sqrt()
-
-
 def whole(tensor: Tensor) -> Tensor:
     """A share completed by those of the others, who must ask for it too; any other tensor as it is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
@@ -234,22 +184,3 @@ def _replace(tensors: dict[str, Tensor]) -> Callable[..., None]:
         state.update({prefix + name: value for name, value in tensors.items()})
 
     return hook
-
-
-def shards(model: UnifiedModel, trainables: Trainables, sharding: str, count: int) -> Copies:
-    """What `run.sharding` asks for; a single process has nobody to share with."""
-    if sharding == "none" or count == 1:
-        return Copies(count)
-    if sharding == "fsdp2":
-        return Shards(model, trainables, count)
-    from sync_r1.rl.zero import ZeroStates
-
-    return ZeroStates(model, trainables, count)
-
-
-def check_sharding(sharding: str, count: int) -> None:
-    """Raises ValueError when DeepSpeed is asked for and not installed."""
-    if sharding == "zero1" and count > 1 and importlib.util.find_spec("deepspeed") is None:
-        raise ValueError(
-            "run.sharding=zero1 needs DeepSpeed, which is not installed; pip install 'sync-r1[deepspeed]', or set run.sharding=fsdp2"
-        )

@@ -19,11 +19,12 @@ import torch
 from rich.console import Console
 
 from sync_r1.files import MANIFEST
-from sync_r1.rl.log import append_metrics, drop_metrics_after, read_metrics
 from sync_r1.rl.rewards import Reward, RewardEnsemble
-from sync_r1.rl.state import checkpoints, generator_states, resolve_checkpoint, rotate, set_aside, set_generator_states
-from tests.rl.test_checkpoints import fill
+from sync_r1.training.callbacks import generator_states, set_generator_states
+from sync_r1.training.checkpoint import checkpoints, move_newer_aside, resolve_checkpoint, rotate
+from sync_r1.training.metrics import append_metrics, drop_metrics_after, read_metrics
 from tests.rl.toys import bright, log_of, same, trainer, weights, wordy
+from tests.training.test_checkpoint import fill
 
 ROOT = Path(__file__).parents[2]
 
@@ -111,7 +112,7 @@ def test_later_checkpoints_are_set_aside_under_names_of_their_own(tmp_path: Path
     for _ in range(2):
         fill(tmp_path, 10)
         fill(tmp_path, 20)
-        set_aside(tmp_path, 10, said.append)
+        move_newer_aside(tmp_path, 10, said.append)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["aside_step_00020", "aside_step_00020_2", "step_00010"]
     assert "step_00020 is newer than step 10" in said[0] and "kept as aside_step_00020" in said[0]
     assert resolve_checkpoint("latest", tmp_path).name == "step_00010"
@@ -184,12 +185,12 @@ SMALL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 import torch
-from sync_r1.rl.state import writing
+from sync_r1.training.checkpoint import atomic_checkpoint
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 folder = Path(sys.argv[1])
 for step, size in ((1, 10), (2, 100_000)):
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-    with writing(folder / f"step_0000{step}") as partial:
+    with atomic_checkpoint(folder / f"step_0000{step}") as partial:
         torch.save(torch.zeros(size), partial / "optimizer.pt")
 """
 

@@ -14,15 +14,15 @@ from rich.console import Console
 from safetensors import SafetensorError
 
 from sync_r1.rl.rewards import Reward, RewardEnsemble
-from sync_r1.rl.state import (
-    GlobalGenerators,
-    SyncState,
+from sync_r1.rl.trainer_state import SyncState
+from sync_r1.training.callbacks import RestoreRNG
+from sync_r1.training.checkpoint import (
+    atomic_checkpoint,
     checkpoint_name,
     checkpoints,
     latest_checkpoint,
     resolve_checkpoint,
     rotate,
-    writing,
 )
 from tests.rl.toys import bright, log_of, same, trainer, weights, wordy
 
@@ -104,7 +104,7 @@ def test_resuming_needs_the_same_seed_and_a_checkpoint_of_ours(tmp_path: Path) -
 
 def fill(folder: Path, step: int) -> Path:
     target = folder / checkpoint_name(step)
-    with writing(target, step=step) as partial:
+    with atomic_checkpoint(target, step=step) as partial:
         (partial / "weights").write_text(str(step))
     return target
 
@@ -141,7 +141,7 @@ def test_what_a_killed_rotation_left_does_not_stop_the_next_one(tmp_path: Path) 
 
 
 def test_a_checkpoint_from_before_generators_were_saved_still_resumes(tmp_path: Path) -> None:
-    generators = GlobalGenerators()
+    generators = RestoreRNG()
     generators.load(fill(tmp_path, 2), process=0)
     assert generators.waiting is None
 
@@ -152,7 +152,7 @@ def test_a_failed_rewrite_keeps_the_old_one(tmp_path: Path, error: BaseException
     shown = (
         KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else OSError
     )  # writers have their own words for a full disk
-    with pytest.raises(shown), writing(target) as partial:
+    with pytest.raises(shown), atomic_checkpoint(target) as partial:
         (partial / "weights").write_text("half")
         raise error
     assert [path.name for path in tmp_path.iterdir()] == ["step_00001"]

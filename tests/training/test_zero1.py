@@ -13,12 +13,12 @@ import torch
 from torch.testing import assert_close
 
 from sync_r1.rl.estimate import estimate
-from sync_r1.rl.shards import check_sharding
 from sync_r1.rl.sizes import showo_sizes_of
 from sync_r1.rl.trainer import SyncGRPOTrainer
+from sync_r1.training.sharding.factory import check_sharding
 from tests.rl.test_processes import launch, learned
-from tests.rl.test_shards import FOUR, check_going_on, check_skipped, files, log_lines
 from tests.rl.toys import trainer
+from tests.training.test_fsdp2 import FOUR, check_going_on, check_skipped, files, log_lines
 
 needs_deepspeed = pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
 CLIPPED = ["rl.scale_rewards=batch", "rl.max_grad_norm=0.1", "rl.sequences_per_backward=2"]
@@ -27,8 +27,8 @@ import sys
 from pathlib import Path
 import torch
 from tests.rl.test_processes import learned
-from tests.rl.test_shards import silent_at_first, train_and_go_on
-from tests.rl.test_zero import CLIPPED, check_shares, run_of
+from tests.training.test_fsdp2 import silent_at_first, train_and_go_on
+from tests.training.test_zero1 import CLIPPED, check_shares, run_of
 
 folder = Path(sys.argv[1])
 found = learned(folder / "clipped", ["run.sharding=zero1", *CLIPPED], prompts=1)
