@@ -30,8 +30,8 @@ from sync_r1.experiment import open_session, questions
 from sync_r1.models.concept_tokens import learned_row_ids
 from sync_r1.recipes import apply_recipes
 from sync_r1.report.plots import BLUE, INK, ORANGE, QUIET, style
-from sync_r1.rl.advantage import advantages
-from sync_r1.rl.group_scaling import GroupScaling, NoScaling, Scaling, SpreadScaling, Threshold
+from sync_r1.rl.advantages import advantages
+from sync_r1.rl.dgs import GroupScaling, NoScaling, Scaling, SpreadScaling, Threshold
 from sync_r1.rl.replay import Replay
 from sync_r1.rl.rewards import RewardEnsemble, build_rewards
 from sync_r1.rl.rollout import Rollout, Sampler

@@ -20,7 +20,7 @@ from sync_r1.models.sampling import IMAGE_STREAM, TEXT_STREAM, chosen_logps, dra
 from sync_r1.models.showo.maskgit import confidence, gumbel, masked_counts, remask
 from sync_r1.models.showo.model import Showo
 from sync_r1.models.showo.prompting import Batch, build_mmu, build_t2i, drawing_ids, text_ids
-from sync_r1.rl.advantage import Advantages
+from sync_r1.rl.advantages import Advantages
 from sync_r1.rl.loss import policy_loss, token_weights
 from sync_r1.rl.rollout import Rollout
 from sync_r1.types import ImageTrace, Sampling, TextCompletions, TextContext

@@ -40,7 +40,7 @@ class Assumed:
     per_machine: int = 8
     scorer_s: float = 0.01  # seconds per picture for CLIP and the like, on the GPU
     judge_latency_s: float = 3.0  # of one request
-    judge_rewards: int = 2  # likeness and faithfulness, asked one after the other (sync_r1/rl/reward_calls.py)
+    judge_rewards: int = 2  # likeness and faithfulness, asked one after the other (sync_r1/rl/rewards.py)
     pictures_per_request: int = 9
     endpoints: int = 1
     concurrency: int = 8  # requests each endpoint serves at once without slowing down

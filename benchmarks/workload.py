@@ -24,7 +24,7 @@ from sync_r1.models.concept_tokens import add_concept
 from sync_r1.models.showo.config import ShowoConfig
 from sync_r1.models.showo.magvit import Magvit, MagvitConfig
 from sync_r1.models.showo.model import Showo
-from sync_r1.rl.group_scaling import NoScaling
+from sync_r1.rl.dgs import NoScaling
 from sync_r1.rl.rewards import Reward, RewardEnsemble
 from sync_r1.rl.rollout import Rollout
 from sync_r1.rl.trainer import Experience, SyncGRPOTrainer

@@ -33,11 +33,11 @@ from sync_r1.data.sft_data import negative_images
 from sync_r1.distributed import Processes, join_processes, launched, watching
 from sync_r1.files import write_text
 from sync_r1.report import save_concept_card, write_report, write_sheet
-from sync_r1.rl.alarm import WINDOW, HackingAlarm, split_validation
-from sync_r1.rl.group_scaling import NoScaling
+from sync_r1.rl.dgs import NoScaling
+from sync_r1.rl.hacking_monitor import WINDOW, RewardHackingMonitor, split_validation
 from sync_r1.rl.rewards import RewardEnsemble, build_rewards
-from sync_r1.rl.setup import check_setup
 from sync_r1.rl.trainer import SyncGRPOTrainer
+from sync_r1.rl.trainer_setup import check_setup
 from sync_r1.scorer_factory import Evaluator, build_evaluator, build_scorers, evaluator_notes
 from sync_r1.scorers.base import Judge
 from sync_r1.scorers.face_start import concept_face
@@ -258,7 +258,7 @@ def watch(trainer: SyncGRPOTrainer, held: list[Prompt], rewards: RewardEnsemble,
     config = trainer.config
     evaluators = JudgeRewards(judge, photos=config.eval.judge.url != WORLD)
     trainer.add_callback(
-        HackingAlarm(
+        RewardHackingMonitor(
             replace(trainer.sampler, scaling=NoScaling(), processes=Processes()),
             held,
             replace(rewards, normalize_then_sum=False),  # standardised rewards have no level to watch

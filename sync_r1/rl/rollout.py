@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sync_r1.distributed import Processes
 from sync_r1.models.base import UnifiedModel
-from sync_r1.rl.group_scaling import NoScaling, Scaling, Selection
+from sync_r1.rl.dgs import NoScaling, Scaling, Selection
 from sync_r1.training.prompts import Prompt, context, derive_seed, drawing_text
 from sync_r1.types import ImageTrace, Sampling, TextCompletions, TextContext
 
@@ -113,7 +113,7 @@ class Sampler:
             draw: off, the trajectories end with their texts.
         """
         sampler = self if draw else replace(self, draw_images=False, scaling=NoScaling())
-        pool, everyone = _Pool(sampler, tasks, seed, step, first), self.processes
+        pool, everyone = CandidatePool(sampler, tasks, seed, step, first), self.processes
 
         def propose(wanted: list[int]) -> list[list[float]]:
             return everyone.join(pool.draw(list(everyone.share(wanted))))
@@ -122,7 +122,7 @@ class Sampler:
         return pool.finish(selection.of(slice(everyone.index * len(tasks), (everyone.index + 1) * len(tasks))))
 
 
-class _Pool:
+class CandidatePool:
     """Candidates of all groups in the order they were drawn."""
 
     def __init__(self, sampler: Sampler, tasks: Sequence[Prompt], seed: int, step: int, first: int) -> None:

@@ -20,13 +20,13 @@ from sync_r1.config import Config, save_config
 from sync_r1.distributed import Processes, launched, watching
 from sync_r1.models.base import UnifiedModel
 from sync_r1.models.concept_tokens import learned_row_ids
-from sync_r1.rl.advantage import Advantages, advantages
-from sync_r1.rl.group_scaling import NoScaling
+from sync_r1.rl.advantages import Advantages, advantages
+from sync_r1.rl.dgs import NoScaling
+from sync_r1.rl.gather import gather_rollout
 from sync_r1.rl.replay import Replay
 from sync_r1.rl.rewards import Breakdown, RewardEnsemble
 from sync_r1.rl.rollout import PreviewScore, Rollout, Sampler, completion_metrics
-from sync_r1.rl.setup import check_setup, scaling, training_arguments
-from sync_r1.rl.sharing import share_rollout
+from sync_r1.rl.trainer_setup import check_setup, scaling, training_arguments
 from sync_r1.rl.trainer_state import SyncState
 from sync_r1.rl.trajectories import save_trajectories
 from sync_r1.training.callbacks import RestoreRNG, RunStart, StopOnSignal, generator_states
@@ -196,7 +196,7 @@ class SyncGRPOTrainer(Trainer):
     def advantage(self, rollout: Rollout, scores: Breakdown) -> Advantages:
         """Credit both halves. Rewards of all processes are centred and scaled together, then each keeps its own."""
         rl, prompts = self.config.rl, len(rollout.tasks)
-        everything, known = share_rollout(self.processes, rollout, scores, pictures=self._trajectories_due())
+        everything, known = gather_rollout(self.processes, rollout, scores, pictures=self._trajectories_due())
         credit = advantages(
             known.text, known.image, everything.same_prompts(), credit=rl.credit, scale_rewards=rl.scale_rewards
         )

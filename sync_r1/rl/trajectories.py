@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from sync_r1.rl.advantage import Advantages
+from sync_r1.rl.advantages import Advantages
 from sync_r1.rl.rewards import Breakdown
 from sync_r1.rl.rollout import Candidate, Rollout
 

@@ -10,7 +10,7 @@ import torch
 from torch.testing import assert_close
 
 from sync_r1.models.base import ConceptTokens
-from sync_r1.rl.group_scaling import GroupScaling, NoScaling, Threshold
+from sync_r1.rl.dgs import GroupScaling, NoScaling, Threshold
 from sync_r1.rl.rollout import Sampler, completion_metrics, select_completions
 from sync_r1.training.prompts import context, derive_seed, drawing_text, prompt_stream, training_prompts
 from sync_r1.types import Sampling, TextCompletions

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from sync_r1.rl.alarm import HackingAlarm, diverged, split_validation
-from sync_r1.rl.group_scaling import NoScaling
+from sync_r1.rl.dgs import NoScaling
+from sync_r1.rl.hacking_monitor import RewardHackingMonitor, diverged, split_validation
 from sync_r1.rl.rewards import Reward, RewardEnsemble
 from sync_r1.rl.rollout import Sampler
 from sync_r1.training.prompts import training_prompts
@@ -27,7 +27,7 @@ def test_it_rings_when_reward_and_evaluator_part() -> None:
     assert not diverged([0.1, 0.1, 0.1, 0.11, 0.11, 0.11], down)  # within the noise
 
 
-class Measured(HackingAlarm):
+class Measured(RewardHackingMonitor):
     """With prepared measurements."""
 
     def __init__(self, path: Path, values: list[tuple[float, float]]) -> None:
@@ -83,7 +83,7 @@ def test_it_measures_without_touching_the_run(tmp_path: Path) -> None:
     tasks = training_prompts(concept(tmp_path))[:1]
     rewards = RewardEnsemble([Reward("bright", bright, "image", 2.0)])
     model.train()
-    alarm = HackingAlarm(
+    alarm = RewardHackingMonitor(
         sampler,
         tasks,
         rewards,
@@ -96,7 +96,7 @@ def test_it_measures_without_touching_the_run(tmp_path: Path) -> None:
     )
     first, second = alarm.measure(alarm.draw()), alarm.measure(alarm.draw())
     assert first == second and first[0] == pytest.approx(first[1], abs=1e-6) and model.training
-    unscored = HackingAlarm(
+    unscored = RewardHackingMonitor(
         sampler, tasks, RewardEnsemble([]), [lambda images, **_: [None] * len(images)],
         every=1, seed=0, metrics=tmp_path / "none.jsonl", note=noted.update, warn=lambda text: None,
     )  # fmt: skip

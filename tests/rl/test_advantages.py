@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from sync_r1.rl.advantage import EPSILON, advantages, centre, group_std, pool_same
+from sync_r1.rl.advantages import EPSILON, advantages, centre, group_std, pool_same
 
 NAN = math.nan
 

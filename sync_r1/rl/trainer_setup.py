@@ -8,7 +8,7 @@ import torch
 from transformers import TrainingArguments
 
 from sync_r1.config import Config, RLConfig
-from sync_r1.rl.group_scaling import GroupScaling, NoScaling, Scaling, SpreadScaling, Threshold
+from sync_r1.rl.dgs import GroupScaling, NoScaling, Scaling, SpreadScaling, Threshold
 from sync_r1.rl.rewards import RewardEnsemble
 from sync_r1.rl.rollout import PreviewScore
 from sync_r1.training.prompts import Prompt

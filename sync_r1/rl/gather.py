@@ -14,7 +14,7 @@ from sync_r1.rl.rollout import Candidate, Rollout, select_completions
 from sync_r1.types import TextCompletions
 
 
-def share_rollout(
+def gather_rollout(
     processes: Processes, rollout: Rollout, scores: Breakdown, pictures: bool
 ) -> tuple[Rollout, Breakdown]:
     """The rollouts and scores of all processes in their order, as one process with all prompts would have made them.

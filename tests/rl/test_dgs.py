@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sync_r1.rl.group_scaling import (
+from sync_r1.rl.dgs import (
     GroupScaling,
     NoScaling,
     Selection,

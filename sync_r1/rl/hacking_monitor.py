@@ -50,7 +50,7 @@ def diverged(rewards: Sequence[float], evaluations: Sequence[float], *, window: 
     return change(rewards) >= RISE and change(evaluations) <= -FALL
 
 
-class HackingAlarm(TrainerCallback):
+class RewardHackingMonitor(TrainerCallback):
     """Every `every` steps: draw the validation prompts, log val/reward and val/evaluator, warn when they part.
 
     Every process draws all of them, since a sharded model needs all of them; the main one alone asks rewards and
