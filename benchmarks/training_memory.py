@@ -172,17 +172,17 @@ def measured_rates(model_name: str, dtype: str) -> Any:
     """Once per model and number format."""
     import torch
 
-    from sync_r1.rl.rates import measure_rates
+    from sync_r1.costs.throughput import measure_throughput
 
     hidden, width = (512, 2048) if model_name == "middle" else (192, 768)
-    return measure_rates(hidden, width, wide=2048, narrow=8, device="cpu", dtype=getattr(torch, dtype))
+    return measure_throughput(hidden, width, wide=2048, narrow=8, device="cpu", dtype=getattr(torch, dtype))
 
 
 def estimated(model_name: str, overrides: list[str]) -> dict[str, Any]:
     """What the dry run says of the same case."""
     from sync_r1.config import ModelConfig, load_config
-    from sync_r1.rl.estimate import estimate
-    from sync_r1.rl.sizes import read_sizes, showo_sizes_of
+    from sync_r1.costs.estimate import estimate
+    from sync_r1.costs.model_sizes import read_sizes, showo_sizes_of
 
     config = load_config(None, [*OPTIONS[model_name], *COMMON, *overrides])
     sizes = read_sizes(ModelConfig()) if model_name == "world" else showo_sizes_of(*middle_sizes())

@@ -29,6 +29,7 @@ ORDER = [
     "training",
     "rl",
     "sft",
+    "costs",
     "bench",
     "report",
     "study",

@@ -22,9 +22,9 @@ from torch.testing import assert_close
 from transformers import TrainerCallback
 
 from sync_r1.config import load_config
-from sync_r1.rl.estimate import estimate
+from sync_r1.costs.estimate import estimate
+from sync_r1.costs.model_sizes import showo_sizes_of
 from sync_r1.rl.rewards import Reward, RewardEnsemble
-from sync_r1.rl.sizes import showo_sizes_of
 from sync_r1.rl.trainer import SyncGRPOTrainer
 from sync_r1.training.sharding.fsdp2 import ShardedLayers, ShardedReference
 from tests.rl.test_processes import launch, learned

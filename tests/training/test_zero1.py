@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from sync_r1.rl.estimate import estimate
-from sync_r1.rl.sizes import showo_sizes_of
+from sync_r1.costs.estimate import estimate
+from sync_r1.costs.model_sizes import showo_sizes_of
 from sync_r1.rl.trainer import SyncGRPOTrainer
 from sync_r1.training.sharding.factory import check_sharding
 from tests.rl.test_processes import launch, learned

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sync_r1.config import Config
-from sync_r1.rl.sizes import ModelSizes
+from sync_r1.costs.model_sizes import ModelSizes
 from sync_r1.training.lora import ends_with
 
 Kind = Literal["full", "lora", "rows"]
@@ -25,7 +25,7 @@ class Prompts:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Workload:
     """A configuration in numbers. C candidates and G kept per prompt, P prompts, M images per text, T steps."""
 
     config: Config

@@ -11,7 +11,7 @@ import torch
 
 
 @dataclass(frozen=True)
-class Rates:
+class Throughput:
     """Measured matrix products of this model's width, FLOP/s."""
 
     wide: float  # as many rows as a forward pass over sequences has
@@ -19,9 +19,9 @@ class Rates:
     device: str
 
 
-def measure_rates(
+def measure_throughput(
     hidden: int, width: int, *, wide: int, narrow: int, device: str, dtype: torch.dtype, budget: float = 2.0
-) -> Rates:
+) -> Throughput:
     """Time matrix products of [rows, hidden] with [hidden, width] for about `budget` seconds.
 
     Args: wide, narrow: rows; fewer where one product would use up the budget, as bf16 does on a processor without units
@@ -40,7 +40,7 @@ def measure_rates(
             used = min(4 * used, rows)
         return 2 * used * weight.numel() / _time_of(product(used), device, budget / 2)
 
-    return Rates(wide=rate(wide), narrow=rate(narrow), device=device)
+    return Throughput(wide=rate(wide), narrow=rate(narrow), device=device)
 
 
 def _time_of(call: Callable[[], object], device: str, budget: float) -> float:

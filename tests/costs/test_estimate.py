@@ -15,13 +15,13 @@ from typer.testing import CliRunner
 from sync_r1 import cli
 from sync_r1.commands import dry_run
 from sync_r1.config import Config, ModelConfig, load_config
+from sync_r1.costs.estimate import REACHED, CostEstimate, estimate
+from sync_r1.costs.model_sizes import ModelSizes, janus_sizes, read_sizes, showo_sizes_of
+from sync_r1.costs.throughput import Throughput, measure_throughput
+from sync_r1.costs.workload import Prompts, Workload
 from sync_r1.models.base import UnifiedModel
 from sync_r1.models.concept_tokens import add_concept
 from sync_r1.models.showo.model import Showo
-from sync_r1.rl.estimate import REACHED, Estimate, estimate
-from sync_r1.rl.plan import Plan, Prompts
-from sync_r1.rl.rates import Rates, measure_rates
-from sync_r1.rl.sizes import ModelSizes, janus_sizes, read_sizes, showo_sizes_of
 from tests.helpers import tiny_model
 from tests.models.janus_toys import tiny_janus
 from tests.rl.toys import log_of, model_with_concept, trainer
@@ -35,8 +35,8 @@ def sizes_of(model: UnifiedModel) -> ModelSizes:
     return showo_sizes_of(model.config, model.magvit.config)
 
 
-def estimated(sizes: ModelSizes, *overrides: str) -> Estimate:
-    return estimate(load_config(None, [*ROLL, *overrides]), sizes, Rates(2e12, 1e12, "cpu"))
+def estimated(sizes: ModelSizes, *overrides: str) -> CostEstimate:
+    return estimate(load_config(None, [*ROLL, *overrides]), sizes, Throughput(2e12, 1e12, "cpu"))
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_sharing_saves_the_optimizers_memory_and_the_references() -> None:
 
 
 def test_rates_are_measured() -> None:
-    rates = measure_rates(64, 128, wide=64, narrow=1, device="cpu", dtype=torch.float32, budget=0.05)
+    rates = measure_throughput(64, 128, wide=64, narrow=1, device="cpu", dtype=torch.float32, budget=0.05)
     assert rates.narrow > 1e6 and 1e6 < rates.wide < 1e14
 
 
@@ -212,8 +212,8 @@ def test_slow_products_are_measured_with_fewer_rows(monkeypatch: pytest.MonkeyPa
         asked.append(len(call()))
         return 0.05 * asked[-1]
 
-    monkeypatch.setattr("sync_r1.rl.rates._time_of", slow)
-    rates = measure_rates(64, 128, wide=8192, narrow=16, device="cpu", dtype=torch.float32)
+    monkeypatch.setattr("sync_r1.costs.throughput._time_of", slow)
+    rates = measure_throughput(64, 128, wide=8192, narrow=16, device="cpu", dtype=torch.float32)
     assert max(asked) == 4 and rates.wide == rates.narrow == pytest.approx(2 * 64 * 128 / 0.05)
 
 
@@ -222,7 +222,7 @@ def test_dry_run_loads_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("weights were read")
 
     monkeypatch.setattr(Showo, "from_pretrained", refuse)
-    monkeypatch.setattr("sync_r1.rl.rates._time_of", lambda *_: 1e-3)
+    monkeypatch.setattr("sync_r1.costs.throughput._time_of", lambda *_: 1e-3)
     result = CliRunner().invoke(cli.app, ["train", "--recipe", "demo", "--dry-run", "--json"])
     facts = json.loads(result.output)
     assert (
@@ -255,4 +255,4 @@ def test_plan_counts_pieces() -> None:
     sizes = read_sizes(ModelConfig())
     for limit, expected in ((1, (1, 1)), (8, (4, 2)), (100, (4, 6))):
         config.rl.sequences_per_backward = limit
-        assert Plan(config, sizes, Prompts()).piece == expected
+        assert Workload(config, sizes, Prompts()).piece == expected
