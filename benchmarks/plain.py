@@ -38,7 +38,7 @@ def next_logits(model: Showo, context: TextContext, ids: Sequence[int], count: i
     picture = model.blank_codes() if context.image is None and config.text_only_image else context.image
     batch = build_mmu(config, [picture], [[*text_ids(model.tokenizer, context.text), *ids]])
     logits = full_logits(model, batch)[0, -count:].float()
-    silent = [*config.silent_ids, *range(config.image_offset, config.vocab_size)]
+    silent = [*config.suppressed_ids, *range(config.image_offset, config.vocab_size)]
     return logits.index_fill(-1, torch.tensor(silent, device=logits.device), -torch.inf)
 
 

@@ -8,6 +8,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedTokenizerFast
+
 from sync_r1.files import read_json
 
 LARGEST = 1 << 20  # of any size: more than rows, widths, levels or pixels of a published model
@@ -48,3 +50,19 @@ def _fits(value: Any, default: Any) -> bool:
             and all(type(x) is int and 0 < x <= LARGEST for x in value)
         )
     return isinstance(value, type(default))
+
+
+COMPANIONS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """`tokenizer.json` and what lies beside it. ValueError names a file that cannot be read."""
+    read_object(folder / "tokenizer.json")
+    for name in COMPANIONS:
+        if (folder / name).exists():
+            read_object(folder / name)
+    try:
+        return PreTrainedTokenizerFast.from_pretrained(folder)
+    except Exception as error:  # the Rust library raises no other kind
+        said = str(error)[:200]
+        raise ValueError(f"{folder / 'tokenizer.json'} is no tokenizer ({said}); write or download it again") from error

@@ -6,16 +6,13 @@ D distinct prompts, R rows, P prompt tokens, S more tokens, H hidden size.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from sync_r1.models.janus.network import JanusNetwork
 from sync_r1.models.sequences import PrefixCache, causal_mask, seen_mask
-
-if TYPE_CHECKING:
-    from sync_r1.models.janus.model import Janus
 
 
 def positions(valid: Tensor) -> Tensor:
@@ -29,10 +26,10 @@ def behind(valid: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return seen_mask(valid, own), valid.sum(1, keepdim=True) + torch.arange(size, device=valid.device)
 
 
-class Stream:
+class KVStream:
     """For drawing and writing: prompts are read once each, then every row grows. Keeps all keys and values."""
 
-    def __init__(self, model: Janus, embeds: Tensor, valid: Tensor, index: Tensor) -> None:
+    def __init__(self, model: JanusNetwork, embeds: Tensor, valid: Tensor, index: Tensor) -> None:
         """embeds [D, P, H], valid [D, P] bool, index [R]: row r begins with prompt index[r]."""
         self.model, self.cache = model, DynamicCache()
         hidden = model.hidden(embeds, causal_mask(valid), positions(valid), self.cache)
@@ -58,7 +55,7 @@ class Prefix:
     cache: PrefixCache | None  # None while checkpointing: recomputed layers cannot hand out their keys
 
     @classmethod
-    def encode(cls, model: Janus, embeds: Tensor, valid: Tensor) -> Prefix:
+    def encode(cls, model: JanusNetwork, embeds: Tensor, valid: Tensor) -> Prefix:
         if model.is_gradient_checkpointing and model.training:
             return cls(embeds, valid, None, None)
         cache = PrefixCache()
@@ -71,7 +68,7 @@ class Prefix:
             return Prefix(self.embeds[index], self.valid[index], None, None)
         return Prefix(self.embeds[index], self.valid[index], self.last[index], self.cache.select(index))
 
-    def extend(self, model: Janus, embeds: Tensor) -> Tensor:
+    def extend(self, model: JanusNetwork, embeds: Tensor) -> Tensor:
         """Hidden states [R, 1+S, H]: last prompt token, then the tokens [R, S, H]."""
         if self.cache is None or self.last is None:
             valid = torch.cat([self.valid, torch.ones_like(embeds[..., 0], dtype=torch.bool)], 1)
