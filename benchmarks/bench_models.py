@@ -28,7 +28,7 @@ from sync_r1.bench.artifacts import read_object
 from sync_r1.bench.paired import compare_scores, open_scores
 from sync_r1.bench.result import COLUMNS
 from sync_r1.bench.tables import aggregate
-from sync_r1.manifest import write_text
+from sync_r1.files import write_text
 
 UNTRAINED = {"base": "tokens", "TP": "text-prompt", "IP": "image-prompt"}
 TRAINED = {"SFT": "sft", "Sync-R1": "joint"}  # name → arm of the study

@@ -30,15 +30,16 @@ from sync_r1.experiment import open_session, questions
 from sync_r1.models.concept_tokens import learned_row_ids
 from sync_r1.recipes import apply_recipes
 from sync_r1.report.plots import BLUE, INK, ORANGE, QUIET, style
-from sync_r1.rl.advantage import advantages
-from sync_r1.rl.group_scaling import GroupScaling, NoScaling, Scaling, SpreadScaling, Threshold
+from sync_r1.rl.advantages import advantages
+from sync_r1.rl.dgs import GroupScaling, NoScaling, Scaling, SpreadScaling, Threshold
 from sync_r1.rl.replay import Replay
 from sync_r1.rl.rewards import RewardEnsemble, build_rewards
-from sync_r1.rl.rollout import Rollout, Sampler, Task, choose_tasks
-from sync_r1.rl.weights import Trainables
+from sync_r1.rl.rollout import Rollout, Sampler
+from sync_r1.scorer_factory import Scorers, build_scorers
 from sync_r1.scorers.rewards import blend
-from sync_r1.scoring import Scorers, build_scorers
 from sync_r1.session import Session
+from sync_r1.training.parameters import Trainables
+from sync_r1.training.prompts import Prompt, prompt_stream
 
 HALVES = ("image", "text", "both")
 PLAIN = "plain"
@@ -70,7 +71,7 @@ def interval(first: Tensor, second: Tensor, draws: int = 2000) -> list[float]:
 
 
 def preview_table(
-    config: Config, sampler: Sampler, scorers: Scorers, rewards: RewardEnsemble, tasks: list[Task], seed: int
+    config: Config, sampler: Sampler, scorers: Scorers, rewards: RewardEnsemble, tasks: list[Prompt], seed: int
 ) -> list[dict[str, Any]]:
     """Per preview step: correlation within siblings of two preview scores with the final image reward, and the cost of
     filtering there.
@@ -175,7 +176,7 @@ def compared(gradients: Tensor, nfe: Tensor, plain: Tensor, plain_nfe: Tensor) -
 
 
 def gradient_table(
-    config: Config, session: Session, sampler: Sampler, rewards: RewardEnsemble, tasks: list[Task], repeats: int
+    config: Config, session: Session, sampler: Sampler, rewards: RewardEnsemble, tasks: list[Prompt], repeats: int
 ) -> dict[str, Any]:
     """The same prompts again and again with other noise: plain, DGS, and plain with groups that cost what DGS costs."""
     config.rl.beta, config.rl.entropy_coef = 0.0, 0.0  # the reward's gradient alone
@@ -236,7 +237,7 @@ def measure(run: Path | None, options: argparse.Namespace) -> dict[str, Any]:
     config, session = open_policy(run, options.seed)
     scorers = build_scorers(config)
     rewards = build_rewards(scorers.weights, scorers.library, scorers.fallback)
-    tasks = choose_tasks(questions(session), count=options.prompts, shares={"reason": 1.0}, seed=options.seed, first=0)
+    tasks = prompt_stream(questions(session), count=options.prompts, shares={"reason": 1.0}, seed=options.seed, first=0)
     sampler = Sampler(
         model=session.model,
         sampling=config.rl.sampling(),

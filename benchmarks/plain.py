@@ -20,7 +20,7 @@ from sync_r1.models.sampling import IMAGE_STREAM, TEXT_STREAM, chosen_logps, dra
 from sync_r1.models.showo.maskgit import confidence, gumbel, masked_counts, remask
 from sync_r1.models.showo.model import Showo
 from sync_r1.models.showo.prompting import Batch, build_mmu, build_t2i, drawing_ids, text_ids
-from sync_r1.rl.advantage import Advantages
+from sync_r1.rl.advantages import Advantages
 from sync_r1.rl.loss import policy_loss, token_weights
 from sync_r1.rl.rollout import Rollout
 from sync_r1.types import ImageTrace, Sampling, TextCompletions, TextContext
@@ -38,7 +38,7 @@ def next_logits(model: Showo, context: TextContext, ids: Sequence[int], count: i
     picture = model.blank_codes() if context.image is None and config.text_only_image else context.image
     batch = build_mmu(config, [picture], [[*text_ids(model.tokenizer, context.text), *ids]])
     logits = full_logits(model, batch)[0, -count:].float()
-    silent = [*config.silent_ids, *range(config.image_offset, config.vocab_size)]
+    silent = [*config.suppressed_ids, *range(config.image_offset, config.vocab_size)]
     return logits.index_fill(-1, torch.tensor(silent, device=logits.device), -torch.inf)
 
 

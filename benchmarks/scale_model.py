@@ -3,7 +3,7 @@ these GPUs.
 
     python benchmarks/scale_model.py --out docs/scale.json --figure docs/scale.png
 
-FLOPs and bytes come from the estimator of `sync-r1 train --dry-run` (sync_r1/rl/estimate.py); ASSUMED lists everything
+FLOPs and bytes come from the estimator of `sync-r1 train --dry-run` (sync_r1/costs/estimate.py); ASSUMED lists everything
 else.
 """
 
@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sync_r1.config import Config
+from sync_r1.costs.estimate import CostEstimate, estimate
+from sync_r1.costs.model_sizes import ModelSizes, read_sizes
+from sync_r1.costs.throughput import Throughput
+from sync_r1.costs.workload import Prompts, Workload
 from sync_r1.recipes import apply_recipes
-from sync_r1.rl.estimate import Estimate, estimate
-from sync_r1.rl.plan import Plan, Prompts
-from sync_r1.rl.rates import Rates
-from sync_r1.rl.sizes import ModelSizes, read_sizes
 
 GPUS, GROUPS, LATENCIES = (1, 2, 4, 8, 16), (4, 9, 16, 32), (0.0, 1.0, 3.0, 10.0, 30.0)
 
@@ -40,7 +40,7 @@ class Assumed:
     per_machine: int = 8
     scorer_s: float = 0.01  # seconds per picture for CLIP and the like, on the GPU
     judge_latency_s: float = 3.0  # of one request
-    judge_rewards: int = 2  # likeness and faithfulness, asked one after the other (sync_r1/rl/reward_calls.py)
+    judge_rewards: int = 2  # likeness and faithfulness, asked one after the other (sync_r1/rl/rewards.py)
     pictures_per_request: int = 9
     endpoints: int = 1
     concurrency: int = 8  # requests each endpoint serves at once without slowing down
@@ -56,22 +56,22 @@ def configured(recipe: str, group: int, lora: int, sharding: Literal["none", "fs
 
 def step_seconds(config: Config, sizes: ModelSizes, gpus: int, assumed: Assumed) -> dict[str, float]:
     """Seconds of one step by phase, every GPU with `rl.prompts_per_step` groups of its own (weak scaling)."""
-    plan = Plan(config, sizes, Prompts())
-    rows = config.rl.prompts_per_step * plan.candidates
+    workload = Workload(config, sizes, Prompts())
+    rows = config.rl.prompts_per_step * workload.candidates
     narrow = min(
         assumed.matmul, rows * assumed.memory_bandwidth
     )  # 2 FLOP per weight and row against 2 bytes per weight
-    found = estimate(config, sizes, Rates(wide=assumed.matmul, narrow=narrow, device="assumed"))
+    found = estimate(config, sizes, Throughput(wide=assumed.matmul, narrow=narrow, device="assumed"))
     seconds = found.seconds
     seconds["text rollout"] = max(seconds["text rollout"], config.rl.max_completion_length * assumed.token_s)
     rollout = sum(seconds[name] for name in ("text rollout", "image rollout", "pictures"))
     replay = sum(seconds[name] for name in ("text replay", "image replay", "reference"))
-    requests = math.ceil(plan.images * gpus / assumed.pictures_per_request)
+    requests = math.ceil(workload.images * gpus / assumed.pictures_per_request)
     rounds = assumed.judge_rewards * math.ceil(requests / (assumed.endpoints * assumed.concurrency))
     return {
         "rollout": rollout,
         "waiting": rollout * assumed.sync_share * math.log2(gpus),
-        "scorers": plan.images * assumed.scorer_s,
+        "scorers": workload.images * assumed.scorer_s,
         "judge": rounds * assumed.judge_latency_s,
         "replay": replay,
         "all-reduce": _all_reduce(4.0 * found.parameters["trainable"], gpus, assumed),
@@ -96,7 +96,7 @@ def _all_reduce(size: float, gpus: int, assumed: Assumed) -> float:
     return 2 * size * ((inside - 1) / inside / assumed.inside + (machines - 1) / machines / assumed.between)
 
 
-def memory(found: Estimate) -> dict[str, float]:
+def memory(found: CostEstimate) -> dict[str, float]:
     """GiB per GPU."""
     rows = {**found.memory, "largest phase": max(found.phases.values())}
     return {name: value / 2**30 for name, value in {**rows, "peak": sum(rows.values())}.items()}
@@ -113,7 +113,7 @@ def predict(recipe: str, assumed: Assumed) -> dict[str, Any]:
             config, gpus, setting = make(value)
             seconds = step_seconds(config, sizes, gpus, setting)
             total = sum(seconds.values())
-            made = gpus * Plan(config, sizes, Prompts()).images
+            made = gpus * Workload(config, sizes, Prompts()).images
             found.append({"at": value, "seconds": seconds, "step_s": total, "trajectories_per_s": made / total})
         return found
 

@@ -40,7 +40,7 @@ import torch
 from counting import Counter, rates
 from workload import SIZES, Parts, Workload
 
-from sync_r1.manifest import write_text
+from sync_r1.files import write_text
 from sync_r1.rl.trainer import Experience
 
 GOALS = {"answer": 20, "draw": 4, "draw, alone": 4, "update": 4, "step": 5}

@@ -104,8 +104,8 @@ def run_case(model_name: str, overrides: list[str], steps: int) -> dict[str, Any
     from sync_r1.data import load_concept
     from sync_r1.models.concept_tokens import add_concept
     from sync_r1.rl.rewards import Reward, RewardEnsemble
-    from sync_r1.rl.rollout import tasks_of
     from sync_r1.rl.trainer import SyncGRPOTrainer
+    from sync_r1.training.prompts import training_prompts
     from sync_r1.world.assets import load_world_model
     from sync_r1.world.export import export_world
 
@@ -133,7 +133,7 @@ def run_case(model_name: str, overrides: list[str], steps: int) -> dict[str, Any
         model = model.to(torch.bfloat16) if config.model.dtype == "bf16" else model
         tokens = add_concept(model, "bo", concept.class_noun, num_tokens=config.model.num_tokens)
         rewards = RewardEnsemble([Reward("longer", longer, "text"), Reward("brighter", brighter, "image")])
-        trainer = Unsaved(model, config, tasks_of(concept, tokens), rewards)
+        trainer = Unsaved(model, config, training_prompts(concept, tokens), rewards)
         seconds: dict[str, float] = {}
         for name in ("roll_out", "loss"):
             setattr(trainer, name, _timed(getattr(trainer, name), name, seconds))
@@ -172,17 +172,17 @@ def measured_rates(model_name: str, dtype: str) -> Any:
     """Once per model and number format."""
     import torch
 
-    from sync_r1.rl.rates import measure_rates
+    from sync_r1.costs.throughput import measure_throughput
 
     hidden, width = (512, 2048) if model_name == "middle" else (192, 768)
-    return measure_rates(hidden, width, wide=2048, narrow=8, device="cpu", dtype=getattr(torch, dtype))
+    return measure_throughput(hidden, width, wide=2048, narrow=8, device="cpu", dtype=getattr(torch, dtype))
 
 
 def estimated(model_name: str, overrides: list[str]) -> dict[str, Any]:
     """What the dry run says of the same case."""
     from sync_r1.config import ModelConfig, load_config
-    from sync_r1.rl.estimate import estimate
-    from sync_r1.rl.sizes import read_sizes, showo_sizes_of
+    from sync_r1.costs.estimate import estimate
+    from sync_r1.costs.model_sizes import read_sizes, showo_sizes_of
 
     config = load_config(None, [*OPTIONS[model_name], *COMMON, *overrides])
     sizes = read_sizes(ModelConfig()) if model_name == "world" else showo_sizes_of(*middle_sizes())

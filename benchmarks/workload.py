@@ -24,10 +24,11 @@ from sync_r1.models.concept_tokens import add_concept
 from sync_r1.models.showo.config import ShowoConfig
 from sync_r1.models.showo.magvit import Magvit, MagvitConfig
 from sync_r1.models.showo.model import Showo
-from sync_r1.rl.group_scaling import NoScaling
+from sync_r1.rl.dgs import NoScaling
 from sync_r1.rl.rewards import Reward, RewardEnsemble
-from sync_r1.rl.rollout import Rollout, derive_seed, drawing_text, tasks_of
+from sync_r1.rl.rollout import Rollout
 from sync_r1.rl.trainer import Experience, SyncGRPOTrainer
+from sync_r1.training.prompts import context, derive_seed, drawing_text, training_prompts
 from sync_r1.types import Sampling, TextContext
 from sync_r1.world.assets import load_world_model
 from sync_r1.world.export import export_world
@@ -130,7 +131,9 @@ class Workload:
             f"run.{key}={value}" for key, value in run.items()
         ]
         rewards = RewardEnsemble([Reward("lengths", lengths, "text"), Reward("brightness", brightness, "image")])
-        self.trainer = SyncGRPOTrainer(self.model, load_config(None, options), tasks_of(concept, tokens)[:1], rewards)
+        self.trainer = SyncGRPOTrainer(
+            self.model, load_config(None, options), training_prompts(concept, tokens)[:1], rewards
+        )
         self.parameters = self.trainer.trainables.parameters()
         self.optimizer = torch.optim.AdamW(self.parameters, lr=0.0, weight_decay=0.0)
         self.rl = self.trainer.config.rl
@@ -252,7 +255,7 @@ class Workload:
         seeds = [
             [derive_seed(seed, 0, 0, number, *part) for number in range(group)] for part in (("text",), ("image", 0))
         ]
-        contexts = [trainer.sampler.context(task)] * group
+        contexts = [context(trainer.policy, task, trainer.sampler.photo_codes)] * group
         self.model.eval()
         with self.mixed():
             texts = plain.write(self.model, contexts, sampling, seeds[0])

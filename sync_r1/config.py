@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import yaml
 
-from sync_r1.manifest import read_text, write_text
-from sync_r1.options import check_ranges, describe, fail, merge, option, parse_yaml, shown
+from sync_r1.config_fields import check_ranges, describe, fail, merge, option, parse_yaml, shown
+from sync_r1.files import read_text, write_text
 from sync_r1.types import Sampling
 
 Weight = float | dict[str, float]

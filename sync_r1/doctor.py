@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sync_r1.manifest import manifest_problems, read_manifest
+from sync_r1.files import manifest_problems, read_manifest
 from sync_r1.threads import wait_policy
 
 State = Literal["ok", "note", "missing"]

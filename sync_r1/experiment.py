@@ -30,24 +30,24 @@ from sync_r1.bench.tasks import build_items
 from sync_r1.config import Config
 from sync_r1.data import load_concept
 from sync_r1.data.sft_data import negative_images
-from sync_r1.manifest import write_text
-from sync_r1.processes import Processes, join_processes, launched, watching
+from sync_r1.distributed import Processes, join_processes, launched, watching
+from sync_r1.files import write_text
 from sync_r1.report import save_concept_card, write_report, write_sheet
-from sync_r1.rl.alarm import WINDOW, HackingAlarm, split_validation
-from sync_r1.rl.group_scaling import NoScaling
-from sync_r1.rl.log import peak_memory_mb
+from sync_r1.rl.dgs import NoScaling
+from sync_r1.rl.hacking_monitor import WINDOW, RewardHackingMonitor, split_validation
 from sync_r1.rl.rewards import RewardEnsemble, build_rewards
-from sync_r1.rl.rollout import Task, tasks_of
-from sync_r1.rl.setup import check_setup
-from sync_r1.rl.shards import check_sharding
-from sync_r1.rl.state import checkpoint_name, latest_checkpoint, resolve_checkpoint
 from sync_r1.rl.trainer import SyncGRPOTrainer
+from sync_r1.rl.trainer_setup import check_setup
+from sync_r1.scorer_factory import Evaluator, build_evaluator, build_scorers, evaluator_notes
 from sync_r1.scorers.base import Judge
 from sync_r1.scorers.face_start import concept_face
 from sync_r1.scorers.rewards import JudgeRewards
-from sync_r1.scoring import Evaluator, build_evaluator, build_scorers, evaluator_notes
 from sync_r1.session import WORLD, Session
 from sync_r1.sft.trainer import check_folder, run_sft
+from sync_r1.training.checkpoint import checkpoint_name, latest_checkpoint, resolve_checkpoint
+from sync_r1.training.metrics import peak_memory_mb
+from sync_r1.training.prompts import Prompt, training_prompts
+from sync_r1.training.sharding.factory import check_sharding
 from sync_r1.world.export import export_world
 
 LIBRARIES = ("torch", "transformers", "accelerate", "numpy")
@@ -224,13 +224,13 @@ def start(config: Config, console: Console, processes: Processes | None = None) 
     return session
 
 
-def questions(session: Session) -> list[Task]:
+def questions(session: Session) -> list[Prompt]:
     """Everything training may ask about the session's concept."""
     assert session.root is not None, "a session opened from data has a root"
-    return tasks_of(session.concept, session.tokens, negative_images(session.root, session.concept))
+    return training_prompts(session.concept, session.tokens, negative_images(session.root, session.concept))
 
 
-def warm_up(session: Session, config: Config, console: Console, tasks: list[Task], resumed: bool = False) -> bool:
+def warm_up(session: Session, config: Config, console: Console, tasks: list[Prompt], resumed: bool = False) -> bool:
     """Run `sft.stages` in `<run>/sft`, going on where an earlier attempt stopped. False when Ctrl-C ended it early.
 
     A finished one is only read: a resumed run needs it too, as the start that KL compares with and adapters sit on.
@@ -253,12 +253,12 @@ def one_process(work: str) -> None:
         )
 
 
-def watch(trainer: SyncGRPOTrainer, held: list[Task], rewards: RewardEnsemble, judge: Judge) -> None:
+def watch(trainer: SyncGRPOTrainer, held: list[Prompt], rewards: RewardEnsemble, judge: Judge) -> None:
     """Log rewards and evaluator on the validation prompts, and warn when they part."""
     config = trainer.config
     evaluators = JudgeRewards(judge, photos=config.eval.judge.url != WORLD)
     trainer.add_callback(
-        HackingAlarm(
+        RewardHackingMonitor(
             replace(trainer.sampler, scaling=NoScaling(), processes=Processes()),
             held,
             replace(rewards, normalize_then_sum=False),  # standardised rewards have no level to watch

@@ -30,7 +30,7 @@ from sync_r1.data.prompts import (
     rewrite_prompt,
     understanding_prompt,
 )
-from sync_r1.manifest import MANIFEST, read_manifest
+from sync_r1.files import MANIFEST, read_manifest
 from sync_r1.models import loading
 from sync_r1.models.base import ConceptTokens, UnifiedModel
 from sync_r1.models.concept_tokens import add_concept

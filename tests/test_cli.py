@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from sync_r1 import __version__, cli, doctor
-from sync_r1.manifest import write_manifest
+from sync_r1.files import write_manifest
 
 
 @pytest.fixture

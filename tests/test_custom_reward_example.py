@@ -11,7 +11,7 @@ from examples.custom_reward import brevity, sharpness
 from sync_r1.config import load_config
 from sync_r1.rl.rewards import build_rewards
 from sync_r1.rl.trainer import SyncGRPOTrainer
-from sync_r1.scoring import build_scorers
+from sync_r1.scorer_factory import build_scorers
 from tests.rl.toys import SMALL, concept, log_of, model_with_concept, tasks_of, weights
 
 EXAMPLE = [

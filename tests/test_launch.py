@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 
+from sync_r1.distributed import PeerLost, Processes, join_processes, watching
 from sync_r1.experiment import one_process
-from sync_r1.manifest import manifest_problems
-from sync_r1.processes import PeerLost, Processes, join_processes, watching
-from sync_r1.rl.state import checkpoints
+from sync_r1.files import manifest_problems
+from sync_r1.training.checkpoint import checkpoints
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["rl.num_generations=2", "rl.prompts_per_step=1", "rl.train_timesteps=1", "run.save_steps=1", "run.device=cpu"]

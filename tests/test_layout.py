@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,19 +15,21 @@ PACKAGE = Path(__file__).parents[1] / "sync_r1"
 ORDER = [
     "threads",
     "types",
-    "manifest",
-    "processes",
-    "options",
+    "files",
+    "config_fields",
     "config",
     "recipes",
+    "distributed",
     "data",
     "models",
     "scorers",
     "world",
-    "scoring",
+    "scorer_factory",
     "session",
+    "training",
     "rl",
     "sft",
+    "costs",
     "bench",
     "report",
     "study",
@@ -37,7 +39,7 @@ ORDER = [
     "cli",
     "__main__",
 ]
-NEVER = {("bench", "rl"), ("bench", "sft")}
+NEVER = {("bench", "rl"), ("bench", "sft"), ("sft", "rl")}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
@@ -78,6 +80,55 @@ def test_imports_point_one_way(path: Path) -> None:
     for other, line in imported_groups(path):
         assert ORDER.index(other) <= ORDER.index(own), f"{path.name}:{line}: {own} must not import {other}"
         assert (own, other) not in NEVER, f"{path.name}:{line}: {own} must never import {other}"
+
+
+def imports_when_loaded(path: Path) -> set[str]:
+    """Modules of the package that a module imports as soon as it is imported itself."""
+    known = {module_name(other) for other in MODULES}
+    found: set[str] = set()
+    pending: list[ast.stmt] = list(ast.parse(path.read_text(encoding="utf-8")).body)
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                found.add(submodule if submodule in known else node.module or "")
+        elif isinstance(node, (ast.If, ast.Try, ast.With)):
+            pending += [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)]
+    return found & known
+
+
+def find_circle(imports: Mapping[str, Collection[str]]) -> list[str]:
+    """Modules that import one another in a circle, the first one again at the end; [] without a circle."""
+    done: set[str] = set()
+
+    def visit(name: str, trail: list[str]) -> list[str]:
+        if name in trail:
+            return [*trail[trail.index(name) :], name]
+        if name in done:
+            return []
+        for other in sorted(imports.get(name, ())):
+            if circle := visit(other, [*trail, name]):
+                return circle
+        done.add(name)
+        return []
+
+    for name in sorted(imports):
+        if circle := visit(name, []):
+            return circle
+    return []
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    circle = find_circle({module_name(path): imports_when_loaded(path) for path in MODULES})
+    assert not circle, f"these modules import one another: {' → '.join(circle)}"
+
+
+def test_a_circle_would_be_found() -> None:
+    assert find_circle({"a": {"b"}, "b": {"c", "d"}, "c": set(), "d": {"b"}}) == ["b", "d", "b"]
+    assert find_circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from sync_r1 import session as session_module
 from sync_r1.commands import use
 from sync_r1.config import Config, EvalConfig, load_config, save_config
 from sync_r1.data import load_concept
-from sync_r1.manifest import write_manifest
+from sync_r1.files import write_manifest
 from sync_r1.session import Session, data_folder, newest_checkpoint, save_pictures
 from sync_r1.types import Sampling, TextContext
 from sync_r1.world.export import export_world

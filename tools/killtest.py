@@ -31,10 +31,10 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the tiny model and its rewards are those of the tests
-from sync_r1.manifest import read_tensors
-from sync_r1.rl.log import read_metrics
+from sync_r1.files import read_tensors
 from sync_r1.rl.rewards import Reward, RewardEnsemble
-from sync_r1.rl.state import HIDDEN, latest_checkpoint
+from sync_r1.training.checkpoint import HIDDEN, latest_checkpoint
+from sync_r1.training.metrics import read_metrics
 from tests.rl.toys import bright, trainer, wordy
 
 ALWAYS = [

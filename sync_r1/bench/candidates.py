@@ -17,7 +17,7 @@ from sync_r1.bench.chat import ChatAdapter
 from sync_r1.bench.protocol import Protocol
 from sync_r1.config import EvalConfig, JudgeConfig, ModelConfig
 from sync_r1.data import Concept
-from sync_r1.manifest import MANIFEST
+from sync_r1.files import MANIFEST
 from sync_r1.models.base import UnifiedModel
 from sync_r1.scorers.chat import ChatClient
 from sync_r1.session import Session, load_model, newest_checkpoint, run_config

@@ -11,7 +11,7 @@ from sync_r1.bench.protocol import Protocol
 from sync_r1.bench.result import GENERATION, EvalResult
 from sync_r1.bench.score import ImageJudge, check_judges, score
 from sync_r1.bench.tasks import build_items
-from sync_r1.processes import Processes
+from sync_r1.distributed import Processes
 from sync_r1.scorers.clip import ClipScorer
 from sync_r1.session import Session
 

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from sync_r1.bench.protocol import digest
-from sync_r1.manifest import sha256
+from sync_r1.files import sha256
 from sync_r1.models.base import UnifiedModel
 
 _CALLS = ("truncation", "padding")  # settings of the last call, no part of a vocabulary

@@ -20,7 +20,7 @@ from sync_r1.bench.protocol import Protocol, digest
 from sync_r1.bench.result import GENERATION
 from sync_r1.data import Concept, load_image
 from sync_r1.data.pictures import natural_key
-from sync_r1.manifest import sha256
+from sync_r1.files import sha256
 from sync_r1.scorers.base import Score, is_scored
 from sync_r1.scorers.clip import ClipScorer
 from sync_r1.scorers.text import Protocol as Matcher

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from sync_r1.config import EvalConfig
-from sync_r1.options import check_ranges, merge, option, parse_yaml
+from sync_r1.config_fields import check_ranges, merge, option, parse_yaml
 from sync_r1.types import Sampling
 
 PUBLISHED_20 = (

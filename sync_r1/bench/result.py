@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sync_r1.manifest import write_text
+from sync_r1.files import write_text
 
 UNDERSTANDING = ("rec", "vqa", "qa", "rea", "dense_rea")
 GENERATION = ("pure_gen", "dense_gen", "rea_gen", "dense_rea_gen")

@@ -15,7 +15,7 @@ import yaml
 from sync_r1.bench.build import PhotoQuestion, Recognition, TestSet
 from sync_r1.bench.build_rules import Pair
 from sync_r1.data import QA
-from sync_r1.manifest import write_text
+from sync_r1.files import write_text
 
 T = TypeVar("T")
 

@@ -25,7 +25,7 @@ from sync_r1.bench.predict import batches
 from sync_r1.bench.protocol import Protocol, digest
 from sync_r1.bench.result import UNDERSTANDING
 from sync_r1.data import Concept
-from sync_r1.manifest import sha256
+from sync_r1.files import sha256
 from sync_r1.scorers.text import is_negative
 
 BATCH = 32

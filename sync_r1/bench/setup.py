@@ -14,9 +14,9 @@ from sync_r1.config import Config, JudgeConfig, load_config
 from sync_r1.data import load_image
 from sync_r1.data.layout import Layout
 from sync_r1.data.pictures import is_picture_name
-from sync_r1.manifest import MANIFEST, write_manifest
+from sync_r1.files import MANIFEST, write_manifest
+from sync_r1.scorer_factory import WORLD, WORLD_SIDE, build_evaluator
 from sync_r1.scorers.judge import RemoteJudge
-from sync_r1.scoring import WORLD, WORLD_SIDE, build_evaluator
 from sync_r1.world.export import export_world
 from sync_r1.world.judge import WorldJudge
 

@@ -30,7 +30,7 @@ from sync_r1.bench.protocol import Protocol
 from sync_r1.bench.result import TASKS, UNDERSTANDING
 from sync_r1.bench.tasks import EvalItem
 from sync_r1.data import Concept
-from sync_r1.manifest import MANIFEST
+from sync_r1.files import MANIFEST
 
 
 def predict_to(

@@ -19,7 +19,7 @@ from sync_r1.bench.protocol import Protocol, digest, read_protocol
 from sync_r1.bench.result import COLUMNS, TASKS, UNDERSTANDING
 from sync_r1.bench.scores import sides_of
 from sync_r1.bench.stats import macro_interval
-from sync_r1.manifest import MANIFEST
+from sync_r1.files import MANIFEST
 
 ALIASES = {"gpt": "ds-score", "clip_i": "clip-i", "clip_t": "clip-t"}  # published names written beside ours
 

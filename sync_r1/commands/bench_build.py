@@ -98,7 +98,7 @@ def report(
     Example: sync-r1 bench report runs/bench/world runs/bench/world-text-prompt
     """
     from sync_r1.bench.tables import as_text
-    from sync_r1.manifest import write_text
+    from sync_r1.files import write_text
     from sync_r1.report.bench_files import read_models
     from sync_r1.report.bench_page import write_page
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sync_r1.config import Config
-    from sync_r1.rl.estimate import Estimate
+    from sync_r1.costs.estimate import CostEstimate
 
 PROCESSES = 8  # that share layers, when no launcher says how many
 UNITS = {"flops": (1e12, "TFLOP"), "memory": (2**30, "GiB"), "phases": (2**30, "GiB"), "seconds": (1, "s")}
@@ -43,28 +43,28 @@ def cost(config: Config) -> dict[str, Any]:
 
     import torch
 
+    from sync_r1.costs.estimate import estimate
+    from sync_r1.costs.model_sizes import read_sizes
+    from sync_r1.costs.throughput import measure_throughput
+    from sync_r1.costs.workload import Prompts, Workload
+    from sync_r1.distributed import launched
     from sync_r1.models.loading import pick_device
-    from sync_r1.processes import launched
-    from sync_r1.rl.estimate import estimate
-    from sync_r1.rl.plan import Plan, Prompts
-    from sync_r1.rl.rates import measure_rates
-    from sync_r1.rl.sizes import read_sizes
 
     sizes, prompts = read_sizes(config.model), Prompts()
-    plan, device = Plan(config, sizes, prompts), pick_device(config.run.device)
+    workload, device = Workload(config, sizes, prompts), pick_device(config.run.device)
     processes = launched() if launched() > 1 or config.run.sharding == "none" else PROCESSES
-    images, steps = plan.piece
-    wide = min(max(images * steps * plan.guided * plan.span, 256), 8192)
-    dtype = torch.float32 if plan.mode == "fp32" else torch.bfloat16
-    narrow = plan.asked * plan.candidates
-    rates = measure_rates(sizes.hidden, sizes.intermediate, wide=wide, narrow=narrow, device=device, dtype=dtype)
-    result: Estimate = estimate(config, sizes, rates, prompts, processes)
+    images, steps = workload.piece
+    wide = min(max(images * steps * workload.guided * workload.span, 256), 8192)
+    dtype = torch.float32 if workload.mode == "fp32" else torch.bfloat16
+    narrow = workload.asked * workload.candidates
+    rates = measure_throughput(sizes.hidden, sizes.intermediate, wide=wide, narrow=narrow, device=device, dtype=dtype)
+    result: CostEstimate = estimate(config, sizes, rates, prompts, processes)
     return {
         **asdict(result),
         "peak": result.peak,
         "available": _available(device),
         "rates": asdict(rates),
-        "assumed": {**asdict(prompts), "trains": plan.kind, "numbers": plan.mode, "processes": processes},
+        "assumed": {**asdict(prompts), "trains": workload.kind, "numbers": workload.mode, "processes": processes},
     }
 
 

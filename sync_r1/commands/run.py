@@ -105,8 +105,8 @@ def train(
 def _run(config: Config, resume: str | None, evaluate: bool = True) -> None:
     from rich.console import Console
 
+    from sync_r1.distributed import speaks
     from sync_r1.experiment import run_experiment
-    from sync_r1.processes import speaks
 
     console = Console(quiet=not speaks())
     print_comparison(run_experiment(config, console, resume, evaluate), console)

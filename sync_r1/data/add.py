@@ -13,7 +13,7 @@ from sync_r1.data.phrases import drawing_pairs, info_sentence, with_article, wit
 from sync_r1.data.pictures import PICTURE_TYPES, is_picture_name, list_folder, natural_key, verify_images
 from sync_r1.data.records import QA, Concept, Conditions, TestItem
 from sync_r1.data.write import write_concept
-from sync_r1.manifest import sha256
+from sync_r1.files import sha256
 
 _OTHER_PICTURES = (".heic", ".heif", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".svg", ".raw", ".dng", ".jfif")
 _SCENES = ("", " at home", " outdoors")

@@ -30,7 +30,7 @@ from sync_r1.data.reading import (
 )
 from sync_r1.data.records import Concept, TestItem
 from sync_r1.data.sft_data import STAGE_FILE, items_without_picture, read_turns, stage_entries, stage_picture
-from sync_r1.manifest import read_json, sha256
+from sync_r1.files import read_json, sha256
 
 LISTED = 5  # problems of one kind
 

@@ -17,7 +17,7 @@ from sync_r1.data.layout import Layout, resolve_image, validate_name
 from sync_r1.data.pictures import list_folder, list_pictures, load_image, verify_images
 from sync_r1.data.reading import read_layout
 from sync_r1.data.records import CONDITION_KEYS, QA, TEXT_ONLY, Concept, Conditions, TestItem
-from sync_r1.manifest import read_json
+from sync_r1.files import read_json
 
 __all__ = [
     "QA", "Category", "Concept", "Conditions", "Layout", "TestItem", "category_of", "list_concepts", "load_concept", "load_image",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sync_r1.options import shown
+from sync_r1.config_fields import shown
 
 _MISSING = object()
 

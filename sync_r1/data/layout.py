@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sync_r1.options import shown
+from sync_r1.config_fields import shown
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 from sync_r1.data.layout import resolve_image
 from sync_r1.data.pictures import is_picture_name
-from sync_r1.manifest import read_json
+from sync_r1.files import read_json
 
 QUESTION_KEYS = ("query", "question", "prompt")
 ANSWER_KEYS = ("answer", "response")

@@ -15,7 +15,7 @@ from sync_r1.data.layout import Layout, resolve_image
 from sync_r1.data.loose import picture_of, read_loose
 from sync_r1.data.pictures import list_pictures, natural_key, without_masks
 from sync_r1.data.records import CONDITION_KEYS, ITEM_KINDS, QA, Concept, Conditions, ItemKind, TestItem
-from sync_r1.manifest import read_json
+from sync_r1.files import read_json
 
 GENERATION_TYPES = {"object": "object", "objects": "object", "live_subject": "live_subject", "live": "live_subject"}
 

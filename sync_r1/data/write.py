@@ -24,7 +24,7 @@ from sync_r1.data.layout import Layout, validate_name
 from sync_r1.data.pictures import PICTURE_TYPES, is_picture_name, list_pictures, verify_images, without_masks
 from sync_r1.data.reading import read_layout
 from sync_r1.data.records import CONDITION_KEYS, Concept, Conditions, TestItem
-from sync_r1.manifest import read_json, write_text
+from sync_r1.files import read_json, write_text
 
 Picture = Image.Image | Path  # pixels in memory, or a file to copy
 ARCHIVE_NAME = "unictokens_data"  # what other readers of the layout look for in stored paths

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from sync_r1.manifest import write_bytes
+from sync_r1.files import write_bytes
 from sync_r1.models.base import ConceptTokens, Rows, UnifiedModel
 from sync_r1.models.concept_init import Init, start_rows
 from sync_r1.models.weight_files import FLOATS

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 
 from sync_r1.models.base import UnifiedModel
-from sync_r1.models.fields import read_object
+from sync_r1.models.config_files import read_object
 from sync_r1.models.hub import fetch
 from sync_r1.models.showo.config import SPECIALS, ShowoConfig
 from sync_r1.models.showo.convert import EMBED, convert_showo, showo_sizes

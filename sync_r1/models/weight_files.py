@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from sync_r1.manifest import read_json
+from sync_r1.files import read_json
 
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 STEMS = ("model", "pytorch_model", "diffusion_pytorch_model")  # transformers', Show-o's and diffusers' names

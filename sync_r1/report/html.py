@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from PIL import Image, UnidentifiedImageError
 
-from sync_r1.manifest import write_text
+from sync_r1.files import write_text
 from sync_r1.report import plots
 from sync_r1.report.run_files import Item, Run, read_run, spread
 

@@ -11,12 +11,13 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from sync_r1.config import RLConfig
+from sync_r1.distributed import Processes
 from sync_r1.models.base import UnifiedModel
-from sync_r1.processes import Processes
-from sync_r1.rl.advantage import Advantages
+from sync_r1.rl.advantages import Advantages
 from sync_r1.rl.loss import merge_metrics, policy_loss, token_weights
-from sync_r1.rl.rollout import Rollout, derive_seed
-from sync_r1.rl.weights import Reference
+from sync_r1.rl.rollout import Rollout
+from sync_r1.training.parameters import Reference
+from sync_r1.training.prompts import derive_seed
 
 P = TypeVar("P")
 

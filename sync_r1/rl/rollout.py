@@ -4,9 +4,8 @@ together.
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,100 +13,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from sync_r1.data.concepts import Concept, load_image
-from sync_r1.data.prompts import (
-    RECOGNITION_QUESTION,
-    PromptKind,
-    compose,
-    drawing_prompt,
-    rewrite_prompt,
-    understanding_prompt,
-)
-from sync_r1.models.base import ConceptTokens, UnifiedModel
-from sync_r1.processes import Processes
-from sync_r1.rl.group_scaling import NoScaling, Scaling, Selection
+from sync_r1.distributed import Processes
+from sync_r1.models.base import UnifiedModel
+from sync_r1.rl.dgs import NoScaling, Scaling, Selection
+from sync_r1.training.prompts import Prompt, context, derive_seed, drawing_text
 from sync_r1.types import ImageTrace, Sampling, TextCompletions, TextContext
 
 PreviewScore = Callable[..., Sequence[float | None]]  # a reward function, see rewards.py
-
-
-@dataclass(frozen=True)
-class Task:
-    """One prompt of a group: what is asked, and what would have been right."""
-
-    kind: PromptKind
-    concept: Concept
-    prompt: str  # reason: implicit drawing prompt; else a question
-    answer: str  # reason: the prompt with its fact spelled out; else the true answer
-    tokens: ConceptTokens
-    photo: Path | None = None  # what the question is about
-
-
-def tasks_of(concept: Concept, tokens: ConceptTokens | None = None, others: Sequence[Path] = ()) -> list[Task]:
-    """Everything RL may ask about a concept: implicit prompts of the training split, questions about its train photos,
-    and whether it is in them or in as many of the pictures of `others`.
-
-    Args:
-        tokens: the concept's vocabulary in the model; without it, prompts hold the placeholder alone.
-        others: pictures of something else, none of them in a test; without any, recognition is not asked: the answer
-            were always yes.
-    """
-    conditions, tokens = concept.conditions, tokens or ConceptTokens(concept.name)
-    pairs = [
-        (conditions.implicit[i], conditions.explicit[i]) for i in concept.rl_indices if i < len(conditions.explicit)
-    ]
-    tasks = [Task("reason", concept, prompt, answer, tokens) for prompt, answer in pairs]
-    photos = {path.name: path for path in concept.train_images}
-    for name, questions in concept.conversations.items():
-        if name in photos:
-            tasks += [Task("look", concept, qa.question, qa.answer, tokens, photos[name]) for qa in questions]
-    question, count = RECOGNITION_QUESTION.format(name=concept.placeholder), min(len(concept.train_images), len(others))
-    seen = [(path, "yes") for path in concept.train_images[:count]] + [(path, "no") for path in others[:count]]
-    return tasks + [Task("recognize", concept, question, answer, tokens, path) for path, answer in seen]
-
-
-def choose_tasks(
-    tasks: Sequence[Task], *, count: int, shares: Mapping[str, float], seed: int, first: int
-) -> list[Task]:
-    """Prompts number `first` … `first + count − 1` of an endless stream: each kind in shuffled passes, mixed evenly by
-    `shares`.
-
-    Args:
-        shares: of each kind; those of kinds without tasks go to the others in proportion.
-    Raises:
-        ValueError: there are no tasks.
-    """
-    pools: dict[PromptKind, list[Task]] = {}
-    for task in tasks:
-        if shares.get(task.kind, 0.0) > 0:
-            pools.setdefault(task.kind, []).append(task)
-    if not pools:
-        raise ValueError(
-            "there is nothing to ask: give the concept implicit prompts with facts, or questions about its photos"
-        )
-    total = sum(shares[kind] for kind in pools)
-    places = dict.fromkeys(pools, 0)
-    chosen = []
-    for number in range(first + count):
-        # the kind that is furthest behind its share; ties go to the first
-        kind = max(pools, key=lambda kind: shares[kind] / total * (number + 1) - places[kind])
-        place, pool = places[kind], pools[kind]
-        places[kind] += 1
-        if number >= first:
-            order = torch.randperm(
-                len(pool), generator=torch.Generator().manual_seed(derive_seed(seed, kind, place // len(pool)))
-            )
-            chosen.append(pool[int(order[place % len(pool)])])
-    return chosen
-
-
-def derive_seed(*parts: object) -> int:
-    """A seed in [0, 2^62) from any values:
-
-    the same parts give the same seed everywhere, so no generator state needs saving.
-    """
-    digest = hashlib.sha256("::".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 2
 
 
 @dataclass(frozen=True)
@@ -126,7 +38,7 @@ class Candidate:
 class Rollout:
     """P·G trajectories, siblings next to each other: row = prompt · G + sibling; image row = row · M + image."""
 
-    tasks: list[Task]  # P
+    tasks: list[Prompt]  # P
     group_size: int  # G
     images_per_text: int  # M
     contexts: list[TextContext]  # P·G
@@ -159,7 +71,7 @@ class Rollout:
 
 
 def _columns(
-    tasks: Sequence[Task], texts: Sequence[str], prompts: Sequence[str], images: Tensor | None, repeat: int
+    tasks: Sequence[Prompt], texts: Sequence[str], prompts: Sequence[str], images: Tensor | None, repeat: int
 ) -> dict[str, Any]:
     rows = [row for row in range(len(tasks)) for _ in range(repeat)]
     return {
@@ -188,7 +100,7 @@ class Sampler:
     photo_codes: dict[Path, Tensor] = field(default_factory=dict)  # photos are encoded once
 
     @torch.no_grad()
-    def roll_out(self, tasks: Sequence[Task], *, seed: int, step: int, first: int = 0, draw: bool = True) -> Rollout:
+    def roll_out(self, tasks: Sequence[Prompt], *, seed: int, step: int, first: int = 0, draw: bool = True) -> Rollout:
         """All trajectories of one step.
 
         Every random number is a function of (seed, step, first + prompt, candidate, image): reruns and resumed runs
@@ -201,7 +113,7 @@ class Sampler:
             draw: off, the trajectories end with their texts.
         """
         sampler = self if draw else replace(self, draw_images=False, scaling=NoScaling())
-        pool, everyone = _Pool(sampler, tasks, seed, step, first), self.processes
+        pool, everyone = CandidatePool(sampler, tasks, seed, step, first), self.processes
 
         def propose(wanted: list[int]) -> list[list[float]]:
             return everyone.join(pool.draw(list(everyone.share(wanted))))
@@ -209,24 +121,13 @@ class Sampler:
         selection = sampler.scaling.select(propose, groups=len(tasks) * everyone.count, size=self.group_size)
         return pool.finish(selection.of(slice(everyone.index * len(tasks), (everyone.index + 1) * len(tasks))))
 
-    def context(self, task: Task) -> TextContext:
-        """What the model reads before it writes."""
-        if task.kind == "reason":
-            return TextContext(rewrite_prompt(task.concept, task.prompt))
-        assert task.photo is not None, "a question is about a photo"
-        if task.photo not in self.photo_codes:
-            self.photo_codes[task.photo] = self.model.look([load_image(task.photo)])[0]
-        return TextContext(
-            understanding_prompt(task.concept, task.prompt, task.tokens.reading_tokens), self.photo_codes[task.photo]
-        )
 
-
-class _Pool:
+class CandidatePool:
     """Candidates of all groups in the order they were drawn."""
 
-    def __init__(self, sampler: Sampler, tasks: Sequence[Task], seed: int, step: int, first: int) -> None:
+    def __init__(self, sampler: Sampler, tasks: Sequence[Prompt], seed: int, step: int, first: int) -> None:
         self.sampler, self.tasks, self.key, self.first = sampler, list(tasks), (seed, step), first
-        self.contexts = [sampler.context(task) for task in tasks]
+        self.contexts = [context(sampler.model, task, sampler.photo_codes) for task in tasks]
         self.places: dict[tuple[int, int], int] = {}  # (group, number) → pool row
         self.completions: list[TextCompletions] = []
         self.prompts: list[str] = []
@@ -263,7 +164,7 @@ class _Pool:
             )
         )
 
-    def _preview(self, tasks: list[Task], texts: list[str], prompts: list[str]) -> list[float]:
+    def _preview(self, tasks: list[Prompt], texts: list[str], prompts: list[str]) -> list[float]:
         sampler, repeat = self.sampler, self.sampler.images_per_text
         assert sampler.preview_score is not None, "previews need a score"
         pictures = sampler.model.preview(self.traces[-1])
@@ -316,12 +217,6 @@ class _Pool:
             )
             for (p, number), row in sorted(self.places.items())
         ]
-
-
-def drawing_text(task: Task, completion: str) -> str:
-    """What the image half reads: the composed prompt with the concept's soft tokens in place."""
-    name = task.concept.name
-    return drawing_prompt(name, compose(task.kind, name, task.prompt, completion), task.tokens.drawing_tokens)
 
 
 def select_completions(pieces: Sequence[TextCompletions], rows: Sequence[int]) -> TextCompletions:

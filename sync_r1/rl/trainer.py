@@ -17,31 +17,35 @@ from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback
 
 from sync_r1.config import Config, save_config
+from sync_r1.distributed import Processes, launched, watching
 from sync_r1.models.base import UnifiedModel
 from sync_r1.models.concept_tokens import learned_row_ids
-from sync_r1.processes import Processes, launched, watching
-from sync_r1.rl.advantage import Advantages, advantages
-from sync_r1.rl.group_scaling import NoScaling
-from sync_r1.rl.log import MetricsFile, Phases, ProgressBar, or_say_how_to_go_on, save_trajectories
-from sync_r1.rl.reading import check_files, check_progress, loading, reading
+from sync_r1.rl.advantages import Advantages, advantages
+from sync_r1.rl.dgs import NoScaling
+from sync_r1.rl.gather import gather_rollout
 from sync_r1.rl.replay import Replay
 from sync_r1.rl.rewards import Breakdown, RewardEnsemble
-from sync_r1.rl.rollout import PreviewScore, Rollout, Sampler, Task, choose_tasks, completion_metrics
-from sync_r1.rl.setup import check_setup, scaling, training_arguments
-from sync_r1.rl.shards import Copies, shards
-from sync_r1.rl.sharing import share_rollout
-from sync_r1.rl.state import (
-    GlobalGenerators,
-    Interrupt,
-    Start,
-    SyncState,
+from sync_r1.rl.rollout import PreviewScore, Rollout, Sampler, completion_metrics
+from sync_r1.rl.trainer_setup import check_setup, scaling, training_arguments
+from sync_r1.rl.trainer_state import SyncState
+from sync_r1.rl.trajectories import save_trajectories
+from sync_r1.training.callbacks import RestoreRNG, RunStart, StopOnSignal, generator_states
+from sync_r1.training.checkpoint import (
+    as_value_error,
+    atomic_checkpoint,
+    check_files,
+    check_progress,
+    checked_load,
     checkpoint_name,
-    generator_states,
     resolve_checkpoint,
     rotate,
-    writing,
 )
-from sync_r1.rl.weights import Trainables
+from sync_r1.training.metrics import MetricsFile, Phases, or_say_how_to_go_on
+from sync_r1.training.parameters import Trainables
+from sync_r1.training.progress import ProgressBar
+from sync_r1.training.prompts import Prompt, prompt_stream
+from sync_r1.training.sharding.base import DataParallel
+from sync_r1.training.sharding.factory import build_sharding
 
 
 class TrainingStopped(ValueError):
@@ -91,7 +95,7 @@ class SyncGRPOTrainer(Trainer):
         self,
         model: UnifiedModel,
         config: Config,
-        tasks: Sequence[Task],
+        tasks: Sequence[Prompt],
         rewards: RewardEnsemble,
         preview_score: PreviewScore | None = None,
         console: Console | None = None,
@@ -116,7 +120,7 @@ class SyncGRPOTrainer(Trainer):
         self.policy = model  # on its device by now
         self.trainables = Trainables(model, config.rl, learned_row_ids(model), seed=config.run.seed)
         self.reference = self.trainables.reference(model)
-        self.shards = Copies(self.processes.count)  # until the optimizer is made
+        self.sharding = DataParallel(self.processes.count)  # until the optimizer is made
         if config.rl.gradient_checkpointing:
             model.gradient_checkpointing_enable()
         self.sampler = Sampler(
@@ -132,11 +136,11 @@ class SyncGRPOTrainer(Trainer):
         self.sync_state = SyncState(seed=config.run.seed)
         self.phases, self.interrupt, self.generators = (
             Phases(),
-            Interrupt(config, console, self.processes),
-            GlobalGenerators(),
+            StopOnSignal(config, console, self.processes),
+            RestoreRNG(),
         )
         for callback in (
-            Start(config, self.say),
+            RunStart(config, self.say),
             MetricsFile(config.run.folder / "metrics.jsonl"),
             self.interrupt,
             self.generators,
@@ -159,7 +163,7 @@ class SyncGRPOTrainer(Trainer):
         Returns the loss, detached.
         """
         model.train()
-        self.shards.gather()
+        self.sharding.gather()
         self._forget_gradients()
         if self.experience is None or self.state.global_step % self.config.rl.num_iterations == 0:
             rollout = self.roll_out()
@@ -174,7 +178,7 @@ class SyncGRPOTrainer(Trainer):
         count, asked = rl.prompts_of(step // rl.num_iterations)
         first = asked * self.processes.count + self.processes.index * count
         seed = self.config.run.seed
-        tasks = choose_tasks(self.tasks, count=count, shares=rl.shares(), seed=seed, first=first)
+        tasks = prompt_stream(self.tasks, count=count, shares=rl.shares(), seed=seed, first=first)
         with self.phases.time("rollout"), self.accelerator.autocast():
             return self.sampler.roll_out(tasks, seed=seed, step=step, first=first, draw=not self.texts_only)
 
@@ -192,7 +196,7 @@ class SyncGRPOTrainer(Trainer):
     def advantage(self, rollout: Rollout, scores: Breakdown) -> Advantages:
         """Credit both halves. Rewards of all processes are centred and scaled together, then each keeps its own."""
         rl, prompts = self.config.rl, len(rollout.tasks)
-        everything, known = share_rollout(self.processes, rollout, scores, pictures=self._trajectories_due())
+        everything, known = gather_rollout(self.processes, rollout, scores, pictures=self._trajectories_due())
         credit = advantages(
             known.text, known.image, everything.same_prompts(), credit=rl.credit, scale_rewards=rl.scale_rewards
         )
@@ -229,15 +233,15 @@ class SyncGRPOTrainer(Trainer):
         """
         with self.phases.time("update"):
             parameters = self.trainables.parameters()
-            self.shards.average(parameters)
-            self._grad_norm = self.shards.clip(parameters, self.config.rl.max_grad_norm or math.inf)
+            self.sharding.average(parameters)
+            self._grad_norm = self.sharding.clip(parameters, self.config.rl.max_grad_norm or math.inf)
             loss = self.accelerator.reduce(loss.to(self.args.device), "mean")
             reason = self._why_skip(float(loss))
             if reason:
                 self._forget_gradients()
                 loss = torch.zeros_like(loss)
             else:
-                self.shards.step()
+                self.sharding.step()
         self._count_skip(reason)
         return loss
 
@@ -264,16 +268,16 @@ class SyncGRPOTrainer(Trainer):
             )
 
     def _forget_gradients(self) -> None:
-        self.shards.forget(self.trainables.parameters())
+        self.sharding.forget(self.trainables.parameters())
 
     # what transformers asks for
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:  # weights of a checkpoint are in by now
-            self.shards = shards(self.policy, self.trainables, self.config.run.sharding, self.processes.count)
-            self.reference = self.shards.reference(self.reference)
+            self.sharding = build_sharding(self.policy, self.trainables, self.config.run.sharding, self.processes.count)
+            self.reference = self.sharding.reference(self.reference)
             self.optimizer = self.trainables.optimizer()
-            self.shards.attach(self.optimizer)
+            self.sharding.attach(self.optimizer)
         return self.optimizer
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> float:
@@ -297,7 +301,7 @@ class SyncGRPOTrainer(Trainer):
         try:
             with self.interrupt.listening(), watching(self.processes, lost):
                 done = super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-                self.shards.gather()
+                self.sharding.gather()
                 return done
         finally:
             self.trainables.rows.release()
@@ -313,7 +317,7 @@ class SyncGRPOTrainer(Trainer):
         self.store_flos()
         self.sync_state.step, self.sync_state.scaling = step, self.sampler.scaling.state_dict()
         generators = self.processes.gather(generator_states())
-        with self.shards.saving():
+        with self.sharding.saving():
             if self.args.should_save:
                 self._write_checkpoint(target, generators)
         self.accelerator.wait_for_everyone()
@@ -321,7 +325,7 @@ class SyncGRPOTrainer(Trainer):
     def _write_checkpoint(self, target: Path, generators: list[dict[str, Any]]) -> None:
         with (
             self.phases.time("save"),
-            writing(target, step=self.sync_state.step, config=str(self.config.run.name)) as folder,
+            atomic_checkpoint(target, step=self.sync_state.step, config=str(self.config.run.name)) as folder,
         ):
             self.trainables.save(self.policy, folder)
             self._save_optimizer_and_scheduler(str(folder))
@@ -335,7 +339,7 @@ class SyncGRPOTrainer(Trainer):
         folder = Path(resume_from_checkpoint)
         state = SyncState.load(folder)
         state.check(folder, self.config, self.sampler.scaling.state_dict())
-        with reading(folder):
+        with as_value_error(folder):
             self.trainables.load(self.policy, folder)
             self.generators.load(folder, self.accelerator.process_index)
             self.sampler.scaling.load_state_dict(state.scaling)
@@ -347,7 +351,7 @@ class SyncGRPOTrainer(Trainer):
         folder, optimizer = Path(checkpoint), self.optimizer
         assert optimizer is not None, "transformers has made it by now"
         check_files(folder)
-        with loading(folder, optimizer, self.lr_scheduler):
+        with checked_load(folder, optimizer, self.lr_scheduler):
             super()._load_optimizer_and_scheduler(checkpoint)
 
     # small things

@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from sync_r1.manifest import read_json, write_text
+from sync_r1.files import read_json, write_text
 
 MEMORY_LIMIT = 10_000  # replies kept where there is no folder
 

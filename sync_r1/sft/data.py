@@ -16,11 +16,10 @@ from sync_r1.data.concepts import QA, Concept
 from sync_r1.data.pictures import load_image
 from sync_r1.data.prompts import drawing_prompt, placeholder, understanding_prompt
 from sync_r1.data.sft_data import cropped_images, load_training_items, negative_images
-from sync_r1.rl.group_scaling import NoScaling
-from sync_r1.rl.rollout import Sampler, Task, choose_tasks, derive_seed, tasks_of
 from sync_r1.session import Session
 from sync_r1.sft.stages import Stage
-from sync_r1.types import Sampling, TextContext
+from sync_r1.training.prompts import Prompt, context, derive_seed, prompt_stream, training_prompts
+from sync_r1.types import TextContext
 
 
 @dataclass(frozen=True)
@@ -42,16 +41,16 @@ class Batch:
     codes: Tensor | None  # [B, N] of pictures to draw
 
 
-def all_tasks(session: Session) -> list[Task]:
+def all_tasks(session: Session) -> list[Prompt]:
     """Everything RL may ask about the session's concept."""
     others = negative_images(session.root, session.concept) if session.root is not None else ()
-    return tasks_of(session.concept, session.tokens, others)
+    return training_prompts(session.concept, session.tokens, others)
 
 
-def rl_dialogues(session: Session, tasks: Sequence[Task]) -> list[Dialogue]:
+def rl_dialogues(session: Session, tasks: Sequence[Prompt]) -> list[Dialogue]:
     """What RL asks, with the answers that would have been right."""
-    sampler = Sampler(model=session.model, sampling=Sampling(), scaling=NoScaling())
-    return [[Reading(sampler.context(task), task.answer)] for task in tasks]
+    photo_codes: dict[Path, Tensor] = {}
+    return [[Reading(context(session.model, task, photo_codes), task.answer)] for task in tasks]
 
 
 def stage_dialogues(session: Session, stage: Stage, described: bool = False) -> list[Dialogue]:
@@ -108,11 +107,11 @@ class Streams:
     """Both streams of one stage. Crops, flips and order are drawn once before the first epoch, or anew in each
     (`sft.fresh_epochs`).
 
-    The baseline's questions are RL's endless stream of prompts (`choose_tasks`, same mix, same seed), cut into epochs
+    The baseline's questions are RL's endless stream of prompts (`prompt_stream`, same mix, same seed), cut into epochs
     of as many as there are tasks. `tasks` are RL's; by default everything that may be asked.
     """
 
-    def __init__(self, session: Session, stage: Stage, config: Config, tasks: Sequence[Task] | None = None) -> None:
+    def __init__(self, session: Session, stage: Stage, config: Config, tasks: Sequence[Prompt] | None = None) -> None:
         self.session, self.stage, self.config, self.sft, self.seed = session, stage, config, config.sft, config.run.seed
         concept = session.concept
         self.draws = stage.drawing_batch > 0 and (self.sft.drawing_weight > 0 or stage.understanding_batch == 0)
@@ -176,6 +175,6 @@ class Streams:
     def _rl_order(self, number: int, size: int) -> list[list[int]]:
         place = {id(task): row for row, task in enumerate(self.tasks)}
         count, shares = len(self.tasks), self.config.rl.shares()
-        chosen = choose_tasks(self.tasks, count=count, shares=shares, seed=self.seed, first=number * count)
+        chosen = prompt_stream(self.tasks, count=count, shares=shares, seed=self.seed, first=number * count)
         rows = [place[id(task)] for task in chosen]
         return [rows[start : start + size] for start in range(0, count, size)]

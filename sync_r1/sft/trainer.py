@@ -16,26 +16,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from sync_r1.config import Config, save_config
-from sync_r1.manifest import read_json, read_tensors
+from sync_r1.files import read_json, read_tensors
 from sync_r1.models.base import UnifiedModel
-from sync_r1.rl.log import append_metrics, drop_metrics_after
-from sync_r1.rl.reading import loading
-from sync_r1.rl.rollout import Task, derive_seed
-from sync_r1.rl.state import (
-    Interrupt,
-    checkpoint_name,
-    latest_checkpoint,
-    resolve_checkpoint,
-    rotate,
-    set_aside,
-    writing,
-)
-from sync_r1.rl.weights import Trainables
 from sync_r1.session import Session
 from sync_r1.sft.data import Batch, Streams
 from sync_r1.sft.diff_masks import start_reading_tokens
 from sync_r1.sft.loss import drawing_loss, understanding_loss
 from sync_r1.sft.stages import STAGES, Stage, stage_row_ids
+from sync_r1.training.callbacks import StopOnSignal
+from sync_r1.training.checkpoint import (
+    atomic_checkpoint,
+    checked_load,
+    checkpoint_name,
+    latest_checkpoint,
+    move_newer_aside,
+    resolve_checkpoint,
+    rotate,
+)
+from sync_r1.training.metrics import append_metrics, drop_metrics_after
+from sync_r1.training.parameters import Trainables
+from sync_r1.training.prompts import Prompt, derive_seed
 
 STATE_FILE, OPTIMIZER_FILE = "sft_state.json", "optimizer.pt"
 
@@ -81,7 +81,7 @@ def run_sft(
     folder: Path | None = None,
     console: Console | None = None,
     resume: str | Path | None = None,
-    tasks: Sequence[Task] | None = None,
+    tasks: Sequence[Prompt] | None = None,
 ) -> WarmUp:
     """Train `session`'s concept through `config.sft.stages`, in place. `Session.open` reads the checkpoints.
 
@@ -99,7 +99,7 @@ def run_sft(
     checkpoint = resolve_checkpoint(resume, folder / "checkpoints", say) if resume else None
     state = Progressed(config.run.seed, list(config.sft.stages)) if checkpoint is None else _earlier(checkpoint, config)
     folder.mkdir(parents=True, exist_ok=True)
-    set_aside(folder / "checkpoints", state.step, say)
+    move_newer_aside(folder / "checkpoints", state.step, say)
     save_config(config, folder / "config.yaml")
     drop_metrics_after(folder / "metrics.jsonl", state.step)
     if checkpoint is not None:
@@ -147,7 +147,7 @@ class _Run:
         folder: Path,
         console: Console | None,
         state: Progressed,
-        tasks: Sequence[Task] | None,
+        tasks: Sequence[Prompt] | None,
     ) -> None:
         self.session, self.config, self.folder, self.console, self.state, self.tasks = (
             session,
@@ -157,7 +157,7 @@ class _Run:
             state,
             tasks,
         )
-        self.interrupt = Interrupt(config, console)
+        self.interrupt = StopOnSignal(config, console)
 
     def stage(self, checkpoint: Path | None) -> Path:
         """Train one stage, from its start or from a checkpoint within it, to its end or to an interrupt.
@@ -207,7 +207,7 @@ class _Run:
 
     def _save(self, learner: Learner) -> Path:
         target = self.folder / "checkpoints" / checkpoint_name(self.state.step)
-        with writing(target, step=self.state.step, config=str(self.config.run.name)) as folder:
+        with atomic_checkpoint(target, step=self.state.step, config=str(self.config.run.name)) as folder:
             learner.save(folder)
             (folder / STATE_FILE).write_text(json.dumps(asdict(self.state), indent=1) + "\n", encoding="utf-8")
             save_config(self.config, folder / "config.yaml")
@@ -337,7 +337,7 @@ class Learner:
 
     def load(self, folder: Path) -> None:
         """Undo `save`."""
-        with loading(folder, self.optimizer):
+        with checked_load(folder, self.optimizer):
             self.weights.load(self.model, folder)
             saved = torch.load(folder / OPTIMIZER_FILE, map_location=self.model.device, weights_only=True)
             self.optimizer.load_state_dict(saved["optimizer"])

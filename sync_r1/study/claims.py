@@ -25,7 +25,7 @@ Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]  # means of arm and o
 
 
 @dataclass(frozen=True)
-class Estimate:
+class PairedEstimate:
     """A statistic over paired cells."""
 
     value: float
@@ -78,7 +78,7 @@ def compare(
     *,
     start: bool = False,
     seed: int = 0,
-) -> Estimate:
+) -> PairedEstimate:
     """Compare two arms on the cells they share, with a bootstrap over cells and over the items inside each cell.
 
     Both levels are paired: a resample takes the same cells and the same items of both arms, so what varies is the
@@ -109,7 +109,7 @@ def compare(
     low, high = np.quantile(statistic(means[:, 0], means[:, 1]), [0.025, 0.975])
     centre = np.mean(points, axis=0)
     value = float(statistic(centre[:1], centre[1:])[0])
-    return Estimate(value, float(low), float(high), float(centre[0]), float(centre[1]), names)
+    return PairedEstimate(value, float(low), float(high), float(centre[0]), float(centre[1]), names)
 
 
 def _resampled(first: list[list[np.ndarray]], second: list[list[np.ndarray]], rng: np.random.Generator) -> np.ndarray:
@@ -199,34 +199,34 @@ def judge(claim: Claim, cells: Sequence[CellData]) -> dict[str, Any]:
     }
 
 
-Rule = Callable[[Claim, Cells, Cells, str, bool], tuple[Estimate, bool]]
+Rule = Callable[[Claim, Cells, Cells, str, bool], tuple[PairedEstimate, bool]]
 
 
-def _gain(claim: Claim, arm: Cells, other: Cells, measure: str, start: bool) -> tuple[Estimate, bool]:
+def _gain(claim: Claim, arm: Cells, other: Cells, measure: str, start: bool) -> tuple[PairedEstimate, bool]:
     """The relative gain is at least `at_least`, and its interval excludes 0."""
     found = compare(arm, other, measure, relative, start=start)
     return found, found.value >= claim.at_least and found.low > 0
 
 
-def _higher(claim: Claim, arm: Cells, other: Cells, measure: str, start: bool) -> tuple[Estimate, bool]:
+def _higher(claim: Claim, arm: Cells, other: Cells, measure: str, start: bool) -> tuple[PairedEstimate, bool]:
     """The difference's interval lies above 0."""
     found = compare(arm, other, measure, difference, start=start)
     return found, found.low > 0
 
 
-def _share(claim: Claim, arm: Cells, other: Cells, measure: str, start: bool) -> tuple[Estimate, bool]:
+def _share(claim: Claim, arm: Cells, other: Cells, measure: str, start: bool) -> tuple[PairedEstimate, bool]:
     """The arm reaches at least the share `at_least` of the other."""
     found = compare(arm, other, measure, ratio, start=start)
     return found, found.value >= claim.at_least
 
 
-def _not_beaten(claim: Claim, arm: Cells, other: Cells, measure: str, start: bool) -> tuple[Estimate, bool]:
+def _not_beaten(claim: Claim, arm: Cells, other: Cells, measure: str, start: bool) -> tuple[PairedEstimate, bool]:
     """The other is not better: the interval of arm − other does not lie below 0."""
     found = compare(arm, other, measure, difference, start=start)
     return found, found.high >= 0
 
 
-def _cheaper(claim: Claim, arm: Cells, other: Cells, measure: str, start: bool) -> tuple[Estimate, bool]:
+def _cheaper(claim: Claim, arm: Cells, other: Cells, measure: str, start: bool) -> tuple[PairedEstimate, bool]:
     """The arm reaches the other's final validation score with at most the share `at_most` of the image evaluations the
     other needs.
     """
@@ -240,7 +240,7 @@ def _cheaper(claim: Claim, arm: Cells, other: Cells, measure: str, start: bool) 
     shares = np.array([nfe_share(arm[name]["curve"], other[name]["curve"], measure) for name in names])
     rng = np.random.default_rng(0)
     low, high = np.quantile(shares[rng.integers(len(names), size=(RESAMPLES, len(names)))].mean(axis=1), [0.025, 0.975])
-    found = Estimate(float(shares.mean()), float(low), float(high), float(shares.mean()), 1.0, names)
+    found = PairedEstimate(float(shares.mean()), float(low), float(high), float(shares.mean()), 1.0, names)
     return found, found.value <= claim.at_most
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from sync_r1.bench.result import TASKS
 from sync_r1.config import Config, load_config
-from sync_r1.manifest import read_text
-from sync_r1.options import parse_yaml
+from sync_r1.config_fields import parse_yaml
+from sync_r1.files import read_text
 from sync_r1.recipes import apply_recipes
 
 START = "start"  # the arm that is every run's own beginning

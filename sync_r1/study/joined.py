@@ -14,7 +14,7 @@ from typing import Any
 from sync_r1.bench.evaluate import evaluate
 from sync_r1.bench.result import EvalResult
 from sync_r1.config import load_config
-from sync_r1.scoring import build_evaluator
+from sync_r1.scorer_factory import build_evaluator
 from sync_r1.session import Session
 
 

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from sync_r1.bench.result import TASKS
-from sync_r1.manifest import read_text, write_text
+from sync_r1.files import read_text, write_text
 from sync_r1.report.plots import BLUE, GREEN, INK, PARTS, QUIET, RED, style
 from sync_r1.report.run_files import read_run
-from sync_r1.rl.alarm import WINDOW, diverged
+from sync_r1.rl.hacking_monitor import WINDOW, diverged
 from sync_r1.study.claims import HALVES, CellData, by_arm, item_values, judge, score
 from sync_r1.study.grid import START, Claim, Study
 from sync_r1.study.loop import examples, loop_figure, loop_section, loop_summary
@@ -199,7 +199,7 @@ def alarm_section(summary: Mapping[str, Mapping[str, int]]) -> list[str]:
     told = ", ".join(f"{arm} {found['set_off']} of {found['runs']}" for arm, found in summary.items())
     return [
         *lines,
-        f"Runs in which the reward on validation prompts rose while the independent evaluator fell (`rl/alarm.py`): {told}.",
+        f"Runs in which the reward on validation prompts rose while the independent evaluator fell (`rl/hacking_monitor.py`): {told}.",
         "",
     ]
 

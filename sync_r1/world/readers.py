@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sync_r1.manifest import read_tensors
+from sync_r1.files import read_tensors
 from sync_r1.world.render import ATTRIBUTES, Pair, Picture, Still
 
 ReaderKind = Literal["convolution", "patches"]

@@ -37,7 +37,7 @@ from sync_r1.bench.tasks import build_items
 from sync_r1.commands.bench import app
 from sync_r1.config import Config, JudgeConfig, ModelConfig, save_config
 from sync_r1.data import Concept, Conditions
-from sync_r1.manifest import write_manifest
+from sync_r1.files import write_manifest
 from sync_r1.session import Session
 from sync_r1.world.assets import load_evaluator_reader
 from sync_r1.world.judge import WorldJudge

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from sync_r1.manifest import MANIFEST, write_manifest
+from sync_r1.files import MANIFEST, write_manifest
 from tests.fuzz.guard import Refused, attempt, bounded, snapshot, watched
 from tests.fuzz.mutations import (
     Random,

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from sync_r1.manifest import MANIFEST, manifest_problems, write_manifest
+from sync_r1.files import MANIFEST, manifest_problems, write_manifest
 from sync_r1.models.concept_tokens import add_concept, load_concept, save_concept
 from sync_r1.models.loading import load_model
 from sync_r1.models.weight_files import WeightFiles
-from sync_r1.rl.state import STATE_FILE, SyncState, resolve_checkpoint
+from sync_r1.rl.trainer_state import STATE_FILE, SyncState
+from sync_r1.training.checkpoint import resolve_checkpoint
 from tests.fuzz.guard import Refused, attempt, bounded, snapshot, watched
 from tests.fuzz.mutations import (
     NAMES,

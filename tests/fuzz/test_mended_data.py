@@ -15,7 +15,7 @@ from sync_r1.data.concepts import load_concept
 from sync_r1.data.layout import Layout
 from sync_r1.data.pictures import load_image, verify_images
 from sync_r1.data.write import write_concept, write_root
-from sync_r1.manifest import read_json
+from sync_r1.files import read_json
 from tests.data.concept_samples import edit_json, picture, sample_concept, sample_pictures
 from tests.fuzz.mutations import chunk
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sync_r1.manifest import MANIFEST, manifest_problems
+from sync_r1.files import MANIFEST, manifest_problems
 from sync_r1.models.concept_tokens import add_concept, load_concept, save_concept
 from sync_r1.models.loading import load_model
 from sync_r1.models.weight_files import WeightFiles
-from sync_r1.rl.state import STATE_FILE, SyncState
+from sync_r1.rl.trainer_state import STATE_FILE, SyncState
 from sync_r1.scorers.reply_cache import ReplyCache
 from tests.helpers import tiny_model
 

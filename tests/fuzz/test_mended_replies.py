@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sync_r1.manifest import MANIFEST, manifest_problems
+from sync_r1.files import MANIFEST, manifest_problems
 from sync_r1.scorers.chat import ChatClient
 from sync_r1.scorers.endpoint import ChatFailure
 from tests.fuzz.judge_target import HostileServer

@@ -242,7 +242,7 @@ def check_concepts_leave_the_rest_alone(make: Make, folder: Path) -> None:
 
 def check_storage(make: Make, folder: Path) -> None:
     """A saved model writes, draws and knows its concepts as before; `load_weights` reads the same file."""
-    from sync_r1.manifest import read_tensors
+    from sync_r1.files import read_tensors
 
     model = with_concept(make)
     contexts = contexts_of(model)

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from sync_r1.models.showo.backbone import run
 from sync_r1.models.showo.model import Showo
 from sync_r1.models.showo.prompting import Batch, build_t2i
-from sync_r1.rl.lora import Adapters, adapted_layers
+from sync_r1.training.lora import Adapters, adapted_layers
 from tests.helpers import tiny_model
 
 

@@ -66,18 +66,20 @@ def test_a_published_folder_loads_and_answers_as_transformers_does(
         images=[photo],
         return_tensors="pt",
     )
-    ids = reading_ids(ours.marks, ours.tokenizer, QUESTION, 16, ours.extras.system_prompt)
+    ids = reading_ids(ours.special_tokens, ours.tokenizer, QUESTION, 16, ours.extras.system_prompt)
     given = inputs["input_ids"][0].tolist()
-    assert ids[1:] == (given[1:] if given[0] == ours.marks.bos else given)  # the tiny tokenizer adds no begin by itself
+    assert ids[1:] == (
+        given[1:] if given[0] == ours.special_tokens.bos else given
+    )  # the tiny tokenizer adds no begin by itself
     assert len(ours.extras.system_prompt) > 20
     values = (pixels / 255 - 0.5) / 0.5
     assert (values - inputs["pixel_values"]).abs().max() < 0.04  # PIL rounds to bytes between its two passes
     written = ours.generate_text([TextContext(QUESTION, pixels[0])], GREEDY, [0])
     options = {
         "do_sample": False,
-        "suppress_tokens": ours.silent_ids,
-        "eos_token_id": ours.marks.eos,
-        "pad_token_id": ours.marks.pad,
+        "suppress_tokens": ours.suppressed_ids,
+        "eos_token_id": ours.special_tokens.eos,
+        "pad_token_id": ours.special_tokens.pad,
     }
     expected = theirs.generate(torch.tensor([ids]), pixel_values=values, max_new_tokens=9, **options)[0, len(ids) :]
     assert written.ids[0].tolist() == expected.tolist()
@@ -87,11 +89,13 @@ def test_draws_as_transformers_does(model: Janus) -> None:
     """transformers' uncond + s·(cond − uncond) is our (1 + w)·cond − w·uncond with s = 1 + w."""
     theirs = model.janus
     theirs.generation_config.update(
-        bos_token_id=model.marks.bos, pad_token_id=model.marks.pad, eos_token_id=model.marks.eos
+        bos_token_id=model.special_tokens.bos,
+        pad_token_id=model.special_tokens.pad,
+        eos_token_id=model.special_tokens.eos,
     )
-    theirs.generation_config.generation_kwargs = {"boi_token_id": model.marks.begin_image}
+    theirs.generation_config.generation_kwargs = {"boi_token_id": model.special_tokens.begin_image}
     for prompt in PROMPTS:
-        ids = torch.tensor([drawing_ids(model.marks, model.tokenizer, prompt)])
+        ids = torch.tensor([drawing_ids(model.special_tokens, model.tokenizer, prompt)])
         options = {"generation_mode": "image", "do_sample": False, "guidance_scale": 2.5, "max_length": 100}
         expected = theirs.generate(ids, attention_mask=torch.ones_like(ids), **options)
         assert model.generate_image([prompt], GREEDY, [0]).tokens.tolist() == expected.tolist()
@@ -187,7 +191,7 @@ def test_look_fits_the_long_side_in(model: Janus) -> None:
 
 
 def test_chat_format_and_marks_that_users_spell_out(model: Janus) -> None:
-    marks, decode = model.marks, model.tokenizer.decode
+    marks, decode = model.special_tokens, model.tokenizer.decode
     ids = reading_ids(marks, model.tokenizer, "USER: name: bo\nwho? ASSISTANT:")
     assert decode(ids) == "<|begin|><|User|>: name: bo\nwho?\n\n<|Assistant|>:"
     assert (

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from sync_r1.rl.shards import whole
+from sync_r1.training.sharding.fsdp2 import whole
 from tests.rl.toys import log_of, model_with_concept, small_config, trainer, weights
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from sync_r1.rl.reward_calls import call_rewards, read_scores
+from sync_r1.rl.rewards import call_rewards, read_scores
 from sync_r1.rl.rollout import _columns
 from sync_r1.scorers.custom import COLUMNS as COLUMN_NAMES
 

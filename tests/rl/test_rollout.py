@@ -10,16 +10,9 @@ import torch
 from torch.testing import assert_close
 
 from sync_r1.models.base import ConceptTokens
-from sync_r1.rl.group_scaling import GroupScaling, NoScaling, Threshold
-from sync_r1.rl.rollout import (
-    Sampler,
-    choose_tasks,
-    completion_metrics,
-    derive_seed,
-    drawing_text,
-    select_completions,
-    tasks_of,
-)
+from sync_r1.rl.dgs import GroupScaling, NoScaling, Threshold
+from sync_r1.rl.rollout import Sampler, completion_metrics, select_completions
+from sync_r1.training.prompts import context, derive_seed, drawing_text, prompt_stream, training_prompts
 from sync_r1.types import Sampling, TextCompletions
 from tests.rl.toys import bright, concept, model_with_concept
 
@@ -28,7 +21,7 @@ SAMPLING = Sampling(temperature=1.0, max_completion_length=6, generation_timeste
 
 
 def test_tasks_come_from_the_training_split_only(tmp_path: Path) -> None:
-    tasks = tasks_of(concept(tmp_path), ConceptTokens("bo", ["<token_0>"]))
+    tasks = training_prompts(concept(tmp_path), ConceptTokens("bo", ["<token_0>"]))
     assert [(task.kind, task.prompt, task.answer) for task in tasks] == [
         ("reason", "<bo> with its hat", "<bo> with its red hat"),
         ("reason", "<bo> with its mug", "<bo> with its red mug"),
@@ -41,22 +34,23 @@ def test_tasks_come_from_the_training_split_only(tmp_path: Path) -> None:
 
 def test_every_half_reads_its_own_soft_tokens(tmp_path: Path) -> None:
     tokens = ConceptTokens("bo", ["<token_0>", "<token_1>", "<token_2>"], read=1, draw=2)
-    task = tasks_of(concept(tmp_path), tokens)[2]
+    task = training_prompts(concept(tmp_path), tokens)[2]
     assert drawing_text(task, "") == "a photo of <token_0><token_1><bo>"
-    draw = Sampler(model=model_with_concept(), sampling=SAMPLING, scaling=NoScaling())
-    assert draw.context(task).text.startswith(
+    assert context(model_with_concept(), task, {}).text.startswith(
         "USER: name: bo\ninfo: <bo> is a robot.\n<bo> is <token_0><token_2>.\nWhat colour?"
     )
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.25, 0.5, 1.0])
 def test_the_stream_of_prompts_is_even_and_needs_no_memory(tmp_path: Path, fraction: float) -> None:
-    tasks = tasks_of(concept(tmp_path))
+    tasks = training_prompts(concept(tmp_path))
     shares = {"reason": 1 - fraction, "look": fraction}
-    stream = choose_tasks(tasks, count=16, shares=shares, seed=3, first=0)
+    stream = prompt_stream(tasks, count=16, shares=shares, seed=3, first=0)
     assert sum(task.kind == "look" for task in stream) == 16 * fraction
     parts = [
-        choose_tasks(tasks, count=4, shares=shares, seed=3, first=first)[i] for first in (0, 4, 8, 12) for i in range(4)
+        prompt_stream(tasks, count=4, shares=shares, seed=3, first=first)[i]
+        for first in (0, 4, 8, 12)
+        for i in range(4)
     ]
     assert parts == stream
     counts = Counter(task.prompt for task in stream)
@@ -66,25 +60,25 @@ def test_the_stream_of_prompts_is_even_and_needs_no_memory(tmp_path: Path, fract
 
 
 def test_one_kind_alone_is_enough_and_none_is_refused(tmp_path: Path) -> None:
-    only = [task for task in tasks_of(concept(tmp_path)) if task.kind == "reason"]
+    only = [task for task in training_prompts(concept(tmp_path)) if task.kind == "reason"]
     assert all(
         task.kind == "reason"
-        for task in choose_tasks(only, count=3, shares={"look": 0.9, "reason": 0.1}, seed=0, first=0)
+        for task in prompt_stream(only, count=3, shares={"look": 0.9, "reason": 0.1}, seed=0, first=0)
     )
     with pytest.raises(ValueError, match="nothing to ask"):
-        choose_tasks([], count=1, shares=HALF, seed=0, first=0)
+        prompt_stream([], count=1, shares=HALF, seed=0, first=0)
 
 
 def test_recognition_is_asked_of_as_many_others_as_photos(tmp_path: Path) -> None:
     others = [tmp_path / f"other{i}.png" for i in range(5)]
-    asked = [task for task in tasks_of(concept(tmp_path), None, others) if task.kind == "recognize"]
+    asked = [task for task in training_prompts(concept(tmp_path), None, others) if task.kind == "recognize"]
     assert [(task.photo.name, task.answer) for task in asked if task.photo] == [
         ("0.png", "yes"), ("1.png", "yes"), ("other0.png", "no"), ("other1.png", "no"),
     ]  # fmt: skip
     assert {task.prompt for task in asked} == {"Is <bo> in this picture?"}
     assert drawing_text(asked[0], "yes") == "a photo of <bo>"
     shares = {"reason": 0.5, "look": 0.3, "recognize": 0.2}
-    mixed = choose_tasks(tasks_of(concept(tmp_path), None, others), count=10, shares=shares, seed=0, first=0)
+    mixed = prompt_stream(training_prompts(concept(tmp_path), None, others), count=10, shares=shares, seed=0, first=0)
     assert Counter(task.kind for task in mixed) == {"reason": 5, "look": 3, "recognize": 2}
 
 
@@ -106,8 +100,8 @@ def sampler(**changes: object) -> Sampler:
 
 
 def test_a_rollout_repeats_itself_and_siblings_differ(tmp_path: Path) -> None:
-    tasks = choose_tasks(
-        tasks_of(concept(tmp_path), ConceptTokens("bo", ["<token_0>", "<token_1>"])),
+    tasks = prompt_stream(
+        training_prompts(concept(tmp_path), ConceptTokens("bo", ["<token_0>", "<token_1>"])),
         count=2,
         shares=HALF,
         seed=0,
@@ -128,7 +122,7 @@ def test_a_rollout_repeats_itself_and_siblings_differ(tmp_path: Path) -> None:
 
 def test_a_group_does_not_depend_on_its_neighbours(tmp_path: Path) -> None:
     """Prompt number 1 alone gives the trajectories it gives beside prompt number 0."""
-    tasks = choose_tasks(tasks_of(concept(tmp_path)), count=2, shares=HALF, seed=0, first=0)
+    tasks = prompt_stream(training_prompts(concept(tmp_path)), count=2, shares=HALF, seed=0, first=0)
     both, alone = sampler().roll_out(tasks, seed=0, step=1), sampler().roll_out(tasks[1:], seed=0, step=1, first=1)
     assert alone.completions.texts == both.completions.texts[3:]
     assert both.trace is not None and alone.trace is not None
@@ -137,7 +131,7 @@ def test_a_group_does_not_depend_on_its_neighbours(tmp_path: Path) -> None:
 
 def test_full_budget_of_one_group_size_is_plain_sampling(tmp_path: Path) -> None:
     """With c_max = 1 every candidate is kept: stopping for a preview and resuming changes nothing."""
-    tasks = tasks_of(concept(tmp_path))[1:3]
+    tasks = training_prompts(concept(tmp_path))[1:3]
     scaling = GroupScaling(Threshold(1.0), candidate_factor=1.0, stop_at=2)
     plain, scaled = sampler().roll_out(tasks, seed=0, step=0), sampler(scaling=scaling).roll_out(tasks, seed=0, step=0)
     assert plain.trace is not None and scaled.trace is not None
@@ -147,7 +141,7 @@ def test_full_budget_of_one_group_size_is_plain_sampling(tmp_path: Path) -> None
 
 
 def test_dropped_candidates_never_finish(tmp_path: Path) -> None:
-    tasks = tasks_of(concept(tmp_path))[:2]
+    tasks = training_prompts(concept(tmp_path))[:2]
     scaling = GroupScaling(Threshold(0.999), candidate_factor=2.0, stop_at=2)
     found = sampler(scaling=scaling).roll_out(tasks, seed=0, step=0)
     assert found.selection.candidates == 12 and found.selection.accepted == 0
@@ -172,7 +166,7 @@ def test_replay_sees_the_sampled_distribution(tmp_path: Path, guidance: float) -
         temperature=0.9, top_k=7, guidance_scale=guidance, max_completion_length=6, generation_timesteps=4
     )
     draw = sampler(sampling=sampling, scaling=GroupScaling(Threshold(0.5), 2.0, 2))
-    found = draw.roll_out(tasks_of(concept(tmp_path), ConceptTokens("bo", ["<token_0>"]))[1:3], seed=0, step=0)
+    found = draw.roll_out(training_prompts(concept(tmp_path), ConceptTokens("bo", ["<token_0>"]))[1:3], seed=0, step=0)
     texts, trace = found.completions, found.trace
     assert trace is not None
     logps, entropy = draw.model.text_logps(found.contexts, texts.ids, texts.mask, sampling)

@@ -16,8 +16,8 @@ from sync_r1.config import Config
 from sync_r1.models.concept_tokens import learned_row_ids
 from sync_r1.rl.replay import Replay, timesteps
 from sync_r1.rl.rewards import Reward, RewardEnsemble
-from sync_r1.rl.rollout import choose_tasks
 from sync_r1.rl.trainer import SyncGRPOTrainer, TrainingStopped
+from sync_r1.training.prompts import prompt_stream
 from tests.rl.toys import bright, ensemble, model_with_concept, same, small_config, trainer, weights, wordy
 
 EXPECTED = """
@@ -123,7 +123,7 @@ def test_rollouts_without_pictures_may_ask_more_prompts_and_none_is_asked_twice_
     assert [len(prompts) for prompts in asked] == [1, 2, 2, 1, 2]
     stream = [
         task.prompt
-        for task in choose_tasks(run.tasks, count=8, shares=run.config.rl.shares(), seed=run.config.run.seed, first=0)
+        for task in prompt_stream(run.tasks, count=8, shares=run.config.rl.shares(), seed=run.config.run.seed, first=0)
     ]
     assert [prompt for prompts in asked for prompt in prompts] == stream
 

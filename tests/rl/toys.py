@@ -17,8 +17,8 @@ from sync_r1.data.concepts import QA, Concept, Conditions
 from sync_r1.models.concept_tokens import add_concept
 from sync_r1.models.showo.model import Showo
 from sync_r1.rl.rewards import Reward, RewardEnsemble
-from sync_r1.rl.rollout import tasks_of
 from sync_r1.rl.trainer import SyncGRPOTrainer
+from sync_r1.training.prompts import training_prompts
 from tests.helpers import tiny_model
 
 SMALL = [
@@ -92,7 +92,7 @@ def trainer(
 ) -> SyncGRPOTrainer:
     folder.mkdir(parents=True, exist_ok=True)
     model = model if model is not None else model_with_concept()
-    tasks = tasks_of(concept(folder), model.concepts[0])
+    tasks = training_prompts(concept(folder), model.concepts[0])
     return SyncGRPOTrainer(model, small_config(folder, *overrides), tasks, rewards or ensemble(), bright, **extra)
 
 

@@ -14,10 +14,10 @@ from PIL import Image
 
 from sync_r1.config import Config, SFTConfig
 from sync_r1.data.concepts import QA
-from sync_r1.rl.rollout import choose_tasks, tasks_of
 from sync_r1.session import Session
 from sync_r1.sft.data import Streams, all_tasks, chunks, rl_dialogues, stage_dialogues, turn_contexts, view
 from sync_r1.sft.stages import STAGES
+from sync_r1.training.prompts import prompt_stream, training_prompts
 from tests.rl.toys import concept
 
 Opened = Callable[[], Session]
@@ -42,7 +42,7 @@ def test_earlier_turns_stand_in_the_context(tmp_path: Path) -> None:
 
 def test_the_baseline_asks_what_rl_asks_and_knows_the_answers(opened: Opened) -> None:
     session = opened()
-    tasks = tasks_of(session.concept, session.tokens)
+    tasks = training_prompts(session.concept, session.tokens)
     found = [reading for dialogue in rl_dialogues(session, tasks) for reading in dialogue]
     assert [reading.answer for reading in found] == [task.answer for task in tasks]
     assert "facts: " in found[0].context.text and found[0].context.image is None
@@ -137,6 +137,6 @@ def test_the_baseline_follows_rl_s_stream_of_prompts(opened: Opened) -> None:
     tasks, count = all_tasks(session), len(streams.dialogues)
     assert {task.kind for task in tasks} == {"reason", "look", "recognize"}
     for epoch in (0, 1):
-        expected = choose_tasks(tasks, count=count, shares=settings.rl.shares(), seed=3, first=epoch * count)
+        expected = prompt_stream(tasks, count=count, shares=settings.rl.shares(), seed=3, first=epoch * count)
         asked = [reading.answer for batch in streams.epoch(epoch) for reading in batch.readings]
         assert asked == [task.answer for task in expected]

@@ -35,7 +35,7 @@ def test_understanding_is_cross_entropy_on_answer_tokens() -> None:
         )
         hidden = model.hidden(*build_mmu(model.config, None, [prompt + target]))[0, -len(target) - 1 : -1]
         logits = model.head(hidden, model.config.text_rows).index_fill(
-            -1, torch.tensor(model.config.silent_ids), -torch.inf
+            -1, torch.tensor(model.config.suppressed_ids), -torch.inf
         )
         total += torch.nn.functional.cross_entropy(logits, torch.tensor(target), reduction="sum").detach()
         count += len(target)

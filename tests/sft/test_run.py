@@ -16,12 +16,12 @@ from torch.testing import assert_close
 
 from sync_r1.config import Config
 from sync_r1.models.concept_init import k_means
-from sync_r1.rl.state import checkpoints
 from sync_r1.session import Session
 from sync_r1.sft import trainer
 from sync_r1.sft.data import Batch, Streams
 from sync_r1.sft.diff_masks import PICTURES, changed_patches, draw_diff_masks, start_reading_tokens
 from sync_r1.sft.trainer import Learner, run_sft
+from sync_r1.training.checkpoint import checkpoints
 from tests.rl.toys import same, weights
 
 Opened, Settings = Callable[[], Session], Callable[..., Config]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sync_r1.manifest import manifest_problems, read_manifest
+from sync_r1.files import manifest_problems, read_manifest
 from sync_r1.models.base import to_bytes
 from sync_r1.models.showo.magvit import Magvit
 from sync_r1.models.showo.model import Showo

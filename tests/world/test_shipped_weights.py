@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from sync_r1.manifest import manifest_problems
+from sync_r1.files import manifest_problems
 from sync_r1.types import Sampling
 from sync_r1.world import grammar, readings, tasks
 from sync_r1.world.assets import ASSETS, load_evaluator_reader, load_reward_reader, load_world_clip, load_world_model

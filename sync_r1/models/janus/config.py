@@ -13,8 +13,8 @@ from typing import Any, cast
 
 from transformers import JanusConfig
 
-from sync_r1.manifest import read_text
-from sync_r1.models.fields import read_object
+from sync_r1.files import read_text
+from sync_r1.models.config_files import read_object
 
 SECTION = "sync_r1"  # our part of config.json, which transformers keeps but does not read
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"

@@ -7,20 +7,17 @@ some of the steps mean the same as for MaskGIT, while the network is asked once 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from sync_r1.models.decoding import Asked, begin, check_steps, check_trace, with_dropped
-from sync_r1.models.janus.growing import Prefix, Stream
+from sync_r1.models.janus.kv_stream import KVStream, Prefix
+from sync_r1.models.janus.network import JanusNetwork
 from sync_r1.models.janus.prompting import drawing_ids, pad_rows, unconditional_ids
 from sync_r1.models.sampling import IMAGE_STREAM, chosen_logps, draw, guide, log_distribution, uniforms
 from sync_r1.models.sequences import distinct
 from sync_r1.types import ImageTrace, Sampling
-
-if TYPE_CHECKING:
-    from sync_r1.models.janus.model import Janus
 
 
 def block_start(step: int, size: int, timesteps: int) -> int:
@@ -28,19 +25,19 @@ def block_start(step: int, size: int, timesteps: int) -> int:
     return -(-step * size // timesteps)
 
 
-def embed_prompts(model: Janus, asked: Sequence[Asked], sampling: Sampling) -> tuple[Tensor, Tensor, Tensor]:
+def embed_prompts(model: JanusNetwork, asked: Sequence[Asked], sampling: Sampling) -> tuple[Tensor, Tensor, Tensor]:
     """Distinct prompts left-padded: embeddings [D, P, H], which are real [D, P]; and every prompt's row among them [B].
 
     With guidance the unconditional twins follow the prompts, and the rows of the twins [B] follow the index.
     """
     unique, index = distinct(asked)
-    full = [drawing_ids(model.marks, model.tokenizer, prompt) for prompt, _ in unique]
-    rows = [unconditional_ids(model.marks, row) if dropped else row for row, (_, dropped) in zip(full, unique)]
+    full = [drawing_ids(model.special_tokens, model.tokenizer, prompt) for prompt, _ in unique]
+    rows = [unconditional_ids(model.special_tokens, row) if dropped else row for row, (_, dropped) in zip(full, unique)]
     if sampling.guidance_scale > 0:
         index = torch.cat([index, index + len(rows)])
-        rows += [unconditional_ids(model.marks, row) for row in rows]
+        rows += [unconditional_ids(model.special_tokens, row) for row in rows]
     model.check_room(max(map(len, rows)), model.num_image_tokens)
-    ids, valid = (tensor.to(model.device) for tensor in pad_rows(rows, model.marks.pad))
+    ids, valid = (tensor.to(model.device) for tensor in pad_rows(rows, model.special_tokens.pad))
     return model.get_input_embeddings()(ids), valid, index.to(model.device)
 
 
@@ -48,7 +45,7 @@ def _doubled(rows: Tensor, sampling: Sampling) -> Tensor:
     return torch.cat([rows, rows]) if sampling.guidance_scale > 0 else rows
 
 
-def code_logits(model: Janus, hidden: Tensor, sampling: Sampling) -> Tensor:
+def code_logits(model: JanusNetwork, hidden: Tensor, sampling: Sampling) -> Tensor:
     """Guided fp32 logits [M, codebook_size] of hidden [M, H], or of [2M, H] with guidance: conditional ones first."""
     logits = model.janus.model.generation_head(hidden).float()
     if sampling.guidance_scale == 0:
@@ -58,7 +55,7 @@ def code_logits(model: Janus, hidden: Tensor, sampling: Sampling) -> Tensor:
 
 
 def generate(
-    model: Janus,
+    model: JanusNetwork,
     prompts: Sequence[str],
     sampling: Sampling,
     seeds: Sequence[int] | None,
@@ -77,7 +74,7 @@ def generate(
     tokens, logps, calls = state.tokens.clone(), state.logps.clone(), last - first
     if first < last:
         noise = uniforms(state.seeds.tolist(), IMAGE_STREAM, 0, size).to(model.device)
-        stream = Stream(model, *embed_prompts(model, with_dropped(prompts), sampling))
+        stream = KVStream(model, *embed_prompts(model, with_dropped(prompts), sampling))
         if first:
             stream.feed(model.embed_codes(_doubled(tokens[:, :first], sampling)))
             calls += 1
@@ -100,7 +97,7 @@ def generate(
 
 
 def replay(
-    model: Janus,
+    model: JanusNetwork,
     prompts: Sequence[str],
     trace: ImageTrace,
     sampling: Sampling,

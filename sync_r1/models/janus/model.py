@@ -10,71 +10,34 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import Cache, JanusConfig, JanusForConditionalGeneration, PreTrainedTokenizerFast
+from transformers import JanusConfig, JanusForConditionalGeneration, PreTrainedTokenizerFast
 
-from sync_r1.models.base import ConceptTokens, Images, Rows, UnifiedModel, switch_checkpointing
-from sync_r1.models.janus import image, pictures, text
-from sync_r1.models.janus.config import SECTION, JanusExtras, check_sizes, read_folder
-from sync_r1.models.janus.prompting import Marks, prepare_tokenizer
-from sync_r1.models.tokenizer_files import load_tokenizer
+from sync_r1.models.base import ConceptTokens, Rows
+from sync_r1.models.config_files import load_tokenizer
+from sync_r1.models.janus import image, text
+from sync_r1.models.janus.config import SECTION, read_folder
+from sync_r1.models.janus.network import JanusNetwork, vocabulary_size
+from sync_r1.models.janus.prompting import SpecialTokens, prepare_tokenizer
 from sync_r1.models.weight_files import WeightFiles, blank, check_shapes, fill
 from sync_r1.types import ImageTrace, Sampling, TextCompletions, TextContext
 
 EMBED, HEAD = "model.language_model.embed_tokens.weight", "lm_head.weight"
 
 
-class Janus(UnifiedModel):
+class Janus(JanusNetwork):
     """transformers' JanusForConditionalGeneration behind the contract.
 
     The vision tower and the image tokenizer never train.
     """
 
-    _no_split_modules = ("LlamaDecoderLayer",)
-
-    def __init__(
-        self,
-        janus: JanusForConditionalGeneration,
-        tokenizer: PreTrainedTokenizerFast,
-        extras: JanusExtras | None = None,
-    ) -> None:
-        """Raises ValueError for a tokenizer without Janus' marks, or sizes that do not fit together."""
-        super().__init__()
-        self.janus, self.tokenizer, self.extras = janus, tokenizer, extras or JanusExtras()
-        self.marks = Marks.of(tokenizer)
-        self.text_vocab = vocabulary_size(
-            tokenizer
-        )  # V: ids of the tokenizer lie below; the matrices may hold spare rows behind them
-        check_sizes(janus.config, self.text_vocab)
-        for frozen in self._frozen:
-            frozen.requires_grad_(False)
-        self.silent_ids = self._silent_ids()
-        self._grey: Tensor | None = None
-
     @classmethod
     def from_config(cls, config: JanusConfig, tokenizer: PreTrainedTokenizerFast) -> Janus:
-        """A fresh model. The tokenizer gets the marks it lacks; the config's vocabulary must have room for them."""
+        """A fresh model. The tokenizer gets the special tokens it lacks; the config's vocabulary must have room for them."""
         prepare_tokenizer(tokenizer)
-        config.image_token_id = Marks.of(tokenizer).image
+        config.image_token_id = SpecialTokens.of(tokenizer).image
         return cls(JanusForConditionalGeneration(config), tokenizer)
-
-    @property
-    def config(self) -> Any:
-        return self.janus.config  # a JanusConfig
-
-    @property
-    def codebook_size(self) -> int:  # type: ignore[override]
-        return self.config.vq_config.num_embeddings
-
-    @property
-    def num_image_tokens(self) -> int:  # type: ignore[override]
-        return self.config.vision_config.num_image_tokens
-
-    @property
-    def image_size(self) -> int:  # type: ignore[override]
-        return self.config.vision_config.image_size
 
     @property
     def concepts(self) -> list[ConceptTokens]:
@@ -84,71 +47,7 @@ class Janus(UnifiedModel):
     def name_pool(self) -> list[str]:
         return []
 
-    @property
-    def is_tied(self) -> bool:
-        """Whether embedding and head are one matrix."""
-        return self.get_output_embeddings().weight is self.get_input_embeddings().weight
-
-    @property
-    def _frozen(self) -> tuple[nn.Module, nn.Module]:
-        return self.janus.model.vqmodel, self.janus.model.vision_model
-
-    def train(self, mode: bool = True) -> Janus:
-        super().train(mode)
-        for frozen in self._frozen:
-            frozen.eval()
-        return self
-
-    # forward
-
-    def hidden(self, embeds: Tensor, mask: Tensor, position_ids: Tensor, past: Cache | None = None) -> Tensor:
-        """Last hidden state [B, S, H] of embeddings [B, S, H] under a bool mask [B, 1, S, P+S] at positions [B, S]."""
-        output = self.janus.model.language_model(
-            inputs_embeds=embeds, attention_mask=mask, position_ids=position_ids, past_key_values=past, use_cache=False
-        )
-        return output.last_hidden_state
-
-    def head(self, hidden: Tensor) -> Tensor:
-        """Logits [..., V] of hidden [..., H]."""
-        lm_head = self.get_output_embeddings()
-        if isinstance(lm_head, nn.Linear):
-            return F.linear(hidden, lm_head.weight[: self.text_vocab])
-        return lm_head(hidden)[..., : self.text_vocab]  # an adapter sits on the head
-
-    def see(self, pixels: Tensor) -> Tensor:
-        """What the language model gets of pictures uint8 [B, 3, S, S] from `look`: [B, N, H]."""
-        mean, std = (
-            torch.tensor(values, device=self.device)[:, None, None]
-            for values in (self.extras.image_mean, self.extras.image_std)
-        )
-        values = (pixels.to(self.device) / 255 - mean) / std
-        return self.janus.model.get_image_features(values.to(self.dtype)).pooler_output
-
-    def embed_codes(self, codes: Tensor) -> Tensor:
-        """What the language model gets of drawn codes [..., n]: [..., n, H]."""
-        return self.janus.prepare_embeddings_for_image_generation(codes)
-
-    def check_room(self, length: int, more: int) -> None:
-        """Raises ValueError when `more` tokens behind a prompt of `length` would leave the trained positions."""
-        limit = self.config.text_config.max_position_embeddings
-        if length + more > limit:
-            raise ValueError(
-                f"a prompt of {length} tokens and {more} more exceed the model's {limit} positions; shorten the prompt"
-            )
-
     # contract
-
-    @torch.no_grad()
-    def encode_image(self, images: Images) -> Tensor:
-        return pictures.encode(self.janus.model.vqmodel, images, self.image_size)
-
-    @torch.no_grad()
-    def decode_image(self, codes: Tensor) -> Tensor:
-        return pictures.decode(self.janus.model.vqmodel, codes.to(self.device))
-
-    def look(self, images: Images) -> Tensor:
-        """Pixels uint8 [B, 3, S, S], on the CPU: long side resized, the rest filled with the mean colour."""
-        return pictures.letterbox(images, self.image_size, self.extras.image_mean)
 
     def preview(self, trace: ImageTrace) -> Tensor:
         """The rows drawn so far above plain grey: what is not there yet cannot be guessed from the top of a picture."""
@@ -201,12 +100,6 @@ class Janus(UnifiedModel):
 
     # vocabulary
 
-    def get_input_embeddings(self) -> nn.Embedding:
-        return cast(nn.Embedding, self.janus.get_input_embeddings())
-
-    def get_output_embeddings(self) -> nn.Linear:
-        return self.janus.lm_head
-
     def code_embeddings(self, codes: Tensor) -> Tensor:
         return self.embed_codes(codes.to(self.device)).detach().float()
 
@@ -236,17 +129,11 @@ class Janus(UnifiedModel):
         vocabulary = self.tokenizer.get_vocab()
         self.extras = replace(self.extras, concepts=[*self.extras.concepts, asdict(concept)])
         self.write_rows([vocabulary[token] for token in concept.all_tokens], rows)
-        self.silent_ids = self._silent_ids()
+        self.suppressed_ids = self._suppressed_ids()
 
     def suppress(self, ids: Sequence[int]) -> None:
         self.extras = replace(self.extras, suppress_tokens=sorted({*self.extras.suppress_tokens, *ids}))
-        self.silent_ids = self._silent_ids()
-
-    def _silent_ids(self) -> list[int]:
-        """Never written: special tokens but the end, ids without a token, and suppressed ones."""
-        special = {number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
-        unknown = set(range(self.text_vocab)) - set(self.tokenizer.get_vocab().values())
-        return sorted((special | unknown | set(self.extras.suppress_tokens)) - {self.marks.eos})
+        self.suppressed_ids = self._suppressed_ids()
 
     def _grow(self, size: int) -> None:
         """At least `size` vocabulary rows; new ones are 0."""
@@ -262,22 +149,6 @@ class Janus(UnifiedModel):
         head.weight = embed.weight if tied else longer(head.weight)
         embed.num_embeddings = head.out_features = self.config.text_config.vocab_size = size
         cast(Any, self.janus.model.language_model).vocab_size = size
-
-    # training switches
-
-    @property
-    def is_gradient_checkpointing(self) -> bool:
-        return any(layer.gradient_checkpointing for layer in cast(Any, self.janus.model.language_model).layers)
-
-    def gradient_checkpointing_enable(
-        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **_: Any
-    ) -> None:
-        """Recompute the language model's layers in the backward pass; only in train mode."""
-        kwargs = {"use_reentrant": False, **(gradient_checkpointing_kwargs or {})}
-        switch_checkpointing(self.janus.model.language_model, "enable", kwargs)
-
-    def gradient_checkpointing_disable(self) -> None:
-        switch_checkpointing(self.janus.model.language_model, "disable")
 
     # storage
 
@@ -350,8 +221,3 @@ class Janus(UnifiedModel):
         """Of the weights a file must hold; the head may be left out where it is the embedding."""
         shapes = {name: value.shape for name, value in self.janus.state_dict().items()}
         return {name: shape for name, shape in shapes.items() if name != HEAD or with_head or not self.is_tied}
-
-
-def vocabulary_size(tokenizer: PreTrainedTokenizerFast) -> int:
-    """One more than the largest id; published tokenizers may leave ids out."""
-    return max(tokenizer.get_vocab().values()) + 1

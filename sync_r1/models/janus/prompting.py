@@ -23,7 +23,7 @@ OUR_USER, OUR_ASSISTANT = "USER:", "ASSISTANT:"  # what prompts.py writes
 
 
 @dataclass(frozen=True)
-class Marks:
+class SpecialTokens:
     """Ids that structure a sequence."""
 
     bos: int
@@ -36,7 +36,7 @@ class Marks:
     assistant: list[int]
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerFast) -> Marks:
+    def of(cls, tokenizer: PreTrainedTokenizerFast) -> SpecialTokens:
         """Also makes them special, so that a user who spells one out writes ordinary characters.
 
         Raises ValueError if the tokenizer lacks one.
@@ -64,7 +64,7 @@ class Marks:
 
 
 def prepare_tokenizer(tokenizer: PreTrainedTokenizerFast) -> None:
-    """Add the marks of a fresh model; does nothing to a published tokenizer."""
+    """Add the special tokens of a fresh model; does nothing to a published tokenizer."""
     names = {"bos_token": "<|begin|>", "eos_token": "<|end|>", "pad_token": "<|pad|>"}
     tokenizer.add_special_tokens({name: mark for name, mark in names.items() if getattr(tokenizer, name) is None})
     marks = (BEGIN_IMAGE, END_IMAGE, IMAGE, USER, ASSISTANT)
@@ -72,26 +72,26 @@ def prepare_tokenizer(tokenizer: PreTrainedTokenizerFast) -> None:
 
 
 def reading_ids(
-    marks: Marks, tokenizer: PreTrainedTokenizerFast, text: str, num_image_tokens: int = 0, system: str = ""
+    special: SpecialTokens, tokenizer: PreTrainedTokenizerFast, text: str, num_image_tokens: int = 0, system: str = ""
 ) -> list[int]:
     """Ids of `USER: … ASSISTANT:` (either end may be absent) behind `num_image_tokens` places for a picture."""
     body = text.strip().removeprefix(OUR_USER).removesuffix(OUR_ASSISTANT).strip()
-    picture = [marks.begin_image, *[marks.image] * num_image_tokens, marks.end_image]
+    picture = [special.begin_image, *[special.image] * num_image_tokens, special.end_image]
     said = [*text_ids(tokenizer, ": "), *picture, *text_ids(tokenizer, f"\n{body}\n\n")]
     said = said if num_image_tokens else text_ids(tokenizer, f": {body}\n\n")
     lead = text_ids(tokenizer, system) if system else []
-    return [marks.bos, *lead, *marks.user, *said, *marks.assistant, *text_ids(tokenizer, ":")]
+    return [special.bos, *lead, *special.user, *said, *special.assistant, *text_ids(tokenizer, ":")]
 
 
-def drawing_ids(marks: Marks, tokenizer: PreTrainedTokenizerFast, prompt: str) -> list[int]:
+def drawing_ids(special: SpecialTokens, tokenizer: PreTrainedTokenizerFast, prompt: str) -> list[int]:
     """Ids before the first code."""
     said = text_ids(tokenizer, f": {prompt.strip()}\n\n")
-    return [marks.bos, *marks.user, *said, *marks.assistant, *text_ids(tokenizer, ":"), marks.begin_image]
+    return [special.bos, *special.user, *said, *special.assistant, *text_ids(tokenizer, ":"), special.begin_image]
 
 
-def unconditional_ids(marks: Marks, ids: Sequence[int]) -> list[int]:
+def unconditional_ids(special: SpecialTokens, ids: Sequence[int]) -> list[int]:
     """The same length, and nothing asked for."""
-    return [marks.bos, *[marks.pad] * (len(ids) - 2), marks.begin_image]
+    return [special.bos, *[special.pad] * (len(ids) - 2), special.begin_image]
 
 
 def pad_rows(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:

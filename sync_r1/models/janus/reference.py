@@ -11,8 +11,8 @@ import torch
 
 from sync_r1.models.janus.model import Janus
 from sync_r1.models.janus.prompting import drawing_ids, reading_ids, unconditional_ids
+from sync_r1.models.reference_sampling import pick, probabilities
 from sync_r1.models.sampling import IMAGE_STREAM, TEXT_STREAM, uniforms
-from sync_r1.models.slow import pick, probabilities
 from sync_r1.types import Sampling, TextContext
 
 
@@ -26,8 +26,8 @@ def write(model: Janus, context: TextContext, sampling: Sampling, seed: int) -> 
         )
         pixels = (context.image[None] / 255 - mean) / std
     places = 0 if pixels is None else model.num_image_tokens
-    read = reading_ids(model.marks, model.tokenizer, context.text, places, model.extras.system_prompt)
-    allowed = [token for token in range(model.text_vocab) if token not in model.silent_ids]
+    read = reading_ids(model.special_tokens, model.tokenizer, context.text, places, model.extras.system_prompt)
+    allowed = [token for token in range(model.text_vocab) if token not in model.suppressed_ids]
     noise = uniforms([seed], TEXT_STREAM, 0, sampling.max_completion_length)[0]
     ids: list[int] = []
     logps: list[float] = []
@@ -40,7 +40,7 @@ def write(model: Janus, context: TextContext, sampling: Sampling, seed: int) -> 
         distribution = probabilities(logits.tolist(), allowed, sampling)
         ids.append(pick(distribution, float(noise[step])))
         logps.append(math.log(distribution[ids[-1]]))
-        if ids[-1] == model.marks.eos:
+        if ids[-1] == model.special_tokens.eos:
             break
     return ids, logps
 
@@ -49,8 +49,8 @@ def write(model: Janus, context: TextContext, sampling: Sampling, seed: int) -> 
 def draw(model: Janus, prompt: str, sampling: Sampling, seed: int) -> tuple[list[int], list[float]]:
     """One image: codes [N] and the log-probability of each."""
     scale, everything = sampling.guidance_scale, list(range(model.codebook_size))
-    prompts = [drawing_ids(model.marks, model.tokenizer, prompt)]
-    prompts.append(unconditional_ids(model.marks, prompts[0]))
+    prompts = [drawing_ids(model.special_tokens, model.tokenizer, prompt)]
+    prompts.append(unconditional_ids(model.special_tokens, prompts[0]))
     noise = uniforms([seed], IMAGE_STREAM, 0, model.num_image_tokens)[0]
     codes: list[int] = []
     logps: list[float] = []

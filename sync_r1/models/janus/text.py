@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from sync_r1.models.decoding import check_writing, check_written, write
-from sync_r1.models.janus.growing import Prefix, Stream
+from sync_r1.models.janus.kv_stream import KVStream, Prefix
+from sync_r1.models.janus.network import JanusNetwork
 from sync_r1.models.janus.prompting import pad_rows, reading_ids
 from sync_r1.models.sampling import chosen_logps
 from sync_r1.models.sequences import distinct
 from sync_r1.types import Sampling, TextCompletions, TextContext
 
-if TYPE_CHECKING:
-    from sync_r1.models.janus.model import Janus
 
-
-def embed_contexts(model: Janus, contexts: Sequence[TextContext], room: int) -> tuple[Tensor, Tensor, Tensor]:
+def embed_contexts(model: JanusNetwork, contexts: Sequence[TextContext], room: int) -> tuple[Tensor, Tensor, Tensor]:
     """Distinct contexts as one left-padded batch: embeddings [D, P, H], which are real [D, P]; and every context's row
     among them [B].
 
@@ -28,19 +25,22 @@ def embed_contexts(model: Janus, contexts: Sequence[TextContext], room: int) -> 
     unique, index = distinct([(context.text, _key(model, context.image)) for context in contexts])
     pictures = {_key(model, context.image): context.image for context in contexts}
     system, size = model.extras.system_prompt, model.num_image_tokens
-    rows = [reading_ids(model.marks, model.tokenizer, text, size if picture else 0, system) for text, picture in unique]
+    rows = [
+        reading_ids(model.special_tokens, model.tokenizer, text, size if picture else 0, system)
+        for text, picture in unique
+    ]
     model.check_room(max(map(len, rows)), room)
-    ids, valid = (tensor.to(model.device) for tensor in pad_rows(rows, model.marks.pad))
+    ids, valid = (tensor.to(model.device) for tensor in pad_rows(rows, model.special_tokens.pad))
     embeds = model.get_input_embeddings()(ids)
     shown, place = distinct([picture for _, picture in unique if picture])
     if shown:
         pixels = torch.stack([image for picture in shown if (image := pictures[picture]) is not None])
         features = model.see(pixels)[place.to(model.device)]
-        embeds = embeds.masked_scatter((ids == model.marks.image)[..., None], features.to(embeds.dtype))
+        embeds = embeds.masked_scatter((ids == model.special_tokens.image)[..., None], features.to(embeds.dtype))
     return embeds, valid, index.to(model.device)
 
 
-def _key(model: Janus, image: Tensor | None) -> bytes:
+def _key(model: JanusNetwork, image: Tensor | None) -> bytes:
     if image is None:
         return b""
     expected = (3, model.image_size, model.image_size)
@@ -51,29 +51,37 @@ def _key(model: Janus, image: Tensor | None) -> bytes:
     return image.cpu().numpy().tobytes()
 
 
-def text_logits(model: Janus, hidden: Tensor) -> Tensor:
+def text_logits(model: JanusNetwork, hidden: Tensor) -> Tensor:
     """fp32 logits [..., V] of hidden [..., H]; -inf for ids that are never written."""
-    return model.head(hidden).float().index_fill(-1, torch.tensor(model.silent_ids, device=hidden.device), -torch.inf)
+    return (
+        model.head(hidden).float().index_fill(-1, torch.tensor(model.suppressed_ids, device=hidden.device), -torch.inf)
+    )
 
 
 def generate(
-    model: Janus, contexts: Sequence[TextContext], sampling: Sampling, seeds: Sequence[int]
+    model: JanusNetwork, contexts: Sequence[TextContext], sampling: Sampling, seeds: Sequence[int]
 ) -> TextCompletions:
     """See UnifiedModel.generate_text. Contexts are read once each; decoding stops when every row has ended."""
     check_writing(contexts, seeds)
-    stream = Stream(model, *embed_contexts(model, contexts, sampling.max_completion_length))
-    marks, embed = model.marks, model.get_input_embeddings()
+    stream = KVStream(model, *embed_contexts(model, contexts, sampling.max_completion_length))
+    special, embed = model.special_tokens, model.get_input_embeddings()
 
     def following(token: Tensor) -> Tensor:
         return text_logits(model, stream.feed(embed(token[:, None])))
 
     return write(
-        text_logits(model, stream.last), following, sampling, seeds, model.tokenizer, end_id=marks.eos, pad_id=marks.pad
+        text_logits(model, stream.last),
+        following,
+        sampling,
+        seeds,
+        model.tokenizer,
+        end_id=special.eos,
+        pad_id=special.pad,
     )
 
 
 def replay(
-    model: Janus, contexts: Sequence[TextContext], ids: Tensor, mask: Tensor, sampling: Sampling
+    model: JanusNetwork, contexts: Sequence[TextContext], ids: Tensor, mask: Tensor, sampling: Sampling
 ) -> tuple[Tensor, Tensor]:
     """See UnifiedModel.text_logps. The head runs on real tokens only."""
     check_written(contexts, ids, mask)

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PhiConfig
 
-from sync_r1.models.fields import check_kinds, read_object
+from sync_r1.models.config_files import check_kinds, read_object
 
 SPECIALS = ("soi", "eoi", "sov", "eov", "t2i", "mmu", "t2v", "v2v", "lvg")
 
@@ -112,7 +112,7 @@ class ShowoConfig:
         return slice(self.image_offset, self.mask_id)
 
     @property
-    def silent_ids(self) -> list[int]:
+    def suppressed_ids(self) -> list[int]:
         """Ids among `text_rows` that are never written: padding, task tokens and `suppress_tokens`."""
         return [*range(self.pad_id, self.first_concept), *self.suppress_tokens]
 

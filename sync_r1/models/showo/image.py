@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -13,15 +12,13 @@ from sync_r1.models.decoding import Asked, begin, check_steps, check_trace, with
 from sync_r1.models.sampling import IMAGE_STREAM, chosen_logps, draw, guide, log_distribution, uniforms
 from sync_r1.models.sequences import distinct
 from sync_r1.models.showo.maskgit import confidence, gumbel, masked_counts, remask
+from sync_r1.models.showo.network import ShowoNetwork
 from sync_r1.models.showo.prefix import Prefix
 from sync_r1.models.showo.prompting import build_t2i_prefix, drawing_ids, image_span
 from sync_r1.types import ImageTrace, Sampling
 
-if TYPE_CHECKING:
-    from sync_r1.models.showo.model import Showo
 
-
-def encode_prompts(model: Showo, asked: Sequence[Asked], sampling: Sampling) -> tuple[Prefix, Tensor]:
+def encode_prompts(model: ShowoNetwork, asked: Sequence[Asked], sampling: Sampling) -> tuple[Prefix, Tensor]:
     """Distinct prompts, encoded once, and the row of each prompt among them [B].
 
     With guidance the empty prompt is the last row.
@@ -34,7 +31,7 @@ def encode_prompts(model: Showo, asked: Sequence[Asked], sampling: Sampling) -> 
 
 
 def code_logits(
-    model: Showo, prefix: Prefix, index: Tensor, states: Tensor, wanted: Tensor, sampling: Sampling
+    model: ShowoNetwork, prefix: Prefix, index: Tensor, states: Tensor, wanted: Tensor, sampling: Sampling
 ) -> Tensor:
     """Guided fp32 logits [M, codebook_size] at the `wanted` positions [R, N] of partly masked codes `states` [R, N].
 
@@ -59,7 +56,7 @@ def code_logits(
     return guide(conditional, unconditional, sampling.guidance_scale)
 
 
-def _unguided(model: Showo, prefix: Prefix, rows: Tensor, wanted: Tensor) -> Tensor:
+def _unguided(model: ShowoNetwork, prefix: Prefix, rows: Tensor, wanted: Tensor) -> Tensor:
     """fp32 logits [M, codebook_size] at the `wanted` positions [R, N] of rows [R, 1+N]:
 
     which prefix, and partly masked codes.
@@ -71,12 +68,12 @@ def _unguided(model: Showo, prefix: Prefix, rows: Tensor, wanted: Tensor) -> Ten
     return model.head(hidden, model.config.image_rows).float()
 
 
-def masked_state(model: Showo, trace: ImageTrace, step: int) -> Tensor:
+def masked_state(model: ShowoNetwork, trace: ImageTrace, step: int) -> Tensor:
     """Codes [B, N] as the model saw them at `step`; codebook_size = masked."""
     return torch.where(trace.known_before(step), trace.tokens, model.codebook_size)
 
 
-def advance(model: Showo, prefix: Prefix, index: Tensor, trace: ImageTrace, sampling: Sampling) -> ImageTrace:
+def advance(model: ShowoNetwork, prefix: Prefix, index: Tensor, trace: ImageTrace, sampling: Sampling) -> ImageTrace:
     """One decoding step: propose a token for every masked position, commit the most confident (the same number in every
     row).
     """
@@ -103,7 +100,7 @@ def advance(model: Showo, prefix: Prefix, index: Tensor, trace: ImageTrace, samp
 
 
 def generate(
-    model: Showo,
+    model: ShowoNetwork,
     prompts: Sequence[str],
     sampling: Sampling,
     seeds: Sequence[int] | None,
@@ -123,7 +120,7 @@ def generate(
 
 
 def replay(
-    model: Showo,
+    model: ShowoNetwork,
     prompts: Sequence[str],
     trace: ImageTrace,
     sampling: Sampling,

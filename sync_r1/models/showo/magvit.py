@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sync_r1.models.fields import check_kinds, read_object
+from sync_r1.models.config_files import check_kinds, read_object
 from sync_r1.models.weight_files import WeightFiles, blank, check_shapes, fill
 
 

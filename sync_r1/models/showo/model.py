@@ -8,45 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import Cache, PhiForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from sync_r1.models.base import (
     ConceptTokens,
-    Images,
     Rows,
-    UnifiedModel,
-    pictures_at_once,
-    switch_checkpointing,
-    to_bytes,
-    to_pixels,
 )
-from sync_r1.models.showo import backbone, image, text
+from sync_r1.models.config_files import load_tokenizer
+from sync_r1.models.showo import image, text
 from sync_r1.models.showo.config import ShowoConfig
 from sync_r1.models.showo.magvit import Magvit
+from sync_r1.models.showo.network import ShowoNetwork
 from sync_r1.models.showo.prompting import END_OF_TEXT, prepare_tokenizer
-from sync_r1.models.tokenizer_files import load_tokenizer
 from sync_r1.models.weight_files import WeightFiles, blank, check_shapes, fill
 from sync_r1.types import ImageTrace, Sampling, TextCompletions, TextContext
 
 
-class Showo(UnifiedModel):
+class Showo(ShowoNetwork):
     """The unified model. `magvit` may be None to train on codes alone; pictures then raise ValueError."""
-
-    _no_split_modules = ("PhiDecoderLayer",)
-
-    def __init__(self, config: ShowoConfig, tokenizer: PreTrainedTokenizerFast, magvit: Magvit | None = None) -> None:
-        super().__init__()
-        self.config = config
-        self.tokenizer = tokenizer
-        self.showo = PhiForCausalLM(config.phi())
-        self.magvit = magvit
-        if magvit is not None:
-            magvit.requires_grad_(False)
-            _check_magvit(config, magvit)
-        self._blank: Tensor | None = None
 
     @classmethod
     def from_config(
@@ -60,18 +41,6 @@ class Showo(UnifiedModel):
         return cls(replace(config, text_vocab=text_vocab, bos_id=end, eos_id=end), tokenizer, magvit)
 
     @property
-    def codebook_size(self) -> int:  # type: ignore[override]
-        return self.config.codebook_size
-
-    @property
-    def num_image_tokens(self) -> int:  # type: ignore[override]
-        return self.config.num_image_tokens
-
-    @property
-    def image_size(self) -> int:  # type: ignore[override]
-        return self.config.image_size
-
-    @property
     def concepts(self) -> list[ConceptTokens]:
         return [ConceptTokens(**concept) for concept in self.config.concepts]
 
@@ -79,61 +48,7 @@ class Showo(UnifiedModel):
     def name_pool(self) -> list[str]:
         return self.config.name_pool
 
-    # forward
-
-    def hidden(
-        self, input_ids: Tensor, attention_mask: Tensor | None, past: Cache | None = None, wanted: Tensor | None = None
-    ) -> Tensor:
-        """Last hidden state [B, L, H] of ids [B, L] under a bool mask [B, 1, L, past+L]; or [M, H] where `wanted` [B,
-        L] is set.
-
-        Positions count padding, as upstream's do. Without a mask, single tokens see everything.
-        """
-        return backbone.run(self.showo.model, input_ids, attention_mask, past, wanted)
-
-    def head(self, hidden: Tensor, rows: slice | Tensor) -> Tensor:
-        """Logits [..., rows] of hidden [..., H] for some rows of the vocabulary only (config.text_rows,
-        config.image_rows, ids).
-        """
-        lm_head = self.showo.lm_head
-        if isinstance(lm_head, nn.Linear):
-            return F.linear(hidden, lm_head.weight[rows], lm_head.bias[rows])
-        return lm_head(hidden)[..., rows]  # an adapter sits on the head
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Mean cross-entropy over text and over image targets: what transformers' Trainer asks for.
-
-        targets [B, L]: id to predict AT each position (text already shifted by one), -100 = none. Image ids are scored
-        against image rows, text ids against text rows. Returns {"loss", "text_loss", "image_loss"}: their sum, and 0
-        for a kind that is absent.
-        """
-        hidden = self.hidden(input_ids, attention_mask)
-        drawn = targets >= self.config.image_offset
-        written = (targets >= 0) & ~drawn
-        text_loss = _cross_entropy(self.head(hidden[written], self.config.text_rows), targets[written])
-        codes = targets[drawn] - self.config.image_offset
-        image_loss = _cross_entropy(self.head(hidden[drawn], self.config.image_rows), codes)
-        return {"loss": text_loss + image_loss, "text_loss": text_loss, "image_loss": image_loss}
-
     # contract
-
-    @torch.no_grad()
-    def encode_image(self, images: Images) -> Tensor:
-        magvit = self._magvit()
-        pixels = to_pixels(images, self.image_size).to(
-            next(magvit.parameters())
-        )  # the image tokenizer keeps its own dtype
-        return torch.cat([magvit.encode(part) for part in pixels.split(pictures_at_once(self.image_size))])
-
-    @torch.no_grad()
-    def decode_image(self, codes: Tensor) -> Tensor:
-        pixels = torch.cat(
-            [
-                self._magvit().decode_codes(part)
-                for part in codes.to(self.device).split(pictures_at_once(self.image_size))
-            ]
-        )
-        return to_bytes(pixels)
 
     def generate_text(
         self, contexts: Sequence[TextContext], sampling: Sampling, seeds: Sequence[int]
@@ -166,12 +81,6 @@ class Showo(UnifiedModel):
         dropped: Sequence[bool] | None = None,
     ) -> tuple[Tensor, Tensor]:
         return image.replay(self, prompts, trace, sampling, steps, dropped)
-
-    def blank_codes(self) -> Tensor:
-        """Codes [N] of a black picture, which Show-o looks at when there is only text."""
-        if self._blank is None:
-            self._blank = self.encode_image(torch.zeros(1, 3, self.image_size, self.image_size))[0].cpu()
-        return self._blank
 
     # vocabulary
 
@@ -213,38 +122,6 @@ class Showo(UnifiedModel):
 
     def suppress(self, ids: Sequence[int]) -> None:
         self.config = replace(self.config, suppress_tokens=sorted({*self.config.suppress_tokens, *ids}))
-
-    # training switches
-
-    @property
-    def is_gradient_checkpointing(self) -> bool:
-        return any(layer.gradient_checkpointing for layer in self.showo.model.layers)
-
-    def gradient_checkpointing_enable(
-        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
-    ) -> None:
-        """Recompute layers in the backward pass; only in train mode.
-
-        Trainer's call; `options` go to transformers as they are.
-        """
-        switch_checkpointing(
-            self.showo, "enable", {"use_reentrant": False, **(gradient_checkpointing_kwargs or {})}, **options
-        )
-
-    def activation_checkpointing_enable(
-        self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
-    ) -> None:
-        """The same under its newer name."""
-        self.gradient_checkpointing_enable(activation_checkpointing_kwargs, **options)
-
-    def gradient_checkpointing_disable(self) -> None:
-        switch_checkpointing(self.showo, "disable")
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.showo.get_input_embeddings()
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.showo.lm_head
 
     # storage
 
@@ -332,17 +209,6 @@ class Showo(UnifiedModel):
         except RuntimeError as error:
             raise ValueError(f"{source} does not fit the config: {error}") from error
 
-    def _magvit(self) -> Magvit:
-        if self.magvit is None:
-            raise ValueError(
-                "this model was built without an image tokenizer; pass magvit=, or put it in <folder>/magvit/"
-            )
-        return self.magvit
-
-
-def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy(logits.float(), targets, reduction="sum") / max(1, len(targets))
-
 
 def _check_vocabulary(shapes: Mapping[str, Sequence[int]], config: ShowoConfig, source: str | Path) -> None:
     embed = shapes.get("showo.model.embed_tokens.weight")
@@ -351,14 +217,3 @@ def _check_vocabulary(shapes: Mapping[str, Sequence[int]], config: ShowoConfig, 
             f"{source} has a vocabulary of {embed[0]} rows, the config says {config.vocab_size}; "
             "a checkpoint and its config must have the same concept tokens"
         )
-
-
-def _check_magvit(config: ShowoConfig, magvit: Magvit) -> None:
-    sizes = {
-        "codebook_size": (config.codebook_size, magvit.config.codebook_size),
-        "image_size": (config.image_size, magvit.config.resolution),
-        "num_image_tokens": (config.num_image_tokens, magvit.config.num_tokens),
-    }
-    for name, (ours, theirs) in sizes.items():
-        if ours != theirs:
-            raise ValueError(f"{name} is {ours} in the config but {theirs} in the image tokenizer; make them equal")

@@ -7,17 +7,14 @@ size.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sync_r1.models.sequences import PrefixCache, seen_mask
+from sync_r1.models.showo.network import ShowoNetwork
 from sync_r1.models.showo.prompting import Batch, join
-
-if TYPE_CHECKING:
-    from sync_r1.models.showo.model import Showo
 
 
 @dataclass
@@ -29,7 +26,7 @@ class Prefix:
     cache: PrefixCache | None  # None while checkpointing: recomputed layers cannot hand out their keys
 
     @classmethod
-    def encode(cls, model: Showo, batch: Batch) -> Prefix:
+    def encode(cls, model: ShowoNetwork, batch: Batch) -> Prefix:
         batch = batch.to(model.device)
         if model.is_gradient_checkpointing and model.showo.training:
             return cls(batch, None, None)
@@ -43,7 +40,7 @@ class Prefix:
             return Prefix(Batch(self.batch.ids[index], self.batch.mask[index]), None, None)
         return Prefix(Batch(self.batch.ids[index], self.batch.mask[index]), self.last[index], self.cache.select(index))
 
-    def extend(self, model: Showo, ids: Tensor, own: Tensor, wanted: Tensor) -> Tensor:
+    def extend(self, model: ShowoNetwork, ids: Tensor, own: Tensor, wanted: Tensor) -> Tensor:
         """Hidden states [M, H] at the `wanted` [R, 1+S] of: last prefix token, suffix `ids` [R, S], whose tokens see
         each other as `own` [S, S] says."""
         mask = seen_mask(self.batch.ids != model.config.pad_id, own)

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from sync_r1.models.base import ConceptTokens
 from sync_r1.models.concept_files import token_roles
+from sync_r1.models.config_files import load_tokenizer
 from sync_r1.models.hub import fetch
 from sync_r1.models.showo.config import SPECIALS, ShowoConfig
 from sync_r1.models.showo.convert import (
@@ -30,7 +31,6 @@ from sync_r1.models.showo.convert import (
 from sync_r1.models.showo.magvit import Magvit
 from sync_r1.models.showo.model import Showo
 from sync_r1.models.showo.prompting import END_OF_TEXT, prepare_tokenizer
-from sync_r1.models.tokenizer_files import load_tokenizer
 from sync_r1.models.weight_files import WeightFiles, blank, check_shapes, fill
 
 IMAGE_TOKENIZER, TEXT_TOKENIZER = "showlab/magvitv2", "microsoft/phi-1_5"

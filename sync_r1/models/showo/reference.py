@@ -10,10 +10,10 @@ import math
 import torch
 from torch import Tensor
 
+from sync_r1.models.reference_sampling import pick, probabilities
 from sync_r1.models.sampling import IMAGE_STREAM, TEXT_STREAM, uniforms
 from sync_r1.models.showo.model import Showo
 from sync_r1.models.showo.prompting import Batch, build_mmu, build_t2i, drawing_ids, text_ids
-from sync_r1.models.slow import pick, probabilities
 from sync_r1.types import Sampling, TextContext
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -12,15 +11,13 @@ from torch import Tensor
 from sync_r1.models.decoding import check_writing, check_written, write
 from sync_r1.models.sampling import chosen_logps
 from sync_r1.models.sequences import GrowingCache, distinct
+from sync_r1.models.showo.network import ShowoNetwork
 from sync_r1.models.showo.prefix import Prefix
 from sync_r1.models.showo.prompting import Batch, build_mmu, text_ids
 from sync_r1.types import Sampling, TextCompletions, TextContext
 
-if TYPE_CHECKING:
-    from sync_r1.models.showo.model import Showo
 
-
-def context_batch(model: Showo, contexts: Sequence[TextContext]) -> tuple[Batch, Tensor]:
+def context_batch(model: ShowoNetwork, contexts: Sequence[TextContext]) -> tuple[Batch, Tensor]:
     """Distinct contexts as one left-padded batch, and the row of each context among them [B]."""
     keys = [(c.text, None if c.image is None else tuple(c.image.tolist())) for c in contexts]
     unique, index = distinct(keys)
@@ -30,13 +27,13 @@ def context_batch(model: Showo, contexts: Sequence[TextContext]) -> tuple[Batch,
     return build_mmu(model.config, pictures, texts).to(model.device), index.to(model.device)
 
 
-def text_logits(model: Showo, hidden: Tensor, silent: Tensor) -> Tensor:
-    """fp32 logits [..., V] of hidden [..., H]; -inf for the ids `silent`, which are never written."""
-    return model.head(hidden, model.config.text_rows).float().index_fill(-1, silent, -torch.inf)
+def text_logits(model: ShowoNetwork, hidden: Tensor, suppressed: Tensor) -> Tensor:
+    """fp32 logits [..., V] of hidden [..., H]; -inf for the ids `suppressed`, which are never written."""
+    return model.head(hidden, model.config.text_rows).float().index_fill(-1, suppressed, -torch.inf)
 
 
 def generate(
-    model: Showo, contexts: Sequence[TextContext], sampling: Sampling, seeds: Sequence[int]
+    model: ShowoNetwork, contexts: Sequence[TextContext], sampling: Sampling, seeds: Sequence[int]
 ) -> TextCompletions:
     """See UnifiedModel.generate_text. Contexts are read once each; decoding stops when every row has ended."""
     check_writing(contexts, seeds)
@@ -49,18 +46,18 @@ def generate(
         :, None, None, :
     ]
     padded = not bool(seen.all())
-    silent = torch.tensor(config.silent_ids, device=model.device)  # moved once, not for every token
+    suppressed = torch.tensor(config.suppressed_ids, device=model.device)  # moved once, not for every token
 
     def following(token: Tensor) -> Tensor:
         mask = seen[..., : cache.get_seq_length() + 1] if padded else None
-        return text_logits(model, model.hidden(token[:, None], mask, cache)[:, 0], silent)
+        return text_logits(model, model.hidden(token[:, None], mask, cache)[:, 0], suppressed)
 
-    logits = text_logits(model, prefix.last, silent)
+    logits = text_logits(model, prefix.last, suppressed)
     return write(logits, following, sampling, seeds, model.tokenizer, end_id=config.eos_id, pad_id=config.pad_id)
 
 
 def replay(
-    model: Showo, contexts: Sequence[TextContext], ids: Tensor, mask: Tensor, sampling: Sampling
+    model: ShowoNetwork, contexts: Sequence[TextContext], ids: Tensor, mask: Tensor, sampling: Sampling
 ) -> tuple[Tensor, Tensor]:
     """See UnifiedModel.text_logps. The head runs on real tokens only."""
     check_written(contexts, ids, mask)
@@ -68,7 +65,7 @@ def replay(
     batch, index = context_batch(model, contexts)
     own = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()
     hidden = Prefix.encode(model, batch).select(index).extend(model, ids, own, F.pad(mask, (0, 1)))
-    silent = torch.tensor(model.config.silent_ids, device=hidden.device)
-    logps, entropy = chosen_logps(text_logits(model, hidden, silent), ids[mask], sampling)
+    suppressed = torch.tensor(model.config.suppressed_ids, device=hidden.device)
+    logps, entropy = chosen_logps(text_logits(model, hidden, suppressed), ids[mask], sampling)
     zeros = torch.zeros(ids.shape, device=ids.device)
     return zeros.masked_scatter(mask, logps), zeros.masked_scatter(mask, entropy)

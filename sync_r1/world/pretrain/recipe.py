@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sync_r1.manifest import write_manifest, write_text
+from sync_r1.files import write_manifest, write_text
 from sync_r1.models.showo.magvit import MagvitConfig
 from sync_r1.models.showo.model import Showo
 from sync_r1.world.assets import load_evaluator_reader, load_reward_reader, load_world_clip, load_world_model

@@ -1,0 +1,1 @@
+"""What a run will need, before any weight is loaded: memory and time."""

@@ -1,0 +1,68 @@
+"""How fast this device multiplies matrices of a model's width."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Measured matrix products of this model's width, FLOP/s."""
+
+    wide: float  # as many rows as a forward pass over sequences has
+    narrow: float  # as many as one decoding step of a text has
+    device: str
+
+
+def measure_throughput(
+    hidden: int, width: int, *, wide: int, narrow: int, device: str, dtype: torch.dtype, budget: float = 2.0
+) -> Throughput:
+    """Time matrix products of [rows, hidden] with [hidden, width] for about `budget` seconds.
+
+    Args: wide, narrow: rows; fewer where one product would use up the budget, as bf16 does on a processor without units
+        for it.
+        device: such as "cpu". dtype: what forward passes compute in.
+    """
+    weight = torch.randn(hidden, width, device=device, dtype=dtype)
+
+    def product(rows: int) -> Callable[[], torch.Tensor]:
+        inputs = torch.randn(rows, hidden, device=device, dtype=dtype)
+        return lambda: inputs @ weight
+
+    def rate(rows: int) -> float:
+        used = 1
+        while used < rows and _time_of(product(used), device, 0.0) * 4 < budget / 4:
+            used = min(4 * used, rows)
+        return 2 * used * weight.numel() / _time_of(product(used), device, budget / 2)
+
+    return Throughput(wide=rate(wide), narrow=rate(narrow), device=device)
+
+
+def _time_of(call: Callable[[], object], device: str, budget: float) -> float:
+    """Seconds per call, best of several rounds.
+
+    On a CPU processor seconds of one thread, so that other work does not count.
+    """
+    on_gpu = device.startswith("cuda")
+
+    def clock() -> float:
+        if on_gpu:
+            torch.cuda.synchronize()
+            return time.perf_counter()
+        return time.process_time() / torch.get_num_threads()
+
+    call()
+    best, end, calls = math.inf, time.perf_counter() + budget, 1
+    while time.perf_counter() < end or best == math.inf:
+        begun = clock()
+        for _ in range(calls):
+            call()
+        spent = clock() - begun
+        best = min(best, spent / calls) if spent > 0 else best
+        calls = calls * 2 if spent < budget / 100 else calls
+    return best

@@ -1,0 +1,193 @@
+"""A configuration and a model's sizes as the counts that estimates are made of:
+
+rows, tokens, evaluations, FLOPs of a pass.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from sync_r1.config import Config
+from sync_r1.costs.model_sizes import ModelSizes
+from sync_r1.training.lora import ends_with
+
+Kind = Literal["full", "lora", "rows"]
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Assumed lengths in tokens."""
+
+    reading: int = 96  # understanding prompt without its picture
+    drawing: int = 40  # drawing prompt, soft tokens included
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A configuration in numbers. C candidates and G kept per prompt, P prompts, M images per text, T steps."""
+
+    config: Config
+    sizes: ModelSizes
+    prompts: Prompts
+    processes: int = 1
+
+    @property
+    def kind(self) -> Kind:
+        rl = self.config.rl
+        return "rows" if rl.learning_rate == 0 else "lora" if rl.lora_rank else "full"
+
+    @property
+    def mode(self) -> str:
+        autocast = self.config.run.precision == "bf16"
+        if self.config.model.dtype == "bf16":
+            return "bf16 autocast" if autocast else "bf16"
+        return "autocast" if autocast else "fp32"
+
+    @property
+    def weight_bytes(self) -> int:
+        return 2 if self.config.model.dtype == "bf16" else 4
+
+    @property
+    def value_bytes(self) -> int:
+        """Of an activation."""
+        return 4 if self.mode == "fp32" else 2
+
+    @property
+    def draws(self) -> bool:
+        return self.config.rl.optimise != "text"
+
+    @property
+    def guided(self) -> int:
+        """Forward passes per evaluation of an image."""
+        return 2 if self.config.rl.guidance_scale > 0 else 1
+
+    @property
+    def candidates(self) -> int:
+        """C per prompt: G / ρ when the threshold accepts as aimed, at most ⌈c_max·G⌉.
+
+        All of these when contrast decides.
+        """
+        rl = self.config.rl
+        if not rl.dgs_enabled:
+            return rl.num_generations
+        budget = math.ceil(rl.dgs_candidate_factor * rl.num_generations)
+        return (
+            budget if rl.dgs_keep == "spread" else min(math.ceil(rl.num_generations / rl.dgs_target_acceptance), budget)
+        )
+
+    @property
+    def asked(self) -> int:
+        """P of a drawn rollout, or of any where nothing is drawn."""
+        return self.config.rl.prompts_of(0)[0]
+
+    @property
+    def asked_at_most(self) -> int:
+        """P of the rollout that asks most: those between drawn ones may ask more."""
+        return max(self.asked, self.config.rl.prompts_of(1)[0])
+
+    @property
+    def texts(self) -> int:
+        """Rows of text that are replayed with pictures."""
+        return self.asked * self.config.rl.num_generations
+
+    @property
+    def images(self) -> int:
+        return self.texts * self.config.rl.images_per_text if self.draws else 0
+
+    @property
+    def drawn(self) -> int:
+        """Images that are begun."""
+        return self.asked * self.candidates * self.config.rl.images_per_text if self.draws else 0
+
+    @property
+    def context(self) -> float:
+        """Tokens of an understanding context, mean over kinds."""
+        rl = self.config.rl
+        pictures = 1.0 if self.sizes.blank_picture else rl.look_fraction + rl.recognize_fraction
+        return self.prompts.reading + pictures * (self.sizes.image_tokens + 3)
+
+    @property
+    def prefix(self) -> int:
+        """Tokens of a drawing prompt."""
+        return min(self.prompts.drawing, self.sizes.text_slot)
+
+    @property
+    def span(self) -> int:
+        """Tokens of an image with its marks."""
+        return self.sizes.image_tokens + 2
+
+    @property
+    def adapter(self) -> int:
+        rl = self.config.rl
+        wanted = rl.lora_target_modules
+        width = sum(
+            size
+            for name, size in self.sizes.adaptable.items()
+            if not wanted or any(ends_with(name, part) for part in wanted)
+        )
+        return rl.lora_rank * width if self.kind == "lora" else 0
+
+    @property
+    def trained(self) -> int:
+        """Numbers in the body or its adapters that train."""
+        return {"full": self.sizes.body, "lora": self.adapter, "rows": 0}[self.kind]
+
+    @property
+    def shared(self) -> int:
+        """Numbers of which a process keeps its share only, while the optimizer steps."""
+        shared = {"none": 0, "fsdp2": self.sizes.in_layers, "zero1": self.trained + self.rows}[self.config.run.sharding]
+        return shared if self.processes > 1 else 0
+
+    @property
+    def own(self) -> float:
+        """How many of the `shared` are this process's."""
+        return self.shared / self.processes
+
+    @property
+    def vocabulary(self) -> int:
+        """Numbers in embedding and head once the concept is added."""
+        return self.sizes.vocabulary + (1 + self.config.model.num_tokens) * self.sizes.row
+
+    @property
+    def rows(self) -> int:
+        """Numbers in the concept's rows."""
+        count = self.config.model.num_tokens + (not self.sizes.named)
+        return count * self.sizes.row if self.config.rl.concept_learning_rate > 0 else 0
+
+    def forward(self, tokens: float, seen: float) -> float:
+        """FLOPs of `tokens` tokens through the body, each attending to `seen` others."""
+        sizes = self.sizes
+        return tokens * (2 * sizes.linear + 2 * self.adapter + 4 * sizes.layers * sizes.hidden * seen)
+
+    @property
+    def backward(self) -> float:
+        """Times a forward pass through the body: to inputs, to weights, and what is recomputed:
+
+        all but each layer's last matrix.
+        """
+        sizes = self.sizes
+        again = 1 - sizes.layers * sizes.hidden * sizes.intermediate / sizes.linear
+        return 1 + (self.kind == "full") + again * self.config.rl.gradient_checkpointing
+
+    def evaluations(self, steps: int) -> int:
+        """Of the backbone for one image up to step `steps`, both halves of guidance counted."""
+        if not self.sizes.autoregressive:
+            return steps * self.guided
+        return -(-steps * self.sizes.image_tokens // self.config.rl.generation_timesteps) * self.guided
+
+    @property
+    def nfe(self) -> tuple[int, int]:
+        """Evaluations of one trainer step, and what finishing every candidate would take."""
+        rl = self.config.rl
+        whole = self.evaluations(rl.generation_timesteps)
+        preview = self.evaluations(rl.dgs_preview_step) if rl.dgs_enabled else whole
+        return self.drawn * preview + self.images * (whole - preview), self.drawn * whole
+
+    @property
+    def piece(self) -> tuple[int, int]:
+        """(images, decoding steps) of one backward pass of the image half."""
+        rl = self.config.rl
+        together = min(max(rl.sequences_per_backward // max(self.images, 1), 1), rl.replayed_timesteps())
+        return min(max(rl.sequences_per_backward // together, 1), self.images), together

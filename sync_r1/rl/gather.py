@@ -1,0 +1,72 @@
+"""One step's groups of all processes as one rollout: what advantages, metrics and files are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from sync_r1.distributed import Processes
+from sync_r1.rl.rewards import Breakdown
+from sync_r1.rl.rollout import Candidate, Rollout, select_completions
+from sync_r1.types import TextCompletions
+
+
+def gather_rollout(
+    processes: Processes, rollout: Rollout, scores: Breakdown, pictures: bool
+) -> tuple[Rollout, Breakdown]:
+    """The rollouts and scores of all processes in their order, as one process with all prompts would have made them.
+
+    Args:
+        pictures: whether the others want them, which costs their bytes; what only replay needs never travels.
+    """
+    if processes.count == 1:
+        return rollout, scores
+    found = processes.gather((_without_weight(rollout, pictures), scores))
+    return join_rollouts([part for part, _ in found]), Breakdown.cat([part for _, part in found])
+
+
+def _without_weight(rollout: Rollout, pictures: bool) -> Rollout:
+    texts = rollout.completions
+    return replace(
+        rollout,
+        contexts=[],
+        trace=None,
+        completions=TextCompletions(texts.ids.cpu(), texts.logps.cpu(), texts.mask.cpu(), texts.texts),
+        images=rollout.images if pictures else None,
+        candidates=rollout.candidates if pictures else [],
+    )
+
+
+def join_rollouts(parts: Sequence[Rollout]) -> Rollout:
+    """Prompts of all parts one after the other."""
+    first = parts[0]
+    prompts, rows = len(first.tasks), len(first.tasks) * first.group_size
+    pieces = [part.completions for part in parts]
+    return replace(
+        first,
+        tasks=[task for part in parts for task in part.tasks],
+        completions=select_completions(pieces, range(sum(len(piece.texts) for piece in pieces))),
+        drawing_prompts=[prompt for part in parts for prompt in part.drawing_prompts],
+        images=None if first.images is None else _cat([part.images for part in parts]),
+        selection=replace(
+            first.selection,
+            kept=[group for part in parts for group in part.selection.kept],
+            scores=[group for part in parts for group in part.selection.scores],
+        ),
+        candidates=[
+            _moved(one, number * prompts, number * rows) for number, part in enumerate(parts) for one in part.candidates
+        ],
+    )
+
+
+def _cat(images: Sequence[Tensor | None]) -> Tensor:
+    return torch.cat([image for image in images if image is not None])
+
+
+def _moved(candidate: Candidate, prompts: int, rows: int) -> Candidate:
+    return replace(
+        candidate, group=candidate.group + prompts, row=None if candidate.row is None else candidate.row + rows
+    )

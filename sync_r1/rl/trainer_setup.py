@@ -1,0 +1,88 @@
+"""From a configuration to the parts of a trainer, checked before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from transformers import TrainingArguments
+
+from sync_r1.config import Config, RLConfig
+from sync_r1.rl.dgs import GroupScaling, NoScaling, Scaling, SpreadScaling, Threshold
+from sync_r1.rl.rewards import RewardEnsemble
+from sync_r1.rl.rollout import PreviewScore
+from sync_r1.training.prompts import Prompt
+
+
+def scaling(rl: RLConfig) -> Scaling:
+    """DGS as configured, or its null object."""
+    if not rl.dgs_enabled:
+        return NoScaling()
+    if rl.dgs_keep == "spread":
+        return SpreadScaling(rl.dgs_candidate_factor, rl.dgs_preview_step)
+    threshold = Threshold(rl.dgs_threshold, target=rl.dgs_target_acceptance, rate=rl.dgs_rate)
+    return GroupScaling(threshold, rl.dgs_candidate_factor, rl.dgs_preview_step)
+
+
+def check_setup(
+    rl: RLConfig, tasks: Sequence[Prompt], rewards: RewardEnsemble, preview_score: PreviewScore | None
+) -> None:
+    """Refuse combinations that could only waste time. Raises ValueError."""
+    if not tasks:
+        raise ValueError(
+            "there are no tasks; give the concept implicit prompts with facts, or questions about its photos"
+        )
+    asked, shares = {task.kind for task in tasks}, rl.shares()
+    if not any(shares[kind] > 0 for kind in asked):
+        raise ValueError(
+            f"the concept has only {' and '.join(sorted(asked))} prompts, and their share is 0 (rl.look_fraction={rl.look_fraction}, "
+            f"rl.recognize_fraction={rl.recognize_fraction}); change the shares, or give the concept other prompts"
+        )
+    parts = rewards.parts({task.concept.category for task in tasks})
+    both = {"text", "image"}
+    movers = {
+        "text": both if rl.optimise == "both" else {"text"},
+        "image": {"image"} if rl.credit == "routed" else both,
+    }
+    for half in ("text", "image") if rl.optimise == "both" else (rl.optimise,):
+        if not parts & movers[half]:
+            raise ValueError(
+                f"rl.optimise is {rl.optimise!r} and rl.credit {rl.credit!r}, but no reward judges {' or '.join(sorted(movers[half]))}, "
+                f"so the {half} half cannot learn; add one with a weight for this concept to rl.reward_weights, or optimise the other half"
+            )
+    if rl.draw_every > 1 and (rl.optimise == "image" or "text" not in parts):
+        raise ValueError(
+            f"rl.draw_every is {rl.draw_every}, but rollouts without pictures have nothing to teach: rl.optimise is {rl.optimise!r} and "
+            f"the rewards judge {' and '.join(sorted(parts))}; set rl.draw_every=1"
+        )
+    if rl.dgs_enabled and preview_score is None:
+        raise ValueError(
+            "rl.dgs_enabled needs a preview score; add identity and alignment rewards or set rl.dgs_enabled=false"
+        )
+
+
+def training_arguments(config: Config) -> TrainingArguments:
+    """Our configuration in transformers' words."""
+    rl, run = config.rl, config.run
+    return TrainingArguments(
+        output_dir=str(run.folder / "checkpoints"),
+        max_steps=rl.max_steps,
+        per_device_train_batch_size=1,
+        learning_rate=rl.learning_rate or rl.concept_learning_rate,
+        lr_scheduler_type=rl.lr_scheduler_type,
+        warmup_steps=rl.warmup_steps,
+        max_grad_norm=0.0,  # update() clips
+        seed=run.seed,
+        ddp_timeout=round(run.peer_timeout_s),
+        use_cpu=run.device == "cpu" or not torch.cuda.is_available(),
+        bf16=run.precision == "bf16",
+        save_strategy="steps",
+        save_steps=run.save_steps,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        ignore_data_skip=True,
+    )

@@ -1,0 +1,96 @@
+"""What was tried at one step: a table of candidates and the pictures it names."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from sync_r1.rl.advantages import Advantages
+from sync_r1.rl.rewards import Breakdown
+from sync_r1.rl.rollout import Candidate, Rollout
+
+
+def save_trajectories(
+    folder: Path, step: int, rollout: Rollout, rewards: Breakdown, advantages: Advantages, *, max_images: int
+) -> Path:
+    """Write step_*.parquet (a row per candidate, dropped ones too) and the pictures it names, which lie in images/
+    beside it.
+    """
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    images = folder / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for candidate in rollout.candidates:
+        row = _row(step, candidate, rollout, rewards, advantages)
+        stem = f"step_{step:05d}_prompt_{candidate.group}_candidate_{candidate.number:02d}"
+        if candidate.row is not None and rollout.images is not None:
+            row["image"] = _picture(
+                images, f"{stem}.png", rollout.images[candidate.row * rollout.images_per_text], len(rows) < max_images
+            )
+        if candidate.preview is not None:
+            row["preview"] = _picture(images, f"{stem}_preview.png", candidate.preview, len(rows) < max_images)
+        rows.append(row)
+    path = folder / f"step_{step:05d}.parquet"
+    partial = path.with_suffix(".partial")
+    parquet.write_table(arrow.Table.from_pylist(rows), partial)
+    partial.replace(path)
+    return path
+
+
+def _row(
+    step: int, candidate: Candidate, rollout: Rollout, rewards: Breakdown, advantages: Advantages
+) -> dict[str, Any]:
+    task = rollout.tasks[candidate.group]
+    row: dict[str, Any] = {
+        "step": step,
+        "prompt_index": candidate.group,
+        "candidate": candidate.number,
+        "concept": task.concept.name,
+        "kind": task.kind,
+        "prompt": task.prompt,
+        "answer": task.answer,
+        "completion": candidate.text,
+        "kept": candidate.row is not None,
+        "preview_score": _number(candidate.score),
+        "reward": None,
+        "text_reward": None,
+        "image_reward": None,
+        "text_advantage": None,
+        "image_advantage": None,
+        "drawing_prompt": None,
+        "image": None,
+        "preview": None,
+        **{f"rewards/{name}": None for name in rewards.scores},
+    }
+    if candidate.row is None:
+        return row
+    group, sibling = divmod(candidate.row, rollout.group_size)
+    text, image = rewards.text[group, sibling], rewards.image[group, sibling].nanmean()
+    return row | {
+        "drawing_prompt": rollout.drawing_prompts[candidate.row],
+        "reward": _number(text + image),
+        "text_reward": _number(text),
+        "image_reward": _number(image),
+        "text_advantage": _number(advantages.text[group, sibling]),
+        "image_advantage": _number(advantages.image[group, sibling].mean()),
+        **{f"rewards/{name}": _number(values[group, sibling].nanmean()) for name, values in rewards.scores.items()},
+    }
+
+
+def _number(value: float | Tensor) -> float | None:
+    value = float(value)
+    return value if math.isfinite(value) else None
+
+
+def _picture(folder: Path, name: str, pixels: Tensor, wanted: bool) -> str | None:
+    """Save uint8 [3, H, W]; the name, or None when the step's pictures are used up."""
+    if not wanted:
+        return None
+    Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(folder / name)
+    return name

@@ -1,0 +1,1 @@
+"""Shared by the reinforcement learner and the warm-up: what trains, checkpoints, metrics, prompts, several processes."""

@@ -1,0 +1,127 @@
+"""Callbacks of a run's start, its global random generators and Ctrl-C."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from sync_r1.config import Config, save_config
+from sync_r1.distributed import Processes
+from sync_r1.training.checkpoint import Say, move_newer_aside
+
+GENERATORS_FILE = "generators.pt"
+
+
+def generator_states() -> dict[str, Any]:
+    """Python's, NumPy's and PyTorch's global generators.
+
+    Training draws from none of them, but a reward or a model's dropout may.
+    """
+    numpy: Any = np.random.get_state(legacy=False)
+    plain_numpy = {
+        **numpy,
+        "state": {**numpy["state"], "key": numpy["state"]["key"].tolist()},
+    }  # plain values load safely
+    state: dict[str, Any] = {"numpy": plain_numpy, "python": random.getstate(), "torch": torch.get_rng_state()}
+    return state | ({"cuda": torch.cuda.get_rng_state_all()} if torch.cuda.is_available() else {})
+
+
+def set_generator_states(state: dict[str, Any]) -> None:
+    """Undo `generator_states`; a GPU that was not there then keeps its own."""
+    numpy = state["numpy"]
+    np.random.set_state({**numpy, "state": {**numpy["state"], "key": np.array(numpy["state"]["key"], dtype=np.uint32)}})
+    random.setstate(state["python"])
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and len(state.get("cuda", ())) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+class RunStart(TrainerCallback):
+    """When training really begins: later checkpoints step aside, and config.yaml says how the run goes on."""
+
+    def __init__(self, config: Config, say: Say) -> None:
+        self.config, self.say = config, say
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.is_world_process_zero:
+            move_newer_aside(self.config.run.folder / "checkpoints", state.global_step, self.say)
+            save_config(self.config, self.config.run.folder / "config.yaml")
+
+
+class RestoreRNG(TrainerCallback):
+    """Puts the global generators back before the first step of a resumed run: setting up a trainer draws from them."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[str, Any] | None = None
+
+    def save(self, folder: Path, states: list[dict[str, Any]]) -> None:
+        """One state per process."""
+        torch.save(states, folder / GENERATORS_FILE)
+
+    def load(self, folder: Path, process: int) -> None:
+        """Take this process's state; a process that was not there then starts as its seed says."""
+        if not (folder / GENERATORS_FILE).is_file():
+            return  # written before generators were saved
+        states = torch.load(folder / GENERATORS_FILE, weights_only=True)
+        self.waiting = states[process] if process < len(states) else None
+        if self.waiting is not None:  # tried now, so that a misfit is refused here and not in the first step
+            now = generator_states()
+            try:
+                set_generator_states(self.waiting)
+            finally:
+                set_generator_states(now)
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.waiting is not None:
+            set_generator_states(self.waiting)
+            self.waiting = None
+
+
+class StopOnSignal(TrainerCallback):
+    """Ctrl-C once: finish the step, save, stop, say how to go on."""
+
+    def __init__(self, config: Config, console: Console | None, processes: Processes | None = None) -> None:
+        self.config, self.console, self.asked = config, console, False
+        self.processes = processes or Processes()
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        self.asked = False
+        try:
+            before = signal.signal(signal.SIGINT, self._ask)
+        except ValueError:  # only the main thread may listen, e.g. not a web page's worker
+            yield
+            return
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _ask(self, *_: Any) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        if self.console is not None:
+            self.console.print("[yellow]stopping after this step; press Ctrl-C again to stop at once[/yellow]")
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step % self.config.rl.num_iterations:
+            return
+        self.asked = any(self.processes.gather(self.asked))  # the signal may reach processes in different steps
+        if not self.asked:
+            return
+        control.should_save = control.should_training_stop = True
+        if self.console is not None and state.is_world_process_zero:
+            folder = self.config.run.folder
+            self.console.print(
+                f"stopped at step {state.global_step}; go on with: sync-r1 train --config {folder}/config.yaml --resume latest"
+            )

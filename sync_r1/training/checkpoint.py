@@ -1,0 +1,277 @@
+"""Checkpoints: written whole or not at all, found again, checked before a run goes on, and rotated.
+
+They are written under a hidden name, manifest last, and renamed: only complete ones count. Hidden names:
+`.step_N.partial` is being written, `.step_N.old` gives way to a new one of its step, `.step_N.gone` is being deleted.
+Hashes tell a damaged file; they cannot tell one that was written by something else, or by hand. Its content is
+therefore checked too, and what does not fit is a ValueError that names the folder.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import TrainerState
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
+
+from sync_r1.files import MANIFEST, manifest_problems, read_json, sync_folder, write_manifest
+
+FOLDER = re.compile(r"step_(\d+)")
+HIDDEN = re.compile(r"\.(step_(\d+))\.(partial|old|gone)")
+Say = Callable[[str], None]
+
+
+def checkpoint_name(step: int) -> str:
+    return f"step_{step:05d}"
+
+
+def hidden(target: Path, role: str) -> Path:
+    """`checkpoints/.step_00020.<role>`, a name that never counts as a finished checkpoint of its step."""
+    return target.with_name(f".{target.name}.{role}")
+
+
+def plain(path: Path) -> Path:
+    """A checkpoint under its own name, `.step_00020.old` as `step_00020`."""
+    waiting = HIDDEN.fullmatch(path.name)
+    return path.with_name(waiting[1]) if waiting else path
+
+
+@contextmanager
+def atomic_checkpoint(target: Path, **facts: Any) -> Iterator[Path]:
+    """Yield a temporary folder to fill; on success it gets its manifest, reaches the disk and becomes `target`; on any
+    error it vanishes.
+
+    Raises:
+        OSError: what the writer met (e.g. a full disk), saying that older checkpoints are untouched.
+    """
+    partial, old = hidden(target, "partial"), hidden(target, "old")
+    shutil.rmtree(partial, ignore_errors=True)
+    if target.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        write_manifest(partial, **facts)
+        sync_folder(partial)  # some disks report that they are full only now
+        if target.exists():
+            target.rename(old)
+        partial.rename(target)
+        sync_folder(target.parent, deep=False)
+    except BaseException as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if old.exists() and not target.exists():
+            old.rename(target)
+        if isinstance(
+            error, (OSError, RuntimeError, SafetensorError)
+        ):  # what torch and safetensors raise on a full disk
+            last = latest_checkpoint(target.parent)
+            kept = f"the last complete checkpoint is {last}" if last else "there is no complete checkpoint yet"
+            raise OSError(
+                getattr(error, "errno", None) or errno.EIO,
+                f"{target} was not saved ({error}); {kept}; free some space and resume",
+            ) from error
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Complete checkpoints of a run, oldest first.
+
+    One that was to be replaced counts while its successor is not there.
+    """
+    found: dict[int, Path] = {}
+    for path in folder.iterdir() if folder.is_dir() else ():
+        named, waiting = FOLDER.fullmatch(path.name), HIDDEN.fullmatch(path.name)
+        if named and (path / MANIFEST).is_file():
+            found[int(named[1])] = path
+        elif waiting and waiting[3] == "old" and (path / MANIFEST).is_file():
+            found.setdefault(int(waiting[2]), path)
+    return [found[step] for step in sorted(found)]
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint, or None."""
+    complete = checkpoints(folder)
+    return complete[-1] if complete else None
+
+
+def rotate(newest: Path, keep: int) -> None:
+    """Delete old checkpoints beside `newest`, which was just written and stays: `keep` remain. Remains of killed
+    writers go too.
+
+    What is damaged can only be among the others, so a good one is always left.
+    """
+    others = [path for path in checkpoints(newest.parent) if path != newest]
+    for path in others[: max(len(others) - (keep - 1), 0)]:
+        shutil.rmtree(hidden(plain(path), "gone"), ignore_errors=True)  # of a rotation that was killed
+        path.rename(hidden(plain(path), "gone"))  # at once: half a deleted checkpoint must not count
+    for path in list(newest.parent.iterdir()):
+        if (match := HIDDEN.fullmatch(path.name)) and (match[3] != "old" or path.with_name(match[1]).exists()):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def resolve_checkpoint(resume: str | Path, folder: Path, say: Say = lambda message: None) -> Path:
+    """The checkpoint that `--resume` means: a folder, or "latest" of this run: the newest one whose files match its
+    manifest.
+
+    Args:
+        say: is told which damaged checkpoints are passed over, and which one is used.
+    Raises:
+        ValueError: there is none, or a file is missing or damaged (the file, and what to use instead).
+    """
+    if str(resume) == "latest":
+        return _newest_good(folder, say)
+    path = Path(resume)
+    if not (path / MANIFEST).is_file():
+        others = ", ".join(str(other) for other in checkpoints(path.parent)) or "none"
+        raise ValueError(f"{path} is not a complete checkpoint; complete ones beside it: {others}")
+    problems = _problems(path)
+    if problems:
+        others = ", ".join(str(other) for other in checkpoints(path.parent) if other != path) or "none"
+        raise ValueError(f"{path} is damaged: {'; '.join(problems)}; other complete checkpoints: {others}")
+    return path
+
+
+def _newest_good(folder: Path, say: Say) -> Path:
+    damaged: list[str] = []
+    for path in reversed(checkpoints(folder)):
+        problems = _problems(path)
+        if not problems:
+            for damage in damaged:
+                say(f"{damage}; going on from {path} instead")
+            return path
+        damaged.append(f"{path} is damaged: {'; '.join(problems)}")
+    if damaged:
+        raise ValueError(
+            f"every checkpoint in {folder} is damaged: {'. '.join(damaged)}; put one back, or start a new run"
+        )
+    raise ValueError(f"{folder} holds no complete checkpoint to resume from; start without --resume")
+
+
+def _problems(path: Path) -> list[str]:
+    try:
+        return manifest_problems(path)
+    except (ValueError, OSError) as error:  # the manifest itself is damaged, or gone by now
+        return [str(error)]
+
+
+def move_newer_aside(folder: Path, step: int, say: Say) -> None:
+    """Checkpoints after `step`, where a run starts or goes on, would be taken for its newest: they become
+    `aside_step_N`.
+
+    They are damaged, or of another continuation. Nothing is deleted.
+    """
+    for path in checkpoints(folder):
+        name = plain(path).name
+        if int(name.removeprefix("step_")) <= step:
+            continue
+        aside, number = folder / f"aside_{name}", 1
+        while aside.exists():
+            number += 1
+            aside = folder / f"aside_{name}_{number}"
+        path.rename(aside)
+        say(
+            f"{path} is newer than step {step}, where this run goes on; it is kept as {aside.name}; delete it when you do not need it"
+        )
+
+
+@contextmanager
+def as_value_error(folder: Path) -> Iterator[None]:
+    """What unexpected content makes the libraries raise becomes a ValueError with the folder's name."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, (ValueError, OSError)) and str(folder) in str(error):
+            raise
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"{folder} cannot be read ({said[:120]}); resume from another checkpoint") from error
+
+
+def check_progress(folder: Path, step: int, fresh: TrainerState) -> None:
+    """trainer_state.json: the fields of `fresh`, each of its kind, at `step`. Raises ValueError."""
+    path = folder / TRAINER_STATE_NAME
+    found, known = (
+        read_json(path),
+        {**asdict(fresh), "epoch": 0.0, "train_batch_size": 1, "best_model_checkpoint": None},
+    )
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds no fields")
+    wrong = [
+        name
+        for name, value in found.items()
+        if name not in known or not (known[name] is None or _alike(value, known[name]))
+    ]
+    wrong += [
+        name for name in ("train_batch_size", "logging_steps") if name not in wrong and not found.get(name, 0) >= 1
+    ]
+    if found.get("best_model_checkpoint") is not None:
+        wrong.append("best_model_checkpoint")  # this trainer writes none
+    if wrong or found.get("global_step") != step:
+        raise ValueError(
+            f"{path} does not fit: step {found.get('global_step')!r}, expected {step}; fields that are wrong: {wrong[:5]}"
+        )
+
+
+def check_files(folder: Path) -> None:
+    """Optimizer and schedule are there; without them transformers would begin them anew. Raises ValueError."""
+    for name in (OPTIMIZER_NAME, SCHEDULER_NAME):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} has no {name}; resume from another checkpoint")
+
+
+@contextmanager
+def checked_load(folder: Path, optimizer: torch.optim.Optimizer, scheduler: Any = None) -> Iterator[None]:
+    """Around what loads an optimizer and a schedule: afterwards their settings are of the same kinds, and AdamW's
+    moments fit.
+
+    Raises ValueError.
+    """
+
+    def settings() -> list[Any]:
+        groups = [
+            {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
+        ]
+        return [kinds(group) for group in (*groups, *([scheduler.state_dict()] if scheduler else []))]
+
+    with as_value_error(folder):
+        before = settings()
+        yield
+        for was, now in zip(before, settings(), strict=True):
+            if wrong := [name for name, kind in was.items() if now.get(name) != kind]:
+                raise ValueError(
+                    f"its optimizer or schedule has other settings than this run's: {', '.join(wrong[:5])}"
+                )
+        for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+            state = optimizer.state.get(parameter)
+            shapes = {"step": torch.Size(), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
+            if state and shapes != {name: getattr(value, "shape", None) for name, value in state.items()}:
+                raise ValueError(f"its optimizer does not fit a parameter of {tuple(parameter.shape)}")
+
+
+def _alike(value: Any, other: Any) -> bool:
+    """Of one type; whole and other numbers are."""
+    return type(value) is type(other) or {type(value), type(other)} == {int, float}
+
+
+def kinds(value: Any) -> Any:
+    """What must not change when settings are loaded: switches, and whether numbers are finite numbers.
+
+    Of all that is inside too.
+    """
+    if isinstance(value, Mapping):
+        return {key: kinds(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [kinds(inner) for inner in value]
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return "number" if abs(value) < 1e300 else value
+    return value if value is None or isinstance(value, (bool, str)) else type(value)

@@ -1,0 +1,1 @@
+"""How several processes share gradients, weights and the optimizer's memory."""

@@ -1,0 +1,171 @@
+"""Stopping and going on: resume equals uninterrupted, a failed save costs nothing, Ctrl-C keeps the work."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from safetensors import SafetensorError
+
+from sync_r1.rl.rewards import Reward, RewardEnsemble
+from sync_r1.rl.trainer_state import SyncState
+from sync_r1.training.callbacks import RestoreRNG
+from sync_r1.training.checkpoint import (
+    atomic_checkpoint,
+    checkpoint_name,
+    checkpoints,
+    latest_checkpoint,
+    resolve_checkpoint,
+    rotate,
+)
+from tests.rl.toys import bright, log_of, same, trainer, weights, wordy
+
+FOUR = [
+    "rl.max_steps=4",
+    "rl.dgs_enabled=true",
+    "rl.beta=0.05",
+    "rl.train_timesteps=2",
+    "rl.lr_scheduler_type=cosine",
+    "rl.warmup_steps=1",
+]
+
+
+@pytest.mark.parametrize("iterations", [1, 2])
+def test_resume_equals_uninterrupted_bit_for_bit(tmp_path: Path, iterations: int) -> None:
+    extra = [*FOUR, f"rl.num_iterations={iterations}"]
+    whole = trainer(tmp_path / "a", *extra)
+    whole.train()
+    folder = whole.config.run.folder
+    shutil.rmtree(
+        folder / "checkpoints" / "step_00004"
+    )  # as if it had died after step 2, with the log of step 3 and 4 written
+    expected, end = log_of(whole), weights(whole.policy)
+
+    resumed = trainer(tmp_path / "a", *extra)
+    resumed.train(resume_from_checkpoint="latest")
+    assert same(end, weights(resumed.policy))
+    assert log_of(resumed) == expected
+    assert resumed.sync_state == whole.sync_state
+    assert resumed.sampler.scaling.state_dict() == whole.sampler.scaling.state_dict()
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_intact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = trainer(tmp_path, "rl.max_steps=2", "run.save_steps=1")
+    real = run.policy.save_pretrained
+
+    def full(folder: Path) -> None:
+        real(folder)
+        if run.state.global_step == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run.policy, "save_pretrained", full)
+    with pytest.raises(
+        OSError,
+        match=r"step_00002 was not saved .*last complete checkpoint is .*step_00001; free some space and resume",
+    ):
+        run.train()
+    folder = run.config.run.folder / "checkpoints"
+    assert [path.name for path in folder.iterdir()] == ["step_00001"]
+    assert resolve_checkpoint("latest", folder).name == "step_00001"
+    again = trainer(tmp_path, "rl.max_steps=2", "run.save_steps=1")
+    again.train(resume_from_checkpoint="latest")
+    assert [row["step"] for row in log_of(again)] == [1, 2]
+
+
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
+    def interrupting(**columns: Any) -> list[float]:
+        os.kill(os.getpid(), signal.SIGINT)
+        return wordy(**columns)
+
+    said = io.StringIO()
+    rewards = RewardEnsemble([Reward("wordy", interrupting, "text"), Reward("bright", bright, "image")])
+    handler = signal.getsignal(signal.SIGINT)
+    run = trainer(tmp_path, "rl.max_steps=4", rewards=rewards, console=Console(file=said, width=200))
+    run.train()
+    assert signal.getsignal(signal.SIGINT) == handler
+    assert run.state.global_step == 1
+    assert resolve_checkpoint("latest", run.config.run.folder / "checkpoints").name == "step_00001"
+    assert "stopping after this step" in said.getvalue() and "--resume latest" in said.getvalue()
+
+
+def test_resuming_needs_the_same_seed_and_a_checkpoint_of_ours(tmp_path: Path) -> None:
+    trainer(tmp_path, "rl.max_steps=1").train()
+    with pytest.raises(ValueError, match=r"was trained with 0; set run.seed=0"):
+        trainer(tmp_path, "run.seed=1").train(resume_from_checkpoint="latest")
+    with pytest.raises(ValueError, match="no checkpoint of this trainer"):
+        SyncState.load(tmp_path)
+
+
+def fill(folder: Path, step: int) -> Path:
+    target = folder / checkpoint_name(step)
+    with atomic_checkpoint(target, step=step) as partial:
+        (partial / "weights").write_text(str(step))
+    return target
+
+
+def test_only_complete_checkpoints_count(tmp_path: Path) -> None:
+    assert latest_checkpoint(tmp_path / "none") is None
+    for step in (2, 10, 4):
+        fill(tmp_path, step)
+    (tmp_path / "step_00099").mkdir()  # no manifest
+    (tmp_path / "notes").mkdir()
+    assert [path.name for path in checkpoints(tmp_path)] == ["step_00002", "step_00004", "step_00010"]
+    assert latest_checkpoint(tmp_path) == tmp_path / "step_00010"
+    rotate(tmp_path / "step_00010", 2)
+    assert [path.name for path in checkpoints(tmp_path)] == ["step_00004", "step_00010"]
+    with pytest.raises(
+        ValueError, match=r"not a complete checkpoint; complete ones beside it: .*step_00004, .*step_00010"
+    ):
+        resolve_checkpoint(tmp_path / "step_00099", tmp_path)
+    (tmp_path / "step_00010" / "weights").write_text("other")
+    with pytest.raises(ValueError, match=r"step_00010 is damaged: weights .*other complete checkpoints: .*step_00004"):
+        resolve_checkpoint(tmp_path / "step_00010", tmp_path)
+    with pytest.raises(ValueError, match="no complete checkpoint to resume from"):
+        resolve_checkpoint("latest", tmp_path / "none")
+
+
+def test_what_a_killed_rotation_left_does_not_stop_the_next_one(tmp_path: Path) -> None:
+    for step in (2, 4):
+        fill(tmp_path, step)
+    for name in (".step_00002.gone", ".step_00006.partial"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_text("half")
+    rotate(fill(tmp_path, 6), 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_00004", "step_00006"]
+
+
+def test_a_checkpoint_from_before_generators_were_saved_still_resumes(tmp_path: Path) -> None:
+    generators = RestoreRNG()
+    generators.load(fill(tmp_path, 2), process=0)
+    assert generators.waiting is None
+
+
+@pytest.mark.parametrize("error", [OSError(28, "full"), KeyboardInterrupt(), RuntimeError("x"), SafetensorError("x")])
+def test_a_failed_rewrite_keeps_the_old_one(tmp_path: Path, error: BaseException) -> None:
+    target = fill(tmp_path, 1)
+    shown = (
+        KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else OSError
+    )  # writers have their own words for a full disk
+    with pytest.raises(shown), atomic_checkpoint(target) as partial:
+        (partial / "weights").write_text("half")
+        raise error
+    assert [path.name for path in tmp_path.iterdir()] == ["step_00001"]
+    assert (resolve_checkpoint(target, tmp_path) / "weights").read_text() == "1"
+    fill(tmp_path, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["step_00001"]
+
+
+def test_a_trained_model_can_be_trained_again(tmp_path: Path) -> None:
+    first = trainer(tmp_path / "a", "rl.max_steps=1")
+    first.train()
+    before = weights(first.policy)
+    second = trainer(tmp_path / "b", "rl.max_steps=1", model=first.policy)
+    second.train()
+    changed = {name for name, value in weights(second.policy).items() if not before[name].equal(value)}
+    assert {"showo.model.embed_tokens.weight", "showo.model.layers.0.mlp.fc1.weight"} <= changed
