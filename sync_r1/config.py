@@ -245,6 +245,15 @@ class RLConfig:
     text_loss_weight: float = option(1.0, "λ of the understanding half", ge=0)
     image_loss_weight: float = option(1.0, "λ of the generation half", ge=0)
     entropy_coef: float = option(0.0, "entropy bonus on the text tokens", ge=0)
+    closed_loss: Literal["none", "log", "expected"] = option(
+        "none",
+        "exact gradient for questions that yes or no answers (is it in this picture?): of log p(rewarded answer), or of "
+        "the expected reward; none leaves them to sampled groups (recognize_fraction)",
+    )
+    closed_prompts_per_step: int = option(
+        8, "such questions per update on each process, as many with yes as with no", ge=2
+    )
+    closed_loss_weight: float = option(1.0, "weight of their loss beside the two halves", ge=0)
     train_timesteps: int | None = option(
         None, "K of the T decoding steps replayed per update, weighted T/K; empty is all", ge=1
     )
@@ -403,6 +412,11 @@ def _check_relations(rl: RLConfig, run: RunConfig) -> None:
     if rl.look_fraction + rl.recognize_fraction > 1:
         limit = f"with rl.look_fraction = {rl.look_fraction} it must be at most {1 - rl.look_fraction:.2g}"
         fail("rl.recognize_fraction", rl.recognize_fraction, limit, "lower one of the two")
+    if rl.closed_prompts_per_step % 2:
+        limit = "it must be even: half of the answers are yes, half no"
+        fail("rl.closed_prompts_per_step", rl.closed_prompts_per_step, limit, "add one")
+    if rl.closed_loss != "none" and rl.optimise == "image":
+        fail("rl.closed_loss", rl.closed_loss, "rl.optimise=image trains no text", "set rl.closed_loss=none")
     if rl.epsilon_high is not None and rl.epsilon_high < rl.epsilon:
         fail(
             "rl.epsilon_high",

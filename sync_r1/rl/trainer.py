@@ -21,6 +21,7 @@ from sync_r1.distributed import Processes, launched, watching
 from sync_r1.models.base import UnifiedModel
 from sync_r1.models.concept_tokens import learned_row_ids
 from sync_r1.rl.advantages import Advantages, advantages
+from sync_r1.rl.closed_answers import ClosedAnswers
 from sync_r1.rl.dgs import NoScaling
 from sync_r1.rl.gather import gather_rollout
 from sync_r1.rl.replay import Replay
@@ -133,6 +134,7 @@ class SyncGRPOTrainer(Trainer):
             draw_images=config.rl.optimise != "text",
             processes=self.processes,
         )
+        self.closed = self._closed_answers()
         self.sync_state = SyncState(seed=config.run.seed)
         self.phases, self.interrupt, self.generators = (
             Phases(),
@@ -152,6 +154,18 @@ class SyncGRPOTrainer(Trainer):
         self.experience: Experience | None = None
         self._metrics: dict[str, float] = {}
         self._grad_norm = 0.0
+
+    def _closed_answers(self) -> ClosedAnswers | None:
+        if self.config.rl.closed_loss == "none":
+            return None
+        return ClosedAnswers(
+            [task for task in self.tasks if task.options],
+            self.config.rl,
+            self.accelerator,
+            self.config.run.seed,
+            self.processes,
+            self.sampler.photo_codes,
+        )
 
     # the step
 
@@ -224,6 +238,9 @@ class SyncGRPOTrainer(Trainer):
         )
         with self.phases.time("loss"):
             loss, metrics = replay.backward(experience.rollout, experience.advantages, step=self.state.global_step)
+            if self.closed is not None:
+                closed, found = self.closed.backward(self.policy, self.state.global_step)
+                loss, metrics = loss + closed, {**metrics, **found}
         self._metrics |= metrics
         return loss
 

@@ -55,6 +55,12 @@ def check_setup(
             f"rl.draw_every is {rl.draw_every}, but rollouts without pictures have nothing to teach: rl.optimise is {rl.optimise!r} and "
             f"the rewards judge {' and '.join(sorted(parts))}; set rl.draw_every=1"
         )
+    if rl.closed_loss != "none" and len({task.answer for task in tasks if task.options}) < 2:
+        raise ValueError(
+            f"rl.closed_loss is {rl.closed_loss!r}, but there are no pictures of both kinds to ask about, of the concept "
+            "and of something else; put pictures of other things into its negative_example folder or into random_images, "
+            "or set rl.closed_loss=none"
+        )
     if rl.dgs_enabled and preview_score is None:
         raise ValueError(
             "rl.dgs_enabled needs a preview score; add identity and alignment rewards or set rl.dgs_enabled=false"

@@ -4,31 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from sync_r1.models.base import UnifiedModel
+from sync_r1.training.answers import answer_ids
 from sync_r1.types import Sampling, TextContext
-
-
-def answer_ids(model: UnifiedModel, answers: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Answers as the model would write them: (ids [B, L] long, mask [B, L] bool), end token included, padded behind.
-
-    Raises ValueError if the tokenizer names no end token.
-    """
-    tokenizer = model.tokenizer
-    end = tokenizer.eos_token_id
-    if end is None:
-        raise ValueError("the model's tokenizer has no eos_token; set it, it ends every answer")
-    rows = [
-        [*tokenizer(f" {text.strip()}", add_special_tokens=False, split_special_tokens=True)["input_ids"], end]
-        for text in answers
-    ]
-    width = max(len(row) for row in rows)
-    ids = torch.tensor([row + [end] * (width - len(row)) for row in rows], device=model.device)
-    return ids, torch.arange(width, device=model.device) < torch.tensor(
-        [[len(row)] for row in rows], device=model.device
-    )
 
 
 def understanding_loss(model: UnifiedModel, contexts: Sequence[TextContext], answers: Sequence[str]) -> Tensor:

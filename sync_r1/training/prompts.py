@@ -22,6 +22,8 @@ from sync_r1.data.prompts import (
 from sync_r1.models.base import ConceptTokens, UnifiedModel
 from sync_r1.types import TextContext
 
+DECISIONS = ("yes", "no")
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -33,6 +35,7 @@ class Prompt:
     answer: str  # reason: the prompt with its fact spelled out; else the true answer
     tokens: ConceptTokens
     photo: Path | None = None  # what the question is about
+    options: tuple[str, ...] = ()  # every answer there is, where they are few; `answer` is one of them
 
 
 def training_prompts(
@@ -57,7 +60,9 @@ def training_prompts(
             tasks += [Prompt("look", concept, qa.question, qa.answer, tokens, photos[name]) for qa in questions]
     question, count = RECOGNITION_QUESTION.format(name=concept.placeholder), min(len(concept.train_images), len(others))
     seen = [(path, "yes") for path in concept.train_images[:count]] + [(path, "no") for path in others[:count]]
-    return tasks + [Prompt("recognize", concept, question, answer, tokens, path) for path, answer in seen]
+    return tasks + [
+        Prompt("recognize", concept, question, answer, tokens, path, options=DECISIONS) for path, answer in seen
+    ]
 
 
 def prompt_stream(

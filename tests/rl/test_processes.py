@@ -35,6 +35,7 @@ CASES = {
         "rl.gradient_checkpointing=true",
         "rl.num_iterations=2",
     ],
+    "closed": ["rl.closed_loss=log"],
     "grpo": ["rl.loss_type=grpo", "rl.dgs_enabled=true", "rl.dgs_keep=spread", "rl.beta=0.05"],
 }
 WORKER = """
@@ -52,7 +53,8 @@ def learned(folder: Path, options: list[str], prompts: int, **extra: Any) -> dic
     """Train, and say what was seen on the way: gradients after every update, the threshold, the final weights."""
     model = model_with_concept()
     model.showo.lm_head.bias.data[model.config.eos_id] += 5.0  # texts of different lengths
-    run = trainer(folder, *options, f"rl.prompts_per_step={prompts}", model=model, **extra)
+    closed = f"rl.closed_prompts_per_step={2 * prompts}"
+    run = trainer(folder, *options, f"rl.prompts_per_step={prompts}", closed, model=model, **extra)
     gradients: list[list[Tensor]] = []
     update = run.update
 

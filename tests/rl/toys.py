@@ -64,6 +64,14 @@ def concept(folder: Path) -> Concept:
     )
 
 
+def strangers(folder: Path) -> list[Path]:
+    """Two pictures of something else."""
+    paths = [folder / f"other{number}.png" for number in range(2)]
+    for number, path in enumerate(paths):
+        Image.new("RGB", (20, 16), (10, 200, 40 * number)).save(path)
+    return paths
+
+
 def model_with_concept() -> Showo:
     model = tiny_model(0, max_text_tokens=64)
     add_concept(model, "bo", "robot", num_tokens=2)
@@ -92,7 +100,7 @@ def trainer(
 ) -> SyncGRPOTrainer:
     folder.mkdir(parents=True, exist_ok=True)
     model = model if model is not None else model_with_concept()
-    tasks = training_prompts(concept(folder), model.concepts[0])
+    tasks = training_prompts(concept(folder), model.concepts[0], strangers(folder))
     return SyncGRPOTrainer(model, small_config(folder, *overrides), tasks, rewards or ensemble(), bright, **extra)
 
 

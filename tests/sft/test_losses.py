@@ -6,7 +6,8 @@ import torch
 from torch.testing import assert_close
 
 from sync_r1.models.showo.prompting import build_mmu, build_t2i, drawing_ids, text_ids
-from sync_r1.sft.loss import answer_ids, drawing_loss, understanding_loss
+from sync_r1.sft.loss import drawing_loss, understanding_loss
+from sync_r1.training.answers import answer_ids
 from sync_r1.types import TextContext
 from tests.rl.toys import model_with_concept
 
