@@ -25,6 +25,7 @@ ORDER = [
     "scorers",
     "world",
     "scoring",
+    "drawings",
     "session",
     "rl",
     "sft",

@@ -13,9 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sync_r1.data.prompts import drawing_prompt, placeholder
+from sync_r1.drawings import save_picture, to_images
 from sync_r1.models.concept_init import photo_centres
 from sync_r1.rl.rollout import derive_seed
-from sync_r1.session import Session, save_picture, to_images
+from sync_r1.session import Session
 
 PICTURES = 20
 EARLY = 35 / 50  # share of the decoding steps after which codes are compared with the final ones
