@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from sync_r1 import __version__
-from sync_r1.commands import bench, concept, data, judge, models, run, sft, study, use, world
+from sync_r1.commands import bench, concept, data, edit, judge, models, run, sft, study, use, world
 
 app = typer.Typer(
     name="sync-r1",
@@ -22,6 +22,7 @@ app = typer.Typer(
 run.register(app)
 sft.register(app)
 use.register(app)
+edit.register(app)
 app.command()(study.study)
 for family in (bench, concept, data, judge, models, world):
     app.add_typer(family.app, name=family.__name__.rpartition(".")[2])

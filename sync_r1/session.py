@@ -6,17 +6,16 @@ The benchmark uses the same methods, batched.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from sync_r1 import __version__
@@ -30,17 +29,21 @@ from sync_r1.data.prompts import (
     rewrite_prompt,
     understanding_prompt,
 )
+from sync_r1.data.regions import Region, read_region
+from sync_r1.drawings import EDIT, METADATA, Canvas, Drawing, Preview, drawings, to_images
 from sync_r1.files import MANIFEST, read_manifest
 from sync_r1.models import loading
 from sync_r1.models.base import ConceptTokens, UnifiedModel
 from sync_r1.models.concept_tokens import add_concept
 from sync_r1.models.loading import pick_device
+from sync_r1.models.sampling import random_cells
 from sync_r1.scorers.text import recognition
-from sync_r1.types import Sampling, TextContext
+from sync_r1.types import ImageTrace, Sampling, TextContext
 from sync_r1.world.export import WORLD, data_folder
+from sync_r1.world.regions import NAMED_REGIONS
+from sync_r1.world.render import SIZE
 
 ADAPTER_CONFIG = "adapter_config.json"  # lies in checkpoints that were trained with adapters
-METADATA = ("prompt", "seed", "run", "concept", "software")  # text chunks of a saved picture
 
 Picture = Image.Image | Path | str
 
@@ -189,13 +192,27 @@ class Session:
         """
         if len(prompts) != len(seeds):
             raise ValueError(f"got {len(seeds)} seeds for {len(prompts)} prompts; give one seed per prompt")
-        size, sampling = self.options.batch_size, sampling or self.image_sampling
-        texts = [drawing_prompt(self.concept.name, prompt, self.tokens.drawing_tokens) for prompt in prompts]
         drawn = [torch.empty(0, 3, self.model.image_size, self.model.image_size, dtype=torch.uint8)]
-        for start in range(0, len(texts), size):
-            trace = self.model.generate_image(texts[start : start + size], sampling, seeds[start : start + size])
+        for trace in self._traces(prompts, seeds, sampling or self.image_sampling):
             drawn.append(self.model.decode_image(trace.tokens).cpu())
         return torch.cat(drawn)
+
+    def _traces(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        sampling: Sampling,
+        codes: Tensor | None = None,
+        cells: Tensor | None = None,
+    ) -> Iterator[ImageTrace]:
+        """Draw in batches: whole pictures, or the `cells` [B, N] bool of the pictures `codes` [B, N]."""
+        texts = [drawing_prompt(self.concept.name, prompt, self.tokens.drawing_tokens) for prompt in prompts]
+        for start in range(0, len(texts), self.options.batch_size):
+            rows = slice(start, start + self.options.batch_size)
+            if codes is None or cells is None:
+                yield self.model.generate_image(texts[rows], sampling, seeds[rows])
+            else:
+                yield self.model.redraw_image(texts[rows], codes[rows], cells[rows], sampling, seeds[rows])
 
     def drawn_text(self, prompt: str, rewrite: str) -> str:
         """What is drawn after the model rewrote `prompt`: the same rule as in training."""
@@ -235,19 +252,126 @@ class Session:
 
         Warns when the prompt does not mention the concept, and about words that the text slot has no room for.
         """
+        return [drawing.image for drawing in self.draw_traced(prompt, n, seed, sampling)]
+
+    def draw_traced(self, prompt: str, n: int = 1, seed: int = 0, sampling: Sampling | None = None) -> list[Drawing]:
+        """The same, each picture with the trace of its tokens."""
+        text, seeds = self._asked(prompt, n, seed)
+        sampling = sampling or self.image_sampling
+        drawn = drawings(self.model, self._traces([text] * n, seeds, sampling), text, seeds, sampling)
+        for drawing in drawn:
+            drawing.image.info = self.made_from(text, drawing.seed)
+        return drawn
+
+    def draw_steps(
+        self, prompt: str, seed: int = 0, previews: int | None = None, sampling: Sampling | None = None
+    ) -> Iterator[Preview]:
+        """Draw one picture and show it on the way: that many `previews`, evenly spaced, the last is the finished one.
+
+        By default every step is shown. What is not asked for is not drawn: leaving the loop stops the drawing.
+        """
+        text, (seed,) = self._asked(prompt, 1, seed)
+        sampling = sampling or self.image_sampling
+        total = sampling.generation_timesteps
+        count = total if previews is None else previews
+        if not 1 <= count <= total:
+            raise ValueError(f"previews is {previews}; it must be 1 to {total}, the number of steps")
+        return self._shown(text, seed, [total * (number + 1) // count for number in range(count)], sampling)
+
+    def _shown(self, text: str, seed: int, stops: Sequence[int], sampling: Sampling) -> Iterator[Preview]:
+        drawn = [drawing_prompt(self.concept.name, text, self.tokens.drawing_tokens)]
+        state = self.model.generate_image(drawn, sampling, [seed], stop_at=0)
+        for stop in stops:
+            state = self.model.generate_image(drawn, sampling, state=state, stop_at=stop)
+            image = to_images(self.model.preview(state))[0]
+            image.info = self.made_from(text, seed)
+            yield Preview(stop, sampling.generation_timesteps, image)
+
+    def edit(
+        self,
+        image: Picture | Drawing,
+        mask: Region,
+        prompt: str,
+        n: int = 1,
+        seed: int = 0,
+        sampling: Sampling | None = None,
+    ) -> list[Drawing]:
+        """Draw a part of a picture again, `n` times, as the prompt says. Pixels outside the mask stay as they are.
+
+        Args:
+            mask: what to draw again: see `data.regions.read_region`; on the embedded world also hat, left hand, right
+                hand, chest, body and background.
+            prompt: of the whole picture as it is to become.
+        Raises:
+            ValueError: a mask that is empty, of another size or unknown, or a model that cannot redraw a region.
+        """
+        text, seeds = self._asked(prompt, n, seed)
+        canvas = Canvas.of(self.model, _given(image))
+        pixels = read_region(mask, canvas.square, NAMED_REGIONS if self.model.image_size == SIZE else None)
+        cells = canvas.square.cells(pixels)
+        if cells.all():
+            warnings.warn("the region touches every image token, so nothing guides it: a new drawing", stacklevel=2)
+        what = mask if isinstance(mask, str) else f"{int(pixels.sum())} px"
+        masks, rows = [pixels] * n, torch.from_numpy(cells).expand(n, -1)
+        return self._redrawn(canvas, masks, rows, text, seeds, sampling or self.image_sampling, what)
+
+    def vary(
+        self,
+        image: Picture | Drawing,
+        share: float = 0.4,
+        n: int = 4,
+        seed: int = 0,
+        temperature: float | None = None,
+        prompt: str | None = None,
+        sampling: Sampling | None = None,
+    ) -> list[Drawing]:
+        """Draw a random share of a picture's image tokens again; another share for every seed.
+
+        Args:
+            share: above 0, up to 1. At most a third of what is drawn again changes at temperature 1.
+            prompt: by default the one the picture was drawn from, else "a photo of" the concept.
+        Raises:
+            ValueError: a share out of range, or a model that cannot redraw a region.
+        """
+        if not 0 < share <= 1:
+            raise ValueError(f"share is {share}; it must be above 0 and at most 1")
+        canvas = Canvas.of(self.model, given := _given(image))
+        known = given.prompt if isinstance(given, Drawing) else str(given.info.get("prompt", ""))
+        text, seeds = self._asked(prompt or known or f"a photo of {self.concept.placeholder}", n, seed)
+        cells = random_cells(len(canvas.codes), share, seeds)
+        masks = [canvas.square.pixels(row) for row in cells.numpy()]
+        sampling = sampling or self.image_sampling
+        if temperature is not None:
+            sampling = dataclasses.replace(sampling, temperature=temperature)
+        return self._redrawn(canvas, masks, cells, text, seeds, sampling, f"share {share:g}")
+
+    def _redrawn(
+        self,
+        canvas: Canvas,
+        masks: Sequence[np.ndarray],
+        cells: Tensor,
+        text: str,
+        seeds: Sequence[int],
+        sampling: Sampling,
+        what: str,
+    ) -> list[Drawing]:
+        """One drawing per seed: `cells` [n, N] are drawn again, pasted where the `masks` are True."""
+        traces = self._traces([text] * len(seeds), seeds, sampling, canvas.codes.expand(len(seeds), -1), cells)
+        drawn = drawings(self.model, traces, text, seeds, sampling, canvas, masks)
+        for drawing in drawn:
+            drawing.image.info = {**self.made_from(text, drawing.seed), EDIT: f"{what} of {canvas.digest}"}
+        return drawn
+
+    def _asked(self, prompt: str, n: int, seed: int) -> tuple[str, list[int]]:
+        """The prompt with the placeholder, and the seeds. Warns when it does not mention the concept."""
         if n < 1:
             raise ValueError(f"n is {n}; it must be at least 1 picture")
         if seed < 0:
             raise ValueError(f"seed is {seed}; it must be at least 0")
-        text = self.mention(_said(prompt, "prompt"))
-        mark = placeholder(self.concept.name)
+        text, mark = self.mention(_said(prompt, "prompt")), self.concept.placeholder
         if mark not in text:
-            warnings.warn(f"the prompt does not mention {mark}, so it is drawn without it", stacklevel=2)
-        seeds = list(range(seed, seed + n))
-        images = to_images(self.pictures([text] * n, seeds, sampling))
-        for image, number in zip(images, seeds, strict=True):
-            image.info = self.made_from(text, number)
-        return images
+            warnings.warn(f"the prompt does not mention {mark}, so it is drawn without it", stacklevel=4)
+        return text, list(range(seed, seed + n))
 
     def made_from(self, prompt: str, seed: int) -> dict[Any, Any]:
         """What a saved picture says about itself."""
@@ -255,44 +379,14 @@ class Session:
         return dict(zip(METADATA, values, strict=True))
 
 
-def to_images(pictures: Tensor) -> list[Image.Image]:
-    """uint8 [B, 3, H, W] → PIL."""
-    return [Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()) for picture in pictures.cpu()]
-
-
-def save_picture(image: Image.Image, path: Path) -> Path:
-    """Write a PNG with the picture's `info` (prompt, seed, run, concept, version) as text in it."""
-    info = PngInfo()
-    for key in METADATA:
-        if key in image.info:
-            info.add_itxt(key, str(image.info[key]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, format="PNG", pnginfo=info)
-    return path
-
-
-def save_pictures(images: Sequence[Image.Image], folder: Path | str) -> list[Path]:
-    """Write drawn pictures as `<concept>_<words of the prompt>_<hash>_<seed>.png`.
-
-    Another prompt or run never overwrites them.
-    """
-    return [save_picture(image, Path(folder) / _file_name(image.info)) for image in images]
-
-
-def _file_name(info: dict[Any, Any]) -> str:
-    words = (
-        re.sub(r"[^a-z0-9]+", "-", str(info["prompt"]).replace(placeholder(info["concept"]), "").lower())
-        .strip("-")[:40]
-        .strip("-")
-    )
-    made = hashlib.sha256(f"{info['prompt']}\n{info['run']}".encode()).hexdigest()[:6]
-    return "_".join([info["concept"], *([words] if words else []), made, str(info["seed"])]) + ".png"
-
-
 def _said(text: str, what: str) -> str:
     if not text.strip():
         raise ValueError(f"the {what} is empty; write a few words")
     return text.strip()
+
+
+def _given(image: Picture | Drawing) -> Image.Image | Drawing:
+    return image if isinstance(image, Drawing) else _as_image(image)
 
 
 def _as_image(image: Picture) -> Image.Image:

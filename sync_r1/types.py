@@ -60,12 +60,17 @@ class ImageTrace:
     """
 
     tokens: Tensor  # [B, N] long in [0, codes): committed tokens, elsewhere the latest proposal (for previews only)
-    unmask_step: Tensor  # [B, N] long: step that committed the token; equals `timesteps` while still masked
+    unmask_step: Tensor  # [B, N] long: step that committed the token; `timesteps` while masked, -1 if it was given
     logps: Tensor  # [B, N] fp32: log-prob of the token at the step that committed it, else 0
     seeds: Tensor  # [B] long: all noise of row b at step t is a function of (seeds[b], t)
     step: int  # next step to run
     timesteps: int  # T
     nfe: int  # backbone evaluations spent per image so far
+
+    @property
+    def drawn(self) -> Tensor:
+        """[B, N] bool: tokens that the model draws; the others were given and are kept (see `redraw_image`)."""
+        return self.unmask_step >= 0
 
     @property
     def finished(self) -> bool:

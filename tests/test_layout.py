@@ -25,6 +25,7 @@ ORDER = [
     "scorers",
     "world",
     "scorer_factory",
+    "drawings",
     "session",
     "training",
     "rl",

@@ -16,12 +16,12 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from sync_r1 import session as session_module
 from sync_r1.commands import use
 from sync_r1.config import Config, EvalConfig, load_config, save_config
 from sync_r1.data import load_concept
+from sync_r1.drawings import save_pictures, to_images
 from sync_r1.files import write_manifest
-from sync_r1.session import Session, data_folder, newest_checkpoint, save_pictures
+from sync_r1.session import Session, data_folder, newest_checkpoint
 from sync_r1.types import Sampling, TextContext
 from sync_r1.world.export import export_world
 from tests.helpers import tiny_model
@@ -93,7 +93,7 @@ def test_people_and_benchmark_share_one_path(session: Session, root: Path) -> No
     )
     assert session.rewrite("bo with its joy") == session.rewrites(["<bo> with its joy"])[0]
     picture = session.draw("a photo of bo", n=2, seed=7)[1]
-    assert picture.tobytes() == session_module.to_images(session.pictures(["a photo of <bo>"], [8]))[0].tobytes()
+    assert picture.tobytes() == to_images(session.pictures(["a photo of <bo>"], [8]))[0].tobytes()
 
 
 def test_soft_tokens_stand_before_the_placeholder(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,8 @@ from sync_r1.bench.result import TASKS, UNDERSTANDING
 from sync_r1.bench.tasks import REWRITING, EvalItem
 from sync_r1.data import load_image
 from sync_r1.distributed import Processes
-from sync_r1.session import Session, save_picture
+from sync_r1.drawings import save_picture
+from sync_r1.session import Session
 
 Progress = Callable[[str, int, int], None]  # task, items done, items in all
 

@@ -145,7 +145,7 @@ def draw(
     """
     from dataclasses import replace
 
-    from sync_r1.session import save_pictures
+    from sync_r1.drawings import save_pictures
 
     given: dict[str, Any] = {"generation_timesteps": steps, "guidance_scale": guidance, "temperature": temperature}
     with noted():

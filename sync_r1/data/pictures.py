@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -57,12 +57,21 @@ def load_image(path: Path | str) -> Image.Image:
 
     Raises ValueError naming the file.
     """
+    return _decoded(path, _upright_rgb)
+
+
+def load_mask(path: Path | str) -> Image.Image:
+    """Decode the picture of a mask: upright (EXIF), with its transparency. Raises ValueError naming the file."""
+    return _decoded(path, lambda image: _upright_rgba(image) if image.has_transparency_data else _upright_rgb(image))
+
+
+def _decoded(path: Path | str, read: Callable[[Image.Image], Image.Image]) -> Image.Image:
     path = Path(path)
     _check_file(path)
     try:
         with Image.open(path, formats=_DECODERS) as image:
             fault = _size_fault(*image.size)
-            picture = None if fault else _upright_rgb(image)
+            picture = None if fault else read(image)
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path}: larger than the limit of {MAX_MEGAPIXELS} megapixels; make it smaller") from error
     except Image.UnidentifiedImageError as error:
@@ -74,6 +83,10 @@ def load_image(path: Path | str) -> Image.Image:
     if picture is None:
         raise ValueError(f"{path}: {fault}")
     return picture
+
+
+def _upright_rgba(image: Image.Image) -> Image.Image:
+    return ImageOps.exif_transpose(image).convert("RGBA")
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:

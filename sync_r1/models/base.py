@@ -123,6 +123,30 @@ class UnifiedModel(nn.Module, ABC):
     ) -> ImageTrace:
         """Draw one image per prompt, from `state` or from nothing, up to step `stop_at` or to the end."""
 
+    def redraw_image(
+        self,
+        prompts: Sequence[str],
+        codes: Tensor,
+        region: Tensor,
+        sampling: Sampling,
+        seeds: Sequence[int] | None = None,
+        stop_at: int | None = None,
+    ) -> ImageTrace:
+        """Draw a region of finished pictures again, as the prompts say.
+
+        `generate_image` with `state` goes on where `stop_at` ended, and `image_logps` replays the trace.
+
+        Args:
+            codes: [B, N] of the pictures. Outside the region they are kept, with unmask_step -1 and log-probability 0.
+            region: [N] or [B, N] bool, True where to draw; every row has equally many.
+        Raises:
+            ValueError: an empty region, one of another size or with unequal rows, or a family that cannot do this.
+        """
+        raise ValueError(
+            f"{type(self).__name__}: this family draws in one order and cannot redraw a region; draw a whole picture, "
+            "or use a model that unmasks, such as Show-o"
+        )
+
     @abstractmethod
     def text_logps(
         self, contexts: Sequence[TextContext], ids: Tensor, mask: Tensor, sampling: Sampling

@@ -110,6 +110,57 @@ def begin(
     return state, stop
 
 
+def begin_redraw(
+    prompts: Sequence[str],
+    codes: Tensor,
+    region: Tensor,
+    sampling: Sampling,
+    seeds: Sequence[int] | None,
+    *,
+    num_image_tokens: int,
+    codebook_size: int,
+    device: torch.device,
+) -> ImageTrace:
+    """Arguments of `redraw_image`, checked → a state before the first step, in which all but the region is committed.
+
+    The region still holds the old codes: what previews show until the first step.
+    """
+    check_region(region, codes.shape, num_image_tokens)
+    if codes.numel() and (codes.min() < 0 or codes.max() >= codebook_size):
+        raise ValueError(
+            f"codes lie in {int(codes.min())}..{int(codes.max())}; this model's codes are 0..{codebook_size - 1}"
+        )
+    numbers = [random.getrandbits(48) for _ in prompts] if seeds is None else seeds
+    if not len(numbers) == len(prompts) == len(codes):
+        raise ValueError(
+            f"got {len(prompts)} prompts and {len(numbers)} seeds for {len(codes)} pictures; give one of each per picture"
+        )
+    total = sampling.generation_timesteps
+    state = fresh_trace(numbers, num_image_tokens, total, device)
+    state.tokens = codes.to(device).clone()
+    state.unmask_step = state.unmask_step.masked_fill(~region.to(device).expand(codes.shape), -1)
+    return state
+
+
+def check_region(region: Tensor, shape: Sequence[int], num_image_tokens: int) -> None:
+    """Raises ValueError unless `region` says, for codes of `shape` [B, N], which to draw: equally many in every row."""
+    if len(shape) != 2 or shape[1] != num_image_tokens:
+        raise ValueError(f"codes have shape {list(shape)}; this model needs [pictures, {num_image_tokens}]")
+    if region.dtype != torch.bool or list(region.shape) not in ([shape[1]], list(shape)):
+        raise ValueError(
+            f"the region is {region.dtype} of shape {list(region.shape)}; it must be bool, "
+            f"[{shape[1]}] for all pictures or {list(shape)}"
+        )
+    counts = sorted(set(region.expand(*shape).sum(1).tolist()))
+    if counts[:1] == [0]:
+        raise ValueError("the region is empty; mark at least one image token to draw")
+    if len(counts) > 1:
+        raise ValueError(
+            f"the regions of the pictures have {counts[0]} to {counts[-1]} image tokens; "
+            "one batch needs equally many in each, so redraw the pictures apart"
+        )
+
+
 def check_trace(prompts: Sequence[str], sampling: Sampling, trace: ImageTrace, num_image_tokens: int) -> None:
     """Raises ValueError for another number of rows, steps or image tokens."""
     if len(prompts) != len(trace.tokens):

@@ -29,6 +29,15 @@ def mix(*parts: int) -> int:
     return state >> 32
 
 
+def random_cells(count: int, share: float, seeds: Sequence[int]) -> Tensor:
+    """[B, count] bool: a random share of the cells, at least one, equally many in every row; row b follows seeds[b]."""
+    cells = torch.zeros(len(seeds), count, dtype=torch.bool)
+    for row, seed in enumerate(seeds):
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(mix(seed)))
+        cells[row, order[: max(1, round(share * count))]] = True
+    return cells
+
+
 def uniforms(seeds: Sequence[int], stream: int, step: int, count: int) -> Tensor:
     """[B, count] fp32 in (0, 1]. Row b is a function of (seeds[b], stream, step) only, and is drawn on the CPU:
 

@@ -93,9 +93,9 @@ class Replay:
         assert trace is not None, "nothing was drawn"
         prompts = rollout.image_prompts()
         device = self.policy.device
-        everywhere = torch.ones(trace.tokens.shape, dtype=torch.bool)  # every token is committed at some step
         share = trace.timesteps / len(steps)
-        weights = token_weights(everywhere, rl.loss_type, trace.tokens.shape[1]).to(device) * share
+        longest = int(trace.drawn.sum(1).max())  # all tokens, or those of the region that was redrawn
+        weights = token_weights(trace.drawn, rl.loss_type, longest).to(device) * share
         together = max(rl.sequences_per_backward // max(len(advantages), 1), 1)
         total, pieces = torch.zeros(()), []
         chunks = [steps[i : i + together] for i in range(0, len(steps), together)]
@@ -120,7 +120,7 @@ class Replay:
                 weights[rows] * committed,
                 advantages[rows].to(device),
                 **self._clipping(),
-                segments=part.unmask_step.to(device),
+                segments=part.unmask_step.clamp(min=0).to(device),  # kept tokens weigh 0 in any segment
                 ref_logps=ref_logps,
             )
             self.accelerator.backward(rl.image_loss_weight * loss)

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sync_r1.data.prompts import drawing_prompt, placeholder
+from sync_r1.drawings import save_picture, to_images
 from sync_r1.models.concept_init import photo_centres
-from sync_r1.session import Session, save_picture, to_images
+from sync_r1.session import Session
 from sync_r1.training.prompts import derive_seed
 
 PICTURES = 20

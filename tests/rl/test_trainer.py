@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,24 @@ def test_pieces_of_any_size_give_the_same_gradient(tmp_path: Path) -> None:
     for other in found[1:]:
         for first, second in zip(found[0], other):
             assert_close(first, second, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_a_redrawn_region_teaches_as_a_picture_of_its_own(tmp_path: Path, level: str) -> None:
+    """Kept tokens neither count nor dilute: with advantage 1 and before an update the loss is −1, whatever the region."""
+    run = trainer(tmp_path, f"rl.importance_sampling_level={level}", "rl.optimise=image", "rl.train_timesteps=4")
+    run.policy.train()
+    rollout = run.roll_out()
+    assert rollout.trace is not None
+    region = torch.arange(rollout.trace.tokens.shape[1]) % 3 == 0
+    seeds, prompts = rollout.trace.seeds.tolist(), rollout.image_prompts()
+    trace = run.policy.redraw_image(prompts, rollout.trace.tokens, region, run.config.rl.sampling(), seeds)
+    redrawn = replace(rollout, trace=trace, images=run.policy.decode_image(trace.tokens))
+    credit = run.advantage(redrawn, run.score(redrawn))
+    replay = Replay(run.policy, run.config.rl, run.reference, run.accelerator, seed=0)
+    loss, _ = replay.backward(redrawn, replace(credit, image=torch.ones_like(credit.image)), step=0)
+    assert_close(loss, torch.tensor(-1.0), atol=1e-5, rtol=0)
+    assert any(gradient.abs().sum() > 0 for gradient in gradients(run))
 
 
 def test_an_entropy_bonus_replays_all_texts_but_no_image_without_advantage(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -74,11 +75,14 @@ def masked_state(model: ShowoNetwork, trace: ImageTrace, step: int) -> Tensor:
 
 
 def advance(model: ShowoNetwork, prefix: Prefix, index: Tensor, trace: ImageTrace, sampling: Sampling) -> ImageTrace:
-    """One decoding step: propose a token for every masked position, commit the most confident (the same number in every
-    row).
+    """One decoding step: propose a token for every masked position, commit the most confident.
+
+    How many follows from how many are drawn in all, which is the same number in every row.
     """
     step, total, size = trace.step, trace.timesteps, trace.tokens.shape
-    counts = masked_counts(size[1], total)
+    counts = masked_counts(int(trace.drawn[0].sum()), total)
+    if counts[step] == counts[step + 1]:  # fewer tokens than steps: there is nothing to commit yet
+        return replace(trace, step=step + 1)
     masked = ~trace.known_before(step)
     positions = masked.nonzero()[:, 1].view(size[0], counts[step])
     logits = code_logits(model, prefix, index, masked_state(model, trace, step), masked, sampling)

@@ -17,6 +17,7 @@ from sync_r1.models.base import (
     Rows,
 )
 from sync_r1.models.config_files import load_tokenizer
+from sync_r1.models.decoding import begin_redraw
 from sync_r1.models.showo import image, text
 from sync_r1.models.showo.config import ShowoConfig
 from sync_r1.models.showo.magvit import Magvit
@@ -66,6 +67,27 @@ class Showo(ShowoNetwork):
     ) -> ImageTrace:
         with self._generating():
             return image.generate(self, prompts, sampling, seeds, state, stop_at)
+
+    def redraw_image(
+        self,
+        prompts: Sequence[str],
+        codes: Tensor,
+        region: Tensor,
+        sampling: Sampling,
+        seeds: Sequence[int] | None = None,
+        stop_at: int | None = None,
+    ) -> ImageTrace:
+        state = begin_redraw(
+            prompts,
+            codes,
+            region,
+            sampling,
+            seeds,
+            num_image_tokens=self.num_image_tokens,
+            codebook_size=self.codebook_size,
+            device=self.device,
+        )
+        return self.generate_image(prompts, sampling, state=state, stop_at=stop_at)
 
     def text_logps(
         self, contexts: Sequence[TextContext], ids: Tensor, mask: Tensor, sampling: Sampling

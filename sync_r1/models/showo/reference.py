@@ -6,6 +6,7 @@ The fast ones must agree.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -48,12 +49,20 @@ def write(model: Showo, context: TextContext, sampling: Sampling, seed: int) -> 
 
 
 @torch.no_grad()
-def draw(model: Showo, prompt: str, sampling: Sampling, seed: int) -> tuple[list[int], list[int], list[float]]:
-    """One image: codes [N], the step that committed each, and its log-probability then."""
+def draw(
+    model: Showo, prompt: str, sampling: Sampling, seed: int, kept: Mapping[int, int] | None = None
+) -> tuple[list[int], list[int], list[float]]:
+    """One image: codes [N], the step that committed each, and its log-probability then.
+
+    `kept` holds place → code of what is not drawn; its step is -1.
+    """
     config, total = model.config, sampling.generation_timesteps
     size, scale = config.num_image_tokens, sampling.guidance_scale
     prompts = [drawing_ids(model.tokenizer, config, prompt), []]
     tokens, committed, logps = [config.codebook_size] * size, [total] * size, [0.0] * size
+    for place, code in (kept or {}).items():
+        tokens[place], committed[place] = code, -1
+    drawn = size - len(kept or {})
     for step in range(total):
         codes = torch.tensor([tokens])
         conditional, unconditional = (full_logits(model, build_t2i(config, [text], codes)) for text in prompts)
@@ -70,7 +79,7 @@ def draw(model: Showo, prompt: str, sampling: Sampling, seed: int) -> tuple[list
             gumbel = -math.log(-math.log(min(max(noise[size + place], 1e-20), 1 - 1e-7)))
             certainty = logp + sampling.choice_temperature * (1 - (step + 1) / total) * gumbel
             proposals.append((certainty, place, token - config.image_offset, logp))
-        left = max(1, min(len(proposals) - 1, math.floor(size * math.cos(math.pi / 2 * (step + 1) / total))))
+        left = max(1, min(len(proposals) - 1, math.floor(drawn * math.cos(math.pi / 2 * (step + 1) / total))))
         for _, place, token, logp in sorted(proposals)[0 if step == total - 1 else left :]:
             tokens[place], committed[place], logps[place] = token, step, logp
     return tokens, committed, logps
