@@ -254,6 +254,16 @@ class RLConfig:
         8, "such questions per update on each process, as many with yes as with no", ge=2
     )
     closed_loss_weight: float = option(1.0, "weight of their loss beside the two halves", ge=0)
+    image_baseline: Literal["group", "previews"] = option(
+        "group",
+        "what an image's reward is compared with: its group's mean, or also, step by step, the reward that its own state "
+        "promised before the step (needs no further evaluation of the model, but K more looks of the image rewards)",
+    )
+    timestep_sampling: Literal["uniform", "late"] = option(
+        "uniform",
+        "which of the T decoding steps are replayed: K at random, or always the last ⌊K/2⌋, where most of the gradient "
+        "lies, and the rest at random; weighted so that both are unbiased",
+    )
     train_timesteps: int | None = option(
         None, "K of the T decoding steps replayed per update, weighted T/K; empty is all", ge=1
     )
@@ -286,6 +296,9 @@ class RLConfig:
     dgs_preview_score: Literal["clip", "reward"] = option(
         "clip",
         "what judges previews: a·CLIP-I + (1−a)·CLIP-T, or the ready-made image rewards with their weights (costs a second look)",
+    )
+    dgs_preview_fill: Literal["likely", "sampled"] = option(
+        "sampled", "what previews show where nothing is drawn yet: the likeliest code, or a sampled one"
     )
     dgs_threshold: float | None = option(None, "first τ; empty takes it from the first previews", ge=0, le=1)
     dgs_target_acceptance: float = option(0.5, "ρ, share of candidates that should pass", gt=0, le=1)
@@ -412,6 +425,11 @@ def _check_relations(rl: RLConfig, run: RunConfig) -> None:
     if rl.look_fraction + rl.recognize_fraction > 1:
         limit = f"with rl.look_fraction = {rl.look_fraction} it must be at most {1 - rl.look_fraction:.2g}"
         fail("rl.recognize_fraction", rl.recognize_fraction, limit, "lower one of the two")
+    if rl.image_baseline == "previews" and rl.multi_objective_aggregation == "normalize_then_sum":
+        limit = "it compares rewards as they are, and rl.multi_objective_aggregation=normalize_then_sum changes them"
+        fail("rl.image_baseline", "previews", limit, "set rl.multi_objective_aggregation=sum_then_normalize")
+    if rl.image_baseline == "previews" and rl.credit == "shared":
+        fail("rl.image_baseline", "previews", "a preview says nothing about the text's reward", "set rl.credit=routed")
     if rl.closed_prompts_per_step % 2:
         limit = "it must be even: half of the answers are yes, half no"
         fail("rl.closed_prompts_per_step", rl.closed_prompts_per_step, limit, "add one")

@@ -66,6 +66,7 @@ class ImageTrace:
     step: int  # next step to run
     timesteps: int  # T
     nfe: int  # backbone evaluations spent per image so far
+    fills: Tensor | None = None  # [B, step, N] long, see `likely`; None in families that draw in one order
 
     @property
     def drawn(self) -> Tensor:
@@ -80,6 +81,15 @@ class ImageTrace:
         """[B, N] bool: tokens already committed when `step` starts."""
         return self.unmask_step < step
 
+    def likely(self, step: int) -> Tensor:
+        """[B, N]: the state before `step` with the likeliest code at every position that is open then.
+
+        It follows from the state alone, costs no evaluation beside that of the step, and says what the picture is about
+        to become.
+        """
+        assert self.fills is not None, "this family fills nothing in"
+        return self.fills[:, step]
+
     def select(self, rows: Sequence[int] | Tensor) -> ImageTrace:
         index = torch.as_tensor(rows, dtype=torch.long, device=self.tokens.device)
         return ImageTrace(
@@ -90,6 +100,7 @@ class ImageTrace:
             self.step,
             self.timesteps,
             self.nfe,
+            None if self.fills is None else self.fills[index],
         )
 
     @staticmethod
@@ -104,4 +115,5 @@ class ImageTrace:
             first.step,
             first.timesteps,
             max(t.nfe for t in traces),
+            None if first.fills is None else torch.cat([t.fills for t in traces if t.fills is not None]),
         )

@@ -62,6 +62,9 @@ class Rows:
     head_bias: Tensor  # [K]
 
 
+Fill = Literal["likely", "sampled"]
+
+
 class UnifiedModel(nn.Module, ABC):
     """One network that reads and draws. B batch, N image tokens, L text tokens."""
 
@@ -234,9 +237,16 @@ class UnifiedModel(nn.Module, ABC):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write weights, tokenizer and config; config.json is written last."""
 
-    def preview(self, trace: ImageTrace) -> Tensor:
-        """What a partly drawn image looks like: uint8 [B, 3, H, W]; uncommitted positions show the latest proposal."""
-        return self.decode_image(trace.tokens)
+    def preview(self, trace: ImageTrace, fill: Fill = "likely") -> Tensor:
+        """What a partly drawn image looks like: uint8 [B, 3, H, W].
+
+        Args:
+            fill: what open positions show: the likeliest code at the last step ("likely"), or the latest draw
+                ("sampled"), which says less about the picture that is coming.
+        """
+        if fill == "sampled" or trace.fills is None or trace.step == 0:
+            return self.decode_image(trace.tokens)
+        return self.decode_image(torch.where(trace.known_before(trace.step), trace.tokens, trace.likely(-1)))
 
     @contextmanager
     def _generating(self) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -22,10 +22,12 @@ class Advantages:
     text: Tensor  # [P, G] fp32
     image: Tensor  # [P, G, M] fp32
     metrics: dict[str, float]
+    scale: Tensor  # [P], what the image half's advantages were divided by
+    steps: dict[int, Tensor] | None = None  # decoding step → [P, G, M]: what that step of an image is told instead
 
     def of(self, prompts: slice) -> Advantages:
         """Those of some prompts; the metrics stay those of all."""
-        return Advantages(self.text[prompts], self.image[prompts], self.metrics)
+        return replace(self, text=self.text[prompts], image=self.image[prompts], scale=self.scale[prompts])
 
 
 def centre(values: Tensor, scale: Scale = "none") -> Tensor:
@@ -38,14 +40,49 @@ def centre(values: Tensor, scale: Scale = "none") -> Tensor:
     Returns:
         [rows, siblings] fp32 without NaN.
     """
+    return _around_mean(values) / divisor(values, scale).unsqueeze(1)
+
+
+def _around_mean(values: Tensor) -> Tensor:
+    """[rows, siblings] without each row's mean; 0 where unknown, and in rows with fewer than two numbers."""
     known = ~values.isnan()
-    count = known.sum(dim=1, keepdim=True)
-    centred = torch.where(known & (count > 1), values - values.nanmean(dim=1, keepdim=True), 0.0)
+    enough = known & (known.sum(dim=1, keepdim=True) > 1)
+    return torch.where(enough, values - values.nanmean(dim=1, keepdim=True), 0.0)
+
+
+def divisor(values: Tensor, scale: Scale) -> Tensor:
+    """What `centre` divides each row of `values` [rows, siblings] by: [rows]."""
     if scale == "group":
-        centred = centred / (group_std(values).unsqueeze(1) + EPSILON)
-    elif scale == "batch":
-        centred = centred / (pooled_std(centred, known & (count > 1)) + EPSILON)
-    return centred
+        return group_std(values) + EPSILON
+    if scale == "batch":
+        known = ~values.isnan()
+        spread = pooled_std(_around_mean(values), known & (known.sum(dim=1, keepdim=True) > 1))
+        return (spread + EPSILON).expand(len(values))
+    return values.new_ones(len(values))
+
+
+def step_advantages(rewards: Tensor, previews: Tensor, scale: Tensor) -> Tensor:
+    """What one decoding step of every image is told: how much better it ended than its state before the step promised.
+
+    A = (R − V) − mean over the others of its group of (R − V), divided by the group's `scale`. V follows from the state
+    before the step alone and the others are drawn independently, so the gradient stays unbiased; its variance falls by
+    as much as V foretells (docs/dgs.md). The scale is that of the raw rewards, so that the half keeps its weight.
+
+    Args:
+        rewards: [P, G, M] of the finished images, NaN where unscored.
+        previews: [P, G, M], V, NaN where unscored: then the group's mean V stands for it, which foretells nothing.
+        scale: [P].
+    Returns:
+        [P, G, M] fp32 without NaN. With several images per text, the others are those of the same text.
+    """
+    prompts, group, images = rewards.shape
+    rows = (prompts, group) if images == 1 else (prompts * group, images)
+    found, promised = rewards.reshape(rows), previews.reshape(rows)
+    promised = torch.where(promised.isnan(), promised.nanmean(dim=1, keepdim=True), promised).nan_to_num(0.0)
+    surprise = found - promised
+    count = (~surprise.isnan()).sum(dim=1, keepdim=True)
+    centred = _around_mean(surprise) * count / (count - 1).clamp(min=1)
+    return centred.reshape(rewards.shape) / scale.reshape(-1, 1, 1)
 
 
 def pooled_std(centred: Tensor, known: Tensor) -> Tensor:
@@ -110,12 +147,12 @@ def advantages(
         image_signal = image_rewards.reshape(prompts * group, images)
     else:
         image_signal = image_rewards.reshape(prompts, group)
+    whole = total if same is None or credit == "shared" else text_rewards + pool_same(drawn, same)
     return Advantages(
-        text=centre(
-            total if same is None or credit == "shared" else text_rewards + pool_same(drawn, same), scale_rewards
-        ),
+        text=centre(whole, scale_rewards),
         image=centre(image_signal, scale_rewards).reshape(prompts, group, images),
         metrics=_metrics(total, text_rewards, image_rewards),
+        scale=divisor(image_signal, scale_rewards).reshape(prompts, -1).mean(dim=1),
     )
 
 

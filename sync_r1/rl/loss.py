@@ -85,7 +85,8 @@ def policy_loss(
 
     Args:
         logps: [B, L] fp32, differentiable. old_logps: [B, L] from the rollout. weights: [B, L] from `token_weights`.
-        advantages: [B]. ref_logps: [B, L] of the frozen start, needed when beta > 0. entropy: [B, L], differentiable.
+        advantages: [B], or [B, L] where tokens of a row are credited apart.
+        ref_logps: [B, L] of the frozen start, needed when beta > 0. entropy: [B, L], differentiable.
         segments: see `sequence_log_ratio`.
     Returns: The loss (scalar) and means over the counted tokens: ratio_mean, abs_dlogp,
         clip_ratio/{low,high,region}_mean, kl, entropy, and `tokens`, the number they are means of.
@@ -101,7 +102,7 @@ def policy_loss(
     else:
         ratio = log_ratio.exp()
     low, high = 1 - epsilon, 1 + (epsilon if epsilon_high is None else epsilon_high)
-    scale = advantages.unsqueeze(1).to(ratio.dtype)
+    scale = (advantages if advantages.dim() == 2 else advantages.unsqueeze(1)).to(ratio.dtype)
     per_token = -torch.minimum(ratio * scale, ratio.clamp(low, high) * scale)
     extra: dict[str, Tensor] = {}
     if ref_logps is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -46,7 +46,7 @@ class Replay:
             loss += value
             metrics |= {f"text/{name}": figure for name, figure in found.items()}
         if self.rl.optimise != "text" and rollout.trace is not None:
-            value, found = self._image(rollout, advantages.image.flatten(), timesteps(self.rl, self.seed, step))
+            value, found = self._image(rollout, advantages, timesteps(self.rl, self.seed, step))
             loss += value
             metrics |= {f"image/{name}": figure for name, figure in found.items()}
         for name in ("kl", "entropy"):
@@ -88,21 +88,27 @@ class Replay:
             pieces.append(metrics)
         return total, merge_metrics(self.processes.join(pieces))
 
-    def _image(self, rollout: Rollout, advantages: Tensor, steps: list[int]) -> tuple[Tensor, dict[str, float]]:
+    def _image(
+        self, rollout: Rollout, advantages: Advantages, steps: dict[int, float]
+    ) -> tuple[Tensor, dict[str, float]]:
         rl, trace = self.rl, rollout.trace
         assert trace is not None, "nothing was drawn"
         prompts = rollout.image_prompts()
         device = self.policy.device
-        share = trace.timesteps / len(steps)
+        credit = step_table(advantages, steps, trace.timesteps)
         longest = int(trace.drawn.sum(1).max())  # all tokens, or those of the region that was redrawn
-        weights = token_weights(trace.drawn, rl.loss_type, longest).to(device) * share
-        together = max(rl.sequences_per_backward // max(len(advantages), 1), 1)
+        weights = token_weights(trace.drawn, rl.loss_type, longest).cpu()
+        share = torch.zeros(trace.timesteps + 1)  # of tokens by the step that committed them; the last place is unused
+        share[list(steps)] = torch.tensor(list(steps.values()))
+        moved = credit.abs().sum(1)
+        together = max(rl.sequences_per_backward // max(len(moved), 1), 1)
         total, pieces = torch.zeros(()), []
-        chunks = [steps[i : i + together] for i in range(0, len(steps), together)]
+        chosen = list(steps)
+        chunks = [chosen[i : i + together] for i in range(0, len(chosen), together)]
         parts = [
             (chunk, rows)
             for chunk in chunks
-            for rows in self._rows(advantages, max(rl.sequences_per_backward // len(chunk), 1))
+            for rows in self._rows(moved, max(rl.sequences_per_backward // len(chunk), 1))
         ]
 
         def read(model: UnifiedModel, piece: tuple[list[int], list[int]]) -> tuple[Tensor, Tensor]:
@@ -114,11 +120,12 @@ class Replay:
                 logps, committed = read(self.policy, piece)
             rows = piece[1]
             part = trace.select(rows)
+            when = part.unmask_step.cpu() % (trace.timesteps + 1)  # tokens that were given have −1, the unused place
             loss, metrics = policy_loss(
                 logps,
                 part.logps.to(device),
-                weights[rows] * committed,
-                advantages[rows].to(device),
+                (weights[rows] * share[when]).to(device) * committed,
+                credit[rows].gather(1, when).to(device),
                 **self._clipping(),
                 segments=part.unmask_step.clamp(min=0).to(device),  # kept tokens weigh 0 in any segment
                 ref_logps=ref_logps,
@@ -157,8 +164,26 @@ class Replay:
         yield from (rows[i : i + at_most] for i in range(0, len(rows), at_most))
 
 
-def timesteps(rl: RLConfig, seed: int, step: int) -> list[int]:
-    """K of the T decoding steps, another subset at every update, the same for all siblings; ascending."""
+def step_table(advantages: Advantages, steps: Iterable[int], timesteps: int) -> Tensor:
+    """[images, T + 1] what the tokens committed at each of `steps` are told; 0 at other steps and in the last place."""
+    table = torch.zeros(advantages.image.numel(), timesteps + 1)
+    for step in steps:
+        told = advantages.image if advantages.steps is None else advantages.steps[step]
+        table[:, step] = told.flatten()
+    return table
+
+
+def timesteps(rl: RLConfig, seed: int, step: int) -> dict[int, float]:
+    """K of the T decoding steps → their weights: another subset at every update, the same for all siblings; ascending.
+
+    Every step's weight is one over the probability that it is chosen, so the sum over steps stays unbiased. With
+    `timestep_sampling` "late", the last ⌊K/2⌋ are always chosen.
+    """
+    total, count = rl.generation_timesteps, rl.replayed_timesteps()
+    always = count // 2 if rl.timestep_sampling == "late" and count < total else 0
     generator = torch.Generator().manual_seed(derive_seed(seed, "timesteps", step))
-    order = torch.randperm(rl.generation_timesteps, generator=generator)
-    return sorted(order[: rl.replayed_timesteps()].tolist())
+    order = torch.randperm(total - always, generator=generator)[: count - always].tolist()
+    chosen = dict.fromkeys(order, (total - always) / (count - always)) | dict.fromkeys(
+        range(total - always, total), 1.0
+    )
+    return dict(sorted(chosen.items()))

@@ -11,7 +11,7 @@ import inspect
 import math
 from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any
 
@@ -132,6 +132,10 @@ class RewardEnsemble:
     rewards: list[Reward]
     fallback: Mapping[str, str] = field(default_factory=dict)
     normalize_then_sum: bool = False
+
+    def only(self, part: Part) -> RewardEnsemble:
+        """The members that judge this part, and what fills their gaps."""
+        return replace(self, rewards=[reward for reward in self.rewards if reward.part == part])
 
     def parts(self, categories: Collection[str] = CATEGORIES) -> set[Part]:
         """Parts with a weight above 0 for one of these categories."""

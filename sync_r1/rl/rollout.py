@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sync_r1.distributed import Processes
-from sync_r1.models.base import UnifiedModel
+from sync_r1.models.base import Fill, UnifiedModel
 from sync_r1.rl.dgs import NoScaling, Scaling, Selection
 from sync_r1.training.prompts import Prompt, context, derive_seed, drawing_text
 from sync_r1.types import ImageTrace, Sampling, TextCompletions, TextContext
@@ -96,6 +96,7 @@ class Sampler:
     group_size: int = 8
     images_per_text: int = 1
     draw_images: bool = True
+    preview_fill: Fill = "sampled"
     processes: Processes = field(default_factory=Processes)  # that draw groups of the same step
     photo_codes: dict[Path, Tensor] = field(default_factory=dict)  # photos are encoded once
 
@@ -167,7 +168,7 @@ class CandidatePool:
     def _preview(self, tasks: list[Prompt], texts: list[str], prompts: list[str]) -> list[float]:
         sampler, repeat = self.sampler, self.sampler.images_per_text
         assert sampler.preview_score is not None, "previews need a score"
-        pictures = sampler.model.preview(self.traces[-1])
+        pictures = sampler.model.preview(self.traces[-1], sampler.preview_fill)
         self.previews.append(pictures[::repeat].cpu())
         values = sampler.preview_score(**_columns(tasks, texts, prompts, pictures, repeat))
         table = torch.tensor([math.nan if value is None else float(value) for value in values]).reshape(-1, repeat)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,11 +20,11 @@ from sync_r1.config import Config, save_config
 from sync_r1.distributed import Processes, launched, watching
 from sync_r1.models.base import UnifiedModel
 from sync_r1.models.concept_tokens import learned_row_ids
-from sync_r1.rl.advantages import Advantages, advantages
+from sync_r1.rl.advantages import Advantages, advantages, step_advantages
 from sync_r1.rl.closed_answers import ClosedAnswers
 from sync_r1.rl.dgs import NoScaling
 from sync_r1.rl.gather import gather_rollout
-from sync_r1.rl.replay import Replay
+from sync_r1.rl.replay import Replay, timesteps
 from sync_r1.rl.rewards import Breakdown, RewardEnsemble
 from sync_r1.rl.rollout import PreviewScore, Rollout, Sampler, completion_metrics
 from sync_r1.rl.trainer_setup import check_setup, scaling, training_arguments
@@ -132,6 +132,7 @@ class SyncGRPOTrainer(Trainer):
             group_size=config.rl.num_generations,
             images_per_text=config.rl.images_per_text,
             draw_images=config.rl.optimise != "text",
+            preview_fill=config.rl.dgs_preview_fill,
             processes=self.processes,
         )
         self.closed = self._closed_answers()
@@ -182,7 +183,7 @@ class SyncGRPOTrainer(Trainer):
         if self.experience is None or self.state.global_step % self.config.rl.num_iterations == 0:
             rollout = self.roll_out()
             scores = self.score(rollout)
-            self.experience = Experience(rollout, self.advantage(rollout, scores))
+            self.experience = Experience(rollout, self.by_step(rollout, scores, self.advantage(rollout, scores)))
         loss = self.loss(self.experience)
         return self.update(loss)
 
@@ -217,6 +218,27 @@ class SyncGRPOTrainer(Trainer):
         self._measure(everything, known, credit)
         self._save_trajectories(everything, known, credit)
         return credit.of(slice(self.processes.index * prompts, (self.processes.index + 1) * prompts))
+
+    def by_step(self, rollout: Rollout, scores: Breakdown, credit: Advantages) -> Advantages:
+        """With `image_baseline` "previews": what each decoding step that will be replayed is told."""
+        rl, trace = self.config.rl, rollout.trace
+        if rl.image_baseline == "group" or trace is None:
+            return credit
+        if trace.fills is None:
+            raise ValueError(
+                f"rl.image_baseline is 'previews', but {type(self.policy).__name__} draws in one order and foretells "
+                "nothing of what is open; set rl.image_baseline=group"
+            )
+        judge = self.rewards.only("image")
+        updates = range(self.state.global_step, self.state.global_step + rl.num_iterations)
+        steps = {step for update in updates for step in timesteps(rl, self.config.run.seed, update)}
+        told = {}
+        with self.phases.time("reward"):
+            for step in sorted(steps):
+                images = self.policy.decode_image(trace.likely(step)).cpu()
+                promised = judge.score(replace(rollout, images=images)).image
+                told[step] = step_advantages(scores.image, promised, credit.scale)
+        return replace(credit, steps=told)
 
     def _measure(self, rollout: Rollout, scores: Breakdown, credit: Advantages) -> None:
         total = scores.text + scores.image.nanmean(dim=2)

@@ -36,6 +36,7 @@ CASES = {
         "rl.num_iterations=2",
     ],
     "closed": ["rl.closed_loss=log"],
+    "previews": ["rl.image_baseline=previews", "rl.scale_rewards=batch", "rl.timestep_sampling=late"],
     "grpo": ["rl.loss_type=grpo", "rl.dgs_enabled=true", "rl.dgs_keep=spread", "rl.beta=0.05"],
 }
 WORKER = """

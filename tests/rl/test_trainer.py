@@ -207,13 +207,19 @@ def test_an_entropy_bonus_replays_all_texts_but_no_image_without_advantage(
     assert replayed == ["text_logps"] and metrics(run)[0]["grad_norm"] > 0
 
 
-def test_replayed_timesteps_are_a_fresh_subset(tmp_path: Path) -> None:
-    rl = small_config(tmp_path, "rl.train_timesteps=2", "rl.generation_timesteps=8").rl
-    subsets = [timesteps(rl, 0, step) for step in range(50)]
-    assert all(len(set(subset)) == 2 and subset == sorted(subset) for subset in subsets)
-    assert {step for subset in subsets for step in subset} == set(range(8))
+@pytest.mark.parametrize("how", ["uniform", "late"])
+def test_replayed_timesteps_are_a_fresh_subset_whose_weights_are_unbiased(tmp_path: Path, how: str) -> None:
+    options = ["rl.train_timesteps=4", "rl.generation_timesteps=8", f"rl.timestep_sampling={how}"]
+    rl = small_config(tmp_path, *options).rl
+    subsets = [timesteps(rl, 0, step) for step in range(600)]
+    assert all(len(subset) == 4 and list(subset) == sorted(subset) for subset in subsets)
+    for step in range(8):  # the mean weight of every step is 1
+        mean = sum(subset.get(step, 0.0) for subset in subsets) / len(subsets)
+        assert mean == pytest.approx(1.0, abs=0.2)
+    always = [step for step in range(8) if all(step in subset for subset in subsets)]
+    assert always == ([6, 7] if how == "late" else [])
     rl.train_timesteps = None
-    assert timesteps(rl, 0, 0) == list(range(8))
+    assert timesteps(rl, 0, 0) == dict.fromkeys(range(8), 1.0)
 
 
 def test_several_updates_per_rollout_move_the_ratio(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import JanusConfig, JanusForConditionalGeneration, PreTrainedTokenizerFast
 
-from sync_r1.models.base import ConceptTokens, Rows
+from sync_r1.models.base import ConceptTokens, Fill, Rows
 from sync_r1.models.config_files import load_tokenizer
 from sync_r1.models.janus import image, text
 from sync_r1.models.janus.config import SECTION, read_folder
@@ -49,7 +49,7 @@ class Janus(JanusNetwork):
 
     # contract
 
-    def preview(self, trace: ImageTrace) -> Tensor:
+    def preview(self, trace: ImageTrace, fill: Fill = "likely") -> Tensor:
         """The rows drawn so far above plain grey: what is not there yet cannot be guessed from the top of a picture."""
         return self.decode_image(torch.where(trace.known_before(trace.step), trace.tokens, self.grey_codes()))
 

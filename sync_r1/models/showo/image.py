@@ -82,7 +82,7 @@ def advance(model: ShowoNetwork, prefix: Prefix, index: Tensor, trace: ImageTrac
     step, total, size = trace.step, trace.timesteps, trace.tokens.shape
     counts = masked_counts(int(trace.drawn[0].sum()), total)
     if counts[step] == counts[step + 1]:  # fewer tokens than steps: there is nothing to commit yet
-        return replace(trace, step=step + 1)
+        return replace(trace, step=step + 1, fills=with_fill(trace, trace.tokens if step == 0 else trace.likely(-1)))
     masked = ~trace.known_before(step)
     positions = masked.nonzero()[:, 1].view(size[0], counts[step])
     logits = code_logits(model, prefix, index, masked_state(model, trace, step), masked, sampling)
@@ -100,7 +100,14 @@ def advance(model: ShowoNetwork, prefix: Prefix, index: Tensor, trace: ImageTrac
         step=step + 1,
         timesteps=total,
         nfe=trace.nfe + (2 if sampling.guidance_scale > 0 else 1),
+        fills=with_fill(trace, trace.tokens.scatter(1, positions, logps.argmax(-1))),
     )
+
+
+def with_fill(trace: ImageTrace, codes: Tensor) -> Tensor:
+    """`trace.fills` with the filled-in state [B, N] before one more step: [B, step + 1, N]."""
+    earlier = codes.new_zeros(len(codes), 0, codes.shape[1]) if trace.fills is None else trace.fills
+    return torch.cat([earlier, codes[:, None]], dim=1)
 
 
 def generate(
