@@ -36,7 +36,7 @@ from sync_r1.rl.replay import Replay
 from sync_r1.rl.rewards import RewardEnsemble, build_rewards
 from sync_r1.rl.rollout import Rollout, Sampler
 from sync_r1.scorer_factory import Scorers, build_scorers
-from sync_r1.scorers.rewards import blend
+from sync_r1.scorers.reward_functions import blend
 from sync_r1.session import Session
 from sync_r1.training.parameters import Trainables
 from sync_r1.training.prompts import Prompt, prompt_stream

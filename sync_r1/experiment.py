@@ -40,8 +40,8 @@ from sync_r1.rl.trainer import SyncGRPOTrainer
 from sync_r1.rl.trainer_setup import check_setup
 from sync_r1.scorer_factory import Evaluator, build_evaluator, build_scorers, evaluator_notes
 from sync_r1.scorers.base import Judge
-from sync_r1.scorers.face_start import concept_face
-from sync_r1.scorers.rewards import JudgeRewards
+from sync_r1.scorers.face import concept_face
+from sync_r1.scorers.reward_functions import JudgeRewards
 from sync_r1.session import WORLD, Session
 from sync_r1.sft.trainer import check_folder, run_sft
 from sync_r1.training.checkpoint import checkpoint_name, latest_checkpoint, resolve_checkpoint

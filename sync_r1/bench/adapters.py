@@ -22,7 +22,7 @@ from sync_r1.bench.tasks import REWRITING, EvalItem, item_seed
 from sync_r1.bench.wording import drawing_text, drawn_words, prefix_lines, question_text, rewriting_text, tokens_line
 from sync_r1.data import Concept, load_image
 from sync_r1.models.base import UnifiedModel
-from sync_r1.scorers.endpoint import ChatFailure
+from sync_r1.scorers.chat.endpoint import ChatFailure
 from sync_r1.session import Session, to_images
 from sync_r1.types import TextContext
 

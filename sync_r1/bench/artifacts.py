@@ -21,7 +21,7 @@ from sync_r1.bench.protocol import Protocol, digest
 from sync_r1.bench.result import UNDERSTANDING
 from sync_r1.data import Concept
 from sync_r1.files import MANIFEST, sha256, write_bytes, write_text
-from sync_r1.scorers.endpoint import ChatFailure
+from sync_r1.scorers.chat.endpoint import ChatFailure
 
 
 def family_of(task: str) -> str:

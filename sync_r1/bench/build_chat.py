@@ -17,8 +17,8 @@ from sync_r1.bench.build_phrases import TEST_SCENES
 from sync_r1.bench.build_rules import Pair
 from sync_r1.config import JudgeConfig
 from sync_r1.data import QA, Concept, load_image
-from sync_r1.scorers.chat import ChatClient, image_part, text_part
-from sync_r1.scorers.endpoint import ChatFailure, Message
+from sync_r1.scorers.chat.client import ChatClient, image_part, text_part
+from sync_r1.scorers.chat.endpoint import ChatFailure, Message
 
 VERSION = "builder-1"  # of the instructions below, part of the cache key
 MAX_TOKENS = 2048

@@ -19,7 +19,7 @@ from sync_r1.config import EvalConfig, JudgeConfig, ModelConfig
 from sync_r1.data import Concept
 from sync_r1.files import MANIFEST
 from sync_r1.models.base import UnifiedModel
-from sync_r1.scorers.chat import ChatClient
+from sync_r1.scorers.chat.client import ChatClient
 from sync_r1.session import Session, load_model, newest_checkpoint, run_config
 
 Kind = Literal["tokens", "text-prompt", "image-prompt", "chat"]

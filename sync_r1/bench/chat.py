@@ -17,8 +17,8 @@ from sync_r1.bench.result import UNDERSTANDING
 from sync_r1.bench.tasks import EvalItem
 from sync_r1.bench.wording import prefix_lines, question_text, rewriting_text
 from sync_r1.data import Concept, load_image
-from sync_r1.scorers.chat import ChatClient, image_part, text_part
-from sync_r1.scorers.endpoint import ChatFailure
+from sync_r1.scorers.chat.client import ChatClient, image_part, text_part
+from sync_r1.scorers.chat.endpoint import ChatFailure
 
 
 class ChatAdapter:

@@ -23,8 +23,7 @@ from sync_r1.data.pictures import natural_key
 from sync_r1.files import sha256
 from sync_r1.scorers.base import Score, is_scored
 from sync_r1.scorers.clip import ClipScorer
-from sync_r1.scorers.text import Protocol as Matcher
-from sync_r1.scorers.text import char_bleu, exact, recognition, token_f1
+from sync_r1.scorers.text import Matching, char_bleu, exact, recognition, token_f1
 
 JUDGED = ("gpt", "judge")  # metrics that ask a judge
 TEXTS = {"bleu": char_bleu, "exact": exact, "token_f1": token_f1}
@@ -153,7 +152,7 @@ class Measure:
         return self._references
 
 
-def matcher_of(protocol: Protocol) -> Matcher:
+def matcher_of(protocol: Protocol) -> Matching:
     """The rule of `scorers.text` that the protocol names."""
     return "legacy" if protocol.recognition == "substring" else "unifybench++"
 

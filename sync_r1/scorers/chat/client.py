@@ -20,9 +20,9 @@ from PIL import Image
 from pydantic import BaseModel, ValidationError
 
 from sync_r1.config import JudgeConfig
-from sync_r1.scorers.endpoint import ChatFailure, Message, Reply, Usage, one_line
-from sync_r1.scorers.endpoint_pool import EndpointPool
-from sync_r1.scorers.reply_cache import ReplyCache, content_key
+from sync_r1.scorers.chat.cache import ReplyCache, content_key
+from sync_r1.scorers.chat.endpoint import ChatFailure, Message, Reply, Usage, one_line
+from sync_r1.scorers.chat.pool import EndpointPool
 
 Model = TypeVar("Model", bound=BaseModel)
 Schema = type[BaseModel]

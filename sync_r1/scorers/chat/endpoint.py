@@ -19,7 +19,7 @@ from typing import Any, Literal
 import httpx
 
 from sync_r1.config import JudgeConfig
-from sync_r1.scorers.deadline import cut_after
+from sync_r1.scorers.chat.deadline import cut_after
 
 Message = dict[str, Any]
 FailureKind = Literal["denied", "rejected", "unavailable", "refused", "invalid"]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sync_r1.scorers import rewards
+from sync_r1.scorers import reward_functions
 from sync_r1.scorers.base import check_fallback
 
 
@@ -41,14 +41,16 @@ def with_photos(folder: Path, count: int = 2) -> dict[str, Any]:
 
 def test_text_rewards_take_their_own_kind() -> None:
     shared_words = 5  # of 7 in each: a photo of <bo> … the
-    assert rewards.rewrite(**columns()) == [pytest.approx(0.5 * shared_words / 7), None]
-    assert rewards.answer(**columns()) == [None, 1.0]
+    assert reward_functions.rewrite(**columns()) == [pytest.approx(0.5 * shared_words / 7), None]
+    assert reward_functions.answer(**columns()) == [None, 1.0]
 
 
 def test_wanted_picture_says_it_without_the_name() -> None:
     bo = columns()["concept"][0]
-    assert rewards.wanted_picture(bo, "reason", "a photo of <bo> at the beach") == "a photo of dog at the beach"
-    assert rewards.wanted_picture(bo, "look", "Red.") == "a photo of dog"
+    assert (
+        reward_functions.wanted_picture(bo, "reason", "a photo of <bo> at the beach") == "a photo of dog at the beach"
+    )
+    assert reward_functions.wanted_picture(bo, "look", "Red.") == "a photo of dog"
 
 
 class FakeJudge:
@@ -64,7 +66,7 @@ class FakeJudge:
 
 def test_the_judge_is_asked_for_looks_and_for_the_request_apart() -> None:
     judge = FakeJudge()
-    scored = rewards.JudgeRewards(judge)
+    scored = reward_functions.JudgeRewards(judge)
     assert scored.likeness(**columns()) == [0.25, 0.25]
     assert scored.faithfulness(**columns()) == [0.25, None]
     assert judge.asked == [(["<bo> is a red dog."] * 2, None), (["a photo of  at the beach", ""], None)]
@@ -72,7 +74,7 @@ def test_the_judge_is_asked_for_looks_and_for_the_request_apart() -> None:
 
 def test_a_judge_that_compares_gets_the_photos_and_the_class_noun(tmp_path: Path) -> None:
     judge, given = FakeJudge(), with_photos(tmp_path)
-    scored = rewards.JudgeRewards(judge, photos=True)
+    scored = reward_functions.JudgeRewards(judge, photos=True)
     scored.likeness(**given)
     scored.faithfulness(**given)
     photos = [tmp_path / "0.png", tmp_path / "1.png"]
@@ -101,7 +103,7 @@ class FakeNetwork:
 
 def test_clip_rewards_embed_photos_once(tmp_path: Path) -> None:
     given, clip = with_photos(tmp_path), FakeNetwork()
-    scored = rewards.ClipRewards(clip)  # type: ignore[arg-type]
+    scored = reward_functions.ClipRewards(clip)  # type: ignore[arg-type]
     assert scored.identity(**given) == [0.5, 0.0]  # cosine to the mean photo, never below 0
     assert scored.identity(**given) == [0.5, 0.0]
     assert clip.calls == 1
@@ -110,14 +112,14 @@ def test_clip_rewards_embed_photos_once(tmp_path: Path) -> None:
 
 def test_dino_reward_embeds_photos_once(tmp_path: Path) -> None:
     given, dino = with_photos(tmp_path), FakeNetwork()
-    scored = rewards.DinoRewards(dino)  # type: ignore[arg-type]
+    scored = reward_functions.DinoRewards(dino)  # type: ignore[arg-type]
     assert [scored.dino(**given) for _ in range(2)] == [[0.5, 0.0]] * 2
     assert dino.calls == 1
 
 
 def test_a_picture_without_a_face_is_not_scored_and_no_reference(tmp_path: Path) -> None:
     given, face = with_photos(tmp_path), FakeNetwork()
-    scored = rewards.FaceRewards(face)  # type: ignore[arg-type]
+    scored = reward_functions.FaceRewards(face)  # type: ignore[arg-type]
     assert [scored.face(**given) for _ in range(2)] == [
         [1.0, None]
     ] * 2  # the photo without a face does not pull the mean down
@@ -128,20 +130,20 @@ def test_a_concept_whose_photos_show_no_face_cannot_be_scored(tmp_path: Path) ->
     def embed(images: Any) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.ones(2, 2), torch.tensor([isinstance(images, torch.Tensor)] * 2)
 
-    scored = rewards.FaceRewards(SimpleNamespace(embed=embed))  # type: ignore[arg-type]
+    scored = reward_functions.FaceRewards(SimpleNamespace(embed=embed))  # type: ignore[arg-type]
     assert scored.face(**with_photos(tmp_path)) == [None, None]
 
 
 def test_a_concept_without_photos_is_named() -> None:
     with pytest.raises(ValueError, match="concept 'bo' has no training photos to compare drawings with"):
-        rewards.ClipRewards(FakeNetwork()).identity(**columns())  # type: ignore[arg-type]
+        reward_functions.ClipRewards(FakeNetwork()).identity(**columns())  # type: ignore[arg-type]
 
 
 def test_blend() -> None:
     def fixed(*values: float | None) -> Any:
         return lambda **_: list(values)
 
-    score = rewards.blend(fixed(1.0, None, 0.5, None), fixed(0.0, 0.4, math.nan, None), 0.65)
+    score = reward_functions.blend(fixed(1.0, None, 0.5, None), fixed(0.0, 0.4, math.nan, None), 0.65)
     assert list(score()) == [pytest.approx(0.65), 0.4, 0.5, None]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from sync_r1.config import JudgeConfig
-from sync_r1.scorers.endpoint import ChatFailure, Endpoint, Message, Reply, Usage
+from sync_r1.scorers.chat.endpoint import ChatFailure, Endpoint, Message, Reply, Usage
 
 REST_S = 30.0  # an endpoint that gave no reply is left alone this long while others answer
 
