@@ -22,11 +22,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from transformers.utils.logging import disable_progress_bar
 
 from sync_r1 import __version__
-from sync_r1.bench.evaluate import evaluate
-from sync_r1.bench.result import GENERATION, EvalResult
-from sync_r1.bench.score import check_judges
-from sync_r1.bench.stats import compare
-from sync_r1.bench.tasks import build_items
 from sync_r1.config import Config
 from sync_r1.data import load_concept
 from sync_r1.data.sft_data import negative_images
@@ -48,6 +43,11 @@ from sync_r1.training.checkpoint import checkpoint_name, latest_checkpoint, reso
 from sync_r1.training.metrics import peak_memory_mb
 from sync_r1.training.prompts import Prompt, training_prompts
 from sync_r1.training.sharding.factory import check_sharding
+from sync_r1.unifybench.compare import compare
+from sync_r1.unifybench.evaluate import evaluate
+from sync_r1.unifybench.results import GENERATION, EvalResult
+from sync_r1.unifybench.score import check_judges
+from sync_r1.unifybench.tasks import build_items
 from sync_r1.world.export import export_world
 
 LIBRARIES = ("torch", "transformers", "accelerate", "numpy")

@@ -16,11 +16,11 @@ from sync_r1.commands.bench_build import register
 from sync_r1.commands.use import noted
 
 if TYPE_CHECKING:
-    from sync_r1.bench.candidates import Candidate
-    from sync_r1.bench.measure import Judges
-    from sync_r1.bench.protocol import Protocol
-    from sync_r1.bench.run import Plan
     from sync_r1.config import ModelConfig
+    from sync_r1.unifybench.metrics import Evaluators
+    from sync_r1.unifybench.models_under_test import Candidate
+    from sync_r1.unifybench.protocol import Protocol
+    from sync_r1.unifybench.run import BenchmarkPlan
 
 WORLD = "world"  # the shipped model, the embedded data, and what reads these
 
@@ -102,12 +102,12 @@ def run(
     """
     from transformers.utils.logging import disable_progress_bar
 
-    from sync_r1.bench.candidates import chat_model as external
-    from sync_r1.bench.candidates import run_folder
-    from sync_r1.bench.notebook import open_notebook
-    from sync_r1.bench.protocol import load_protocol
-    from sync_r1.bench.run import Plan, choose_concepts, predict_all
     from sync_r1.config import JudgeConfig
+    from sync_r1.unifybench.models_under_test import chat_model as external
+    from sync_r1.unifybench.models_under_test import run_folder
+    from sync_r1.unifybench.protocol import load_protocol
+    from sync_r1.unifybench.run import BenchmarkPlan, choose_concepts, predict_all
+    from sync_r1.unifybench.run_manifest import open_run_manifest
 
     disable_progress_bar()  # of weight loading, once per concept
     chosen = load_protocol(protocol or "world", change or [])
@@ -121,7 +121,7 @@ def run(
     weights = model.replace("{concept}", names[0]) if run is None else str(run_folder(run, names[0]))
     weights = WORLD if chat is not None else weights  # a chat model draws nothing
     clip = "none" if chat is not None and clip == WORLD else clip
-    plan = Plan(
+    plan = BenchmarkPlan(
         root=root,
         concepts=names,
         model=weights,
@@ -140,7 +140,7 @@ def run(
     else:
         candidates = _candidates(model, run, steps, kind, plan, device, settings)
     with noted():
-        open_notebook(out, plan, candidates)
+        open_run_manifest(out, plan, candidates)
         with _progress() as progress:
             failed = predict_all(plan, candidates, out, progress)
     if failed:
@@ -172,10 +172,10 @@ def score(
 
     Example: sync-r1 bench score runs/bench/world --set recognition=substring
     """
-    from sync_r1.bench.notebook import read_notebook
-    from sync_r1.bench.protocol import changed, load_protocol
+    from sync_r1.unifybench.protocol import changed, load_protocol
+    from sync_r1.unifybench.run_manifest import read_run_manifest
 
-    plan, labels = read_notebook(out)
+    plan, labels = read_run_manifest(out)
     chosen = load_protocol(protocol, change or []) if protocol else changed(plan.protocol, change or [])
     plan = replace(plan, protocol=chosen, concepts=concept or list(plan.concepts))
     judges = _judges(plan, judge, judge_model, clip, device, overrides or [])
@@ -194,9 +194,9 @@ def table(
 
     Example: sync-r1 bench table runs/bench/world runs/bench/world-text-prompt --format latex
     """
-    from sync_r1.bench.paired import open_scores
-    from sync_r1.bench.protocol import CONCEPT_LISTS
-    from sync_r1.bench.tables import aggregate, as_text
+    from sync_r1.unifybench.compare import open_scores
+    from sync_r1.unifybench.protocol import CONCEPT_LISTS
+    from sync_r1.unifybench.tables import aggregate, as_text
 
     names = [name for one in concept or [] for name in CONCEPT_LISTS.get(one, (one,))]
     typer.echo(as_text({out: aggregate(open_scores(out), names) for out in outs}, style), nl=False)
@@ -212,7 +212,7 @@ def compare(
 
     Example: sync-r1 bench compare runs/bench/world runs/bench/demo@100
     """
-    from sync_r1.bench.paired import compare_scores, open_scores
+    from sync_r1.unifybench.compare import compare_scores, open_scores
 
     found = compare_scores(open_scores(first), open_scores(second))
     if as_json:
@@ -239,7 +239,7 @@ def protocols() -> None:
 
     Example: sync-r1 bench protocols
     """
-    from sync_r1.bench.protocol import ABOUT, PRESETS, describe_protocols
+    from sync_r1.unifybench.protocol import ABOUT, PRESETS, describe_protocols
 
     for name, about in ABOUT.items():
         typer.echo(f"{name}: {about}")
@@ -262,7 +262,7 @@ def _data_root(data: str, out: Path) -> Path:
     """The data folder; the embedded world is written into `out` once, so that recorded paths stay valid."""
     if data != "world":
         return Path(data)
-    from sync_r1.bench.setup import export_once
+    from sync_r1.unifybench.judges import export_once
 
     return export_once(out / "data")
 
@@ -279,7 +279,7 @@ def _check_named(run: str | None, steps: str, chat: str | None, chat_model: str)
 
 def _settings(overrides: list[str], run: str | None, chat: str | None) -> ModelConfig:
     """The `model.*` options. ValueError where they would have no effect."""
-    from sync_r1.bench.setup import read_options
+    from sync_r1.unifybench.judges import read_options
 
     given = [text for text in overrides if text.startswith("model.")]
     if given and (run is not None or chat is not None):
@@ -290,9 +290,9 @@ def _settings(overrides: list[str], run: str | None, chat: str | None) -> ModelC
 
 
 def _candidates(
-    model: str, run: str | None, steps: str, kind: Any, plan: Plan, device: str, settings: ModelConfig
+    model: str, run: str | None, steps: str, kind: Any, plan: BenchmarkPlan, device: str, settings: ModelConfig
 ) -> list[Candidate]:
-    from sync_r1.bench.candidates import base_model, checkpoints
+    from sync_r1.unifybench.models_under_test import base_model, checkpoints
 
     if run is None:
         return [base_model(model, kind, plan.protocol, device=device, batch_size=plan.batch_size, settings=settings)]
@@ -306,8 +306,10 @@ def _candidates(
     return checkpoints(run, numbers or None, plan.concepts, plan.protocol, device=device, batch_size=plan.batch_size)
 
 
-def _judges(plan: Plan, judge: str, judge_model: str, clip: str, device: str, overrides: list[str]) -> Judges:
-    from sync_r1.bench.setup import build_judges, check_world_judges, read_options
+def _judges(
+    plan: BenchmarkPlan, judge: str, judge_model: str, clip: str, device: str, overrides: list[str]
+) -> Evaluators:
+    from sync_r1.unifybench.judges import build_judges, check_world_judges, read_options
 
     given = {"eval.judge.url": judge, "eval.judge.model": judge_model, "eval.clip": clip}
     pairs = [f"{name}={json.dumps('' if value == 'none' else value)}" for name, value in given.items()]
@@ -340,14 +342,14 @@ def _score(
     concepts: list[str],
     tasks: list[str],
     epochs: list[int],
-    judges: Judges,
+    judges: Evaluators,
     unanswered: int = 0,
 ) -> None:
-    from sync_r1.bench.notebook import read_notebook
-    from sync_r1.bench.run import score_all, unfinished
-    from sync_r1.bench.tables import as_text
+    from sync_r1.unifybench.run import score_all, unfinished
+    from sync_r1.unifybench.run_manifest import read_run_manifest
+    from sync_r1.unifybench.tables import as_text
 
-    plan, labels = read_notebook(out)
+    plan, labels = read_run_manifest(out)
     with noted(), _progress() as progress:
         plan = replace(plan, protocol=protocol, concepts=concepts, tasks=tasks)
         tables = score_all(plan, epochs, out, judges, progress)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from sync_r1.bench.apply import Applied
-    from sync_r1.bench.build import TestSet
+    from sync_r1.unifybench.builder.apply import Applied
+    from sync_r1.unifybench.builder.propose import TestSet
 
 
 def register(app: typer.Typer) -> None:
@@ -41,11 +41,11 @@ def build(
 
     Nothing uses it before `bench apply`. Example: sync-r1 bench build data --concept bo
     """
-    from sync_r1.bench.apply import apply_review
-    from sync_r1.bench.build import Sizes, build_test_set, chosen_names
-    from sync_r1.bench.build_chat import ChatWriter
-    from sync_r1.bench.review import review_path, write_review
     from sync_r1.config import JudgeConfig
+    from sync_r1.unifybench.builder.apply import apply_review
+    from sync_r1.unifybench.builder.chat_writer import ChatWriter
+    from sync_r1.unifybench.builder.propose import Sizes, build_test_set, chosen_names
+    from sync_r1.unifybench.builder.review_file import review_path, write_review
 
     if bool(judge_url) != bool(model):
         raise ValueError("--judge-url and --model go together; give both, or neither for templates")
@@ -77,7 +77,7 @@ def apply(
 
     Example: sync-r1 bench apply data/review/bo.yaml
     """
-    from sync_r1.bench.apply import apply_review
+    from sync_r1.unifybench.builder.apply import apply_review
 
     for path in review:
         _applied(apply_review(path, data))
@@ -97,10 +97,10 @@ def report(
 
     Example: sync-r1 bench report runs/bench/world runs/bench/world-text-prompt
     """
-    from sync_r1.bench.tables import as_text
     from sync_r1.files import write_text
     from sync_r1.report.bench_files import read_models
     from sync_r1.report.bench_page import write_page
+    from sync_r1.unifybench.tables import as_text
 
     models = read_models(outs)
     target = page or models[0].folder / "report.html"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from sync_r1.bench.result import EvalResult
     from sync_r1.session import Session
+    from sync_r1.unifybench.results import EvalResult
 
 RunOption = Annotated[
     Path | None, typer.Option("--run", help="Run folder (its newest checkpoint) or one checkpoint folder.")
@@ -191,9 +191,9 @@ def evaluate(
     """
     from dataclasses import replace
 
-    from sync_r1.bench.evaluate import evaluate as run_benchmark
-    from sync_r1.bench.result import GENERATION
-    from sync_r1.bench.tasks import check_tasks
+    from sync_r1.unifybench.evaluate import evaluate as run_benchmark
+    from sync_r1.unifybench.results import GENERATION
+    from sync_r1.unifybench.tasks import check_tasks
 
     tasks, phase = check_tasks(task or []), phase or ("after" if run else "before")
     if not phase.replace("_", "").replace("-", "").isalnum():
@@ -253,8 +253,8 @@ def find_judges(judge: str, clip: Path | None, world: bool, device: Any) -> dict
 
 def find_comparison(out: Path) -> dict[str, Any] | None:
     """before.json against after.json, when both are there."""
-    from sync_r1.bench.result import EvalResult
-    from sync_r1.bench.stats import compare
+    from sync_r1.unifybench.compare import compare
+    from sync_r1.unifybench.results import EvalResult
 
     paths = [out / "before.json", out / "after.json"]
     if not all(path.is_file() for path in paths):

@@ -20,11 +20,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from sync_r1.bench.result import EvalResult, ScoredItem, strata
 from sync_r1.config import Config, load_config, save_config
 from sync_r1.files import write_text
 from sync_r1.report.run_files import read_metrics
 from sync_r1.study.grid import Study, fingerprint, run_order
+from sync_r1.unifybench.results import EvalResult, ScoredItem, strata
 
 CELL_FILE = "cell.json"
 DGS = (

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sync_r1.bench.result import TASKS
 from sync_r1.config import Config, load_config
 from sync_r1.config_fields import parse_yaml
 from sync_r1.files import read_text
 from sync_r1.recipes import apply_recipes
+from sync_r1.unifybench.results import TASKS
 
 START = "start"  # the arm that is every run's own beginning
 COMMANDS = ("train", "sft")

@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sync_r1.bench.evaluate import evaluate
-from sync_r1.bench.result import EvalResult
 from sync_r1.config import load_config
 from sync_r1.scorer_factory import build_evaluator
 from sync_r1.session import Session
+from sync_r1.unifybench.evaluate import evaluate
+from sync_r1.unifybench.results import EvalResult
 
 
 def join(understanding: Path, generation: Path, out: Path) -> EvalResult:
