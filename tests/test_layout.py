@@ -132,7 +132,7 @@ def test_a_circle_would_be_found() -> None:
 
 
 @pytest.mark.parametrize(
-    "statement", ["import sync_r1.report", "import sync_r1.cli", "import sync_r1.cli, sync_r1.report.sheet"]
+    "statement", ["import sync_r1.report", "import sync_r1.cli", "import sync_r1.cli, sync_r1.report.before_after"]
 )
 def test_light_entry_points_load_no_torch(statement: str) -> None:
     code = f"{statement}; import sys; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"

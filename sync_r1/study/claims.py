@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sync_r1.study.grid import START, Claim
+from sync_r1.study.study_file import START, Claim
 from sync_r1.unifybench.results import GENERATION, UNDERSTANDING
 
 RESAMPLES = 4000

@@ -17,9 +17,9 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from sync_r1.commands.bench_build import register
+from sync_r1.commands.unifybench_builder import register
 from sync_r1.data import QA, Concept, Layout, add_concept_folder, check_root, load_concept, write_root
-from sync_r1.data.sft_data import derived_items
+from sync_r1.data.warm_up_items import derived_items
 from sync_r1.unifybench.builder.apply import apply_review, look_alikes, problems
 from sync_r1.unifybench.builder.chat_writer import ChatWriter
 from sync_r1.unifybench.builder.fact_templates import read_fact, single_pairs, tell_apart

@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from sync_r1.commands.bench import app
+from sync_r1.commands.unifybench import app
 from sync_r1.config import Config, JudgeConfig, ModelConfig, save_config
 from sync_r1.data import Concept, Conditions
 from sync_r1.files import write_manifest

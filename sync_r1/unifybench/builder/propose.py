@@ -27,9 +27,9 @@ from sync_r1.data import (
 )
 from sync_r1.data.phrases import with_article
 from sync_r1.data.pictures import list_pictures
-from sync_r1.data.reading import assemble, read_conversations, read_info, read_items, read_train_images
-from sync_r1.data.records import TEXT_ONLY
-from sync_r1.data.sft_data import STAGE_FILE, derived_items, read_turns, stage_entries, stage_picture
+from sync_r1.data.read import assemble, read_conversations, read_info, read_items, read_train_images
+from sync_r1.data.types import TEXT_ONLY
+from sync_r1.data.warm_up_items import STAGE_FILE, derived_items, read_turns, stage_entries, stage_picture
 from sync_r1.unifybench.builder.fact_templates import dense_pairs, dense_prompts, read_fact, single_pairs, tell_apart
 from sync_r1.unifybench.builder.rules import Pair, alike, choose, malformed, normal, repeats, told
 

@@ -1,6 +1,6 @@
 """Evaluate two models as one: the first answers and rewrites, the second draws.
 
-`python -m sync_r1.study.joined A B OUT`.
+`python -m sync_r1.study.joined_models A B OUT`.
 """
 
 from __future__ import annotations

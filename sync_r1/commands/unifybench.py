@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sync_r1.commands.bench_build import register
-from sync_r1.commands.use import noted
+from sync_r1.commands.inference import noted
+from sync_r1.commands.unifybench_builder import register
 
 if TYPE_CHECKING:
     from sync_r1.config import ModelConfig

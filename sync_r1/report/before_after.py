@@ -8,8 +8,8 @@ from pathlib import Path
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from sync_r1.report.html import TASKS, THUMBNAIL, duration
 from sync_r1.report.run_files import Pair, Run, read_run, spread
+from sync_r1.report.run_page import TASKS, THUMBNAIL, duration
 
 CELL, GAP, MARGIN, LABEL, LINE = 160, 14, 28, 84, 17
 INK, QUIET, PAPER, PLACE = "#1d2733", "#6b7885", "#ffffff", "#eceff2"

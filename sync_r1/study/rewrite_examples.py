@@ -11,9 +11,9 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from sync_r1.report.before_after import PAPER, PLACE, cell, font
 from sync_r1.report.plots import GREEN, INK, QUIET, RED
 from sync_r1.report.run_files import Pair, Run
-from sync_r1.report.sheet import PAPER, PLACE, cell, font
 
 TASKS = ("rea_gen", "dense_rea_gen")
 LOW, RIGHT = 0.5, 0.999  # a wrong picture's score at most; a right picture's at least

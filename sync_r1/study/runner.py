@@ -23,7 +23,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from sync_r1.config import Config, load_config, save_config
 from sync_r1.files import write_text
 from sync_r1.report.run_files import read_metrics
-from sync_r1.study.grid import Study, fingerprint, run_order
+from sync_r1.study.study_file import Study, fingerprint, run_order
 from sync_r1.unifybench.results import EvalResult, ScoredItem, strata
 
 CELL_FILE = "cell.json"
@@ -255,7 +255,8 @@ class Runner:
                 if not any((self.place(part) / "checkpoints").glob("step_*/manifest.json")):
                     self.make(part)  # taken over from an earlier study without its weights
             self._process(
-                place, [sys.executable, "-m", "sync_r1.study.joined", *map(str, map(self.place, parts)), str(place)]
+                place,
+                [sys.executable, "-m", "sync_r1.study.joined_models", *map(str, map(self.place, parts)), str(place)],
             )
         else:
             resume = ["--resume", "latest"] if any((place / "checkpoints").glob("step_*/manifest.json")) else []

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from sync_r1.report.plots import BLUE, GREEN, INK, ORANGE, QUIET, smooth, step_axis, style
 from sync_r1.study.claims import CellData
-from sync_r1.study.grid import START
+from sync_r1.study.study_file import START
 
 SAVED = "dgs/nfe_saved"  # logged at steps that filter, and nowhere else
 COLUMNS = {

@@ -14,10 +14,10 @@ from pathlib import Path
 from sync_r1.data.concepts import list_concepts, random_images
 from sync_r1.data.json_fields import Fields
 from sync_r1.data.layout import Layout, resolve_image
-from sync_r1.data.loose import picture_of, read_loose
 from sync_r1.data.phrases import with_article
 from sync_r1.data.pictures import list_pictures, verify_images, without_masks
-from sync_r1.data.records import QA, TEXT_ONLY, Concept
+from sync_r1.data.types import QA, TEXT_ONLY, Concept
+from sync_r1.data.undocumented_files import picture_of, read_loose
 from sync_r1.files import read_json
 
 STAGE_FILE = {1: 1, 2: 1, 3: 3}  # stage 2 reuses the questions of stage 1

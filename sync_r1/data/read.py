@@ -12,9 +12,9 @@ from typing import Any, cast
 from sync_r1.data.category import CATEGORIES, Category, category_of
 from sync_r1.data.json_fields import Fields
 from sync_r1.data.layout import Layout, resolve_image
-from sync_r1.data.loose import picture_of, read_loose
 from sync_r1.data.pictures import list_pictures, natural_key, without_masks
-from sync_r1.data.records import CONDITION_KEYS, ITEM_KINDS, QA, Concept, Conditions, ItemKind, TestItem
+from sync_r1.data.types import CONDITION_KEYS, ITEM_KINDS, QA, Concept, Conditions, ItemKind, TestItem
+from sync_r1.data.undocumented_files import picture_of, read_loose
 from sync_r1.files import read_json
 
 GENERATION_TYPES = {"object": "object", "objects": "object", "live_subject": "live_subject", "live": "live_subject"}

@@ -13,9 +13,9 @@ import yaml
 from rich.console import Console
 
 from sync_r1.commands.study import study as study_command
-from sync_r1.study.cells import Cell, Runner
-from sync_r1.study.grid import Study, load_study
 from sync_r1.study.results import alarm_section, alarm_summary, write_results
+from sync_r1.study.runner import Cell, Runner
+from sync_r1.study.study_file import Study, load_study
 
 TINY = {
     "rl.max_steps": 1, "rl.num_generations": 2, "rl.prompts_per_step": 1, "rl.train_timesteps": 1, "rl.draw_every": 1,

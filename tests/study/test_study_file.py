@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sync_r1.study.grid import fingerprint, load_study, run_order
+from sync_r1.study.study_file import fingerprint, load_study, run_order
 
 STUDIES = Path(__file__).parents[2] / "studies"
 SHIPPED = STUDIES / "claims.yaml"
