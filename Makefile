@@ -8,13 +8,13 @@ VENV ?= .venv
 JOBS ?= 2
 # What to install PyTorch from is your choice: pip's own configuration, or TORCH="torch==2.13.0 --index-url <the index for your device>".
 TORCH ?= torch==2.13.0
-# make bench: runs per comparison, and minutes after which a comparison ends with those it has.
+# make speed: runs per comparison, and minutes after which a comparison ends with those it has.
 RUNS ?= 5
 MINUTES ?= 90
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check
 STAMP := $(VENV)/.stamp-setup
 
-.PHONY: help setup demo test study bench lint format clean
+.PHONY: help setup demo test study speed lint format clean
 
 help:  ## Show this help
 	@echo "Sync-R1: one model that understands and draws your things"; echo
@@ -37,9 +37,9 @@ test: $(STAMP)  ## Run all tests
 study: $(STAMP)  ## Test every claim: cells that docs/ holds are taken from there; STUDY=quick trains anew, about 20 minutes
 	$(VENV)/bin/sync-r1 study $(if $(filter quick,$(STUDY)),--quick)
 
-bench: $(STAMP)  ## Time ours against plain code, some hours; writes benchmarks/results.json and docs/bench.md
+speed: $(STAMP)  ## Time ours against plain code, some hours; writes benchmarks/results.json and docs/speed.md
 	OMP_NUM_THREADS=1 $(VENV)/bin/python benchmarks/speed.py --models tiny --runs $(RUNS)
-	$(VENV)/bin/python benchmarks/speed.py --models middle --plain-rows 2 --runs $(RUNS) --minutes $(MINUTES) --page docs/bench.md
+	$(VENV)/bin/python benchmarks/speed.py --models middle --plain-rows 2 --runs $(RUNS) --minutes $(MINUTES) --page docs/speed.md
 
 lint: $(STAMP)  ## Check style (ruff) and types (mypy)
 	$(VENV)/bin/ruff check .

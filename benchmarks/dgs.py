@@ -26,7 +26,7 @@ from rich.progress import track
 from torch import Tensor
 
 from sync_r1.config import Config, load_config
-from sync_r1.experiment import open_session, questions
+from sync_r1.experiment import open_session
 from sync_r1.models.concept_tokens import learned_row_ids
 from sync_r1.recipes import apply_recipes
 from sync_r1.report.plots import BLUE, INK, ORANGE, QUIET, style
@@ -36,10 +36,10 @@ from sync_r1.rl.replay import Replay
 from sync_r1.rl.rewards import RewardEnsemble, build_rewards
 from sync_r1.rl.rollout import Rollout, Sampler
 from sync_r1.scorer_factory import Scorers, build_scorers
-from sync_r1.scorers.rewards import blend
+from sync_r1.scorers.reward_functions import blend
 from sync_r1.session import Session
 from sync_r1.training.parameters import Trainables
-from sync_r1.training.prompts import Prompt, prompt_stream
+from sync_r1.training.prompts import Prompt, prompt_stream, session_prompts
 
 HALVES = ("image", "text", "both")
 PLAIN = "plain"
@@ -237,7 +237,9 @@ def measure(run: Path | None, options: argparse.Namespace) -> dict[str, Any]:
     config, session = open_policy(run, options.seed)
     scorers = build_scorers(config)
     rewards = build_rewards(scorers.weights, scorers.library, scorers.fallback)
-    tasks = prompt_stream(questions(session), count=options.prompts, shares={"reason": 1.0}, seed=options.seed, first=0)
+    tasks = prompt_stream(
+        session_prompts(session), count=options.prompts, shares={"reason": 1.0}, seed=options.seed, first=0
+    )
     sampler = Sampler(
         model=session.model,
         sampling=config.rl.sampling(),

@@ -16,7 +16,7 @@ large that counting costs nothing beside them. Rows are written after every run,
 run of a unit of work replaces that unit's rows in the file. After --minutes, a unit ends with the runs it has, one at
 least.
 
-Run: make bench python benchmarks/speed.py --device cuda --dtype bf16 --models tiny,middle,full --runs 2 --out
+Run: make speed python benchmarks/speed.py --device cuda --dtype bf16 --models tiny,middle,full --runs 2 --out
     benchmarks/results_gpu.json
 """
 
@@ -265,7 +265,7 @@ def page(found: list[Row]) -> str:
     columns = ["model", "work", "ours, s", "plain, s", "plain / ours", "goal", "FLOPs plain / ours"]
     head = "| " + " | ".join([*columns, "limits of ours: FLOPs / bytes, s", "share reached", "runs"]) + " |"
     places = sorted({f"{row['model']}, {row['name']}: {row['machine']}" for row in found})
-    text = "# Benchmark\n\nWritten by `make bench`; what the columns mean is in [performance.md](performance.md).\n\n"
+    text = "# Benchmark\n\nWritten by `make speed`; what the columns mean is in [performance.md](performance.md).\n\n"
     text += head + "\n" + "|---" * head.count(" |") + "|\n" + table(found) + "\n"
     if any(row.get("plain_rows", 8) < 8 for row in found):
         text += "\n*n of 8 rows*: plain code goes row by row; it did n of them, and its seconds count 8 / n times.\n"

@@ -10,7 +10,19 @@ from typing import Annotated
 import typer
 
 from sync_r1 import __version__
-from sync_r1.commands import bench, concept, data, edit, judge, models, run, sft, study, use, world
+from sync_r1.commands import (
+    concept,
+    data,
+    edit,
+    inference,
+    judge,
+    models,
+    sft,
+    study,
+    train,
+    unifybench,
+    world,
+)
 
 app = typer.Typer(
     name="sync-r1",
@@ -19,13 +31,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Errors are one line; SYNC_R1_DEBUG=1 shows where they come from.",
 )
-run.register(app)
+train.register(app)
 sft.register(app)
-use.register(app)
+inference.register(app)
 edit.register(app)
 app.command()(study.study)
-for family in (bench, concept, data, judge, models, world):
-    app.add_typer(family.app, name=family.__name__.rpartition(".")[2])
+for name, family in {
+    "bench": unifybench,
+    "concept": concept,
+    "data": data,
+    "judge": judge,
+    "models": models,
+    "world": world,
+}.items():
+    app.add_typer(family.app, name=name)
 
 
 def show_version(wanted: bool) -> None:

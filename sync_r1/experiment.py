@@ -22,14 +22,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from transformers.utils.logging import disable_progress_bar
 
 from sync_r1 import __version__
-from sync_r1.bench.evaluate import evaluate
-from sync_r1.bench.result import GENERATION, EvalResult
-from sync_r1.bench.score import check_judges
-from sync_r1.bench.stats import compare
-from sync_r1.bench.tasks import build_items
 from sync_r1.config import Config
 from sync_r1.data import load_concept
-from sync_r1.data.sft_data import negative_images
 from sync_r1.distributed import Processes, join_processes, launched, watching
 from sync_r1.files import write_text
 from sync_r1.report import save_concept_card, write_report, write_sheet
@@ -40,14 +34,19 @@ from sync_r1.rl.trainer import SyncGRPOTrainer
 from sync_r1.rl.trainer_setup import check_setup
 from sync_r1.scorer_factory import Evaluator, build_evaluator, build_scorers, evaluator_notes
 from sync_r1.scorers.base import Judge
-from sync_r1.scorers.face_start import concept_face
-from sync_r1.scorers.rewards import JudgeRewards
+from sync_r1.scorers.face import concept_face
+from sync_r1.scorers.reward_functions import JudgeRewards
 from sync_r1.session import WORLD, Session
 from sync_r1.sft.trainer import check_folder, run_sft
 from sync_r1.training.checkpoint import checkpoint_name, latest_checkpoint, resolve_checkpoint
 from sync_r1.training.metrics import peak_memory_mb
-from sync_r1.training.prompts import Prompt, training_prompts
+from sync_r1.training.prompts import Prompt, session_prompts
 from sync_r1.training.sharding.factory import check_sharding
+from sync_r1.unifybench.compare import compare
+from sync_r1.unifybench.evaluate import evaluate
+from sync_r1.unifybench.results import GENERATION, EvalResult
+from sync_r1.unifybench.score import check_judges
+from sync_r1.unifybench.tasks import build_items
 from sync_r1.world.export import export_world
 
 LIBRARIES = ("torch", "transformers", "accelerate", "numpy")
@@ -104,10 +103,10 @@ def _run_experiment(
         build_rewards(scorers.weights, scorers.library, scorers.fallback),
         normalize_then_sum=config.rl.multi_objective_aggregation == "normalize_then_sum",
     )
-    session = start(config, console, processes)
+    session = open_run(config, console, processes)
     scorers.prepare(session.concept)
     tasks, held = split_validation(
-        questions(session), config.rl.validation_prompts
+        session_prompts(session), config.rl.validation_prompts
     )  # held out also where nothing is drawn to watch
     check_setup(config.rl, tasks, rewards, scorers.preview)
     if judge is not None and config.rl.max_steps // config.rl.validation_steps < 2 * WINDOW:
@@ -124,7 +123,7 @@ def _run_experiment(
         return {}  # stopped by Ctrl-C; the same command goes on
     trainer = SyncGRPOTrainer(session.model, config, tasks, rewards, scorers.preview, console)
     if judge is not None:
-        watch(trainer, held, rewards, judge)
+        add_hacking_monitor(trainer, held, rewards, judge)
     trainer.train(resume_from_checkpoint=checkpoint)
     steps = trainer.state.global_step
     finished = steps >= config.rl.max_steps
@@ -142,7 +141,7 @@ def _run_experiment(
         "reward_models": scorers.models,
         "nfe": trainer.sync_state.nfe,
         "processes": processes.count,
-        **spent(started, session.model.device),
+        **run_cost(started, session.model.device),
     }
     if not processes.main:
         return summary
@@ -175,13 +174,13 @@ def run_warm_up(
     disable_progress_bar()
     check_data(config)
     evaluator = _evaluator(config, compare_phases) if compare_phases else None
-    session = start(config, console)
+    session = open_run(config, console)
     before = (
         evaluate_phase(session, config, "before", evaluator, console, keep=bool(resume))
         if evaluator is not None
         else None
     )
-    tasks, _ = split_validation(questions(session), config.rl.validation_prompts)
+    tasks, _ = split_validation(session_prompts(session), config.rl.validation_prompts)
     done = run_sft(session, config, console=console, resume=resume, tasks=tasks)
     session.run = f"{config.run.name}/{done.checkpoint.name}"
     summary: dict[str, Any] = {
@@ -197,13 +196,13 @@ def run_warm_up(
         "finished": done.finished,
         "checkpoint": str(done.checkpoint),
         "nfe": 0,
-        **spent(started, session.model.device),
+        **run_cost(started, session.model.device),
     }
     write_json(config.run.folder / "summary.json", summary)
     return summary
 
 
-def start(config: Config, console: Console, processes: Processes | None = None) -> Session:
+def open_run(config: Config, console: Console, processes: Processes | None = None) -> Session:
     """Open the model with its concept and introduce it, on the console and in `<run>/concept.json`."""
     processes = processes or Processes()
     config.run.folder.mkdir(parents=True, exist_ok=True)
@@ -222,12 +221,6 @@ def start(config: Config, console: Console, processes: Processes | None = None) 
     )
     console.print(f"[bold]{concept.info}[/bold] {' '.join(concept.facts)}")
     return session
-
-
-def questions(session: Session) -> list[Prompt]:
-    """Everything training may ask about the session's concept."""
-    assert session.root is not None, "a session opened from data has a root"
-    return training_prompts(session.concept, session.tokens, negative_images(session.root, session.concept))
 
 
 def warm_up(session: Session, config: Config, console: Console, tasks: list[Prompt], resumed: bool = False) -> bool:
@@ -253,7 +246,7 @@ def one_process(work: str) -> None:
         )
 
 
-def watch(trainer: SyncGRPOTrainer, held: list[Prompt], rewards: RewardEnsemble, judge: Judge) -> None:
+def add_hacking_monitor(trainer: SyncGRPOTrainer, held: list[Prompt], rewards: RewardEnsemble, judge: Judge) -> None:
     """Log rewards and evaluator on the validation prompts, and warn when they part."""
     config = trainer.config
     evaluators = JudgeRewards(judge, photos=config.eval.judge.url != WORLD)
@@ -273,7 +266,7 @@ def watch(trainer: SyncGRPOTrainer, held: list[Prompt], rewards: RewardEnsemble,
     )
 
 
-def spent(started: float, device: torch.device) -> dict[str, Any]:
+def run_cost(started: float, device: torch.device) -> dict[str, Any]:
     """Seconds since `started`, peak memory, and what it ran with and on."""
     versions = {
         "sync-r1": __version__,

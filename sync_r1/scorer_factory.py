@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from sync_r1.config import Config, JudgeConfig, Weight
 from sync_r1.data.concepts import Concept
 from sync_r1.models.loading import pick_device
-from sync_r1.scorers import rewards as ready_made
+from sync_r1.scorers import reward_functions as ready_made
 from sync_r1.scorers.base import Judge, Part, RewardFunction, check_fallback, check_name
 from sync_r1.scorers.clip import ClipScorer
 from sync_r1.scorers.custom import load_function

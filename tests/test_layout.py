@@ -31,7 +31,7 @@ ORDER = [
     "rl",
     "sft",
     "costs",
-    "bench",
+    "unifybench",
     "report",
     "study",
     "doctor",
@@ -40,7 +40,7 @@ ORDER = [
     "cli",
     "__main__",
 ]
-NEVER = {("bench", "rl"), ("bench", "sft"), ("sft", "rl")}
+NEVER = {("unifybench", "rl"), ("unifybench", "sft"), ("sft", "rl")}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
@@ -133,7 +133,7 @@ def test_a_circle_would_be_found() -> None:
 
 
 @pytest.mark.parametrize(
-    "statement", ["import sync_r1.report", "import sync_r1.cli", "import sync_r1.cli, sync_r1.report.sheet"]
+    "statement", ["import sync_r1.report", "import sync_r1.cli", "import sync_r1.cli, sync_r1.report.before_after"]
 )
 def test_light_entry_points_load_no_torch(statement: str) -> None:
     code = f"{statement}; import sys; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
@@ -141,7 +141,7 @@ def test_light_entry_points_load_no_torch(statement: str) -> None:
 
 
 def test_a_wrong_import_would_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = tmp_path / "sync_r1" / "bench" / "score.py"
+    wrong = tmp_path / "sync_r1" / "unifybench" / "score.py"
     wrong.parent.mkdir(parents=True)
     wrong.write_text(
         "def f():\n    from ..rl import loss\n    from sync_r1 import cli, __version__\n    import sync_r1.data.prompts\n"

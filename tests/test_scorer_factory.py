@@ -17,7 +17,7 @@ from sync_r1.scorer_factory import build_evaluator, build_scorers, evaluator_not
 from sync_r1.scorers.clip import ClipScorer
 from sync_r1.scorers.dino import DinoScorer
 from sync_r1.scorers.judge import RemoteJudge
-from sync_r1.scorers.rewards import weighted_mean
+from sync_r1.scorers.reward_functions import weighted_mean
 from sync_r1.world.assets import EVALUATOR, REWARD_MODELS
 from sync_r1.world.judge import WorldJudge
 from tests.scorers.published import save_published_clip, save_published_dino

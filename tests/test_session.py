@@ -16,7 +16,7 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from sync_r1.commands import use
+from sync_r1.commands import inference
 from sync_r1.config import Config, EvalConfig, load_config, save_config
 from sync_r1.data import load_concept
 from sync_r1.drawings import save_pictures, to_images
@@ -224,7 +224,7 @@ def test_the_embedded_world_is_a_data_root() -> None:
 @pytest.fixture
 def app() -> typer.Typer:
     app = typer.Typer()
-    use.register(app)
+    inference.register(app)
     return app
 
 
@@ -286,7 +286,7 @@ def test_command_mistakes(app: typer.Typer, run: Path) -> None:
 
 
 def test_commands_load_torch_only_when_they_run() -> None:
-    code = "import sync_r1.commands.use, sys; sys.exit('torch' in sys.modules)"
+    code = "import sync_r1.commands.inference, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

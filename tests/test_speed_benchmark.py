@@ -64,7 +64,7 @@ def test_rows_are_medians_of_paired_ratios_and_replace_earlier_ones(speed: Modul
 
 def test_the_page_is_that_of_the_results(speed: ModuleType) -> None:
     found = json.loads((ROOT / "benchmarks" / "results.json").read_text())
-    assert (ROOT / "docs" / "bench.md").read_text() == speed.page(found)
+    assert (ROOT / "docs" / "speed.md").read_text() == speed.page(found)
 
 
 def test_unknown_names_end_the_program(speed: ModuleType) -> None:

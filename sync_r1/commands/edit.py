@@ -7,7 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-from sync_r1.commands.use import ConceptOption, DataOption, DeviceOption, ModelOption, RunOption, noted, open_session
+from sync_r1.commands.inference import (
+    ConceptOption,
+    DataOption,
+    DeviceOption,
+    ModelOption,
+    RunOption,
+    noted,
+    open_session,
+)
 
 PictureArgument = Annotated[
     Path, typer.Argument(metavar="PIC", help="The picture (png, jpg, webp); it is not changed.")

@@ -47,7 +47,7 @@ def sft(
     """
     from rich.console import Console
 
-    from sync_r1.commands.run import print_comparison
+    from sync_r1.commands.train import print_comparison
     from sync_r1.config import load_config
     from sync_r1.experiment import run_warm_up
     from sync_r1.recipes import apply_recipes

@@ -33,9 +33,9 @@ def study(
     """
     from rich.console import Console
 
-    from sync_r1.study.cells import Runner, name_of
-    from sync_r1.study.grid import load_study
     from sync_r1.study.results import read_earlier, write_results
+    from sync_r1.study.runner import Runner, name_of
+    from sync_r1.study.study_file import load_study
 
     console = Console()
     chosen = load_study(file, quick=quick)

@@ -6,8 +6,8 @@ from sync_r1.data.check import ConceptReport, RootReport, check_root
 from sync_r1.data.concepts import list_concepts, load_concept, random_images
 from sync_r1.data.layout import Layout, validate_name
 from sync_r1.data.pictures import load_image, verify_images
-from sync_r1.data.records import QA, Concept, Conditions, TestItem
-from sync_r1.data.sft_data import TrainingItem, cropped_images, load_training_items, negative_images
+from sync_r1.data.types import QA, Concept, Conditions, TestItem
+from sync_r1.data.warm_up_items import TrainingItem, cropped_images, load_training_items, negative_images
 from sync_r1.data.write import write_concept, write_root
 
 __all__ = [

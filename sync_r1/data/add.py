@@ -11,7 +11,7 @@ from sync_r1.data.concepts import load_concept, random_images
 from sync_r1.data.layout import Layout, validate_name
 from sync_r1.data.phrases import drawing_pairs, info_sentence, with_article, with_placeholder
 from sync_r1.data.pictures import PICTURE_TYPES, is_picture_name, list_folder, natural_key, verify_images
-from sync_r1.data.records import QA, Concept, Conditions, TestItem
+from sync_r1.data.types import QA, Concept, Conditions, TestItem
 from sync_r1.data.write import write_concept
 from sync_r1.files import sha256
 

@@ -15,9 +15,8 @@ from sync_r1.data.add import is_class_noun
 from sync_r1.data.concepts import list_concepts, named_pictures, random_images, soft_problems, split_problems
 from sync_r1.data.json_fields import Fields
 from sync_r1.data.layout import Layout, validate_name
-from sync_r1.data.loose import read_loose, read_scores
 from sync_r1.data.pictures import list_folder, list_pictures, verify_images
-from sync_r1.data.reading import (
+from sync_r1.data.read import (
     assemble,
     item_entries,
     read_conditions,
@@ -28,8 +27,9 @@ from sync_r1.data.reading import (
     read_num_testing,
     read_train_images,
 )
-from sync_r1.data.records import Concept, TestItem
-from sync_r1.data.sft_data import STAGE_FILE, items_without_picture, read_turns, stage_entries, stage_picture
+from sync_r1.data.types import Concept, TestItem
+from sync_r1.data.undocumented_files import read_loose, read_scores
+from sync_r1.data.warm_up_items import STAGE_FILE, items_without_picture, read_turns, stage_entries, stage_picture
 from sync_r1.files import read_json, sha256
 
 LISTED = 5  # problems of one kind

@@ -15,8 +15,8 @@ from sync_r1.data.category import Category, category_of
 from sync_r1.data.json_fields import Fields
 from sync_r1.data.layout import Layout, resolve_image, validate_name
 from sync_r1.data.pictures import list_folder, list_pictures, load_image, verify_images
-from sync_r1.data.reading import read_layout
-from sync_r1.data.records import CONDITION_KEYS, QA, TEXT_ONLY, Concept, Conditions, TestItem
+from sync_r1.data.read import read_layout
+from sync_r1.data.types import CONDITION_KEYS, QA, TEXT_ONLY, Concept, Conditions, TestItem
 from sync_r1.files import read_json
 
 __all__ = [

@@ -22,8 +22,8 @@ from sync_r1.data.concepts import soft_problems
 from sync_r1.data.json_fields import Fields
 from sync_r1.data.layout import Layout, validate_name
 from sync_r1.data.pictures import PICTURE_TYPES, is_picture_name, list_pictures, verify_images, without_masks
-from sync_r1.data.reading import read_layout
-from sync_r1.data.records import CONDITION_KEYS, Concept, Conditions, TestItem
+from sync_r1.data.read import read_layout
+from sync_r1.data.types import CONDITION_KEYS, Concept, Conditions, TestItem
 from sync_r1.files import read_json, write_text
 
 Picture = Image.Image | Path  # pixels in memory, or a file to copy

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sync_r1.bench.result import TASKS
-from sync_r1.report.html import finite
+from sync_r1.report.run_page import finite
+from sync_r1.unifybench.results import TASKS
 
 Key = tuple[str, str, str]  # task, concept, id of the item
 

@@ -13,10 +13,10 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader
 
-from sync_r1.bench.result import COLUMNS
 from sync_r1.files import write_text
 from sync_r1.report.bench_files import Answer, BenchModel, Key, tasks_of
-from sync_r1.report.html import TASKS, picture
+from sync_r1.report.run_page import TASKS, picture
+from sync_r1.unifybench.results import COLUMNS
 
 MAIN_METRICS = (
     "recognition",

@@ -21,8 +21,8 @@ from torch import Tensor
 from sync_r1.config import JudgeConfig
 from sync_r1.data.pictures import load_image
 from sync_r1.scorers.base import Score, mean_ignoring_none
-from sync_r1.scorers.chat import Answer, ChatClient, ChatFailure, image_part, text_part
-from sync_r1.scorers.endpoint import Message
+from sync_r1.scorers.chat.client import Answer, ChatClient, ChatFailure, image_part, text_part
+from sync_r1.scorers.chat.endpoint import Message
 from sync_r1.scorers.judge_prompts import asked_again, conversation, load_instructions
 
 Parsing = Literal["strict", "published"]

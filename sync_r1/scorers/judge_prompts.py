@@ -18,7 +18,7 @@ from typing import Any
 
 from sync_r1.config_fields import parse_yaml, shown
 from sync_r1.files import read_text
-from sync_r1.scorers.endpoint import Message
+from sync_r1.scorers.chat.endpoint import Message
 
 VERSION = "1"  # raise it with every change of wording: it is part of the cache key
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
-Protocol = Literal["unifybench++", "legacy"]
+Matching = Literal["unifybench++", "legacy"]
 
 BLEU_WEIGHTS = (0.7, 0.3)  # of character unigrams and bigrams
 _SMOOTHING = SmoothingFunction().method1
@@ -50,14 +50,14 @@ def char_bleu(prediction: str, truth: str) -> float:
     return float(sentence_bleu([list(truth)], list(prediction), weights=BLEU_WEIGHTS, smoothing_function=_SMOOTHING))
 
 
-def is_negative(truth: str, protocol: Protocol = "unifybench++") -> bool:
+def is_negative(truth: str, protocol: Matching = "unifybench++") -> bool:
     """Whether the right answer of a recognition item is no. Legacy: the truth is literally `No.`"""
     if protocol == "legacy":
         return truth == "No."
     return truth.strip().lower().startswith("no")
 
 
-def recognition(prediction: str, truth: str, protocol: Protocol = "unifybench++") -> float:
+def recognition(prediction: str, truth: str, protocol: Matching = "unifybench++") -> float:
     """1 if the wanted word, yes or no, occurs in the answer (an answer with both is right on either side).
 
     unifybench++: whole words in any letter case. legacy: substrings, so that "not" and "know" count as no.
@@ -78,7 +78,7 @@ class RecognitionScores:
     accuracy: float
 
 
-def recognition_weight(answers: Iterable[tuple[str, str]], protocol: Protocol = "unifybench++") -> RecognitionScores:
+def recognition_weight(answers: Iterable[tuple[str, str]], protocol: Matching = "unifybench++") -> RecognitionScores:
     """Scores of (prediction, truth) pairs of one concept."""
     hits: dict[bool, list[float]] = {True: [], False: []}
     for prediction, truth in answers:

@@ -15,10 +15,10 @@ from sync_r1.config import Config
 from sync_r1.data.concepts import QA, Concept
 from sync_r1.data.pictures import load_image
 from sync_r1.data.prompts import drawing_prompt, placeholder, understanding_prompt
-from sync_r1.data.sft_data import cropped_images, load_training_items, negative_images
+from sync_r1.data.warm_up_items import cropped_images, load_training_items
 from sync_r1.session import Session
 from sync_r1.sft.stages import Stage
-from sync_r1.training.prompts import Prompt, context, derive_seed, prompt_stream, training_prompts
+from sync_r1.training.prompts import Prompt, context, derive_seed, prompt_stream, session_prompts
 from sync_r1.types import TextContext
 
 
@@ -39,12 +39,6 @@ class Batch:
 
     readings: list[Reading]
     codes: Tensor | None  # [B, N] of pictures to draw
-
-
-def all_tasks(session: Session) -> list[Prompt]:
-    """Everything RL may ask about the session's concept."""
-    others = negative_images(session.root, session.concept) if session.root is not None else ()
-    return training_prompts(session.concept, session.tokens, others)
 
 
 def rl_dialogues(session: Session, tasks: Sequence[Prompt]) -> list[Dialogue]:
@@ -117,7 +111,9 @@ class Streams:
         self.draws = stage.drawing_batch > 0 and (self.sft.drawing_weight > 0 or stage.understanding_batch == 0)
         self.reads = stage.understanding_batch > 0 and (self.sft.understanding_weight > 0 or stage.drawing_batch == 0)
         self.tasks = (
-            list(all_tasks(session) if tasks is None else tasks) if stage.name == "baseline" and self.reads else []
+            list(session_prompts(session) if tasks is None else tasks)
+            if stage.name == "baseline" and self.reads
+            else []
         )
         self.dialogues = self._dialogues() if self.reads else []
         if self.reads and not self.dialogues:

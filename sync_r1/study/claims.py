@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from sync_r1.bench.result import GENERATION, UNDERSTANDING
-from sync_r1.study.grid import START, Claim
+from sync_r1.study.study_file import START, Claim
+from sync_r1.unifybench.results import GENERATION, UNDERSTANDING
 
 RESAMPLES = 4000
 MIN_CELLS = 3  # a bootstrap over fewer has next to no spread between cells, so its interval would be too narrow to decide anything

@@ -12,15 +12,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from sync_r1.bench.result import TASKS
 from sync_r1.files import read_text, write_text
 from sync_r1.report.plots import BLUE, GREEN, INK, PARTS, QUIET, RED, style
 from sync_r1.report.run_files import read_run
 from sync_r1.rl.hacking_monitor import WINDOW, diverged
 from sync_r1.study.claims import HALVES, CellData, by_arm, item_values, judge, score
-from sync_r1.study.grid import START, Claim, Study
-from sync_r1.study.loop import examples, loop_figure, loop_section, loop_summary
-from sync_r1.study.scaling import dgs_figure, dgs_section, dgs_summary
+from sync_r1.study.dgs_summary import dgs_figure, dgs_section, dgs_summary
+from sync_r1.study.rewrite_examples import examples, loop_figure, loop_section, loop_summary
+from sync_r1.study.study_file import START, Claim, Study
+from sync_r1.unifybench.results import TASKS
 
 MARKS = {True: "holds", False: "**does not hold**", None: "too few cells yet"}
 

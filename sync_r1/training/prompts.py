@@ -19,7 +19,9 @@ from sync_r1.data.prompts import (
     rewrite_prompt,
     understanding_prompt,
 )
+from sync_r1.data.warm_up_items import negative_images
 from sync_r1.models.base import ConceptTokens, UnifiedModel
+from sync_r1.session import Session
 from sync_r1.types import TextContext
 
 DECISIONS = ("yes", "no")
@@ -128,3 +130,9 @@ def drawing_text(task: Prompt, completion: str) -> str:
     """What the image half reads: the composed prompt with the concept's soft tokens in place."""
     name = task.concept.name
     return drawing_prompt(name, compose(task.kind, name, task.prompt, completion), task.tokens.drawing_tokens)
+
+
+def session_prompts(session: Session) -> list[Prompt]:
+    """Everything training may ask about the session's concept; without a data root, no pictures of something else."""
+    others = negative_images(session.root, session.concept) if session.root is not None else ()
+    return training_prompts(session.concept, session.tokens, others)

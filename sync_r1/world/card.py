@@ -13,7 +13,7 @@ from pathlib import Path
 from sync_r1.data.concepts import list_concepts, load_concept, random_images
 from sync_r1.data.layout import Layout
 from sync_r1.data.pictures import list_pictures
-from sync_r1.data.records import Concept
+from sync_r1.data.types import Concept
 from sync_r1.files import write_text
 from sync_r1.world.concepts import personas
 

@@ -26,7 +26,7 @@ from PIL import Image
 from torch import Tensor
 
 from sync_r1.scorers.base import Score
-from sync_r1.scorers.endpoint import Message
+from sync_r1.scorers.chat.endpoint import Message
 from sync_r1.scorers.judge_prompts import read_data
 from sync_r1.world.judge import WorldJudge
 from sync_r1.world.render import SIZE

@@ -11,7 +11,7 @@ import pytest
 from archive import CONDITIONS, build_archive, edit, put, talk
 
 from sync_r1.data import QA, TestItem, list_concepts, load_concept
-from sync_r1.data.loose import picture_of, read_loose, read_scores
+from sync_r1.data.undocumented_files import picture_of, read_loose, read_scores
 
 INFO = "concept/train/bo/info.json"
 T2I = "concept/test/bo/t2i_conditions.json"

@@ -14,8 +14,8 @@ from sync_r1.data.check import RootReport, check_root
 from sync_r1.data.concepts import list_concepts, load_concept, random_images
 from sync_r1.data.layout import Layout
 from sync_r1.data.pictures import load_image
-from sync_r1.data.records import Concept
-from sync_r1.data.sft_data import cropped_images, load_training_items, negative_images
+from sync_r1.data.types import Concept
+from sync_r1.data.warm_up_items import cropped_images, load_training_items, negative_images
 from sync_r1.data.write import write_concept, write_root
 from tests.data.concept_samples import picture, sample_concept, sample_pictures
 from tests.fuzz.guard import Refused, attempt, bounded, snapshot, watched

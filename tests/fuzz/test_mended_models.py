@@ -15,7 +15,7 @@ from sync_r1.models.concept_tokens import add_concept, load_concept, save_concep
 from sync_r1.models.loading import load_model
 from sync_r1.models.weight_files import WeightFiles
 from sync_r1.rl.trainer_state import STATE_FILE, SyncState
-from sync_r1.scorers.reply_cache import ReplyCache
+from sync_r1.scorers.chat.cache import ReplyCache
 from tests.helpers import tiny_model
 
 

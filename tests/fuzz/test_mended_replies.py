@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from sync_r1.files import MANIFEST, manifest_problems
-from sync_r1.scorers.chat import ChatClient
-from sync_r1.scorers.endpoint import ChatFailure
+from sync_r1.scorers.chat.client import ChatClient
+from sync_r1.scorers.chat.endpoint import ChatFailure
 from tests.fuzz.judge_target import HostileServer
 from tests.scorers.fake_endpoint import Response, config, endpoint
 

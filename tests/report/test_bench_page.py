@@ -242,7 +242,7 @@ def test_wrong_way_of_showing_pictures(models: list[BenchModel], tmp_path: Path)
 def test_command_writes_page_and_tables(tmp_path: Path) -> None:
     import typer
 
-    from sync_r1.commands.bench_build import register
+    from sync_r1.commands.unifybench_builder import register
 
     app = typer.Typer()
     register(app)

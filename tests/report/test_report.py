@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from sync_r1.report import read_run, render_report, write_report, write_sheet
-from sync_r1.report.html import change, command, headline, mark, picture, points, preview_groups, sibling_group
 from sync_r1.report.run_files import Item, spread
+from sync_r1.report.run_page import change, command, headline, mark, picture, points, preview_groups, sibling_group
 
 VOID = {"img", "meta", "link", "br", "line", "circle", "hr"}
 

@@ -17,8 +17,8 @@ from PIL import Image
 from pydantic import BaseModel
 
 from sync_r1.config import JudgeConfig
-from sync_r1.scorers.chat import ChatClient, ChatError, find_object, image_part
-from sync_r1.scorers.endpoint import ChatFailure, base_url
+from sync_r1.scorers.chat.client import ChatClient, ChatError, find_object, image_part
+from sync_r1.scorers.chat.endpoint import ChatFailure, base_url
 from tests.scorers.fake_endpoint import Body, FakeEndpoint, Response, config, endpoint
 
 KEY = "sk-very-secret-0123456789"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from sync_r1.scorers.chat import ChatClient
-from sync_r1.scorers.endpoint import ChatFailure
+from sync_r1.scorers.chat.client import ChatClient
+from sync_r1.scorers.chat.endpoint import ChatFailure
 from sync_r1.scorers.judge import RemoteJudge
 from tests.scorers.fake_endpoint import Response, config, endpoint
 from tests.scorers.test_chat import echo, said

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sync_r1.scorers import face_start
-from sync_r1.scorers.face_start import concept_face
+from sync_r1.scorers import face
+from sync_r1.scorers.face import concept_face
 from tests.rl.toys import concept
 
 
@@ -29,7 +29,7 @@ class TwoOfThree:
 
 
 def test_the_mean_is_over_photos_with_a_face(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(face_start, "FaceScorer", TwoOfThree)
+    monkeypatch.setattr(face, "FaceScorer", TwoOfThree)
     paths = [tmp_path / f"shot{number}.png" for number in range(3)]
     for path, red in zip(paths, (0, 10, 30)):
         Image.new("RGB", (16, 16), (red, 0, 0)).save(path)

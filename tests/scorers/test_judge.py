@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from sync_r1.scorers.chat import ChatClient
+from sync_r1.scorers.chat.client import ChatClient
 from sync_r1.scorers.judge import RemoteJudge, clauses, first_number
 from sync_r1.scorers.judge_prompts import PICTURES, conversation, load_instructions, quote, read_data, seal
 from tests.scorers.fake_endpoint import Body, FakeEndpoint, Response, config, endpoint

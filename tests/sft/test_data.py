@@ -15,9 +15,9 @@ from PIL import Image
 from sync_r1.config import Config, SFTConfig
 from sync_r1.data.concepts import QA
 from sync_r1.session import Session
-from sync_r1.sft.data import Streams, all_tasks, chunks, rl_dialogues, stage_dialogues, turn_contexts, view
+from sync_r1.sft.data import Streams, chunks, rl_dialogues, stage_dialogues, turn_contexts, view
 from sync_r1.sft.stages import STAGES
-from sync_r1.training.prompts import prompt_stream, training_prompts
+from sync_r1.training.prompts import prompt_stream, session_prompts, training_prompts
 from tests.rl.toys import concept
 
 Opened = Callable[[], Session]
@@ -134,7 +134,7 @@ def test_chunks_hold_everything_once() -> None:
 def test_the_baseline_follows_rl_s_stream_of_prompts(opened: Opened) -> None:
     session, settings = opened(), config(seed=3)
     streams = Streams(session, STAGES["baseline"], settings)
-    tasks, count = all_tasks(session), len(streams.dialogues)
+    tasks, count = session_prompts(session), len(streams.dialogues)
     assert {task.kind for task in tasks} == {"reason", "look", "recognize"}
     for epoch in (0, 1):
         expected = prompt_stream(tasks, count=count, shares=settings.rl.shares(), seed=3, first=epoch * count)

@@ -11,10 +11,10 @@ from PIL import Image
 
 from sync_r1.report.plots import GREEN, INK, RED
 from sync_r1.report.run_files import Item, Pair, Run, read_run
-from sync_r1.study.cells import curve_of
 from sync_r1.study.claims import by_arm
-from sync_r1.study.loop import examples, facts_behind, loop_figure, loop_section, loop_summary, marked
-from sync_r1.study.scaling import dgs_figure, dgs_section, dgs_summary, mean_series
+from sync_r1.study.dgs_summary import dgs_figure, dgs_section, dgs_summary, mean_series
+from sync_r1.study.rewrite_examples import examples, facts_behind, loop_figure, loop_section, loop_summary, marked
+from sync_r1.study.runner import curve_of
 
 Drawn = tuple[str, str, str, float, float]  # rewrite before, rewrite after, truth, score before, score after
 PROMPT, TRUTH, WRONG = (

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sync_r1.study.claims import by_arm, compare, difference, judge, nfe_share, relative
-from sync_r1.study.grid import START, Claim
 from sync_r1.study.results import settings_figure
+from sync_r1.study.study_file import START, Claim
 
 Pairs = Sequence[tuple[float, float]]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sync_r1.bench.tasks import TASKS, build_items
 from sync_r1.data import load_concept
+from sync_r1.unifybench.tasks import TASKS, build_items
 from sync_r1.world.card import data_card, write_card
 from sync_r1.world.export import export_world
 

@@ -19,10 +19,10 @@ from sync_r1.commands.judge import app
 from sync_r1.config import JudgeConfig
 from sync_r1.rl.rewards import Reward, RewardEnsemble
 from sync_r1.scorers.base import Judge, Score
-from sync_r1.scorers.chat import ChatClient, find_object
+from sync_r1.scorers.chat.client import ChatClient, find_object
 from sync_r1.scorers.judge import RemoteJudge, Verdict, pictures_schema
 from sync_r1.scorers.judge_prompts import conversation
-from sync_r1.scorers.rewards import JudgeRewards
+from sync_r1.scorers.reward_functions import JudgeRewards
 from sync_r1.world import grammar
 from sync_r1.world.assets import load_evaluator_reader, load_reward_reader
 from sync_r1.world.judge import WorldJudge

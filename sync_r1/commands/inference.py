@@ -1,0 +1,318 @@
+"""`sync-r1 ask | draw | recognize | rewrite | evaluate`: use a trained concept."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from sync_r1.session import Session
+    from sync_r1.unifybench.results import EvalResult
+
+RunOption = Annotated[
+    Path | None, typer.Option("--run", help="Run folder (its newest checkpoint) or one checkpoint folder.")
+]
+ModelOption = Annotated[
+    str, typer.Option("--model", help="Model folder or hub id, or 'world' for the shipped one. --run replaces it.")
+]
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data", envvar="SYNC_R1_DATA", help="Concept store, or 'world'. Default: the one of the run, else 'world'."
+    ),
+]
+ConceptOption = Annotated[
+    str | None, typer.Option("--concept", help="Name of the concept. Not needed when the run learned only one.")
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@contextmanager
+def noted() -> Iterator[None]:
+    """Show warnings, such as words of a prompt that were cut, as one line each."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for message in dict.fromkeys(
+        str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)
+    ):
+        typer.secho(f"note: {message}", fg="yellow", err=True)
+
+
+def open_session(run: Path | None, model: str, data: str | None, concept: str | None, device: str) -> Session:
+    from sync_r1.session import Session
+
+    return Session.open(model=model, data=data, concept=concept, checkpoint=run, device=device)
+
+
+def ask(
+    question: Annotated[
+        str, typer.Argument(help='The question; mention the concept as <bo> or plainly as bo, "What colour is bo?"')
+    ],
+    image: Annotated[Path | None, typer.Option("--image", help="A picture the question is about.")] = None,
+    run: RunOption = None,
+    model: ModelOption = "world",
+    data: DataOption = None,
+    concept: ConceptOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Ask about a concept, with or without a picture.
+
+    Example: sync-r1 ask "What is bo wearing?" --image photo.png --run runs/demo
+    """
+    with noted():
+        answer = open_session(run, model, data, concept, device).ask(question, image)
+    typer.echo(answer)
+
+
+def recognize(
+    images: Annotated[list[Path], typer.Argument(help="Pictures (png, jpg, webp).")],
+    run: RunOption = None,
+    model: ModelOption = "world",
+    data: DataOption = None,
+    concept: ConceptOption = None,
+    device: DeviceOption = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Say for every picture whether the concept is in it.
+
+    Example: sync-r1 recognize photos/*.png --run runs/demo
+    """
+    from sync_r1.data import verify_images
+
+    verify_images(images)
+    with noted():
+        session = open_session(run, model, data, concept, device)
+        found = [(path, *session.recognize(path)) for path in images]
+    if as_json:
+        typer.echo(
+            json.dumps(
+                [{"image": str(path), "present": present, "answer": answer} for path, present, answer in found],
+                indent=2,
+            )
+        )
+        return
+    for path, present, answer in found:
+        typer.echo(f"{'yes' if present else 'no '}  {path}  ({answer})")
+
+
+def rewrite(
+    prompt: Annotated[
+        str, typer.Argument(help='A prompt that hints at a private fact: "a photo of bo with its treasure".')
+    ],
+    run: RunOption = None,
+    model: ModelOption = "world",
+    data: DataOption = None,
+    concept: ConceptOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Spell out a drawing prompt from what is privately known about the concept.
+
+    Example: sync-r1 rewrite "a photo of bo with its treasure" --run runs/demo
+    """
+    with noted():
+        text = open_session(run, model, data, concept, device).rewrite(prompt)
+    typer.echo(text)
+
+
+def draw(
+    prompt: Annotated[str, typer.Argument(help='What to draw: "a photo of bo at the beach".')],
+    n: Annotated[int, typer.Option("-n", "--n", help="How many pictures; they get the seeds seed, seed+1, …")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the first picture.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for the PNG files.")] = Path("drawings"),
+    think: Annotated[
+        bool, typer.Option("--rewrite", help="Let the model spell the prompt out from its facts first.")
+    ] = False,
+    steps: Annotated[int | None, typer.Option(help="Decoding steps. Default: as the run evaluates.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale; 0 is off.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Lower is safer, higher more varied.")] = None,
+    run: RunOption = None,
+    model: ModelOption = "world",
+    data: DataOption = None,
+    concept: ConceptOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Draw pictures of the concept. Prompt, seed, run and version are kept inside the PNG files.
+
+    Example: sync-r1 draw "a photo of bo at the beach" -n 4 --run runs/demo
+    """
+    from dataclasses import replace
+
+    from sync_r1.drawings import save_pictures
+
+    given: dict[str, Any] = {"generation_timesteps": steps, "guidance_scale": guidance, "temperature": temperature}
+    with noted():
+        session = open_session(run, model, data, concept, device)
+        sampling = replace(session.image_sampling, **{key: value for key, value in given.items() if value is not None})
+        if think:
+            text = session.mention(prompt)
+            prompt = session.drawn_text(text, session.rewrite(text))
+            typer.echo(f"drawing: {prompt}")
+        paths = save_pictures(session.draw(prompt, n, seed, sampling), out)
+    for path in paths:
+        typer.echo(str(path))
+
+
+def evaluate(
+    run: RunOption = None,
+    model: ModelOption = "world",
+    data: DataOption = None,
+    concept: ConceptOption = None,
+    task: Annotated[
+        list[str] | None, typer.Option("--task", help="One of the nine tasks; repeat for more. Default: all.")
+    ] = None,
+    max_items: Annotated[int | None, typer.Option(min=1, help="Items per task at most, evenly spaced.")] = None,
+    judge: Annotated[
+        str, typer.Option(help="Who scores drawings: 'world' (its attribute reader), 'none', or 'auto'.")
+    ] = "auto",
+    clip: Annotated[Path | None, typer.Option(help="CLIP folder or hub id, adds CLIP-T and CLIP-I.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for results. Default: <run>/eval, or runs/eval_<concept>/eval.")
+    ] = None,
+    phase: Annotated[
+        str | None, typer.Option(help="Name of the result: before or after. Default: after with --run.")
+    ] = None,
+    device: DeviceOption = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate a concept on the tasks of UnifyBench++; results of both phases in one folder are compared.
+
+    Tasks: rec, vqa, qa, rea, dense_rea (understanding), pure_gen, dense_gen, rea_gen, dense_rea_gen (generation).
+
+    Example: sync-r1 evaluate --model world --concept bo --out runs/bo/eval && sync-r1 evaluate --run runs/bo --out
+        runs/bo/eval
+    """
+    from dataclasses import replace
+
+    from sync_r1.unifybench.evaluate import evaluate as run_benchmark
+    from sync_r1.unifybench.results import GENERATION
+    from sync_r1.unifybench.tasks import check_tasks
+
+    tasks, phase = check_tasks(task or []), phase or ("after" if run else "before")
+    if not phase.replace("_", "").replace("-", "").isalnum():
+        raise ValueError(f"phase is {phase!r}; it becomes a file name: letters, digits, _ and - only")
+    with noted():
+        session = open_session(run, model, data, concept, device)
+    session.options = replace(
+        session.options, tasks=tasks or session.options.tasks, max_items=max_items or session.options.max_items
+    )
+    out = out or (_run_folder(run) if run else Path("runs") / f"eval_{session.concept.name}") / "eval"
+    drawings = not session.options.tasks or not set(GENERATION).isdisjoint(session.options.tasks)
+    judges = find_judges(judge, clip, drawings and is_world(session), session.model.device)
+    with progress_bar() as progress:
+        result = run_benchmark(session, out, phase, progress=progress, **judges)
+    comparison = find_comparison(out)
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {"result": str(out / f"{phase}.json"), "tasks": result.tasks, "comparison": comparison}, indent=2
+            )
+        )
+    else:
+        show(result, out / f"{phase}.json", comparison)
+
+
+def is_world(session: Session) -> bool:
+    """Whether the model draws pictures of the embedded world's size: then the world's reader can judge them."""
+    from sync_r1.world.render import SIZE
+
+    return session.model.image_size == SIZE
+
+
+def _run_folder(run: Path) -> Path:
+    return run.parent.parent if run.parent.name == "checkpoints" else run
+
+
+def find_judges(judge: str, clip: Path | None, world: bool, device: Any) -> dict[str, Any]:
+    """Keyword arguments of `evaluate`. ValueError for an unknown judge."""
+    if judge not in ("auto", "world", "none"):
+        raise ValueError(f"judge is {judge!r}; allowed are auto, world and none")
+    judges: dict[str, Any] = {}
+    if judge == "world" or (judge == "auto" and world):
+        from sync_r1.world.assets import EVALUATOR, load_evaluator_reader, load_world_clip
+        from sync_r1.world.judge import WorldJudge
+
+        judges = {
+            "image_judge": WorldJudge(load_evaluator_reader()),
+            "judge_name": EVALUATOR,
+            "clip": load_world_clip(),
+        }
+    if clip is not None:
+        from sync_r1.scorers.clip import ClipScorer
+
+        judges["clip"] = ClipScorer.from_pretrained(clip, device=device)
+    return judges
+
+
+def find_comparison(out: Path) -> dict[str, Any] | None:
+    """before.json against after.json, when both are there."""
+    from sync_r1.unifybench.compare import compare
+    from sync_r1.unifybench.results import EvalResult
+
+    paths = [out / "before.json", out / "after.json"]
+    if not all(path.is_file() for path in paths):
+        return None
+    before, after = (EvalResult.read(path) for path in paths)
+    try:
+        return compare(before, after)
+    except ValueError as error:
+        typer.secho(f"note: {error}", fg="yellow", err=True)
+        return None
+
+
+@contextmanager
+def progress_bar() -> Iterator[Any]:
+    """A function for `evaluate` that shows a bar per task on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        rows: dict[str, Any] = {}
+
+        def progress(task: str, done: int, total: int) -> None:
+            if task not in rows:
+                rows[task] = bar.add_task(f"{task:>13}", total=total)
+            bar.update(rows[task], completed=done)
+
+        yield progress
+
+
+def show(result: EvalResult, path: Path, comparison: dict[str, Any] | None) -> None:
+    """A table on stdout."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("task", "metric", "n", "score", box=SIMPLE)
+    for name, row in result.tasks.items():
+        table.add_row(name, row["metric"], str(row["n"]), "–" if row["mean"] is None else f"{row['mean']:.3f}")
+    if comparison is not None:
+        table = Table("", "n", "before", "after", "difference", "95 % interval", box=SIMPLE)
+        rows = {
+            **{half: comparison[half] for half in ("understanding", "generation") if half in comparison},
+            **comparison["tasks"],
+        }
+        for name, row in rows.items():
+            low, high = row["ci95"]
+            interval = f"[{low:+.3f}, {high:+.3f}]".replace("[", r"\[")
+            table.add_row(
+                name, str(row["n"]), f"{row['before']:.3f}", f"{row['after']:.3f}", f"{row['delta']:+.3f}", interval
+            )
+    Console().print(table)
+    for note in result.notes:
+        typer.secho(f"note: {note}", fg="yellow", err=True)
+    typer.echo(f"written  {path}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    for command in (ask, draw, recognize, rewrite, evaluate):
+        app.command()(command)

@@ -1,0 +1,368 @@
+"""`sync-r1 bench …`: UnifyBench++ for any model and any concepts."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sync_r1.commands.inference import noted
+from sync_r1.commands.unifybench_builder import register
+
+if TYPE_CHECKING:
+    from sync_r1.config import ModelConfig
+    from sync_r1.unifybench.metrics import Evaluators
+    from sync_r1.unifybench.models_under_test import Candidate
+    from sync_r1.unifybench.protocol import Protocol
+    from sync_r1.unifybench.run import BenchmarkPlan
+
+WORLD = "world"  # the shipped model, the embedded data, and what reads these
+
+app = typer.Typer(
+    no_args_is_help=True, help="UnifyBench++: nine tasks, predicted and scored, for any model and any concepts."
+)
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="Options of judge and model, for example eval.judge.cache=cache model.num_tokens=24."),
+]
+ProtocolOption = Annotated[
+    str | None, typer.Option("--protocol", help="Preset; `bench protocols` lists them. Default: world.")
+]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", help="Change one protocol option, option=value; may be repeated.")
+]
+TasksOption = Annotated[
+    list[str] | None, typer.Option("--tasks", help="Of the nine tasks, with commas or repeated. Default: all.")
+]
+JudgeOption = Annotated[
+    str, typer.Option("--judge", help="'world' (attribute reader), 'none', or the URL of a chat endpoint.")
+]
+JudgeModel = Annotated[str, typer.Option("--judge-model", help="Model name at that URL.")]
+ClipOption = Annotated[str, typer.Option("--clip", help="CLIP folder or hub id, 'world', or 'none'.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+
+
+@app.command()
+def run(
+    overrides: Overrides = None,
+    model: Annotated[
+        str, typer.Option(help="Model folder, hub id, or 'world'; {concept} stands for each concept's name.")
+    ] = "world",
+    run: Annotated[
+        str | None, typer.Option("--run", help="Run folder instead; {concept} stands for each name, * for the seed.")
+    ] = None,
+    steps: Annotated[
+        str, typer.Option(help="Checkpoints of --run, such as 0,20,60 (0: its start). Default: the newest.")
+    ] = "",
+    kind: Annotated[str, typer.Option("--as", help="tokens, or a baseline: text-prompt or image-prompt.")] = "tokens",
+    chat: Annotated[
+        str | None, typer.Option(help="URL of an OpenAI-compatible endpoint whose model is tested instead.")
+    ] = None,
+    chat_model: Annotated[str, typer.Option(help="Model name at --chat.")] = "",
+    chat_key_env: Annotated[
+        str, typer.Option(help="Environment variable that holds the key of --chat.")
+    ] = "SYNC_R1_CHAT_KEY",
+    chat_cache: Annotated[str, typer.Option(help="Folder of its answers, kept between calls. Default: none.")] = "",
+    chat_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds it may take per answer.")] = 60.0,
+    data: Annotated[str, typer.Option(envvar="SYNC_R1_DATA", help="Concept store, or 'world'.")] = "world",
+    concept: Annotated[
+        list[str] | None, typer.Option(help="Names, 'all', 'published-20', 'published-13'. Default: the protocol's.")
+    ] = None,
+    tasks: TasksOption = None,
+    protocol: ProtocolOption = None,
+    change: Changes = None,
+    max_items: Annotated[
+        int | None, typer.Option(min=1, help="Items per task and concept at most, evenly spaced.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Items per batch.")] = 32,
+    token_epoch: Annotated[
+        int, typer.Option(min=0, help="Epoch of the concept tokens under test, for the record.")
+    ] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of this model's results. Default: runs/bench/<model>.")
+    ] = None,
+    scored: Annotated[bool, typer.Option("--score/--no-score", help="Score after predicting.")] = True,
+    judge: JudgeOption = "world",
+    judge_model: JudgeModel = "",
+    clip: ClipOption = "world",
+    device: DeviceOption = "auto",
+) -> None:
+    """Predict and score; print the table. Run it again after an interruption: what is done is not done again.
+
+    Examples: sync-r1 bench run --concept all
+    sync-r1 bench run --as text-prompt --concept all
+    sync-r1 bench run --run runs/demo --steps 0,100 --concept bo
+    """
+    from transformers.utils.logging import disable_progress_bar
+
+    from sync_r1.config import JudgeConfig
+    from sync_r1.unifybench.models_under_test import chat_model as external
+    from sync_r1.unifybench.models_under_test import run_folder
+    from sync_r1.unifybench.protocol import load_protocol
+    from sync_r1.unifybench.run import BenchmarkPlan, choose_concepts, predict_all
+    from sync_r1.unifybench.run_manifest import open_run_manifest
+
+    disable_progress_bar()  # of weight loading, once per concept
+    chosen = load_protocol(protocol or "world", change or [])
+    settings = _settings(overrides or [], run, chat)
+    _check_named(run, steps, chat, chat_model)
+    out = out or Path("runs") / "bench" / _slug(
+        "-".join(filter(None, [run or chat_model or model, "" if kind == "tokens" else kind]))
+    )
+    root = _data_root(data, out)
+    names = choose_concepts(root, concept or [], chosen)
+    weights = model.replace("{concept}", names[0]) if run is None else str(run_folder(run, names[0]))
+    weights = WORLD if chat is not None else weights  # a chat model draws nothing
+    clip = "none" if chat is not None and clip == WORLD else clip
+    plan = BenchmarkPlan(
+        root=root,
+        concepts=names,
+        model=weights,
+        tasks=_split(tasks),
+        protocol=chosen,
+        max_items=max_items,
+        batch_size=batch_size,
+        token_epoch=token_epoch,
+    )
+    judges = _judges(plan, judge, judge_model, clip, device, overrides or []) if scored else None
+    if chat is not None:
+        endpoint = JudgeConfig(
+            url=chat, model=chat_model, key_env=chat_key_env, cache=chat_cache, timeout_s=chat_timeout
+        )
+        candidates = [external(endpoint, chosen, photo=kind == "image-prompt")]
+    else:
+        candidates = _candidates(model, run, steps, kind, plan, device, settings)
+    with noted():
+        open_run_manifest(out, plan, candidates)
+        with _progress() as progress:
+            failed = predict_all(plan, candidates, out, progress)
+    if failed:
+        typer.secho(
+            f"{failed} items got no answer and stay open; run the same command again to ask for them",
+            fg="red",
+            err=True,
+        )
+    if judges is not None:
+        _score(out, chosen, names, _split(tasks), [candidate.epoch for candidate in candidates], judges, failed)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def score(
+    out: Annotated[Path, typer.Argument(help="Folder of `bench run`.")],
+    overrides: Overrides = None,
+    protocol: ProtocolOption = None,
+    change: Changes = None,
+    concept: Annotated[list[str] | None, typer.Option(help="Only these. Default: all that were predicted.")] = None,
+    tasks: TasksOption = None,
+    judge: JudgeOption = "world",
+    judge_model: JudgeModel = "",
+    clip: ClipOption = "world",
+    device: DeviceOption = "auto",
+) -> None:
+    """Score predictions again, or go on scoring after an outage of the judge: only what is missing is asked.
+
+    Example: sync-r1 bench score runs/bench/world --set recognition=substring
+    """
+    from sync_r1.unifybench.protocol import changed, load_protocol
+    from sync_r1.unifybench.run_manifest import read_run_manifest
+
+    plan, labels = read_run_manifest(out)
+    chosen = load_protocol(protocol, change or []) if protocol else changed(plan.protocol, change or [])
+    plan = replace(plan, protocol=chosen, concepts=concept or list(plan.concepts))
+    judges = _judges(plan, judge, judge_model, clip, device, overrides or [])
+    _score(out, chosen, list(plan.concepts), _split(tasks), list(labels), judges)
+
+
+@app.command()
+def table(
+    outs: Annotated[list[str], typer.Argument(help="Folders of `bench run`, or folder@model_epoch.")],
+    style: Annotated[str, typer.Option("--format", help="markdown, csv, json or latex.")] = "markdown",
+    concept: Annotated[
+        list[str] | None, typer.Option(help="Average over these only; also published-20 or published-13.")
+    ] = None,
+) -> None:
+    """Print the 15 columns, one row per model. A star marks scores that are not complete.
+
+    Example: sync-r1 bench table runs/bench/world runs/bench/world-text-prompt --format latex
+    """
+    from sync_r1.unifybench.compare import open_scores
+    from sync_r1.unifybench.protocol import CONCEPT_LISTS
+    from sync_r1.unifybench.tables import aggregate, as_text
+
+    names = [name for one in concept or [] for name in CONCEPT_LISTS.get(one, (one,))]
+    typer.echo(as_text({out: aggregate(open_scores(out), names) for out in outs}, style), nl=False)
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="Folder of `bench run`, or folder@model_epoch.")],
+    second: Annotated[str, typer.Argument(help="The other one.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Paired differences, second minus first, with 95 % intervals over concepts and items.
+
+    Example: sync-r1 bench compare runs/bench/world runs/bench/demo@100
+    """
+    from sync_r1.unifybench.compare import compare_scores, open_scores
+
+    found = compare_scores(open_scores(first), open_scores(second))
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    typer.echo(f"A  {first}\nB  {second}")
+    shown = Table("", "concepts", "n", "A", "B", "B − A", "95 % interval", box=SIMPLE)
+    halves = {half: found[half] for half in ("understanding", "generation") if half in found}
+    for name, row in {**halves, **found["columns"]}.items():
+        low, high = row["ci95"]
+        interval = f"[{low:+.3f}, {high:+.3f}]".replace("[", r"\[")
+        numbers = (f"{row['first']:.3f}", f"{row['second']:.3f}", f"{row['delta']:+.3f}", interval)
+        shown.add_row(name, str(row["concepts"]), str(row["n"]), *numbers, style="bold" if name in halves else "")
+    Console().print(shown)
+
+
+@app.command()
+def protocols() -> None:
+    """Say what each preset is, and list every protocol option with its value in each of them.
+
+    Example: sync-r1 bench protocols
+    """
+    from sync_r1.unifybench.protocol import ABOUT, PRESETS, describe_protocols
+
+    for name, about in ABOUT.items():
+        typer.echo(f"{name}: {about}")
+    for name, doc, values in describe_protocols():
+        typer.echo(f"{name}: {doc}")
+        typer.echo(
+            "    " + "  ".join(f"{preset}={'' if values[preset] is None else values[preset]}" for preset in PRESETS)
+        )
+
+
+def _split(tasks: list[str] | None) -> list[str]:
+    return [name.strip() for text in tasks or [] for name in text.split(",") if name.strip()]
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text.removeprefix("runs/")).strip("-.") or "model"
+
+
+def _data_root(data: str, out: Path) -> Path:
+    """The data folder; the embedded world is written into `out` once, so that recorded paths stay valid."""
+    if data != "world":
+        return Path(data)
+    from sync_r1.unifybench.judges import export_once
+
+    return export_once(out / "data")
+
+
+def _check_named(run: str | None, steps: str, chat: str | None, chat_model: str) -> None:
+    """ValueError for options that would have no effect, or two models under test."""
+    if run is not None and chat is not None:
+        raise ValueError("--run and --chat are both given; test one model at a time")
+    if steps and run is None:
+        raise ValueError(f"--steps is {steps!r}, but only a run has checkpoints; name it with --run")
+    if bool(chat) != bool(chat_model):
+        raise ValueError("--chat and --chat-model go together: the URL of the endpoint, and the name of a model there")
+
+
+def _settings(overrides: list[str], run: str | None, chat: str | None) -> ModelConfig:
+    """The `model.*` options. ValueError where they would have no effect."""
+    from sync_r1.unifybench.judges import read_options
+
+    given = [text for text in overrides if text.startswith("model.")]
+    if given and (run is not None or chat is not None):
+        raise ValueError(
+            f"{given[0]!r} has no effect on {'--chat' if run is None else '--run, which keeps its own settings'}; leave it out"
+        )
+    return read_options(overrides).model
+
+
+def _candidates(
+    model: str, run: str | None, steps: str, kind: Any, plan: BenchmarkPlan, device: str, settings: ModelConfig
+) -> list[Candidate]:
+    from sync_r1.unifybench.models_under_test import base_model, checkpoints
+
+    if run is None:
+        return [base_model(model, kind, plan.protocol, device=device, batch_size=plan.batch_size, settings=settings)]
+    if kind != "tokens":
+        raise ValueError(
+            f"--as is {kind!r}, but a run is tested with its tokens; name the base with --model for the baselines"
+        )
+    if not all(step.strip().isdigit() for step in steps.split(",") if step):
+        raise ValueError(f"--steps is {steps!r}; write numbers with commas, such as 0,20,60")
+    numbers = [int(step) for step in steps.split(",") if step]
+    return checkpoints(run, numbers or None, plan.concepts, plan.protocol, device=device, batch_size=plan.batch_size)
+
+
+def _judges(
+    plan: BenchmarkPlan, judge: str, judge_model: str, clip: str, device: str, overrides: list[str]
+) -> Evaluators:
+    from sync_r1.unifybench.judges import build_judges, check_world_judges, read_options
+
+    given = {"eval.judge.url": judge, "eval.judge.model": judge_model, "eval.clip": clip}
+    pairs = [f"{name}={json.dumps('' if value == 'none' else value)}" for name, value in given.items()]
+    named = read_options([*pairs, *overrides]).eval
+    check_world_judges({"--judge": named.judge.url, "--clip": named.clip}, plan.root, plan.concepts)
+    return build_judges(plan.protocol, [*pairs, *overrides], plan.model, device)
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """Yields a function: title → progress of one concept, shown as one line on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        line = bar.add_task("")
+
+        def titled(title: str) -> Any:
+            return lambda task, done, total: bar.update(
+                line, description=f"{title} {task}", completed=done, total=total
+            )
+
+        yield titled
+
+
+def _score(
+    out: Path,
+    protocol: Protocol,
+    concepts: list[str],
+    tasks: list[str],
+    epochs: list[int],
+    judges: Evaluators,
+    unanswered: int = 0,
+) -> None:
+    from sync_r1.unifybench.run import score_all, unfinished
+    from sync_r1.unifybench.run_manifest import read_run_manifest
+    from sync_r1.unifybench.tables import as_text
+
+    plan, labels = read_run_manifest(out)
+    with noted(), _progress() as progress:
+        plan = replace(plan, protocol=protocol, concepts=concepts, tasks=tasks)
+        tables = score_all(plan, epochs, out, judges, progress)
+    if not tables:  # another process scores
+        return
+    typer.echo(as_text({labels.get(epoch, str(epoch)): rows for epoch, rows in tables.items()}), nl=False)
+    typer.echo(f"written  {out / 'scores'}")
+    if missing := unfinished(tables):
+        for line in missing:
+            typer.secho(line, fg="red", err=True)
+        go_on = "the same command, which asks the model again" if unanswered else f"sync-r1 bench score {out}"
+        typer.secho(f"go on with: {go_on}", fg="red", err=True)
+        raise typer.Exit(1)
+
+
+register(app)

@@ -1,0 +1,205 @@
+"""A client for any OpenAI-compatible chat endpoint (vLLM or hosted):
+
+batches, a cache of replies, replies checked against a schema.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from PIL import Image
+from pydantic import BaseModel, ValidationError
+
+from sync_r1.config import JudgeConfig
+from sync_r1.scorers.chat.cache import ReplyCache, content_key
+from sync_r1.scorers.chat.endpoint import ChatFailure, Message, Reply, Usage, one_line
+from sync_r1.scorers.chat.pool import EndpointPool
+
+Model = TypeVar("Model", bound=BaseModel)
+Schema = type[BaseModel]
+Answer = str | BaseModel | ChatFailure
+
+LONGEST_OBJECT = 100_000  # characters of a reply that are searched for JSON
+_THINKING = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
+_DECLINES = re.compile(
+    r"\b(?:can ?not|can['’]?t|won['’]?t|unable to|not able to|must decline|decline to)\b.{0,40}"
+    r"\b(?:assist|help|comply|identify|evaluate|judge|rate|score|compare|process|analy[sz]e|do that)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class ChatError(ValueError):
+    """What `ChatClient.complete` raises; `failure` says why."""
+
+    def __init__(self, failure: ChatFailure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+@dataclass(frozen=True)
+class _Request:
+    key: str
+    messages: list[Message]
+    schema: Schema | None
+    max_tokens: int
+
+
+class ChatClient:
+    """Asks a chat model. Safe to share between threads.
+
+    Replies are cached by model, `version`, temperature, messages (pictures included), schema and `max_tokens`. The URL
+    is no part of it, so a cache stays valid when a model moves. Only replies that fit their schema are kept, and no
+    empty ones.
+
+    Args:
+        config: where and how; the key is read once from the environment variable `config.key_env`.
+        version: of the caller's instructions.
+        sleep: waits between retries.
+    Raises:
+        ValueError: no model name, or a URL or key that cannot be used.
+    """
+
+    def __init__(self, config: JudgeConfig, *, version: str = "", sleep: Callable[[float], None] = time.sleep) -> None:
+        if not config.model:
+            raise ValueError(
+                f"judge.model is empty; set it to a model that {config.url} serves (its /v1/models lists them)"
+            )
+        self.config, self.version = config, version
+        self.endpoint = EndpointPool(config, sleep)
+        self.cache = ReplyCache(config.cache)
+
+    @property
+    def usage(self) -> Usage:
+        """Requests, cache hits, retries, failures, tokens and cost so far (a copy)."""
+        return self.endpoint.usage
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.endpoint.close()
+
+    def complete(self, messages: list[Message], *, schema: Schema | None = None, max_tokens: int = 1024) -> Any:
+        """The reply to one conversation: text, or with `schema` an instance of it.
+
+        Raises:
+            ChatError: there is no usable reply; its `failure` says why.
+        """
+        answer = self._answer(self._request(messages, schema, max_tokens))
+        if isinstance(answer, ChatFailure):
+            raise ChatError(answer)
+        return answer
+
+    def complete_many(
+        self, batch: Sequence[list[Message]], *, schema: Schema | Sequence[Schema] | None = None, max_tokens: int = 1024
+    ) -> list[Answer]:
+        """Replies in the order of `batch`, asked concurrently; failures are values. Equal requests are asked once.
+
+        Args:
+            schema: one for all conversations, or one for each.
+        """
+        schemas = list(schema) if isinstance(schema, Sequence) else [schema] * len(batch)
+        requests = [
+            self._request(messages, wanted, max_tokens) for messages, wanted in zip(batch, schemas, strict=True)
+        ]
+        distinct = {request.key: request for request in requests}
+        self.endpoint.count(cache_hits=len(requests) - len(distinct))
+        at_once = self.config.concurrency * len(self.endpoint.endpoints)
+        with ThreadPoolExecutor(max(1, min(at_once, len(distinct)))) as pool:
+            answers = dict(zip(distinct, pool.map(self._answer, distinct.values())))
+        return [answers[request.key] for request in requests]
+
+    def _request(self, messages: list[Message], schema: Schema | None, max_tokens: int) -> _Request:
+        shape = json_shape(schema)
+        key = content_key(self.config.model, self.version, self.config.temperature, max_tokens, shape, messages)
+        return _Request(key, messages, schema, max_tokens)
+
+    def _answer(self, request: _Request) -> Answer:
+        stored = self.cache.get(request.key)
+        if stored is not None:
+            answer = read_answer(Reply(stored), request.schema)
+            if not isinstance(answer, ChatFailure):
+                self.endpoint.count(cache_hits=1)
+                return answer
+        reply = self.endpoint.send(request.messages, json_shape(request.schema), request.max_tokens, request.key)
+        answer = reply if isinstance(reply, ChatFailure) else read_answer(reply, request.schema)
+        if isinstance(answer, ChatFailure):
+            self.endpoint.count(failures=1)
+        elif isinstance(reply, Reply) and reply.text.strip():
+            self.cache.put(request.key, reply.text)
+        return answer
+
+
+@lru_cache(maxsize=256)
+def json_shape(schema: Schema | None) -> dict[str, Any] | None:
+    """The JSON schema of a model. Not to be changed by the caller."""
+    return schema.model_json_schema() if schema else None
+
+
+def read_answer(reply: Reply, schema: Schema | None) -> Answer:
+    """A reply's text (which may be empty), or the one JSON object in it that fits `schema`, else a failure:
+
+    refused or invalid.
+    """
+    if reply.refusal:
+        return ChatFailure("refused", f"the model declined: {one_line(reply.refusal)}")
+    if schema is None:
+        return reply.text
+    found = find_object(reply.text, schema)
+    if found is not None:
+        return found
+    if reply.cut:
+        return ChatFailure("invalid", "the model's reply was cut at the token limit")
+    if _DECLINES.search(reply.text):
+        return ChatFailure("refused", f"the model declined: {one_line(reply.text)}")
+    return ChatFailure("invalid", f"the model's reply does not fit the schema: {one_line(reply.text) or 'it is empty'}")
+
+
+def find_object(text: str, schema: type[Model]) -> Model | None:
+    """The JSON object in a reply that fits `schema`; words and code fences around it are skipped.
+
+    None for no such object, or several.
+    """
+    text = _THINKING.sub("", text)
+    found: list[Model] = []
+    decoder, position = json.JSONDecoder(), text.find("{")
+    while 0 <= position < LONGEST_OBJECT:
+        try:
+            value, end = decoder.raw_decode(text, position)
+            found.append(schema.model_validate(value))
+        except ValidationError:
+            pass
+        except RecursionError:  # nested without end, and so is what follows
+            return None
+        except ValueError:
+            end = position + 1
+        position = text.find("{", end)
+    return found[0] if len(found) == 1 else None
+
+
+def text_part(text: str) -> Message:
+    """Text as one piece of a message's content."""
+    return {"type": "text", "text": text}
+
+
+def image_part(image: Image.Image, max_side: int | None = None) -> Message:
+    """A picture as one piece of a message's content: a PNG in base64, at most `max_side` pixels wide and high.
+
+    It is encoded from its pixels alone: nothing else that the file held (place, camera, comments) is sent.
+    """
+    image = image.convert("RGB")
+    if max_side is not None and max(image.size) > max_side:
+        image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    Image.frombytes("RGB", image.size, image.tobytes()).save(buffer, "PNG", compress_level=1)
+    return {
+        "type": "image_url",
+        "image_url": {"url": f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"},
+    }

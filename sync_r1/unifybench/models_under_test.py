@@ -1,0 +1,162 @@
+"""Which model is under test: a base or its baselines, checkpoints of a run at several steps, or a chat model.
+
+Opened concept by concept.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from sync_r1.config import EvalConfig, JudgeConfig, ModelConfig
+from sync_r1.data import Concept
+from sync_r1.files import MANIFEST
+from sync_r1.models.base import UnifiedModel
+from sync_r1.scorers.chat.client import ChatClient
+from sync_r1.session import Session, load_model, newest_checkpoint, run_config
+from sync_r1.unifybench.adapters import Adapter, TokensAdapter
+from sync_r1.unifybench.baselines import ImagePrompt, TextPrompt
+from sync_r1.unifybench.chat import ChatAdapter
+from sync_r1.unifybench.protocol import Protocol
+
+Kind = Literal["tokens", "text-prompt", "image-prompt", "chat"]
+KINDS = ("tokens", "text-prompt", "image-prompt", "chat")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A model under test at one epoch. `open` loads it with one concept."""
+
+    label: str
+    epoch: int
+    open: Callable[[Concept, Path], Adapter]
+
+
+def base_model(
+    path: str,
+    kind: Kind,
+    protocol: Protocol,
+    *,
+    device: str = "auto",
+    batch_size: int = 16,
+    settings: ModelConfig | None = None,
+) -> Candidate:
+    """Weights of one folder; `{concept}` in its path stands for each concept's name.
+
+    tokens: the concept's own, if the weights have them; else fresh ones as `settings` says, the start of every
+        training. The model is loaded anew for each concept, so that no concept sees another's tokens. text-prompt,
+        image-prompt: see baselines; one load serves all concepts.
+
+    Args:
+        settings: dtype, tokenizers, and number and start of fresh tokens.
+    """
+    if kind == "tokens":
+        options = EvalConfig(batch_size=batch_size)
+
+        def with_tokens(concept: Concept, root: Path) -> Adapter:
+            weights = path.replace("{concept}", concept.name)
+            session = Session.open(
+                model=weights, data=root, concept=concept.name, device=device, options=options, settings=settings
+            )
+            return TokensAdapter(session, protocol)
+
+        return Candidate(label=path, epoch=0, open=with_tokens)
+    baseline = {"text-prompt": TextPrompt, "image-prompt": ImagePrompt}.get(kind)
+    if baseline is None:
+        raise ValueError(f"kind is {kind!r}; a model folder can be tested as {', '.join(KINDS[:3])}")
+    loaded: dict[str, UnifiedModel] = {}  # the newest only
+
+    def told(concept: Concept, root: Path) -> Adapter:
+        weights = path.replace("{concept}", concept.name)
+        if weights not in loaded:
+            loaded.clear()
+            loaded[weights] = load_model(weights, device, settings)
+        return baseline(loaded[weights], concept, protocol, batch_size)
+
+    return Candidate(label=f"{path} {kind}", epoch=0, open=told)
+
+
+def chat_model(config: JudgeConfig, protocol: Protocol, photo: bool = False) -> Candidate:
+    """An external chat model, for the understanding tasks."""
+    client = ChatClient(config, version="bench")
+    label = f"{config.model}{' with photo' if photo else ''}"
+    return Candidate(label=label, epoch=0, open=lambda concept, root: ChatAdapter(client, concept, protocol, photo))
+
+
+def checkpoints(
+    run: str,
+    steps: Sequence[int] | None,
+    concepts: Sequence[str],
+    protocol: Protocol,
+    *,
+    device: str = "auto",
+    batch_size: int = 16,
+) -> list[Candidate]:
+    """A run's checkpoints by step; step 0 is the model it started from.
+
+    Args:
+        run: a run folder, or a pattern for `run_folder` where every concept has a run of its own.
+        steps: default: the newest complete checkpoint of each run, as one candidate of the largest step.
+    Raises:
+        ValueError: no run, or several, for a concept; a run without such a checkpoint (the steps it has are named).
+    """
+    folders = {name: run_folder(run, name) for name in concepts}
+    newest = {name: newest_checkpoint(folder) for name, folder in folders.items()}
+    for folder in folders.values():
+        for step in [step for step in steps or [] if step not in _steps(folder)]:
+            raise ValueError(
+                f"{folder} has no complete checkpoint of step {step}; it has {', '.join(map(str, _steps(folder)))}"
+            )
+    options = EvalConfig(batch_size=batch_size)
+
+    def opener(step: int | None) -> Callable[[Concept, Path], Adapter]:
+        def open_one(concept: Concept, root: Path) -> Adapter:
+            started = run_config(newest[concept.name])
+            if step == 0:
+                fresh = base_model(
+                    started.model.path, "tokens", protocol, device=device, batch_size=batch_size, settings=started.model
+                )
+                return fresh.open(concept, root)
+            folder = newest[concept.name] if step is None else _steps(folders[concept.name])[step]
+            session = Session.open(checkpoint=folder, data=root, concept=concept.name, device=device, options=options)
+            return TokensAdapter(session, protocol)
+
+        return open_one
+
+    if not steps:
+        last = max((_number(path) for path in newest.values()), default=0)
+        return [Candidate(label=run, epoch=last, open=opener(None))]
+    return [Candidate(label=f"{run}@{step}", epoch=step, open=opener(step)) for step in steps]
+
+
+def run_folder(run: str, concept: str) -> Path:
+    """The run of a concept: `{concept}` stands for its name, and `*` for anything, such as the seed, if one folder
+    fits.
+
+    Raises ValueError when none or several fit, or when the one that does holds no complete checkpoint.
+    """
+    path = run.replace("{concept}", concept)
+    found = [path] if "*" not in path else [folder for folder in sorted(glob.glob(path)) if Path(folder).is_dir()]
+    if len(found) != 1:
+        raise ValueError(
+            f"--run {path!r} fits {', '.join(found) or 'no folder'}; it must fit one run of {concept!r}; "
+            "name the concepts that have one with --concept, or write the pattern out"
+        )
+    newest_checkpoint(found[0])
+    return Path(found[0])
+
+
+def _number(checkpoint: Path) -> int:
+    number = checkpoint.name.removeprefix("step_")
+    return int(number) if number.isdigit() else 0
+
+
+def _steps(run: Path) -> dict[int, Path]:
+    """Complete checkpoints of a run by step, and 0 for its start."""
+    found = sorted(
+        (_number(path), path) for path in (run / "checkpoints").glob("step_*") if (path / MANIFEST).is_file()
+    )
+    return {0: run, **dict(found)}

@@ -1,0 +1,252 @@
+"""Files of the predict stage, in the layout of unifybench §2.5. A record counts only if its content hash is the one
+wanted now, and a drawing only if its pictures have the bytes that were written."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from sync_r1.data import Concept
+from sync_r1.files import MANIFEST, sha256, write_bytes, write_text
+from sync_r1.scorers.chat.endpoint import ChatFailure
+from sync_r1.unifybench.adapters import Adapter, Request
+from sync_r1.unifybench.metrics import reference_pictures
+from sync_r1.unifybench.protocol import Protocol, digest
+from sync_r1.unifybench.results import UNDERSTANDING
+
+
+def family_of(task: str) -> str:
+    return "understanding" if task in UNDERSTANDING else "generation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionStore:
+    """Where one model's predictions for one concept are."""
+
+    out: Path
+    concept: str
+    token_epoch: int = 0
+    model_epoch: int = 0
+
+    def folder(self, task: str) -> Path:
+        epochs = (f"token_epoch_{self.token_epoch}", f"model_epoch_{self.model_epoch}")
+        return self.out.joinpath("artifacts", family_of(task), task, self.concept, *epochs)
+
+    def record(self, request: Request) -> Path:
+        folder = self.folder(request.item.task)
+        item = request.item.id
+        return folder / item / "prompt.json" if request.seeds else folder / f"{item}.json"
+
+    def stored(self, task: str, picture: Path) -> str:
+        """A picture's path as records hold it: relative to the task's folder."""
+        return stored_path(picture, self.folder(task))
+
+
+def stored_path(path: Path, folder: Path) -> str:
+    """A path as files in `folder` hold it: relative to it, so that both may move together."""
+    try:
+        return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
+    except ValueError:  # another drive
+        return path.resolve().as_posix()
+
+
+def write_json(path: Path, value: Any) -> Path:
+    """Write JSON; the file appears under its name only when complete."""
+    return write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def forget_partial(folder: Path) -> None:
+    """Remove what a killed run left half written. Only while nobody writes there."""
+    for path in folder.rglob("*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """A JSON object; None when the file is missing or cut off."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def content_hash(request: Request, adapter: Adapter, protocol: Protocol) -> str:
+    """SHA-256 of everything the prediction follows from:
+
+    model, adapter, prompt, pictures, seeds and the protocol's prediction options.
+    """
+    return digest(
+        {
+            "model": adapter.fingerprint,
+            "adapter": adapter.kind,
+            "protocol": protocol.prediction_options(),
+            "task": request.item.task,
+            "text": request.text,
+            "image": None if request.image is None else _hash_of(request.image),
+            "photos": [_hash_of(photo) for photo in request.photos],
+            "flip": request.flip,
+            "seeds": request.seeds,
+        }
+    )
+
+
+def _hash_of(path: Path) -> str:
+    stat = path.stat()
+    return _cached_hash(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=65536)
+def _cached_hash(path: Path, _modified: int, _size: int) -> str:
+    return sha256(path)
+
+
+def find_record(store: PredictionStore, request: Request, wanted: str) -> dict[str, Any] | None:
+    """The record of a request, answered or not, or None when it is missing, was made from something else, or lost a
+    picture.
+    """
+    path = store.record(request)
+    record = read_object(path)
+    if record is None or record.get("metadata", {}).get("content_hash") != wanted:
+        return None
+    hashes = record["metadata"].get("image_sha256", [])
+    if len(hashes) != len(request.seeds):
+        return None
+    pictures = [path.parent / name for name in record.get("image_files", [])]
+    whole = all(picture.is_file() and sha256(picture) == one for picture, one in zip(pictures, hashes, strict=True))
+    return record if whole else None
+
+
+def unanswered(record: dict[str, Any]) -> bool:
+    """Whether the model was asked in vain."""
+    return record.get("prediction", "") is None
+
+
+def write_answer(
+    store: PredictionStore, request: Request, wanted: str, answer: str | ChatFailure, notes: Sequence[str]
+) -> None:
+    """Without an answer the prediction is null and `metadata.failure` says why."""
+    item = request.item
+    failure = {"failure": answer.message} if isinstance(answer, ChatFailure) else {}
+    record = {
+        "item_id": item.id,
+        "source_prompt": item.prompt,
+        "model_prompt": request.text,
+        "scoring_query": item.prompt,
+        "ground_truth": item.truth,
+        "reference": request.reference,
+        "image_path": None if request.image is None else store.stored(item.task, request.image),
+        "prediction": None if isinstance(answer, ChatFailure) else answer,
+        **_shared(store, request),
+        "prepend_system_prompt": False,
+        "metadata": {"content_hash": wanted, "seed": item.seed, "flip": request.flip, "notes": list(notes), **failure},
+    }
+    write_json(store.record(request), record)
+
+
+def write_drawing(
+    store: PredictionStore,
+    request: Request,
+    wanted: str,
+    images: Sequence[Image.Image],
+    concept: Concept,
+    protocol: Protocol,
+    notes: Sequence[str],
+) -> None:
+    """Pictures first, the record that vouches for them last."""
+    path, item = store.record(request), request.item
+    names = [f"image_{number:03d}.png" for number in range(len(images))]
+    hashes = []
+    for name, image in zip(names, images, strict=True):
+        buffer = io.BytesIO()
+        image.save(buffer, format="PNG")
+        write_bytes(path.parent / name, buffer.getvalue())
+        hashes.append(hashlib.sha256(buffer.getvalue()).hexdigest())
+    upstream = (
+        item.task.removesuffix("_gen") if item.task.endswith("rea_gen") and protocol.gen_input == "prediction" else None
+    )
+    metadata = {
+        "content_hash": wanted,
+        "image_sha256": hashes,
+        "seeds": list(request.seeds),
+        "notes": list(notes),
+        "clip_i_reference_image_paths": [
+            store.stored(item.task, picture) for picture in reference_pictures(concept, protocol)
+        ],
+        "gpt_scoring_clauses": [clause.strip() for clause in item.truth.split(",") if clause.strip()],
+        "upstream_manifest": None
+        if upstream is None
+        else (store.folder(upstream) / MANIFEST).relative_to(store.out).as_posix(),
+        "upstream_prediction": request.rewrite if upstream else None,
+    }
+    record = {
+        "prompt_id": item.id,
+        "source_prompt": item.prompt,
+        "generation_prompt": request.text,
+        "drawn_words": request.words,
+        "scoring_prompt": item.truth,
+        **_shared(store, request),
+        "image_files": names,
+        "metadata": metadata,
+    }
+    write_json(path, record)
+
+
+def _shared(store: PredictionStore, request: Request) -> dict[str, Any]:
+    return {
+        "baseline_prompt": request.item.prompt,
+        "tp_prefix_text": request.prefix,
+        "conditioning_text": request.conditioning,
+        "reference_image_paths": [store.stored(request.item.task, photo) for photo in request.photos],
+    }
+
+
+def write_manifest(
+    store: PredictionStore,
+    task: str,
+    records: Sequence[dict[str, Any]],
+    adapter: Adapter,
+    protocol: Protocol,
+    model: str,
+) -> None:
+    """The task's manifest: written last, so that it vouches for every record in it."""
+    notes = list(dict.fromkeys(note for record in records for note in record["metadata"]["notes"]))
+    write_json(
+        store.folder(task) / MANIFEST,
+        {
+            "task": task,
+            "family": family_of(task),
+            "concept": store.concept,
+            "token_epoch": store.token_epoch,
+            "model_epoch": store.model_epoch,
+            "adapter": adapter.kind,
+            "model": {"name": model, "fingerprint": adapter.fingerprint},
+            "protocol": asdict(protocol),
+            "notes": notes,
+            "items" if task in UNDERSTANDING else "prompt_artifacts": list(records),
+        },
+    )
+
+
+def read_task(store: PredictionStore, task: str) -> dict[str, Any]:
+    """The manifest of a predicted task. ValueError when there is none."""
+    manifest = read_object(store.folder(task) / MANIFEST)
+    if manifest is None:
+        raise ValueError(
+            f"{store.folder(task) / MANIFEST} is missing: task {task} of {store.concept} is not (completely) predicted; "
+            f"run `sync-r1 bench run` with --tasks {task} first"
+        )
+    return manifest
+
+
+def records_of(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """Records of either family."""
+    return list(manifest.get("items") or manifest.get("prompt_artifacts") or [])

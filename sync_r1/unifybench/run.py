@@ -1,0 +1,161 @@
+"""The benchmark from end to end: candidates × concepts predicted, then scored, then summed up."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from sync_r1.data import Concept, list_concepts, load_concept
+from sync_r1.unifybench.metrics import Evaluators
+from sync_r1.unifybench.models_under_test import Candidate
+from sync_r1.unifybench.predict import Progress, silent
+from sync_r1.unifybench.predict_stage import predict_to
+from sync_r1.unifybench.prediction_store import PredictionStore
+from sync_r1.unifybench.protocol import CONCEPT_LISTS, Protocol
+from sync_r1.unifybench.results import GENERATION, TASKS
+from sync_r1.unifybench.score import check_judges
+from sync_r1.unifybench.score_files import Outage, score_task
+from sync_r1.unifybench.tables import write_summaries
+from sync_r1.unifybench.tasks import build_items, check_tasks, runnable, why_empty
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkPlan:
+    """What is asked of every model."""
+
+    root: Path
+    concepts: Sequence[str]
+    model: str = "world"  # where the weights are, which decides whether the world's judges can read the drawings
+    tasks: Sequence[str] = ()
+    protocol: Protocol = field(default_factory=Protocol)
+    max_items: int | None = None
+    batch_size: int = 16
+    token_epoch: int = 0  # of the concept tokens under test, for the record
+
+    def tasks_of(self, concept: Concept, able: Sequence[str] = TASKS) -> list[str]:
+        """Tasks to run: those asked for, or all that concept and model can do.
+
+        Raises ValueError for a task that was asked for and cannot run; the others are left out with a warning.
+        """
+        wanted = check_tasks(self.tasks or self.protocol.tasks)
+        possible = runnable(concept)
+        if refused := [task for task in wanted if task not in possible]:
+            raise ValueError(why_empty(refused[0], concept))
+        if impossible := [task for task in TASKS if task not in possible] if not wanted else []:
+            warnings.warn(
+                f"concept {concept.name}: {', '.join(impossible)} left out; {why_empty(impossible[0], concept)}",
+                stacklevel=2,
+            )
+        if refused := [task for task in check_tasks(self.tasks) if task not in able]:
+            raise ValueError(f"this model cannot do task {refused[0]}; it can do {', '.join(able)}")
+        return [task for task in TASKS if task in (wanted or possible) and task in able]
+
+
+def choose_concepts(root: Path, named: Sequence[str], protocol: Protocol) -> list[str]:
+    """Names to run: those named ("all": every complete concept of the data), by default the protocol's list.
+
+    Raises ValueError for names the data lacks.
+    """
+    present = list_concepts(root)
+    wanted = list(named) or [protocol.concepts]
+    names = [name for one in wanted for name in (present if one == "all" else CONCEPT_LISTS.get(one, (one,)))]
+    if absent := [name for name in names if name not in present]:
+        raise ValueError(
+            f"{root} lacks concepts {', '.join(absent)}; it has {', '.join(present) or 'none'}; name some with --concept, or --concept all"
+        )
+    return list(dict.fromkeys(names))
+
+
+def predict_all(
+    plan: BenchmarkPlan,
+    candidates: Sequence[Candidate],
+    out: Path,
+    progress: Callable[[str], Progress] = lambda title: silent,
+) -> int:
+    """Predict every candidate and concept to `<out>/artifacts`; return how many items got no answer."""
+    PartialState()  # gives every process its own device before a model is loaded
+    known = {name: read_concept(plan, name) for name in plan.concepts}
+    for concept in known.values():  # everything that can be refused is, before the first model is loaded
+        build_items(
+            concept, root=plan.root, tasks=plan.tasks_of(concept), max_items=plan.max_items, protocol=plan.protocol
+        )
+    failed = 0
+    for candidate in candidates:
+        for name, concept in known.items():
+            adapter = candidate.open(concept, plan.root)
+            items = build_items(
+                concept,
+                root=plan.root,
+                tasks=plan.tasks_of(concept, adapter.tasks),
+                max_items=plan.max_items,
+                protocol=plan.protocol,
+                epoch=candidate.epoch,
+            )
+            failed += predict_to(
+                PredictionStore(out=out, concept=name, token_epoch=plan.token_epoch, model_epoch=candidate.epoch),
+                adapter,
+                items,
+                concept,
+                plan.protocol,
+                model=candidate.label,
+                batch_size=plan.batch_size,
+                progress=progress(f"{candidate.label} {name}"),
+            )
+            del adapter
+            gc.collect()  # one model at a time in memory
+    return failed
+
+
+def score_all(
+    plan: BenchmarkPlan,
+    epochs: Sequence[int],
+    out: Path,
+    judges: Evaluators,
+    progress: Callable[[str], Progress] = lambda title: silent,
+) -> dict[int, dict[str, dict[str, Any]]]:
+    """Score what `predict_all` wrote, on the main process; return epoch → table rows, also in `<out>/scores`.
+
+    Raises:
+        ValueError: nothing can be scored, or predictions that are missing or of another protocol.
+    """
+    if not PartialState().is_main_process:
+        return {}
+    outage = Outage()
+    for epoch in epochs:
+        for name in plan.concepts:
+            concept = read_concept(plan, name)
+            store = PredictionStore(out=out, concept=name, token_epoch=plan.token_epoch, model_epoch=epoch)
+            tasks = [task for task in plan.tasks_of(concept) if plan.tasks or store.folder(task).is_dir()]
+            if not tasks:
+                raise ValueError(
+                    f"{out} holds no predictions of {name} at model epoch {epoch}; run `sync-r1 bench run` first"
+                )
+            check_judges(bool(set(tasks) & set(GENERATION)), judges.judge, judges.clip)
+            report = progress(f"score {name}")
+            for number, task in enumerate(tasks):
+                score_task(store, task, concept, plan.protocol, judges, outage)
+                report(task, number + 1, len(tasks))
+    return write_summaries(out, [])
+
+
+def read_concept(plan: BenchmarkPlan, name: str) -> Concept:
+    """The concept without its warnings about training prompts; nothing is trained here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return load_concept(plan.root, name, allow_empty_facts=True, verify=False)
+
+
+def unfinished(tables: dict[int, dict[str, dict[str, Any]]]) -> list[str]:
+    """Columns that are not completely scored, one sentence each."""
+    return [
+        f"model epoch {epoch}: {name} lacks {row['unscored']} of {row['n'] + row['unscored']} scores"
+        for epoch, rows in tables.items()
+        for name, row in rows.items()
+        if not row["complete"]
+    ]
