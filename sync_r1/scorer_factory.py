@@ -15,7 +15,7 @@ from sync_r1.config import Config, JudgeConfig, Weight
 from sync_r1.data.concepts import Concept
 from sync_r1.models.loading import pick_device
 from sync_r1.scorers import reward_functions as ready_made
-from sync_r1.scorers.base import Judge, Part, RewardFunction, check_fallback, check_name
+from sync_r1.scorers.base import CountsUnasked, Judge, Part, RewardFunction, check_fallback, check_name
 from sync_r1.scorers.clip import ClipScorer
 from sync_r1.scorers.custom import load_function
 from sync_r1.scorers.dino import DinoScorer
@@ -35,6 +35,7 @@ BEHIND: dict[str, Network] = {
     "face": "face",
     "likeness": "judge",
     "faithfulness": "judge",
+    "unasked": "judge",
 }
 EXAMPLES: dict[Network, str] = {
     "clip": "scorers.clip=openai/clip-vit-large-patch14",
@@ -170,6 +171,11 @@ def _users(config: Config) -> dict[Network, list[str]]:
 def _check_networks(config: Config, users: Mapping[Network, list[str]]) -> None:
     scorers = config.scorers
     given = {"clip": scorers.clip, "dino": scorers.dino, "face": scorers.face, "judge": scorers.judge.url}
+    if "unasked" in users.get("judge", []) and scorers.judge.url != WORLD:
+        raise ValueError(
+            f"rl.reward_weights.unasked needs a judge that counts what was not asked for, and scorers.judge.url is "
+            f"{scorers.judge.url!r}; only 'world' does; set its weight to 0, or write it as a function of your own"
+        )
     for network, names in users.items():
         option = EXAMPLES[network].partition("=")[0]
         fix = f"set {EXAMPLES[network]}, or do without {' and '.join(names)}"
@@ -230,7 +236,10 @@ def _build(network: Network, config: Config) -> tuple[dict[str, RewardFunction],
         return {"face": face.face}, {"face": face.references}, f"ArcFace {face.scorer.name} of {scorers.face}"
     judge, name = _reward_judge(scorers.judge)
     asked = ready_made.JudgeRewards(judge, photos=scorers.judge.url != WORLD)
-    return {"likeness": asked.likeness, "faithfulness": asked.faithfulness}, {}, name
+    functions: dict[str, RewardFunction] = {"likeness": asked.likeness, "faithfulness": asked.faithfulness}
+    if isinstance(judge, CountsUnasked):
+        functions["unasked"] = ready_made.RestraintRewards(judge.unasked).unasked
+    return functions, {}, name
 
 
 def _load_clip(path: str, config: Config) -> ClipScorer:

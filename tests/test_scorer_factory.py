@@ -57,8 +57,8 @@ def test_the_demo_gets_the_world_s_networks() -> None:
     assert found.models == REWARD_MODELS
     assert (
         set(found.library)
-        == {"rewrite", "answer", "identity", "alignment", "likeness", "faithfulness"}
-        == set(found.weights)
+        == {"rewrite", "answer", "identity", "alignment", "likeness", "faithfulness", "unasked"}
+        == {*found.weights, "unasked"}
     )
     assert found.preview is not None
     evaluator = build_evaluator(Config())
@@ -149,6 +149,10 @@ def test_a_person_without_a_face_on_any_photo_is_refused_before_training(pack: s
         (
             [weights(rewrite=1.0), "rl.dgs_enabled=true", "scorers.clip="],
             "scorers.clip is empty, but the preview of rl.dgs_enabled",
+        ),
+        (
+            [weights(unasked=0.1), "scorers.judge.url=http://localhost:1/v1"],
+            "rl.reward_weights.unasked needs a judge that counts .* only 'world' does",
         ),
         ([weights(face=0.1), "scorers.face=/nowhere"], r"/nowhere: no \.onnx files"),
         ([weights(dino=0.1), "scorers.dino=/nowhere"], "/nowhere: no such folder; give one with a DINOv2 checkpoint"),

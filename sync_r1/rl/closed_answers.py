@@ -20,7 +20,8 @@ from sync_r1.config import RLConfig
 from sync_r1.distributed import Processes
 from sync_r1.models.base import UnifiedModel
 from sync_r1.rl.loss import merge_metrics
-from sync_r1.training.answers import option_logps, split_decision
+from sync_r1.scorers.text import split_decision
+from sync_r1.training.answers import option_logps
 from sync_r1.training.prompts import Prompt, context, prompt_stream
 
 ClosedLoss = Literal["log", "expected"]

@@ -9,7 +9,7 @@ import difflib
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
@@ -34,6 +34,15 @@ class Judge(Protocol):
             texts: B descriptions.
             references: photos of the subject, B lists; with them the score also says how much it is the same subject.
         """
+        ...
+
+
+@runtime_checkable
+class CountsUnasked(Protocol):
+    """A judge that also counts what a picture shows and its text does not name."""
+
+    def unasked(self, images: Tensor, texts: Sequence[str]) -> Sequence[int | None]:
+        """How many such things each picture (uint8 [B, 3, H, W]) shows; None where the text names nothing to see."""
         ...
 
 

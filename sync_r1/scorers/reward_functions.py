@@ -19,7 +19,7 @@ from sync_r1.scorers.base import Judge, RewardFunction, Score
 from sync_r1.scorers.clip import ClipScorer
 from sync_r1.scorers.dino import DinoScorer
 from sync_r1.scorers.face import FaceScorer
-from sync_r1.scorers.text import exact, token_f1
+from sync_r1.scorers.text import DECISIONS, exact, split_decision, token_f1
 
 
 def rewrite(*, completions: Sequence[str], answer: Sequence[str], kind: Sequence[str], **_: Any) -> list[Score]:
@@ -31,11 +31,18 @@ def rewrite(*, completions: Sequence[str], answer: Sequence[str], kind: Sequence
 
 
 def answer(*, completions: Sequence[str], answer: Sequence[str], kind: Sequence[str], **_: Any) -> list[Score]:
-    """How close an answer about a photo is to the truth; half for being exact. Not for `reason`."""
-    return [
-        _text_score(said, truth) if which != "reason" else None
-        for said, truth, which in zip(completions, answer, kind, strict=True)
-    ]
+    """How close an answer about a photo is to the truth; half for being exact. Not for `reason`.
+
+    Where the question is whether the concept is there, only the decision counts, not what was said before it.
+    """
+    scores: list[Score] = []
+    for said, truth, which in zip(completions, answer, kind, strict=True):
+        if which == "recognize":
+            decided, right = (split_decision(text, DECISIONS)[1] for text in (said, truth))
+            scores.append(float(decided is not None and decided == right))
+        else:
+            scores.append(_text_score(said, truth) if which == "look" else None)
+    return scores
 
 
 def _text_score(said: str, truth: str) -> float:
@@ -153,6 +160,23 @@ class JudgeRewards:
             for who, which, truth in zip(concept, kind, answer, strict=True)
         ]
         return [score if text else None for score, text in zip(self.judge(images, texts), texts, strict=True)]
+
+
+class RestraintRewards:
+    """A judge that counts what a drawing shows and neither its prompt nor the concept's description names.
+
+    `count`: pictures and texts → how many such things, None where a text asks for nothing it can see.
+    """
+
+    def __init__(self, count: Callable[[Tensor, Sequence[str]], Sequence[int | None]]) -> None:
+        self.count = count
+
+    def unasked(
+        self, *, images: Tensor, concept: Sequence[Concept], drawing_prompts: Sequence[str], **_: Any
+    ) -> list[Score]:
+        """1 when nothing was added, half for one thing, 0 for two or more."""
+        texts = [f"{who.info} {prompt}" for who, prompt in zip(concept, drawing_prompts, strict=True)]
+        return [None if number is None else max(0.0, 1 - number / 2) for number in self.count(images, texts)]
 
 
 def blend(identity: RewardFunction, alignment: RewardFunction, weight: float) -> RewardFunction:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,6 +66,21 @@ def recognition(prediction: str, truth: str, protocol: Matching = "unifybench++"
     if protocol == "legacy":
         return float(wanted in prediction.lower())
     return float(re.search(rf"\b{wanted}\b", prediction, re.IGNORECASE) is not None)
+
+
+DECISIONS = ("yes", "no")
+
+
+def split_decision(text: str, options: Sequence[str]) -> tuple[str, str | None]:
+    """What a text says before its last word, and that word, if it is one of `options`; else ("", None).
+
+    "a red dog with a star. no" → ("a red dog with a star.", "no"); letter case and a final full stop do not matter.
+    """
+    words = "|".join(map(re.escape, options))
+    found = re.fullmatch(rf"(.*?)\s*\b({words})\W*", text.strip(), flags=re.IGNORECASE | re.DOTALL)
+    if found is None:
+        return "", None
+    return found[1].strip(), found[2].lower()
 
 
 @dataclass(frozen=True)

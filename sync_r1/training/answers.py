@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import torch
@@ -30,18 +29,6 @@ def answer_ids(model: UnifiedModel, answers: Sequence[str]) -> tuple[Tensor, Ten
     return ids, torch.arange(width, device=model.device) < torch.tensor(
         [[len(row)] for row in rows], device=model.device
     )
-
-
-def split_decision(text: str, options: Sequence[str]) -> tuple[str, str | None]:
-    """What a text says before its last word, and that word, if it is one of `options`; else ("", None).
-
-    "a red dog with a star. no" → ("a red dog with a star.", "no"); letter case and a final full stop do not matter.
-    """
-    words = "|".join(map(re.escape, options))
-    found = re.fullmatch(rf"(.*?)\s*\b({words})\W*", text.strip(), flags=re.IGNORECASE | re.DOTALL)
-    if found is None:
-        return "", None
-    return found[1].strip(), found[2].lower()
 
 
 def option_logps(

@@ -21,10 +21,9 @@ from sync_r1.data.prompts import (
 )
 from sync_r1.data.warm_up_items import negative_images
 from sync_r1.models.base import ConceptTokens, UnifiedModel
+from sync_r1.scorers.text import DECISIONS
 from sync_r1.session import Session
 from sync_r1.types import TextContext
-
-DECISIONS = ("yes", "no")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import torch
 
 from sync_r1.config import load_config
 from sync_r1.rl.closed_answers import closed_loss
-from sync_r1.training.answers import answer_ids, option_logps, split_decision
+from sync_r1.scorers.text import split_decision
+from sync_r1.training.answers import answer_ids, option_logps
 from sync_r1.types import Sampling, TextContext
 from tests.helpers import tiny_model
 from tests.rl.toys import log_of, same, trainer, weights

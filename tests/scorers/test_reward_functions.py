@@ -45,6 +45,26 @@ def test_text_rewards_take_their_own_kind() -> None:
     assert reward_functions.answer(**columns()) == [None, 1.0]
 
 
+def test_a_recognition_is_scored_by_its_decision() -> None:
+    said = ["a red dog with a star. no", "No.", "a red dog. yes", "a red dog", ""]
+    found = reward_functions.answer(completions=said, answer=["no"] * 5, kind=["recognize"] * 5)
+    assert found == [1.0, 1.0, 0.0, 0.0, 0.0]
+
+
+def test_what_was_not_asked_for_costs_half_a_point_each() -> None:
+    asked: list[str] = []
+
+    def count(images: torch.Tensor, texts: Sequence[str]) -> list[int | None]:
+        asked.extend(texts)
+        return [0, 1][: len(images)]
+
+    given = {**columns(), "drawing_prompts": ["a photo of <bo>", "a photo of <bo> at the beach"]}
+    assert reward_functions.RestraintRewards(count).unasked(**given) == [1.0, 0.5]
+    assert asked[1].endswith("a photo of <bo> at the beach") and asked[0].startswith(given["concept"][0].info)
+    many = reward_functions.RestraintRewards(lambda images, texts: [3, None])
+    assert many.unasked(**given) == [0.0, None]
+
+
 def test_wanted_picture_says_it_without_the_name() -> None:
     bo = columns()["concept"][0]
     assert (
