@@ -12,7 +12,8 @@ from sync_r1.config import load_config
 from sync_r1.rl.rewards import build_rewards
 from sync_r1.rl.trainer import SyncGRPOTrainer
 from sync_r1.scorer_factory import build_scorers
-from tests.rl.toys import SMALL, concept, log_of, model_with_concept, tasks_of, weights
+from sync_r1.training.prompts import training_prompts
+from tests.rl.toys import SMALL, concept, log_of, model_with_concept, weights
 
 EXAMPLE = [
     "rl.custom_rewards.sharp.function=examples.custom_reward.sharpness",
@@ -43,7 +44,9 @@ def test_two_steps_with_the_example(tmp_path: Path) -> None:
     model = model_with_concept()
     before = weights(model)
     rewards = build_rewards(scorers.weights, scorers.library, scorers.fallback)
-    trainer = SyncGRPOTrainer(model, config, tasks_of(concept(tmp_path), model.concepts[0]), rewards, scorers.preview)
+    trainer = SyncGRPOTrainer(
+        model, config, training_prompts(concept(tmp_path), model.concepts[0]), rewards, scorers.preview
+    )
     trainer.train()
     rows = log_of(trainer)
     assert len(rows) == 2 and all(0 < row["rewards/sharp/mean"] < 1 and "rewards/brief/missing" in row for row in rows)

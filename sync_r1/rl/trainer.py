@@ -83,7 +83,7 @@ class SyncGRPOTrainer(Trainer):
     Args:
         model: with its concepts already added.
         config: validated; `config.run.folder` receives config.yaml, metrics.jsonl, trajectories/ and checkpoints/.
-        tasks: what may be asked (see `tasks_of`).
+        tasks: what may be asked (see `training_prompts`).
         rewards: the ensemble.
         preview_score: a reward function for previews; needed when DGS is on.
         console: where the progress bar and messages go; None is silent.
