@@ -364,7 +364,7 @@ class RunConfig:
     precision: Literal["fp32", "bf16"] = option("fp32", "bf16 is autocast; log-probabilities stay fp32")
     sharding: Literal["none", "fsdp2", "zero1"] = option(
         "none",
-        "of memory among several processes: fsdp2 the optimizer's and the KL reference's; zero1 (DeepSpeed) the optimizer's",
+        "of memory among several processes: fsdp2 the optimizer's and the KL reference's; zero1 the optimizer's",
     )
     peer_timeout_s: float = option(
         1800.0, "seconds that one of several processes waits for another before it gives up", ge=1

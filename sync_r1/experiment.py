@@ -41,7 +41,6 @@ from sync_r1.sft.trainer import check_folder, run_sft
 from sync_r1.training.checkpoint import checkpoint_name, latest_checkpoint, resolve_checkpoint
 from sync_r1.training.metrics import peak_memory_mb
 from sync_r1.training.prompts import Prompt, session_prompts
-from sync_r1.training.sharding.factory import check_sharding
 from sync_r1.unifybench.compare import compare
 from sync_r1.unifybench.evaluate import evaluate
 from sync_r1.unifybench.results import GENERATION, EvalResult
@@ -81,7 +80,6 @@ def _run_experiment(
     config: Config, console: Console, resume: str | None, compare_phases: bool, processes: Processes
 ) -> dict[str, Any]:
     started, folder = time.monotonic(), config.run.folder
-    check_sharding(config.run.sharding, processes.count)
     if not resume and latest_checkpoint(folder / "checkpoints"):
         raise ValueError(
             f"{folder} holds an earlier run; continue it with --resume latest, choose another run.name, or delete the folder"

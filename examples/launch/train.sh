@@ -2,7 +2,7 @@
 # One machine:   examples/launch/train.sh 1x8 --recipe showo-512 --data mine --concept rex run.name=rex
 # Two machines:  MACHINE=0 MAIN=10.0.0.1 examples/launch/train.sh 2x8 …   and on the other   MACHINE=1 MAIN=10.0.0.1 …
 # Without GPUs:  examples/launch/train.sh cpu --recipe world --concept bo rl.prompts_per_step=1 run.device=cpu
-# After the layout, fsdp2 or zero1 (needs DeepSpeed) share memory among the processes: examples/launch/train.sh 1x8 fsdp2 …   (docs/scale.md)
+# After the layout, fsdp2 or zero1 share memory among the processes: examples/launch/train.sh 1x8 fsdp2 …   (docs/scale.md)
 # Both machines need the same data, model and run folder, so output_dir must lie on a file system that they share.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"

@@ -279,8 +279,6 @@ class SyncGRPOTrainer(Trainer):
             if reason:
                 self._forget_gradients()
                 loss = torch.zeros_like(loss)
-            else:
-                self.sharding.step()
         self._count_skip(reason)
         return loss
 
@@ -315,8 +313,7 @@ class SyncGRPOTrainer(Trainer):
         if self.optimizer is None:  # weights of a checkpoint are in by now
             self.sharding = build_sharding(self.policy, self.trainables, self.config.run.sharding, self.processes.count)
             self.reference = self.sharding.reference(self.reference)
-            self.optimizer = self.trainables.optimizer()
-            self.sharding.attach(self.optimizer)
+            self.optimizer = self.sharding.optimizer(self.trainables)
         return self.optimizer
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> float:

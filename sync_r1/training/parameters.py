@@ -187,16 +187,20 @@ class Trainables:
     def parameters(self) -> list[nn.Parameter]:
         return [*self.body, *self.rows.rows]
 
-    def optimizer(self) -> torch.optim.Optimizer:
-        """AdamW over both groups; updated rows go back into the matrices after every step."""
+    def optimizer(self, make: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW, **settings: Any) -> Any:
+        """AdamW over both groups; updated rows go back into the matrices after every step.
+
+        Args:
+            make: the class, or one that wraps it.
+            settings: what `make` wants beside the parameters and AdamW's own.
+        """
         rl = self.config
         groups = [
             {"params": self.body, "lr": rl.learning_rate, "weight_decay": rl.weight_decay},
             {"params": self.rows.rows, "lr": rl.concept_learning_rate, "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(
-            [group for group in groups if group["params"]], betas=(rl.adam_beta1, rl.adam_beta2)
-        )
+        betas = (rl.adam_beta1, rl.adam_beta2)
+        optimizer = make([group for group in groups if group["params"]], betas=betas, **settings)
         optimizer.register_step_post_hook(self.rows.write_back)
         return optimizer
 

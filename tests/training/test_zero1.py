@@ -1,11 +1,7 @@
-"""DeepSpeed's ZeRO-1 on two processes over gloo, where DeepSpeed is installed:
-
-the same learning, shares of states, checkpoints.
-"""
+"""ZeRO-1 on two processes over gloo: the same learning, shares of states, checkpoints."""
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -15,12 +11,11 @@ from torch.testing import assert_close
 from sync_r1.costs.estimate import estimate
 from sync_r1.costs.model_sizes import showo_sizes_of
 from sync_r1.rl.trainer import SyncGRPOTrainer
-from sync_r1.training.sharding.factory import check_sharding
+from sync_r1.training.sharding.zero1 import ZeRO1
 from tests.rl.test_processes import launch, learned
 from tests.rl.toys import trainer
 from tests.training.test_fsdp2 import FOUR, check_going_on, check_skipped, files, log_lines
 
-needs_deepspeed = pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
 CLIPPED = ["rl.scale_rewards=batch", "rl.max_grad_norm=0.1", "rl.sequences_per_backward=2"]
 WORKER = """
 import sys
@@ -44,12 +39,13 @@ def run_of(folder: Path, *overrides: str) -> SyncGRPOTrainer:
 
 
 def check_shares(run: SyncGRPOTrainer) -> None:
-    """The optimizer remembers half of everything that trains."""
-    assert run.optimizer is not None
-    moments = [value for state in run.optimizer.state.values() for name, value in state.items() if name != "step"]
+    """The optimizer remembers half of everything that trains, give or take a parameter."""
+    assert isinstance(run.sharding, ZeRO1)
+    states = run.sharding.states.optim.state.values()
+    moments = [value for state in states for name, value in state.items() if name != "step"]
     sizes = showo_sizes_of(run.policy.config, run.policy.magvit.config)
     expected = estimate(run.config, sizes, processes=2).memory["Adam states"]
-    assert sum(value.nbytes for value in moments) == pytest.approx(expected, rel=0.01)
+    assert sum(value.nbytes for value in moments) == pytest.approx(expected, rel=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +55,6 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@needs_deepspeed
 def test_shared_states_learn_what_one_process_does(two: Path, tmp_path: Path) -> None:
     first, second = (torch.load(two / f"clipped{rank}.pt") for rank in range(2))
     alone = learned(tmp_path, CLIPPED, prompts=2)
@@ -71,12 +66,10 @@ def test_shared_states_learn_what_one_process_does(two: Path, tmp_path: Path) ->
             assert_close(first["weights"][name], value, atol=1e-4, rtol=0)
 
 
-@needs_deepspeed
 def test_a_skipped_step_leaves_nothing_behind(two: Path, tmp_path: Path) -> None:
     check_skipped(two, tmp_path)
 
 
-@needs_deepspeed
 def test_resume_equals_uninterrupted_bit_for_bit(two: Path) -> None:
     assert [row["step"] for row in log_lines(two / "b")] == [1, 2, 3, 4]
     assert log_lines(two / "b") == log_lines(two / "a")
@@ -87,16 +80,5 @@ def test_resume_equals_uninterrupted_bit_for_bit(two: Path) -> None:
         assert all(torch.equal(states[number][name], value) for name, value in state.items())
 
 
-@needs_deepspeed
 def test_one_process_goes_on_from_shares(two: Path) -> None:
     check_going_on(run_of(two / "c", "rl.prompts_per_step=2"), two)
-
-
-def test_without_deepspeed_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(
-        ValueError,
-        match=r"run.sharding=zero1 needs DeepSpeed, .* pip install 'sync-r1\[deepspeed\]', or set run.sharding=fsdp2",
-    ):
-        check_sharding("zero1", 2)
-    check_sharding("zero1", 1)

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from sync_r1.training.parameters import Reference
+from sync_r1.training.parameters import Reference, Trainables
 
 
 class DataParallel:
@@ -34,9 +34,6 @@ class DataParallel:
         """Clip averaged gradients together; returns their norm before."""
         return float(nn.utils.clip_grad_norm_(parameters, limit))
 
-    def step(self) -> None:
-        """Update the shares of averaged gradients, where that is not the optimizer's own work."""
-
     def forget(self, parameters: Sequence[nn.Parameter]) -> None:
         """Drop all gradients."""
         for parameter in parameters:
@@ -46,8 +43,9 @@ class DataParallel:
         """The KL reference, kept as the policy's weights are."""
         return start
 
-    def attach(self, optimizer: torch.optim.Optimizer) -> None:
-        """Let `optimizer` save and load states as a single process would."""
+    def optimizer(self, trainables: Trainables) -> torch.optim.Optimizer:
+        """What updates `trainables`; it saves and loads states as a single process would."""
+        return trainables.optimizer()
 
     @contextmanager
     def saving(self) -> Iterator[None]:

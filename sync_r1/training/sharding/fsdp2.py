@@ -69,7 +69,6 @@ class FSDP2(DataParallel):
         self.policy = ShardedLayers(model, mesh)
         shares = dict(model.named_parameters())
         trainables.body = [shares[names[id(parameter)]] for parameter in trainables.body]
-        self.optimizer: torch.optim.Optimizer | None = None
 
     def gather(self) -> None:
         self.policy.gather()
@@ -105,10 +104,11 @@ class FSDP2(DataParallel):
     def reference(self, start: Reference) -> Reference:
         return ShardedReference(start, self.policy) if isinstance(start, CopiedReference) else start
 
-    def attach(self, optimizer: torch.optim.Optimizer) -> None:
+    def optimizer(self, trainables: Trainables) -> torch.optim.Optimizer:
         """States of shares are gathered in `saving`; whole ones that are loaded are cut into shares."""
-        self.optimizer = optimizer
-        optimizer.register_load_state_dict_pre_hook(self._cut)
+        self.states = trainables.optimizer()
+        self.states.register_load_state_dict_pre_hook(self._cut)
+        return self.states
 
     def _cut(self, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -129,15 +129,14 @@ class FSDP2(DataParallel):
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        assert self.optimizer is not None, "attached before the first step"
         self.policy.release()
         layers = [cast(nn.Module, layer) for layer in self.policy.layers]
         hooks = [
             layer.register_state_dict_post_hook(_replace(_gathered(dict(layer.named_parameters())))) for layer in layers
         ]
-        state = self.optimizer.state_dict()
+        state = self.states.state_dict()
         whole = {**state, "state": {number: _gathered(one) for number, one in state["state"].items()}}
-        hooks.append(self.optimizer.register_state_dict_post_hook(lambda *_: whole))
+        hooks.append(self.states.register_state_dict_post_hook(lambda *_: whole))
         try:
             yield
         finally:
