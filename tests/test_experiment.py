@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from sync_r1.config import Config, load_config
-from sync_r1.experiment import open_session, result_table, run_experiment, start
+from sync_r1.experiment import open_run, open_session, result_table, run_experiment
 from sync_r1.recipes import apply_recipes
 from sync_r1.world.assets import EVALUATOR, REWARD_MODELS
 from sync_r1.world.export import export_world
@@ -75,7 +75,7 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
 def test_a_run_keeps_where_its_data_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export_world(tmp_path / "mine", ["bo"])
     monkeypatch.chdir(tmp_path)
-    start(small(Path("runs"), "data.root=mine"), QUIET)
+    open_run(small(Path("runs"), "data.root=mine"), QUIET)
     places = json.loads((tmp_path / "runs/small/data_root.json").read_text())["places"]
     assert places == ["../../mine", str(tmp_path / "mine")]
 

@@ -43,7 +43,7 @@ def test_odd_chunks_beside_the_pixels_do_no_harm_and_errors_name_the_file(tmp_pa
     content = path.read_bytes()
     path.write_bytes(content[:33] + inserted + content[33:])
     assert load_image(path).tobytes() == picture().tobytes()
-    path.write_bytes(content[:33] + inserted + content[33:-20])
+    path.write_bytes(content[:33] + inserted + content[33:-40])
     for read in (load_image, lambda path: verify_images([path])):
         with pytest.raises(ValueError, match=r"odd\.png: unreadable or truncated picture"):
             read(path)
