@@ -23,6 +23,7 @@ from sync_r1.commands import (
     unifybench,
     world,
 )
+from sync_r1.commands.home import expand_home
 
 app = typer.Typer(
     name="sync-r1",
@@ -44,6 +45,7 @@ for name, family in {
     "models": models,
     "world": world,
 }.items():
+    expand_home(family.app)
     app.add_typer(family.app, name=name)
 
 
@@ -110,6 +112,9 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON inst
         )
     if not healthy(checks):
         raise typer.Exit(1)
+
+
+expand_home(app)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import yaml
 
 from sync_r1.config_fields import check_ranges, describe, fail, merge, option, parse_yaml, shown
-from sync_r1.files import read_text, write_text
+from sync_r1.files import is_device_name, read_text, write_text
 from sync_r1.types import Sampling
 
 Weight = float | dict[str, float]
@@ -28,13 +28,17 @@ class ModelConfig:
     """Which model, and how a concept's tokens are added to it."""
 
     path: str = option(
-        "world", "a folder, a hub id such as showlab/show-o-512x512, or 'world' for the model shipped with the package"
+        "world",
+        "a folder, a hub id such as showlab/show-o-512x512, or 'world' for the model shipped with the package",
+        path=True,
     )
     image_tokenizer: str = option(
-        "showlab/magvitv2", "folder or hub id of MAGVIT-v2; only read with weights in Show-o's published layout"
+        "showlab/magvitv2",
+        "folder or hub id of MAGVIT-v2; only read with weights in Show-o's published layout",
+        path=True,
     )
     text_tokenizer: str = option(
-        "microsoft/phi-1_5", "folder or hub id of the tokenizer; only read with Show-o's published layout"
+        "microsoft/phi-1_5", "folder or hub id of the tokenizer; only read with Show-o's published layout", path=True
     )
     dtype: Literal["fp32", "bf16"] = option(
         "fp32", "of frozen weights; what trains stays fp32, and so does log-probability maths"
@@ -56,7 +60,7 @@ class ModelConfig:
 class DataConfig:
     """Where the concepts are."""
 
-    root: str = option("world", "concept store in the UniCTokens layout, or 'world' for the embedded one")
+    root: str = option("world", "concept store in the UniCTokens layout, or 'world' for the embedded one", path=True)
     concepts: list[str] = dataclasses.field(default_factory=list, metadata={"doc": "the one concept to learn"})
 
 
@@ -88,8 +92,10 @@ class JudgeConfig:
         0.6, "identity's share of a score where reference photos are sent; the rest is faithfulness", ge=0, le=1
     )
     temperature: float | None = option(0.0, "of the judge's replies; empty leaves it to the endpoint", ge=0)
-    instructions: str = option("", "YAML file with instructions of your own; empty takes those of the package")
-    cache: str = option("", "folder of replies keyed by content; empty keeps them in memory")
+    instructions: str = option(
+        "", "YAML file with instructions of your own; empty takes those of the package", path=True
+    )
+    cache: str = option("", "folder of replies keyed by content; empty keeps them in memory", path=True)
     price_in: float = option(0.0, "price of a million prompt tokens, for the cost counter", ge=0)
     price_out: float = option(0.0, "price of a million completion tokens, for the cost counter", ge=0)
 
@@ -104,9 +110,14 @@ class ScorersConfig:
     clip: str = option(
         "world",
         "folder or hub id of a CLIP, such as openai/clip-vit-base-patch32, or 'world'; behind identity, alignment",
+        path=True,
     )
-    dino: str = option("", "folder or hub id of a DINOv2, such as facebook/dinov2-base; behind the reward 'dino'")
-    face: str = option("", "folder of an insightface pack (detector and ArcFace .onnx files); behind the reward 'face'")
+    dino: str = option(
+        "", "folder or hub id of a DINOv2, such as facebook/dinov2-base; behind the reward 'dino'", path=True
+    )
+    face: str = option(
+        "", "folder of an insightface pack (detector and ArcFace .onnx files); behind the reward 'face'", path=True
+    )
     judge: JudgeConfig = dataclasses.field(
         default_factory=JudgeConfig, metadata={"doc": "behind likeness and faithfulness"}
     )
@@ -340,7 +351,7 @@ class RLConfig:
 class EvalConfig:
     """UnifyBench++."""
 
-    clip: str = option("world", "folder or hub id of the CLIP that scores pictures, or 'world'")
+    clip: str = option("world", "folder or hub id of the CLIP that scores pictures, or 'world'", path=True)
     judge: JudgeConfig = dataclasses.field(default_factory=JudgeConfig, metadata={"doc": "scores texts and pictures"})
     tasks: list[str] = dataclasses.field(default_factory=list, metadata={"doc": "tasks to run; empty is all nine"})
     max_items: int | None = option(None, "items per task and concept at most; empty is all", ge=1)
@@ -358,7 +369,7 @@ class RunConfig:
     """Where results go and on what the run computes."""
 
     name: str = option("run", "folder of this run inside output_dir")
-    output_dir: str = option("runs", "folder of all runs")
+    output_dir: str = option("runs", "folder of all runs", path=True)
     seed: int = option(0, "all sampling derives from (seed, step, index)", ge=0)
     device: Literal["auto", "cpu", "cuda"] = option("auto", "where to compute; auto prefers cuda")
     precision: Literal["fp32", "bf16"] = option("fp32", "bf16 is autocast; log-probabilities stay fp32")
@@ -450,6 +461,8 @@ def _check_relations(rl: RLConfig, run: RunConfig) -> None:
             fail(name, value, limit, f"set {name} to {math.ceil(value / updates) * updates}")
     if run.name in ("", ".", "..") or Path(run.name).name != run.name:
         fail("run.name", run.name, "it must be one folder name without separators", "use run.output_dir for the place")
+    if is_device_name(run.name):
+        fail("run.name", run.name, "it cannot be a folder on Windows", "choose another name")
     if run.sharding != "none" and (rl.lora_rank or not rl.learning_rate):
         trained = f"with rl.lora_rank = {rl.lora_rank}" if rl.learning_rate else "with rl.learning_rate = 0"
         limit = f"{trained} so little trains that every process may keep all of it"

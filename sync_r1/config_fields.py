@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
 import reprlib
 import types
 import typing
@@ -14,9 +15,19 @@ from typing import Any, Literal, Union
 import yaml
 
 
-def option(default: Any, doc: str, *, ge: float | None = None, gt: float | None = None, le: float | None = None) -> Any:
-    """A dataclass field with its documentation and its allowed range."""
-    limits = {"doc": doc, "ge": ge, "gt": gt, "le": le}
+def option(
+    default: Any,
+    doc: str,
+    *,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    path: bool = False,
+) -> Any:
+    """A dataclass field with its documentation and its allowed range. `path`: it may name a place on this machine, in
+    which a leading ~ is the home folder.
+    """
+    limits = {"doc": doc, "ge": ge, "gt": gt, "le": le, "path": path}
     return dataclasses.field(default=default, metadata=limits)
 
 
@@ -76,8 +87,9 @@ def check_ranges(section: Any, where: str) -> None:
         if dataclasses.is_dataclass(value):
             check_ranges(value, f"{name}.")
             continue
-        setattr(section, field.name, _convert(value, hints[field.name], name))
-        value = getattr(section, field.name)
+        value = _convert(value, hints[field.name], name)
+        value = os.path.expanduser(value) if field.metadata.get("path") else value
+        setattr(section, field.name, value)
         if isinstance(value, float) and not math.isfinite(value):
             fail(name, value, "it must be finite", f"set {name} to a number")
         for key, sign, broken in (("ge", "at least", "__lt__"), ("gt", "above", "__le__"), ("le", "at most", "__gt__")):

@@ -16,9 +16,10 @@ from sync_r1.threads import wait_policy
 State = Literal["ok", "note", "missing"]
 
 REQUIRED = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy", "pillow", "pyarrow", "nltk")
-OPTIONAL = {  # nothing here imports them; they serve code of your own on top
+OPTIONAL = {  # but for pillow-heif nothing here imports them; they serve code of your own on top
     "gradio": "a web page of your own over a Session",
     "onnxruntime": "rewards of your own with ONNX models, for example of faces",
+    "pillow-heif": "HEIC photos, as phones take them",
     "peft": "adapters of your own; LoRA is built in without it",
 }
 ENOUGH_MEMORY_GIB = 4.0

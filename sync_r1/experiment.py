@@ -36,7 +36,7 @@ from sync_r1.scorer_factory import Evaluator, build_evaluator, build_scorers, ev
 from sync_r1.scorers.base import Judge
 from sync_r1.scorers.face import concept_face
 from sync_r1.scorers.reward_functions import JudgeRewards
-from sync_r1.session import WORLD, Session
+from sync_r1.session import WORLD, Session, record_data
 from sync_r1.sft.trainer import check_folder, run_sft
 from sync_r1.training.checkpoint import checkpoint_name, latest_checkpoint, resolve_checkpoint
 from sync_r1.training.metrics import peak_memory_mb
@@ -209,6 +209,8 @@ def open_run(config: Config, console: Console, processes: Processes | None = Non
     concept = session.concept
     if not processes.main:
         return session
+    if config.data.root != WORLD:
+        record_data(config.run.folder, config.data.root)
     save_concept_card(
         config.run.folder,
         name=concept.name,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 import uuid
 from pathlib import Path
@@ -17,6 +18,11 @@ from typing import Any
 MANIFEST = "manifest.json"
 MAX_TEXT_MB = 64  # no text file of ours or of a published archive comes near
 SKIPPED = {MANIFEST, "__pycache__", "__init__.py", ".DS_Store"}
+
+
+def is_device_name(name: str) -> bool:
+    """Whether Windows keeps the name for a device, with or without an ending, so that no file or folder can have it."""
+    return re.fullmatch(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", name.strip(), re.IGNORECASE) is not None
 
 
 def write_bytes(path: Path, content: bytes) -> Path:

@@ -6,9 +6,12 @@ The benchmark uses the same methods, batched.
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from torch import Tensor
 from sync_r1 import __version__
 from sync_r1.config import Config, EvalConfig, ModelConfig, load_config
 from sync_r1.data import Concept, list_concepts, load_concept, load_image
+from sync_r1.data.json_fields import Fields
 from sync_r1.data.prompts import (
     RECOGNITION_QUESTION,
     compose,
@@ -31,7 +35,7 @@ from sync_r1.data.prompts import (
 )
 from sync_r1.data.regions import Region, read_region
 from sync_r1.drawings import EDIT, METADATA, Canvas, Drawing, Preview, drawings, to_images
-from sync_r1.files import MANIFEST, read_manifest
+from sync_r1.files import MANIFEST, read_json, read_manifest, write_text
 from sync_r1.models import loading
 from sync_r1.models.base import ConceptTokens, UnifiedModel
 from sync_r1.models.concept_tokens import add_concept
@@ -44,6 +48,7 @@ from sync_r1.world.regions import NAMED_REGIONS
 from sync_r1.world.render import SIZE
 
 ADAPTER_CONFIG = "adapter_config.json"  # lies in checkpoints that were trained with adapters
+DATA_RECORD = "data_root.json"  # lies in the folder of a run on data of its own
 
 Picture = Image.Image | Path | str
 
@@ -382,6 +387,13 @@ class Session:
 def _said(text: str, what: str) -> str:
     if not text.strip():
         raise ValueError(f"the {what} is empty; write a few words")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # an argument in Latin-1 reaches Python as halves of characters
+        raise ValueError(
+            f"the {what} holds bytes that are no UTF-8 text, after {text[: error.start][-40:]!r}; "
+            "set the terminal to UTF-8, or write the letters without accents"
+        ) from error
     return text.strip()
 
 
@@ -460,10 +472,32 @@ def _run_name(checkpoint: Path) -> str:
     return f"{_run_folder(checkpoint).name}/{checkpoint.name}"
 
 
+def record_data(run: Path, root: Path | str) -> None:
+    """Keep in the run's folder where its data are, so that the run can be used from any working directory."""
+    places = [os.path.abspath(root)]
+    with suppress(ValueError):  # Windows has no relative path from one drive to another
+        places.insert(0, os.path.relpath(root, run.resolve()))
+    write_text(run / DATA_RECORD, json.dumps({"places": places}, indent=1, ensure_ascii=False) + "\n")
+
+
 def _data_of(checkpoint: Path, config: Config) -> str:
-    """The data root of a run; one on the embedded world keeps its own copy."""
-    copy = _run_folder(checkpoint) / "data"
-    return str(copy) if config.data.root == WORLD and copy.is_dir() else config.data.root
+    """The data root of a run; one on the embedded world keeps its own copy.
+
+    First the place as seen from the run, as both may have been moved together; then the place where the data were; then
+    what the configuration says, as seen from the working directory. A warm-up lies one folder deeper than its run.
+    """
+    run = _run_folder(checkpoint)
+    for folder in (run, run.parent):
+        record = folder / DATA_RECORD
+        if config.data.root == WORLD:
+            places = [folder / "data"]
+        else:
+            named = Fields(record, read_json(record)).strings("places") if record.is_file() else []
+            places = [Path(os.path.normpath(folder / place)) for place in named]
+        found = next((place for place in places if place.is_dir()), None)
+        if found is not None:
+            return str(found)
+    return config.data.root
 
 
 def _only_concept(source: str, trained: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from sync_r1 import __version__, cli, doctor
+from sync_r1.data import add_concept_folder
 from sync_r1.files import write_manifest
 
 
@@ -96,6 +97,60 @@ def test_concept_add_list_show(
     assert "info: <zed> is a small grey terrier" in shown and "- <zed> has a green raincoat." in shown
     assert call(monkeypatch, "concept", "add", "zed", *given, "--data", data) == 2
     assert "concept name 'zed' is taken" in capsys.readouterr().err
+
+
+def test_one_broken_concept_does_not_hide_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, photos: Path
+) -> None:
+    data = tmp_path / "data"
+    for name in ("zed", "kip"):
+        add_concept_folder(data, name, photos, "dog", "brown", [f"<{name}> has a red ball."])
+    train = data / "concept" / "train"
+    shutil.copytree(train / "kip", train / "my dog")
+    assert call(monkeypatch, "concept", "list", "--data", str(data), "--json") == 0
+    output = capsys.readouterr()
+    assert [row["name"] for row in json.loads(output.out)] == ["zed", "kip"]
+    assert f"left out {train / 'my dog'}: concept name 'my dog' is not allowed" in output.err
+    (train / "kip" / "info.json").write_text("{")
+    assert call(monkeypatch, "concept", "list", "--data", str(data)) == 0
+    output = capsys.readouterr()
+    assert "zed" in output.out and "kip" not in output.out and "kip: " in output.err
+    shutil.rmtree(train / "zed")
+    assert call(monkeypatch, "concept", "list", "--data", str(data)) == 2
+    assert f"none of the 2 concepts in {data} can be read" in capsys.readouterr().err
+
+
+def test_a_tilde_is_the_home_folder_in_every_path(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, photos: Path
+) -> None:
+    home, here = photos.parent, tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("HOME", str(home))
+    given = ["--class", "dog", "--info", "brown", "--fact", "<zed> has a red ball."]
+    assert call(monkeypatch, "concept", "add", "zed", "--data=~/mine", "--pictures=~/photos", *given) == 0
+    assert (home / "mine/concept/train/zed/info.json").is_file()
+    monkeypatch.setenv("SYNC_R1_DATA", "~/mine")
+    assert call(monkeypatch, "concept", "show", "zed") == 0
+    assert call(monkeypatch, "data", "check", "~/mine") == 0
+    capsys.readouterr()
+    assert call(monkeypatch, "train", "--data=~/mine", "run.output_dir=~/runs", "--show-config") == 0
+    shown = capsys.readouterr().out
+    assert f"root: {home}/mine" in shown and f"output_dir: {home}/runs" in shown
+    for command in (["ask", "What?", "--data=~/none"], ["bench", "run", "--data=~/none"]):
+        assert call(monkeypatch, *command) == 2
+        assert f"{home}/none/concept/train: no such folder" in capsys.readouterr().err
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["ask", "draw", "rewrite"])
+def test_a_prompt_that_is_no_utf8_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    prompt = b"bo in a caf\xe9".decode("utf-8", "surrogateescape")  # as Python gets it from a Latin-1 terminal
+    assert call(monkeypatch, command, prompt, "--concept", "bo") == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert "holds bytes that are no UTF-8 text, after 'bo in a caf'" in errors[-1] and "Traceback" not in errors
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,22 @@ def test_a_run_name_is_one_folder(name: str) -> None:
         load_config(None, [f"run.name='{name}'"])
 
 
+@pytest.mark.parametrize("name", ["con", "Aux", "nul.v2", "COM1"])
+def test_a_run_name_is_a_folder_on_windows_too(name: str) -> None:
+    with pytest.raises(ValueError, match=r"run\.name is .*; it cannot be a folder on Windows; choose another name"):
+        load_config(None, [f"run.name={name}"])
+    assert load_config(None, [f"run.name=my{name}"]).run.name == f"my{name}"
+
+
+def test_a_tilde_in_a_path_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "config.yaml").write_text("data: {root: ~/mine}\neval: {judge: {cache: ~/replies}}\n")
+    config = load_config(tmp_path / "config.yaml", ["run.output_dir=~/runs", "sft.photo_prompt=~/{name}"])
+    assert config.data.root == f"{tmp_path}/mine" and config.run.folder == tmp_path / "runs" / "run"
+    assert config.eval.judge.cache == f"{tmp_path}/replies"
+    assert config.sft.photo_prompt == "~/{name}"
+
+
 @pytest.mark.parametrize(("name", "model"), [("showo-256", "showlab/show-o"), ("showo-512", "showlab/show-o-512x512")])
 def test_recipes_of_the_real_model_use_nothing_of_the_toy_world(name: str, model: str) -> None:
     config = apply_recipes([name])

@@ -10,9 +10,10 @@ import pytest
 from rich.console import Console
 
 from sync_r1.config import Config, load_config
-from sync_r1.experiment import open_session, result_table, run_experiment
+from sync_r1.experiment import open_run, open_session, result_table, run_experiment
 from sync_r1.recipes import apply_recipes
 from sync_r1.world.assets import EVALUATOR, REWARD_MODELS
+from sync_r1.world.export import export_world
 
 QUIET = Console(quiet=True)
 SMALL = [
@@ -69,6 +70,14 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert summary["steps"] == 3
     steps = [json.loads(line)["step"] for line in (tmp_path / "small" / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3]
+
+
+def test_a_run_keeps_where_its_data_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export_world(tmp_path / "mine", ["bo"])
+    monkeypatch.chdir(tmp_path)
+    open_run(small(Path("runs"), "data.root=mine"), QUIET)
+    places = json.loads((tmp_path / "runs/small/data_root.json").read_text())["places"]
+    assert places == ["../../mine", str(tmp_path / "mine")]
 
 
 def test_one_concept_has_to_be_named(tmp_path: Path) -> None:

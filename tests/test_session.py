@@ -21,7 +21,7 @@ from sync_r1.config import Config, EvalConfig, load_config, save_config
 from sync_r1.data import load_concept
 from sync_r1.drawings import save_pictures, to_images
 from sync_r1.files import write_manifest
-from sync_r1.session import Session, data_folder, newest_checkpoint
+from sync_r1.session import Session, data_folder, newest_checkpoint, record_data
 from sync_r1.types import Sampling, TextContext
 from sync_r1.world.export import export_world
 from tests.helpers import tiny_model
@@ -173,6 +173,35 @@ def test_a_run_opens_at_its_newest_complete_checkpoint(run: Path) -> None:
     older = Session.open(checkpoint=run / "checkpoints" / "step_00005", device="cpu")
     assert older.run == "small/step_00005"
     assert not torch.equal(older.pictures(["a <bo>"], [1]), opened.pictures(["a <bo>"], [1]))
+
+
+def test_a_run_knows_its_data_from_every_folder(
+    run: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(root, project / "mine")
+    mine = project / "runs" / "mine"
+    checkpoint = mine / "checkpoints" / "step_00010"
+    shutil.copytree(run / "checkpoints" / "step_00010", checkpoint)
+    config = load_config(checkpoint / "config.yaml")
+    config.data.root = "mine"
+    save_config(config, checkpoint / "config.yaml")
+    write_manifest(checkpoint)
+    monkeypatch.chdir(project)
+    assert Session.open(checkpoint="runs/mine").root == Path("mine")  # a run made before places were kept
+    record_data(Path("runs/mine"), "mine")
+    monkeypatch.chdir(tmp_path)
+    assert Session.open(checkpoint=mine).root == project / "mine"
+    project.rename(tmp_path / "moved")
+    assert Session.open(checkpoint="moved/runs/mine").root == tmp_path / "moved" / "mine"
+    (tmp_path / "moved/mine").rename(tmp_path / "data")
+    (tmp_path / "project").mkdir()
+    shutil.copytree(root, project / "mine")
+    assert Session.open(checkpoint="moved/runs/mine").root == project / "mine"
+    shutil.rmtree(project)
+    with pytest.raises(ValueError, match=r"mine/concept/train: no such folder; --data must point at a folder"):
+        Session.open(checkpoint="moved/runs/mine")
+    assert Session.open(checkpoint="moved/runs/mine", data="data").root == Path("data")
 
 
 def test_a_run_on_the_world_reads_its_own_copy(run: Path, tmp_path: Path) -> None:

@@ -21,21 +21,31 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command("list")
 def list_all(data: DataRoot = Path("data"), as_json: AsJson = False) -> None:
-    """List the concepts of a data folder.
+    """List the concepts of a data folder; those that cannot be read are named below.
 
     Example: sync-r1 concept list --data data
     """
-    from sync_r1.data import list_concepts, load_concept
+    from sync_r1.data import Layout, list_concepts, load_concept
 
     root = data_root(data)
+    rows: list[dict[str, Any]] = []
+    broken: dict[str, str] = {}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        rows = [summary(load_concept(root, name, allow_empty_facts=True, verify=False)) for name in list_concepts(root)]
+        for name in list_concepts(root):
+            try:
+                rows.append(summary(load_concept(root, name, allow_empty_facts=True, verify=False)))
+            except ValueError as error:
+                broken[name] = str(error)
+    for name, reason in broken.items():
+        typer.secho(f"left out {Layout(root).train(name)}: {reason}", fg="yellow", err=True)
     if caught:
         typer.echo(f"{len(caught)} doubtful places; see them with: sync-r1 data check {data}", err=True)
     if as_json:
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
+    if not rows and broken:
+        raise ValueError(f"none of the {len(broken)} concepts in {data} can be read")
     if not rows:
         typer.echo(f"no concepts in {data} yet; add one with: sync-r1 concept add --help")
         return
@@ -92,7 +102,7 @@ def show(
 @app.command()
 def add(
     name: Annotated[str, typer.Argument(help="A short name: letters, digits, _ and -. Prompts mention it as <name>.")],
-    pictures: Annotated[Path, typer.Option(help="Folder with its pictures (png or jpg); 5 to 10 are good.")],
+    pictures: Annotated[Path, typer.Option(help="Folder with its photos; 5 to 10 are good.")],
     class_noun: Annotated[str, typer.Option("--class", help='What kind of thing it is: "dog", "woman", "mug".')],
     info: Annotated[
         str, typer.Option(help='What it looks like, in one line: "a small grey terrier with a folded ear".')

@@ -73,7 +73,7 @@ def ask(
 
 
 def recognize(
-    images: Annotated[list[Path], typer.Argument(help="Pictures (png, jpg, webp).")],
+    images: Annotated[list[Path], typer.Argument(help="Pictures (png, jpg, webp, avif, heic).")],
     run: RunOption = None,
     model: ModelOption = "world",
     data: DataOption = None,

@@ -10,12 +10,20 @@ from sync_r1.data.category import CATEGORIES, Category, category_of
 from sync_r1.data.concepts import load_concept, random_images
 from sync_r1.data.layout import Layout, validate_name
 from sync_r1.data.phrases import drawing_pairs, info_sentence, with_article, with_placeholder
-from sync_r1.data.pictures import PICTURE_TYPES, is_picture_name, list_folder, natural_key, verify_images
+from sync_r1.data.pictures import (
+    HEIC_TYPES,
+    PICTURE_TYPES,
+    is_picture_name,
+    list_folder,
+    natural_key,
+    subfolders_with_pictures,
+    verify_images,
+)
 from sync_r1.data.types import QA, Concept, Conditions, TestItem
-from sync_r1.data.write import write_concept
+from sync_r1.data.write import check_free, write_concept
 from sync_r1.files import sha256
 
-_OTHER_PICTURES = (".heic", ".heif", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".svg", ".raw", ".dng", ".jfif")
+_OTHER_PICTURES = (".gif", ".bmp", ".tif", ".tiff", ".svg", ".raw", ".dng")
 _SCENES = ("", " at home", " outdoors")
 _DENSE_SCENES = (
     "in a sunny garden, soft light, green leaves behind",
@@ -49,7 +57,7 @@ def add_concept_folder(
     `root` unless all of it is right. Raises ValueError naming the value, what is allowed and the fix.
     """
     validate_name(name)
-    _check_new(Path(root), name, overwrite)
+    check_free(Path(root), name, overwrite)
     noun, sentence = _filled("class_noun", class_noun), _filled("info", info)
     if is_class_noun(name, noun):
         raise ValueError(
@@ -67,11 +75,12 @@ def add_concept_folder(
     sources = _usable_pictures(Path(pictures), notes)
     train, test = _split(sources, test_fraction)
     kind: Category = category or category_of(noun)
-    told = [_told(with_placeholder(_filled(f"facts[{i}]", fact), name), fact, notes) for i, fact in enumerate(facts)]
-    described = _told(info_sentence(sentence, name), sentence, notes)
+    told = [with_placeholder(_filled(f"facts[{i}]", fact), name) for i, fact in enumerate(facts)]
+    described = info_sentence(sentence, name)
+    notes += _changes("fact", facts, told) + _changes("info", [sentence], [described])
     layout = Layout(Path(root))
-    train_paths = [layout.train(name) / f"{i}{path.suffix.lower()}" for i, path in enumerate(train)]
-    test_paths = [layout.test(name) / f"{i}{path.suffix.lower()}" for i, path in enumerate(test)]
+    train_paths = [layout.train(name) / f"{i}{_kept_type(path)}" for i, path in enumerate(train)]
+    test_paths = [layout.test(name) / f"{i}{_kept_type(path)}" for i, path in enumerate(test)]
     pairs = drawing_pairs(told, name, kind)
     concept = Concept(
         name=name,
@@ -105,20 +114,6 @@ def _letters(text: str) -> str:
     return "".join(letter for letter in text.casefold() if letter.isalnum())
 
 
-def _check_new(root: Path, name: str, overwrite: bool) -> None:
-    """No other concept may carry the name, not even in other letter case:
-
-    some file systems hold only one of the two.
-    """
-    folder = Layout(root).train(name).parent
-    present = [p.name for p in list_folder(folder) if p.is_dir()] if folder.is_dir() else []
-    clash = next((other for other in present if other.casefold() == name.casefold() and other != name), None)
-    if clash or (name in present and not overwrite):
-        raise ValueError(
-            f"concept name {name!r} is taken by {clash or name!r} in {folder}; choose another name or overwrite it"
-        )
-
-
 def _filled(field: str, value: str) -> str:
     text = " ".join(value.split()) if isinstance(value, str) else ""
     if not text:
@@ -126,10 +121,22 @@ def _filled(field: str, value: str) -> str:
     return text
 
 
-def _told(new: str, given: str, notes: list[str]) -> str:
-    if new != " ".join(given.split()):
-        notes.append(f"changed {given!r} to {new!r}")
-    return new
+def _changes(what: str, given: Sequence[str], kept: Sequence[str]) -> list[str]:
+    """One note per text that was changed, and one that the others were not."""
+    changed = [(old, new) for old, new in zip(given, kept) if new != " ".join(old.split())]
+    notes = [f"{what} {old!r} is kept as {new!r}" for old, new in changed]
+    same = len(given) - len(changed)
+    if changed and same:
+        notes.append(
+            f"the other {what} is kept as given" if same == 1 else f"the other {same} {what}s are kept as given"
+        )
+    return notes
+
+
+def _kept_type(picture: Path) -> str:
+    """The file type under which a picture is kept: as it is, but HEIC becomes JPEG, which every program opens."""
+    suffix = picture.suffix.lower()
+    return ".jpg" if suffix in HEIC_TYPES else suffix
 
 
 def _usable_pictures(folder: Path, notes: list[str]) -> list[Path]:
@@ -154,9 +161,15 @@ def _usable_pictures(folder: Path, notes: list[str]) -> list[Path]:
             notes.append(f"left out {path.name}: the same picture as {kept[digest].name}")
         else:
             kept[digest] = path
+    below = [] if kept else subfolders_with_pictures(folder)
+    if below:
+        raise ValueError(
+            f"{folder}: its pictures lie in folders of their own: {', '.join(below)}; "
+            "name one of these folders, or move the pictures into one"
+        )
     if len(kept) < 2:
         raise ValueError(
-            f"{folder}: {len(kept)} different pictures; at least 2 are needed (train, test), 5 to 10 are good"
+            f"{folder}: different pictures: {len(kept)}; at least 2 are needed (train, test), 5 to 10 are good"
         )
     return list(kept.values())
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sync_r1.config_fields import shown
+from sync_r1.files import is_device_name
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ def validate_name(name: str) -> str:
         raise ValueError(
             f"concept name {shown(name)} is not allowed: use letters, digits, _ and - only, at most 40, starting with a letter or digit"
         )
+    if is_device_name(name):
+        raise ValueError(f"concept name {name!r} cannot be a folder on Windows; choose another name")
     if re.fullmatch(r"token_[0-9]+", name):
         raise ValueError(
             f"concept name {name!r} is taken: <token_0>, <token_1> … are the soft tokens of a concept; choose another name"

@@ -5,19 +5,29 @@ every limit is checked before pixels are decoded, and every error names the file
 
 from __future__ import annotations
 
+import io
+import math
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 
-PICTURE_TYPES = (".png", ".jpg", ".jpeg", ".webp")
+from sync_r1.data.photo_metadata import parse_exif, pixels_alone, to_srgb, turn_of
+
+HEIC_TYPES = (".heic", ".heif", ".hif")
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")  # in a file's first box
+PICTURE_TYPES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", *HEIC_TYPES)
+DECODERS = ("PNG", "JPEG", "WEBP", "AVIF")  # by Pillow's names; HEIC is added where its package is installed
 MIN_SIDE = 16  # px
-MAX_MEGAPIXELS = 50
+MAX_MEGAPIXELS = 66  # what is sold as 64 megapixels has up to 65
 MAX_MEGABYTES = 8 * MAX_MEGAPIXELS  # of the file: pixels of four 16-bit numbers, not compressed at all
-_DECODERS = ("PNG", "JPEG", "WEBP")
+
+TURNED = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")  # would have an upright picture turned again
+Reader = Callable[[Image.Image], Image.Image]  # what is kept of a decoded picture
 
 
 def natural_key(path: Path | str) -> tuple[tuple[int, int, str], ...]:
@@ -47,56 +57,124 @@ def list_folder(folder: Path) -> list[Path]:
         raise ValueError(f"{folder}: cannot be read ({error.strerror})") from error
 
 
+def subfolders_with_pictures(folder: Path) -> list[str]:
+    """Folders up to two levels below `folder` that hold pictures, each with their number: "holiday (3)"."""
+    places = [path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.is_dir()]
+    counts = {path.relative_to(folder).as_posix(): len(list_pictures(path)) for path in places}
+    return [f"{name} ({counts[name]})" for name in sorted(counts, key=natural_key) if counts[name]]
+
+
 def without_masks(paths: Iterable[Path]) -> list[Path]:
     """Leave out segmentation masks, which archives keep beside the pictures: `0_mask.png`."""
     return [path for path in paths if "mask" not in path.stem.lower()]
 
 
 def load_image(path: Path | str) -> Image.Image:
-    """Decode a picture as RGB: upright (EXIF), transparency over white, 16-bit greys scaled.
+    """Decode a picture as RGB: upright (EXIF), colours as sRGB (ICC), transparency over white, 16-bit greys scaled.
 
     Raises ValueError naming the file.
     """
-    return _decoded(path, _upright_rgb)
+    return _decoded(path, _as_rgb)
 
 
 def load_mask(path: Path | str) -> Image.Image:
     """Decode the picture of a mask: upright (EXIF), with its transparency. Raises ValueError naming the file."""
-    return _decoded(path, lambda image: _upright_rgba(image) if image.has_transparency_data else _upright_rgb(image))
+    return _decoded(path, lambda image: image.convert("RGBA") if image.has_transparency_data else _as_rgb(image))
 
 
-def _decoded(path: Path | str, read: Callable[[Image.Image], Image.Image]) -> Image.Image:
+def _decoded(path: Path | str, read: Reader) -> Image.Image:
     path = Path(path)
     _check_file(path)
     try:
-        with Image.open(path, formats=_DECODERS) as image:
-            fault = _size_fault(*image.size)
-            picture = None if fault else read(image)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about odd metadata, which changes nothing here
+            return _decode(path, read)
+    except Refused:
+        raise
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path}: larger than the limit of {MAX_MEGAPIXELS} megapixels; make it smaller") from error
     except Image.UnidentifiedImageError as error:
         raise ValueError(
-            f"{path}: not a PNG, JPEG or WebP picture; convert it to one of {', '.join(PICTURE_TYPES)}"
+            f"{path}: not a PNG, JPEG, WebP, AVIF or HEIC picture; convert it to one of {', '.join(PICTURE_TYPES)}"
         ) from error
-    except Exception as error:  # on damaged files Pillow's decoders raise whatever comes: OSError, SyntaxError, ValueError, struct.error …
+    except Exception as error:  # on damaged files Pillow's decoders raise whatever comes: OSError, SyntaxError, …
         raise ValueError(f"{path}: unreadable or truncated picture ({error}); export it again") from error
-    if picture is None:
-        raise ValueError(f"{path}: {fault}")
-    return picture
 
 
-def _upright_rgba(image: Image.Image) -> Image.Image:
-    return ImageOps.exif_transpose(image).convert("RGBA")
+class Refused(ValueError):
+    """A picture that is whole but that we do not take. The message names the file."""
 
 
-def _upright_rgb(image: Image.Image) -> Image.Image:
-    image = ImageOps.exif_transpose(image)
+def _decode(path: Path, read: Reader) -> Image.Image:
+    decoders = _decoders(path)
+    try:
+        return _decode_from(path, path, decoders, read)
+    except (Refused, Image.DecompressionBombError):
+        raise
+    except Exception:
+        rest = pixels_alone(path.read_bytes())
+        if rest is None:
+            raise
+        try:
+            return _decode_from(io.BytesIO(rest[0]), path, decoders, read, parse_exif(rest[1]))
+        except (OSError, SyntaxError, ValueError, EOFError):
+            pass
+        raise  # the pixels are damaged: the first error says more
+
+
+def _decode_from(
+    source: Path | io.BytesIO, path: Path, decoders: tuple[str, ...], read: Reader, exif: Image.Exif | None = None
+) -> Image.Image:
+    """Raises Refused for a size that is not allowed, before pixels are decoded."""
+    with Image.open(source, formats=decoders) as image:
+        fault = _size_fault(*image.size)
+        if fault:
+            raise Refused(f"{path}: {fault}")
+        image.load()
+        turn = turn_of(_exif_of(image) if exif is None else exif)
+        picture = read(image)
+    for key in TURNED:
+        picture.info.pop(key, None)
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _exif_of(image: Image.Image) -> Image.Exif:
+    try:
+        return image.getexif()
+    except Exception:  # the block comes from any camera or program, and Pillow raises whatever fits
+        return Image.Exif()
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    return to_srgb(_flat(image), image.info.get("icc_profile"))
+
+
+def _flat(image: Image.Image) -> Image.Image:
+    """The picture without transparency and with 8 bits per number."""
     if image.mode.startswith("I"):
-        image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
+        return image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, (255, 255, 255, 255)), layer)
-    return image.convert("RGB")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, (255, 255, 255, 255)), layer).convert("RGB")
+    return image if image.mode in ("L", "RGB", "CMYK") else image.convert("RGB")
+
+
+def _decoders(path: Path) -> tuple[str, ...]:
+    """Pillow's names of the decoders a file may need. Refused when it is a HEIC photo and nothing reads those here."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    brands = head[8 : int.from_bytes(head[:4], "big")] if head[4:8] == b"ftyp" else b""
+    if b"avif" in brands or b"avis" in brands or not any(brand in brands for brand in HEIC_BRANDS):
+        return DECODERS
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        raise Refused(
+            f"{path}: a HEIC photo, which needs one more package; install it with pip install 'sync-r1[heic]', "
+            "or export the photo as JPEG"
+        ) from error
+    register_heif_opener()
+    return (*DECODERS, "HEIF")
 
 
 def verify_images(paths: Iterable[Path]) -> None:
@@ -117,6 +195,8 @@ def _verify(path: Path, _modified: int, _size: int) -> None:
 
 
 def _check_file(path: Path) -> None:
+    if os.path.isdir(path):
+        raise ValueError(f"{path}: a folder, not a picture; name the files in it")
     if not os.path.isfile(path):
         raise ValueError(f"{path}: no such picture")
     if path.suffix.lower() not in PICTURE_TYPES:
@@ -131,5 +211,6 @@ def _size_fault(width: int, height: int) -> str:
     if min(width, height) < MIN_SIDE:
         return f"{width}x{height} px is too small; the shorter side must be at least {MIN_SIDE} px"
     if width * height > MAX_MEGAPIXELS * 1_000_000:
-        return f"{width}x{height} px is {width * height / 1e6:.0f} megapixels; the limit is {MAX_MEGAPIXELS} megapixels"
+        megapixels = math.ceil(width * height / 1e5) / 10  # rounded up, so that it never reads like the limit
+        return f"{width}x{height} px is {megapixels} megapixels; the limit is {MAX_MEGAPIXELS} megapixels"
     return ""

@@ -156,7 +156,7 @@ def read_train_images(layout: Layout, name: str) -> list[Path]:
     if not index.is_file():
         paths = without_masks(list_pictures(folder))
         if not paths:
-            raise ValueError(f"{folder}: no pictures; put PNG, JPEG or WebP files there")
+            raise ValueError(f"{folder}: no pictures; put PNG, JPEG, WebP, AVIF or HEIC files there")
         return paths
     names = Fields(index, read_json(index)).strings(name)
     for file_name in names:

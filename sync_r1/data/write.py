@@ -1,16 +1,19 @@
 """The writer of the UniCTokens / UnifyBench++ layout, exact inverse of the reader in `concepts.py`.
 
 Files are staged in a hidden folder, read back and compared before anything appears; the training folder, which makes a
-concept count as present, is moved in last.
+concept count as present, is moved in last. One process at a time moves its files in, so that concepts added at once all
+come into the lists that they share.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -21,13 +24,43 @@ from PIL import Image
 from sync_r1.data.concepts import soft_problems
 from sync_r1.data.json_fields import Fields
 from sync_r1.data.layout import Layout, validate_name
-from sync_r1.data.pictures import PICTURE_TYPES, is_picture_name, list_pictures, verify_images, without_masks
+from sync_r1.data.pictures import (
+    PICTURE_TYPES,
+    is_picture_name,
+    list_folder,
+    list_pictures,
+    load_image,
+    verify_images,
+    without_masks,
+)
 from sync_r1.data.read import read_layout
 from sync_r1.data.types import CONDITION_KEYS, Concept, Conditions, TestItem
-from sync_r1.files import read_json, write_text
+from sync_r1.files import read_json, write_bytes, write_text
 
 Picture = Image.Image | Path  # pixels in memory, or a file to copy
 ARCHIVE_NAME = "unictokens_data"  # what other readers of the layout look for in stored paths
+LOCK_FILE = ".sync-r1.lock"  # in the data root; it stays there, empty
+LONGEST_WAIT_S = 60.0  # for another process, which holds the lock while it renames folders
+QUALITY = 95  # of pictures that are written as JPEG
+
+
+@contextmanager
+def only_writer(root: Path) -> Iterator[None]:
+    """Keep other processes from changing the data root meanwhile; it is made where it is missing."""
+    from filelock import FileLock, Timeout  # takes a while to import, and commands that only read do without it
+
+    root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(root / LOCK_FILE, timeout=LONGEST_WAIT_S)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise OSError(
+            f"{root}: another process has been writing here for {LONGEST_WAIT_S:.0f} s; try again when it is done"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_root(root: Path | str, random_images: Sequence[Picture] = ()) -> None:
@@ -36,7 +69,11 @@ def write_root(root: Path | str, random_images: Sequence[Picture] = ()) -> None:
 
     `random_images` become random_images/0.png …; given ones replace files of the same number.
     """
-    layout = Layout(Path(root))
+    with only_writer(Path(root)):
+        _write_root(Layout(Path(root)), random_images)
+
+
+def _write_root(layout: Layout, random_images: Sequence[Picture] = ()) -> None:
     layout.random_images.mkdir(parents=True, exist_ok=True)
     layout.train_images.parent.mkdir(parents=True, exist_ok=True)
     for path, empty in (
@@ -47,7 +84,7 @@ def write_root(root: Path | str, random_images: Sequence[Picture] = ()) -> None:
         if not path.exists():
             _write_json(path, empty)
     if not layout.black_image.exists():
-        Image.new("RGB", (512, 512)).save(layout.black_image)
+        _write_picture(layout.black_image, Image.new("RGB", (512, 512)))
     for number, picture in enumerate(random_images):
         _write_picture(layout.random_images / f"{number}.png", picture)
 
@@ -72,16 +109,16 @@ def write_concept(
     """Write one concept so that `load_concept(root, concept.name)` gives an equal value.
 
     The paths in `concept` say where its pictures will lie (`Layout(root).train(name)/"0.png"`, …); `pictures` maps such
-    a path to pixels or to a file to copy, and paths it lacks must exist. Pictures of test items may lie anywhere below
-    `root`; pictures for cropped/ and negative_example/ of the concept need no field that names them. With `keep`, files
-    of a replaced concept that no field names stay, but for those to `leave_out`. Raises ValueError, with nothing
-    changed, when the concept is there and `overwrite` is False, or when it would not read back equal.
+    a path to pixels or to a file to copy (converted where the types differ), and paths it lacks must exist. Pictures of
+    test items may lie anywhere below `root`; pictures for cropped/ and negative_example/ of the concept need no field
+    that names them. With `keep`, files of a replaced concept that no field names stay, but for those to `leave_out`.
+    Raises ValueError, with nothing changed, when the concept is there and `overwrite` is False, or when it would not
+    read back equal.
     """
     root = Path(root)
     layout = Layout(root)
     validate_name(concept.name)
-    if layout.info(concept.name).exists() and not overwrite:
-        raise ValueError(f"concept {concept.name!r} is already in {root}; choose another name or overwrite it")
+    check_free(root, concept.name, overwrite)
     new = not root.exists()
     root.mkdir(parents=True, exist_ok=True)
     stage = Path(tempfile.mkdtemp(prefix=f".{concept.name}-", dir=root))
@@ -90,12 +127,26 @@ def write_concept(
             _carry_over(concept.name, layout, Layout(stage), leave_out)
         _stage(concept, layout, Layout(stage), pictures or {})
         _check(concept, layout, stage)
-        write_root(root)
-        _move_in(concept, layout, stage)
+        with only_writer(root):
+            check_free(root, concept.name, overwrite)  # another process may have taken the name meanwhile
+            _write_root(layout)
+            _move_in(concept, layout, stage)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
-        if new and not any(root.iterdir()):
-            root.rmdir()
+        if new:
+            with suppress(OSError):  # something lies in it by now
+                root.rmdir()
+
+
+def check_free(root: Path, name: str, overwrite: bool) -> None:
+    """No other concept may carry the name, not even in other letter case: some file systems hold only one of the two."""
+    folder = Layout(root).train(name).parent
+    present = [path.name for path in list_folder(folder) if path.is_dir()] if folder.is_dir() else []
+    clash = next((other for other in present if other.casefold() == name.casefold() and other != name), None)
+    if clash or (name in present and not overwrite):
+        raise ValueError(
+            f"concept name {name!r} is taken by {clash or name!r} in {folder}; choose another name or overwrite it"
+        )
 
 
 def _carry_over(name: str, layout: Layout, staged: Layout, leave_out: Sequence[Path]) -> None:
@@ -207,7 +258,7 @@ def _move_in(concept: Concept, layout: Layout, stage: Path) -> None:
             source, target = part(staged, name), part(layout, name)
             target.parent.mkdir(parents=True, exist_ok=True)
             if part is Layout.train:
-                undo += [partial(path.write_bytes, content) for path, content in lists.items()]
+                undo += [partial(write_bytes, path, content) for path, content in lists.items()]
                 _add_to_lists(layout, concept)
             if target.exists():
                 old = stage / f"old-{number}"
@@ -244,10 +295,12 @@ def _write_picture(path: Path, picture: Picture) -> None:
         raise ValueError(
             f"{path}: file type {path.suffix or 'without ending'!r} is not supported; allowed are {', '.join(PICTURE_TYPES)}"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(picture, Path):
-        if not picture.is_file():
-            raise ValueError(f"{picture}: no such picture")
-        shutil.copyfile(picture, path)
-    else:
-        picture.save(path)
+    if isinstance(picture, Path) and not picture.is_file():
+        raise ValueError(f"{picture}: no such picture")
+    if isinstance(picture, Path) and picture.suffix.lower() == path.suffix.lower():
+        write_bytes(path, picture.read_bytes())
+        return
+    encoded = io.BytesIO()
+    pixels = load_image(picture) if isinstance(picture, Path) else picture
+    pixels.save(encoded, Image.registered_extensions()[path.suffix.lower()], quality=QUALITY)
+    write_bytes(path, encoded.getvalue())

@@ -8,7 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
+from sync_r1.data.pictures import load_image
+
 PHASES = ("before", "after")
+CARD_SIDE = 512  # px, the longer side of a concept's photos as the run keeps them for the report
 
 
 @dataclass(frozen=True)
@@ -196,17 +201,17 @@ def find_picture(folder: Path, name: object, *bases: str) -> Path | None:
 def save_concept_card(
     folder: Path, *, name: str, class_noun: str, info: str, facts: list[str], pictures: list[Path]
 ) -> Path:
-    """Copy what the report shows of a concept into the run directory (concept.json, concept/*), so that the run
-    explains itself.
+    """Write what the report shows of a concept into the run directory (concept.json, concept/*), so that the run
+    explains itself: small upright PNGs of its photos, which every browser shows.
     """
-    from shutil import copyfile
-
     target = Path(folder) / "concept"
     target.mkdir(parents=True, exist_ok=True)
     names = []
     for number, picture in enumerate(pictures):
-        names.append(f"concept/{number}{Path(picture).suffix.lower()}")
-        copyfile(picture, Path(folder) / names[-1])
+        names.append(f"concept/{number}.png")
+        image = load_image(picture)
+        image.thumbnail((CARD_SIDE, CARD_SIDE))
+        Image.frombytes("RGB", image.size, image.tobytes()).save(Path(folder) / names[-1])  # the pixels alone
     card = {"name": name, "class_noun": class_noun, "info": info, "facts": facts, "pictures": names}
     path = Path(folder) / "concept.json"
     path.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

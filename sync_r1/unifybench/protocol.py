@@ -47,7 +47,9 @@ class Protocol:
     )
     token_space: bool = option(False, "a space between soft tokens and placeholder in drawing prompts")
     rewrite_prompt: str = option(
-        "trained", "'trained' (short form of training), 'instruction' (facts as a Python list), or a JSON file"
+        "trained",
+        "'trained' (short form of training), 'instruction' (facts as a Python list), or a JSON file",
+        path=True,
     )
     pure_name: Literal["slot", "everywhere"] = option(
         "slot", "pure_gen: 'everywhere' also replaces the name inside words (rainbow)"

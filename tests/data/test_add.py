@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
+import json
+import multiprocessing
 import os
 import warnings
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +13,15 @@ import pytest
 from concept_samples import picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from sync_r1.data import write
 from sync_r1.data.add import AddedConcept, _split, add_concept_folder
 from sync_r1.data.concepts import list_concepts, load_concept
 from sync_r1.data.layout import Layout
 from sync_r1.data.phrases import drawing_pairs, info_sentence, with_placeholder
-from sync_r1.data.write import write_root
+from sync_r1.data.pictures import load_image
+from sync_r1.data.write import write_concept, write_root
 
 FACTS = ["<bo> has a green raincoat.", "sleeps in a wicker basket."]
 
@@ -55,8 +62,9 @@ def test_a_folder_of_photos_becomes_a_concept_that_can_train(tmp_path: Path, pho
     assert bo.info == "<bo> is a small grey terrier"
     assert bo.facts == ["<bo> has a green raincoat.", "<bo> sleeps in a wicker basket."]
     assert added.notes == [
-        "changed 'sleeps in a wicker basket.' to '<bo> sleeps in a wicker basket.'",
-        "changed 'a small grey terrier' to '<bo> is a small grey terrier'",
+        "fact 'sleeps in a wicker basket.' is kept as '<bo> sleeps in a wicker basket.'",
+        "the other fact is kept as given",
+        "info 'a small grey terrier' is kept as '<bo> is a small grey terrier'",
     ]
     assert [path.name for path in bo.train_images] == ["0.jpg", "1.jpg", "2.jpg", "3.jpg", "4.jpg"]
     assert [path.name for path in bo.test_images] == ["0.jpg"]
@@ -130,15 +138,96 @@ def test_bad_pictures_name_the_file_and_write_nothing(tmp_path: Path, photos: Pa
         assert not (tmp_path / "data").exists()
 
     fails("absent: no such folder; pictures must be a folder of .png", tmp_path / "absent")
-    (photos / "a.heic").write_bytes(b"x")
-    fails("a.heic: file type '.heic' is not supported; convert it to .png, .jpg, .jpeg, .webp, or remove it")
-    (photos / "a.heic").unlink()
+    (photos / "a.tif").write_bytes(b"x")
+    fails("a.tif: file type '.tif' is not supported; convert it to .png, .jpg, .jpeg, .jfif, .webp, .avif")
+    (photos / "a.tif").unlink()
     (photos / "b.png").write_bytes(b"x")
-    fails("b.png: not a PNG, JPEG or WebP picture")
+    fails("b.png: not a PNG, JPEG, WebP, AVIF or HEIC picture")
     (photos / "b.png").unlink()
     for number in range(9, 14):
         (photos / f"IMG {number}.JPG").unlink()
-    fails("photos: 1 different pictures; at least 2 are needed")
+    fails("photos: different pictures: 1; at least 2 are needed")
+
+
+def test_photos_in_folders_of_their_own_are_pointed_to(tmp_path: Path, photos: Path) -> None:
+    (photos / "summer" / "beach").mkdir(parents=True)
+    for number, path in enumerate(sorted(photos.glob("*.JPG"))):
+        path.rename((photos / "summer" if number < 4 else photos / "summer" / "beach") / path.name)
+    with pytest.raises(ValueError, match=r"photos: its pictures lie in .*: summer \(4\), summer/beach \(2\); name one"):
+        add(tmp_path / "data", photos)
+    assert len(add(tmp_path / "data", photos / "summer").concept.train_images) == 3
+
+
+def test_the_notes_say_which_facts_stay(tmp_path: Path, photos: Path) -> None:
+    given = ["<bo> has a hat.", "it  has a cup.", "<bo>  has a  scarf.", "<bo> runs."]
+    notes = add(tmp_path / "data", photos, facts=given).notes
+    assert notes[:2] == ["fact 'it  has a cup.' is kept as '<bo> has a cup.'", "the other 3 facts are kept as given"]
+    assert not any("fact" in note for note in add(tmp_path / "more", photos, facts=["<bo> runs."]).notes)
+
+
+def test_heic_photos_are_kept_as_jpeg(tmp_path: Path, photos: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.from_pillow(picture(250, size=(64, 48))).save(photos / "IMG 1.HEIC")
+    bo = add(tmp_path / "data", photos).concept
+    assert bo.train_images[0].name == "0.jpg" and load_image(bo.train_images[0]).size == (64, 48)
+    with Image.open(bo.train_images[0]) as kept:
+        assert kept.format == "JPEG"
+
+
+@pytest.mark.parametrize("name", ["con", "AUX", "nul", "com1", "Lpt9"])
+def test_names_that_windows_cannot_use_are_refused(tmp_path: Path, photos: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=f"concept name '{name}' cannot be a folder on Windows; choose another"):
+        add(tmp_path / "data", photos, name=name)
+    assert not (tmp_path / "data").exists()
+    assert add(tmp_path / "data", photos, name=f"{name}rad").concept.name == f"{name}rad"
+
+
+def test_concepts_added_at_once_are_all_there(tmp_path: Path, photos: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    names = [f"dog{number}" for number in range(4)]
+    for round_number in range(3):
+        root, gate = tmp_path / f"data{round_number}", context.Barrier(len(names))
+        jobs = [context.Process(target=add_behind, args=(gate, root, photos, name)) for name in names]
+        for job in jobs:
+            job.start()
+        for job in jobs:
+            job.join()
+        assert [job.exitcode for job in jobs] == [0] * len(names)
+        assert sorted(list_concepts(root)) == names
+        assert sorted(json.loads((root / "concepts_list.json").read_text())) == names
+        assert [load_concept(root, name).name for name in names] == names
+        assert not list(root.glob(".dog*"))
+
+
+def add_behind(gate: Barrier, root: Path, photos: Path, name: str) -> None:
+    gate.wait()
+    add(root, photos, name=name, facts=[f"<{name}> has a red ball."])
+
+
+def test_of_two_that_take_one_name_at_once_one_is_refused(tmp_path: Path, photos: Path) -> None:
+    root, late = tmp_path / "data", tmp_path / "late"
+    add(late, photos, name="Bo")
+    late_concept = load_concept(late, "Bo")
+    moved = [Layout(root).train("Bo") / path.name for path in late_concept.train_images]
+    concept = dataclasses.replace(
+        late_concept,
+        train_images=moved,
+        test_images=[],
+        items=[],
+    )
+    pictures = dict(zip(moved, late_concept.train_images))
+    staged = write._stage
+
+    def overtaken(*given: Any) -> None:
+        staged(*given)
+        if given[0].name == "Bo":
+            add(root, photos)  # another process takes the name while this one prepares its files
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(write, "_stage", overtaken)
+        with pytest.raises(ValueError, match="concept name 'Bo' is taken by 'bo'"):
+            write_concept(root, concept, pictures)
+    assert list_concepts(root) == ["bo"]
 
 
 def test_a_taken_name_needs_overwrite(tmp_path: Path, photos: Path) -> None:

@@ -360,8 +360,8 @@ def test_writer_refuses_what_would_not_read_back(root: Path, tmp_path: Path) -> 
     fails("8x8 px is too small", pictures={concept.train_images[0]: picture(size=(8, 8))})
     fails("'.bmp' is not supported", train_images=[Layout(root).train("zed") / "0.bmp"], conversations={})
     assert load_concept(root, "zed") == concept
-    assert sorted(path.name for path in root.iterdir() if path.name.startswith(".")) == []
-    with pytest.raises(ValueError, match="concept 'zed' is already in"):
+    assert sorted(path.name for path in root.iterdir() if path.name.startswith(".")) == [".sync-r1.lock"]
+    with pytest.raises(ValueError, match=r"concept name 'zed' is taken by 'zed' in .*choose another name"):
         write_concept(root, concept)
 
 

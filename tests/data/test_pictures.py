@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -31,16 +32,17 @@ def test_natural_order_is_total(names: list[str]) -> None:
 
 
 def noise(path: Path, size: tuple[int, int] = (64, 48)) -> Path:
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(path)
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
     return path
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".jpeg", ".webp"])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif"])
 def test_truncated_pictures_are_refused(tmp_path: Path, suffix: str) -> None:
     path = noise(tmp_path / f"cut{suffix}")
     verify_images([path])
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ValueError, match=rf"cut\{suffix}: (unreadable or truncated picture|not a PNG, JPEG or WebP)"):
+    with pytest.raises(ValueError, match=rf"cut\{suffix}: (unreadable or truncated picture|not a PNG, JPEG, WebP)"):
         verify_images([path])
 
 
@@ -53,21 +55,23 @@ def claim_size(path: Path, width: int, height: int) -> None:
 
 def test_limits_are_named(tmp_path: Path) -> None:
     picture(size=(15, 90)).save(tmp_path / "small.png")
-    claim_size(tmp_path / "large.png", 8000, 6251)
+    claim_size(tmp_path / "large.png", 8000, 8251)
     claim_size(tmp_path / "bomb.png", 20000, 20000)
     picture().save(tmp_path / "real.bmp")
     picture().save(tmp_path / "fake.png", format="GIF")
     (tmp_path / "text.jpg").write_text("no picture")
     (tmp_path / "empty.png").touch()
+    (tmp_path / "album.jpg").mkdir()
     for name, message in {
         "small.png": "15x90 px is too small; the shorter side must be at least 16 px",
-        "large.png": "8000x6251 px is 50 megapixels; the limit is 50 megapixels",
-        "bomb.png": "the limit of 50 megapixels",
-        "real.bmp": "file type '.bmp' is not supported; allowed are .png, .jpg, .jpeg, .webp",
-        "fake.png": "not a PNG, JPEG or WebP picture",
-        "text.jpg": "not a PNG, JPEG or WebP picture",
-        "empty.png": "not a PNG, JPEG or WebP picture",
+        "large.png": "8000x8251 px is 66.1 megapixels; the limit is 66 megapixels",
+        "bomb.png": "the limit of 66 megapixels",
+        "real.bmp": "file type '.bmp' is not supported; allowed are .png, .jpg, .jpeg, .jfif, .webp, .avif, .heic",
+        "fake.png": "not a PNG, JPEG, WebP, AVIF or HEIC picture",
+        "text.jpg": "not a PNG, JPEG, WebP, AVIF or HEIC picture",
+        "empty.png": "not a PNG, JPEG, WebP, AVIF or HEIC picture",
         "absent.png": "no such picture",
+        "album.jpg": "a folder, not a picture; name the files in it",
     }.items():
         with pytest.raises(ValueError, match=f"{name}: .*{message}"):
             verify_images([tmp_path / name])
@@ -97,3 +101,31 @@ def test_pictures_load_as_upright_rgb_over_white(tmp_path: Path) -> None:
     assert load_image(tmp_path / "deep.png").getpixel((3, 3)) == (128, 128, 128)
     Image.new("CMYK", (20, 20)).save(tmp_path / "print.jpg")
     assert load_image(tmp_path / "print.jpg").mode == "RGB"
+
+
+def test_photos_sold_as_fifty_megapixels_are_taken(tmp_path: Path) -> None:
+    Image.new("L", (8192, 6144), 120).save(tmp_path / "phone.jpg", quality=10)
+    assert load_image(tmp_path / "phone.jpg").size == (8192, 6144)
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [(".avif", "AVIF"), (".jfif", "JPEG"), (".JPG", "AVIF")])
+def test_other_photo_types_are_read(tmp_path: Path, suffix: str, kind: str) -> None:
+    picture(200, size=(64, 48)).save(tmp_path / f"a{suffix}", format=kind)
+    assert load_image(tmp_path / f"a{suffix}").size == (64, 48)
+    assert [path.name for path in list_pictures(tmp_path)] == [f"a{suffix}"]
+
+
+@pytest.mark.parametrize("name", ["IMG_1.HEIC", "renamed.jpg"])
+def test_heic_photos_are_read_with_the_extra_and_explained_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pillow_heif.from_pillow(picture(200, size=(64, 48))).save(tmp_path / "x.heic", exif=exif.tobytes())
+    (tmp_path / "x.heic").rename(tmp_path / name)
+    loaded = load_image(tmp_path / name)
+    assert loaded.size == (48, 64) and np.abs(np.array(loaded)[5, 5].astype(int) - [200, 40, 200]).max() < 12
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ValueError, match=rf"{name}: a HEIC photo, .*pip install 'sync-r1\[heic\]', or export"):
+        load_image(tmp_path / name)

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from concept_samples import picture, sample_concept
+from filelock import FileLock
+from PIL import Image
 
-from sync_r1.data import Concept, Conditions, Layout, list_concepts, load_concept, write_concept, write_root
+from sync_r1.data import Concept, Conditions, Layout, list_concepts, load_concept, write, write_concept, write_root
 
 
 def test_pictures_beside_the_photos_are_written_and_checked(root: Path) -> None:
@@ -28,7 +30,7 @@ def test_root_files_are_written_once(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "concepts_list.json").read_text()) == ["kept"]
     assert json.loads((tmp_path / "template.json").read_text()) == {}
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "black_512x512.png", "concept", "concepts_list.json", "random_images", "template.json",
+        ".sync-r1.lock", "black_512x512.png", "concept", "concepts_list.json", "random_images", "template.json",
     ]  # fmt: skip
 
 
@@ -59,3 +61,19 @@ def test_overwriting_replaces_pictures_and_a_second_concept_joins(root: Path) ->
     )
     write_concept(root, other, {other.train_images[0]: picture()})
     assert load_concept(root, "yip") == other and list_concepts(root) == ["zed", "yip"]
+
+
+def test_a_data_root_that_another_process_writes_to_is_left_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write, "LONGEST_WAIT_S", 0.1)
+    before = load_concept(root, "zed")
+    with FileLock(root / write.LOCK_FILE), pytest.raises(OSError, match="another process has been writing here"):
+        write_concept(root, dataclasses.replace(before, info="<zed> is another."), overwrite=True)
+    assert load_concept(root, "zed") == before and not list(root.glob(".zed-*"))
+
+
+def test_a_picture_is_converted_where_the_types_differ(root: Path, tmp_path: Path) -> None:
+    picture(90).save(tmp_path / "a.avif")
+    concept = dataclasses.replace(sample_concept(root), conversations={})
+    write_concept(root, concept, {concept.train_images[0]: tmp_path / "a.avif"}, overwrite=True)
+    with Image.open(concept.train_images[0]) as kept:
+        assert kept.format == "PNG" and kept.size == picture(90).size

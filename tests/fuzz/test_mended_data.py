@@ -37,11 +37,13 @@ def store(tmp_path: Path) -> Path:
         chunk(b"eXIf", b"no TIFF here"),
     ],
 )
-def test_errors_of_the_picture_decoder_name_the_file(tmp_path: Path, inserted: bytes) -> None:
+def test_odd_chunks_beside_the_pixels_do_no_harm_and_errors_name_the_file(tmp_path: Path, inserted: bytes) -> None:
     path = tmp_path / "odd.png"
     picture().save(path)
     content = path.read_bytes()
     path.write_bytes(content[:33] + inserted + content[33:])
+    assert load_image(path).tobytes() == picture().tobytes()
+    path.write_bytes(content[:33] + inserted + content[33:-40])
     for read in (load_image, lambda path: verify_images([path])):
         with pytest.raises(ValueError, match=r"odd\.png: unreadable or truncated picture"):
             read(path)

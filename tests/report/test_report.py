@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sync_r1.report import read_run, render_report, write_report, write_sheet
+from sync_r1.report import read_run, render_report, save_concept_card, write_report, write_sheet
 from sync_r1.report.run_files import Item, spread
 from sync_r1.report.run_page import change, command, headline, mark, picture, points, preview_groups, sibling_group
 
@@ -169,6 +169,17 @@ def test_broken_files_are_named_not_fatal(copied: Path) -> None:
     assert "metrics.jsonl: 2 of its lines" in text
     assert "step_00001.parquet cannot be read" in text
     assert "no picture" in text
+
+
+def test_the_photos_of_the_card_are_small_and_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (1200, 800), (10, 200, 30)).save(tmp_path / "phone.avif", exif=exif.tobytes())
+    given = {"name": "kip", "class_noun": "dog", "info": "<kip> is brown.", "facts": ["<kip> runs."]}
+    save_concept_card(tmp_path, **given, pictures=[tmp_path / "phone.avif"])
+    with Image.open(tmp_path / "concept" / "0.png") as kept:
+        assert kept.size == (341, 512) and not kept.getexif()
+    assert json.loads((tmp_path / "concept.json").read_text())["pictures"] == ["concept/0.png"]
 
 
 def test_not_a_run(tmp_path: Path) -> None:
