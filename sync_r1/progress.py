@@ -34,7 +34,7 @@ class WorkProgress:
     def __init__(self, console: Console, title: str, total: float | None, done: float = 0) -> None:
         self.console, self.title, self.total, self.done = console, title, total, done
         self.figures = ""
-        self._begun = done
+        self._begun, self._moved = done, False
         self._started = self._updated = time.monotonic()
         self._printed: tuple[str, float, str] | None = None
         self._ended = threading.Event()
@@ -67,7 +67,8 @@ class WorkProgress:
         self.done, self._updated = done, time.monotonic()
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done)
-        elif self._thread is not None and self._printed is None:
+        elif self._thread is not None and not self._moved and done > self._begun:
+            self._moved = True  # the first step is news, the later ones come with the clock
             self._print()
 
     def stop(self) -> None:
