@@ -132,6 +132,8 @@ COMMANDS = [
     ["ask", "–", "--run", ODD],
     ["recognize", ODD],
     ["rewrite", "–", "--run", ODD],
+    ["edit", ODD, "–", "--region", "hat"],
+    ["vary", ODD],
     ["draw", "猫咪 [/x]", "--nosuch[/x]", "猫咪"],
 ]
 
