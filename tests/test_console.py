@@ -155,7 +155,7 @@ def test_commands_print_people_s_text_in_every_encoding(
     assert "codec can't encode" not in shown and "Traceback" not in shown
     if "[/x]" in "".join(arguments):
         assert code in (1, 2)
-        assert "[/x]" in shown or "unable to parse" in shown, "what people wrote is shown, not read as markup"
+        assert "[/x]" in shown or "Invalid value for" in shown, "what people wrote is shown, not read as markup"
     else:
         assert code == 0
 
@@ -190,14 +190,14 @@ def test_a_training_with_output_in_a_file_of_the_c_locale(data: Path, tmp_path: 
     place = tmp_path / "shared" / "personalization" / "experiments" / "with a long name" / "of more than eighty columns"
     changes = ["rl.dgs_enabled=false", "rl.num_generations=2", "rl.prompts_per_step=1", "rl.text_prompts_per_step=1"]
     run = ["--recipe", "demo", "--data", str(data), "--concept", "momo", "--no-evaluate", "rl.max_steps=1"]
-    options = [*changes, "sft.epochs=1", f"run.output_dir={place}", "run.name=exp[/a]"]
+    options = [*changes, "sft.epochs=1", f"run.output_dir={place}", "run.name=exp[a]"]
     code, written = run_command({**C_LOCALE, "COLUMNS": "80"}, "train", *run, *options, cwd=tmp_path)
     text = written.decode("ascii")
     lines = text.splitlines()
     assert code == 0, text
     assert "\x1b" not in text and "\r" not in text
     assert any("[sic] with a [red] bowl [/home/bowl] :dog:" in line for line in lines)
-    assert f"report  {place}/exp[/a]/report.html" in lines
+    assert f"report  {place}/exp[a]/report.html" in lines
     assert any(line.startswith("warm-up photos  ") and "loss " in line for line in lines)
     assert any(line.startswith("training  1/1  ") and "reward " in line for line in lines)
 
