@@ -13,6 +13,7 @@ RUNS ?= 5
 MINUTES ?= 90
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check
 STAMP := $(VENV)/.stamp-setup
+LOG := $(VENV)/setup.log
 
 .PHONY: help setup demo test study speed lint format clean
 
@@ -23,9 +24,10 @@ help:  ## Show this help
 setup: $(STAMP)  ## Create .venv and install the package with its development tools
 
 $(STAMP): pyproject.toml constraints.txt
-	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) $(TORCH) -c constraints.txt
-	$(PIP) -c constraints.txt -e ".[dev]"
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing PyTorch and the package into $(VENV), about 2 to 10 minutes; the log is $(LOG)"
+	@{ $(PIP) $(TORCH) -c constraints.txt && $(PIP) -c constraints.txt -e ".[dev]"; } >$(LOG) 2>&1 \
+		|| { tail -n 20 $(LOG); echo "Installing failed; the whole log is $(LOG). Run make setup again to go on."; exit 1; }
 	@touch $@
 
 demo: $(STAMP)  ## Train on the embedded world, without GPU or download; writes runs/demo/report.html

@@ -296,13 +296,13 @@ def measure(root: Path, device: str, dtype: str) -> Iterator[tuple[str, Any]]:
 def free_gb() -> float:
     """Memory that can still be had; on other systems than Linux unknown, so none."""
     path = Path("/proc/meminfo")
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return next((int(line.split()[1]) * 1024 / 1e9 for line in lines if line.startswith("MemAvailable")), 0.0)
 
 
 def machine(device: str) -> dict[str, Any]:
     path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     processor = next(
         (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine()
     )

@@ -166,7 +166,7 @@ def machine(options: argparse.Namespace) -> str:
     if options.device.startswith("cuda"):
         return f"{torch.cuda.get_device_name()}, {options.dtype}, torch {torch.__version__}"
     path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     processor = next(
         (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine()
     )
@@ -218,13 +218,13 @@ def forget_peak(device: str) -> None:
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
     else:
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def peak(device: str) -> int:
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated()
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 

@@ -24,6 +24,9 @@ from sync_r1.commands import (
     world,
 )
 from sync_r1.commands.home import expand_home
+from sync_r1.console import open_console, say, say_json, set_up_streams
+
+MARKS = {"ok": ("✓", "green"), "note": ("·", "yellow"), "missing": ("✗", "red")}  # of a check of `doctor`
 
 app = typer.Typer(
     name="sync-r1",
@@ -51,7 +54,7 @@ for name, family in {
 
 def show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"sync-r1 {__version__}")
+        say(f"sync-r1 {__version__}")
         raise typer.Exit
 
 
@@ -75,9 +78,9 @@ def report(
     """
     from sync_r1.report import write_report, write_sheet
 
-    typer.echo(f"report  {write_report(run)}")
+    say(f"report  {write_report(run)}")
     if sheet and (picture := write_sheet(run)):
-        typer.echo(f"sheet   {picture}")
+        say(f"sheet   {picture}")
 
 
 @app.command()
@@ -86,30 +89,25 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON inst
 
     Exits with 1 when something needed is missing. Example: sync-r1 doctor
     """
-    import json
 
     from sync_r1.doctor import as_rows, examine, healthy
 
     checks = examine()
     if as_json:
-        typer.echo(json.dumps(as_rows(checks), indent=2))
+        say_json(as_rows(checks))
     else:
-        from rich.console import Console
-        from rich.table import Table
         from rich.text import Text
 
-        marks = {"ok": ("✓", "green"), "note": ("·", "yellow"), "missing": ("✗", "red")}
-        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        console = open_console()
+        width = max(len(check.name) for check in checks)
         for check in checks:
-            mark, color = marks[check.state]
-            table.add_row(Text(mark, color), check.name, Text(check.detail), Text(check.hint, "yellow"))
-        console = Console()
-        console.print(table)
-        console.print(
-            Text("Everything needed is here.", "green")
-            if healthy(checks)
-            else Text("Something needed is missing, see ✗.", "red")
-        )
+            mark, color = MARKS[check.state]
+            hint = (f"  → {check.hint}", "yellow") if check.hint else ""
+            console.print(Text.assemble((mark, color), f"  {check.name:{width}}  {check.detail}", hint))
+        if healthy(checks):
+            say("Everything needed is here.", "green", console=console)
+        else:
+            say("Something needed is missing, see ✗.", "red", console=console)
     if not healthy(checks):
         raise typer.Exit(1)
 
@@ -119,12 +117,13 @@ expand_home(app)
 
 def main() -> None:
     """Entry point: what a user can mend is one red line `error: …` and exit code 2, never a traceback."""
+    set_up_streams()
     try:
         app()
     except (ValueError, OSError) as error:
         if os.environ.get("SYNC_R1_DEBUG") == "1":
             raise
-        typer.secho(f"error: {' '.join(str(error).split()) or type(error).__name__}", fg="red", err=True)
+        say(f"error: {' '.join(str(error).split()) or type(error).__name__}", "red", err=True)
         sys.exit(2)
 
 

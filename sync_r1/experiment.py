@@ -9,23 +9,23 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from transformers.utils.logging import disable_progress_bar
 
 from sync_r1 import __version__
 from sync_r1.config import Config
+from sync_r1.console import say
 from sync_r1.data import load_concept
 from sync_r1.distributed import Processes, join_processes, launched, watching
 from sync_r1.files import write_text
+from sync_r1.progress import over_tasks
 from sync_r1.report import save_concept_card, write_report, write_sheet
 from sync_r1.rl.dgs import NoScaling
 from sync_r1.rl.hacking_monitor import WINDOW, RewardHackingMonitor, split_validation
@@ -84,7 +84,7 @@ def _run_experiment(
         raise ValueError(
             f"{folder} holds an earlier run; continue it with --resume latest, choose another run.name, or delete the folder"
         )
-    checkpoint = resolve_checkpoint(resume, folder / "checkpoints", console.print) if resume else None
+    checkpoint = resolve_checkpoint(resume, folder / "checkpoints", partial(say, console=console)) if resume else None
     disable_progress_bar()  # of transformers' weight loading, which takes no time here
     check_data(config)
     watched = config.rl.validation_prompts > 0 and config.rl.optimise != "text"
@@ -109,9 +109,8 @@ def _run_experiment(
     check_setup(config.rl, tasks, rewards, scorers.preview)
     if judge is not None and config.rl.max_steps // config.rl.validation_steps < 2 * WINDOW:
         looks = f"rl.validation_steps is {config.rl.validation_steps} and rl.max_steps {config.rl.max_steps}"
-        console.print(
-            f"[yellow]The reward-hacking alarm needs {2 * WINDOW} looks at the validation prompts and cannot ring: {looks}[/yellow]"
-        )
+        needed = f"The reward-hacking alarm needs {2 * WINDOW} looks at the validation prompts and cannot ring"
+        say(f"{needed}: {looks}", "yellow", console=console)
     before = (
         evaluate_phase(session, config, "before", compared, console, bool(resume), processes)
         if compared is not None
@@ -145,9 +144,9 @@ def _run_experiment(
         return summary
     write_json(folder / "summary.json", summary)
     if finished:
-        console.print(f"report  {write_report(folder)}")
+        say(f"report  {write_report(folder)}", console=console)
         if sheet := write_sheet(folder):
-            console.print(f"sheet   {sheet}")
+            say(f"sheet   {sheet}", console=console)
     return summary
 
 
@@ -219,7 +218,7 @@ def open_run(config: Config, console: Console, processes: Processes | None = Non
         facts=concept.facts,
         pictures=concept.train_images[:6],
     )
-    console.print(f"[bold]{concept.info}[/bold] {' '.join(concept.facts)}")
+    say(" ".join([concept.info, *concept.facts]), console=console)
     return session
 
 
@@ -261,7 +260,7 @@ def add_hacking_monitor(trainer: SyncGRPOTrainer, held: list[Prompt], rewards: R
             metrics=config.run.folder / "metrics.jsonl",
             note=trainer.note,
             autocast=trainer.accelerator.autocast,
-            warn=lambda message: trainer.say(f"[yellow]{message}[/yellow]"),
+            warn=lambda message: trainer.say(message, "yellow"),
         )
     )
 
@@ -341,32 +340,11 @@ def evaluate_phase(
     total = len(
         build_items(session.concept, root=session.root, tasks=config.eval.tasks, max_items=config.eval.max_items)
     )
-    with progress_bar(console, f"evaluate {phase}", total) as progress:
+    with over_tasks(console, f"evaluate {phase}", total) as progress:
         judge, clip, name = evaluator
         return evaluate(
             session, out, phase, image_judge=judge, clip=clip, judge_name=name, progress=progress, processes=processes
         )
-
-
-@contextmanager
-def progress_bar(console: Console, title: str, total: int) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar over all items; yields what `predict` calls with (task, done, of)."""
-    done: dict[str, int] = {}
-    columns = (
-        TextColumn("{task.description:32}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task(title, total=total)
-
-        def advance(task: str, count: int, _: int) -> None:
-            done[task] = count
-            progress.update(bar, completed=sum(done.values()), description=f"{title}: {task}")
-
-        yield advance
-        progress.update(bar, completed=total, description=title)
 
 
 def write_json(path: Path, value: Any) -> None:

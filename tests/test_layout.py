@@ -14,6 +14,8 @@ PACKAGE = Path(__file__).parents[1] / "sync_r1"
 # A module may import from its own group and from the groups before it.
 ORDER = [
     "threads",
+    "console",
+    "progress",
     "types",
     "files",
     "config_fields",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from sync_r1.commands.data import WORLD, data_root
+from sync_r1.console import say, say_json, show_table
 
 app = typer.Typer(no_args_is_help=True, help="List, show and add personal concepts.")
 
@@ -38,26 +38,25 @@ def list_all(data: DataRoot = Path("data"), as_json: AsJson = False) -> None:
             except ValueError as error:
                 broken[name] = str(error)
     for name, reason in broken.items():
-        typer.secho(f"left out {Layout(root).train(name)}: {reason}", fg="yellow", err=True)
+        say(f"left out {Layout(root).train(name)}: {reason}", "yellow", err=True)
     if caught:
-        typer.echo(f"{len(caught)} doubtful places; see them with: sync-r1 data check {data}", err=True)
+        say(f"{len(caught)} doubtful places; see them with: sync-r1 data check {data}", err=True)
     if as_json:
-        typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        say_json(rows)
         return
     if not rows and broken:
         raise ValueError(f"none of the {len(broken)} concepts in {data} can be read")
     if not rows:
-        typer.echo(f"no concepts in {data} yet; add one with: sync-r1 concept add --help")
+        say(f"no concepts in {data} yet; add one with: sync-r1 concept add --help")
         return
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(*(title.replace("_", " ") for title in rows[0]), box=SIMPLE)
     for row in rows:
         table.add_row(*(Text(str(value)) for value in row.values()))
-    Console().print(table)
+    show_table(table)
 
 
 @app.command()
@@ -76,7 +75,7 @@ def show(
         warnings.simplefilter("always")
         concept = load_concept(data_root(data, [name]), name, allow_empty_facts=True)
     for warning in caught:
-        typer.echo(f"note: {warning.message}", err=True)
+        say(f"note: {warning.message}", err=True)
     details = {
         **summary(concept),
         "info": concept.info,
@@ -87,16 +86,16 @@ def show(
         "test_images": [str(path) for path in concept.test_images],
     }
     if as_json:
-        typer.echo(json.dumps(details, indent=2, ensure_ascii=False))
+        say_json(details)
         return
     for key, value in details.items():
         title = key.replace("_", " ")
         if isinstance(value, list):
-            typer.echo(f"{title}:")
+            say(f"{title}:")
             for line in value:
-                typer.echo(f"  - {line}")
+                say(f"  - {line}")
         else:
-            typer.echo(f"{title}: {value}")
+            say(f"{title}: {value}")
 
 
 @app.command()
@@ -131,13 +130,13 @@ def add(
         )
     added = add_concept_folder(data, name, pictures, class_noun, info, fact, category=category, overwrite=overwrite)  # type: ignore[arg-type]
     for note in added.notes:
-        typer.echo(f"note: {note}")
+        say(f"note: {note}")
     concept = added.concept
-    typer.echo(
+    say(
         f"added <{name}> ({concept.class_noun}, {concept.category}) to {data}: {len(concept.train_images)} pictures for training, "
         f"{len(concept.test_images)} for testing, {len(concept.facts)} facts, {len(concept.rl_indices)} training prompts"
     )
-    typer.echo(f"see it with: sync-r1 concept show {name} --data {data}")
+    say(f"see it with: sync-r1 concept show {name} --data {data}")
 
 
 def summary(concept: Any) -> dict[str, Any]:

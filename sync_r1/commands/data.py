@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from sync_r1.console import open_console, say, say_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,7 +40,7 @@ def check(
 
     report = check_root(data_root(folder))
     if as_json:
-        typer.echo(json.dumps({"usable": report.usable, **asdict(report)}, indent=2, ensure_ascii=False))
+        say_json({"usable": report.usable, **asdict(report)})
     else:
         _print(report)
     if not report.usable:
@@ -57,11 +58,10 @@ def data_root(folder: Path, names: Sequence[str] | None = None) -> Path:
 
 def _print(report: RootReport) -> None:
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    console = open_console()
     for title, legend, titles, cells in (
         ("pictures, facts and warm-up files", PICTURE_LEGEND, PICTURE_TITLES, _pictures),
         ("prompts and test questions", PROMPT_LEGEND, PROMPT_TITLES, _prompts),
@@ -74,15 +74,14 @@ def _print(report: RootReport) -> None:
         for concept in report.concepts:
             table.add_row(*(Text(cell) for cell in cells(concept)), style="red" if concept.errors else "")
         console.print(table)
-        console.print(Text(f"{legend}\n", "dim"))
+        say(f"{legend}\n", "dim", console=console)
     for name, errors, doubts in [("", report.errors, report.doubts)] + [
         (c.name, c.errors, c.doubts) for c in report.concepts
     ]:
         _print_problems(console, name, errors, doubts)
     broken = [concept.name for concept in report.concepts if concept.errors]
-    console.print(
-        f"{len(report.concepts) - len(broken)} of {len(report.concepts)} concepts usable, {report.random_images} random images"
-    )
+    usable = f"{len(report.concepts) - len(broken)} of {len(report.concepts)} concepts usable"
+    say(f"{usable}, {report.random_images} random images", console=console)
 
 
 PICTURE_TITLES = ("concept", "class", "category", "photos", "crops", "test", "negative", "facts", "stages")
@@ -126,7 +125,7 @@ def _print_problems(console: Console, name: str, errors: Sequence[str], doubts: 
     from rich.text import Text
 
     if errors or doubts:
-        console.print(Text(name or "all concepts", "bold"))
+        say(name or "all concepts", "bold", console=console)
     for mark, style, problems in (("✗", "red", errors), ("!", "yellow", doubts)):
         for problem in problems:
-            console.print(Text.assemble((f"  {mark} ", style), problem), soft_wrap=True)
+            console.print(Text.assemble((f"  {mark} ", style), problem))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sync_r1.console import open_console, say, say_json
+
 if TYPE_CHECKING:
     from sync_r1.config import Config
     from sync_r1.costs.estimate import CostEstimate
@@ -26,13 +28,9 @@ def dry_run(config: Config, as_json: bool) -> None:
 
     Multiplies matrices for two seconds to know the device.
     """
-    import json
-
     facts = cost(config)
     if as_json:
-        import typer
-
-        typer.echo(json.dumps(facts, indent=2))
+        say_json(facts)
     else:
         _print(config, facts)
 
@@ -81,10 +79,9 @@ def _available(device: str) -> int:
 
 def _print(config: Config, facts: dict[str, Any]) -> None:
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = open_console()
     for key, title in TITLES.items():
         if not facts[key]:
             continue
@@ -100,15 +97,16 @@ def _print(config: Config, facts: dict[str, Any]) -> None:
         else "one process"
     )
     warm_up = f"the warm-up ({', '.join(config.sft.stages)}) and " if config.sft.stages else ""
-    console.print(
+    say(
         f"An estimate of {shared}, {assumed['trains']} training in {assumed['numbers']}: understanding prompts of {assumed['reading']} "
         f"tokens and drawing prompts of {assumed['drawing']}, full-length texts; time at half the rate of matrix products measured on "
         f"{rates['device']}, {rates['wide'] / 1e12:.3g} TFLOP/s ({rates['narrow'] / 1e12:.3g} for one decoding step). "
         "Scorers' networks, Python and the libraries come on top of the memory, "
-        f"{warm_up}the evaluations on top of the time."
+        f"{warm_up}the evaluations on top of the time.",
+        console=console,
     )
     need, free = facts["peak"] / 2**30, facts["available"] / 2**30
-    console.print(f"[bold]peak memory {need:.2f} GiB[/bold], {free:.2f} GiB are free on {rates['device']}")
+    say(f"peak memory {need:.2f} GiB, {free:.2f} GiB are free on {rates['device']}", "bold", console=console)
     if need > free:
         ways = [
             *([] if config.rl.gradient_checkpointing else ["rl.gradient_checkpointing=true"]),
@@ -120,7 +118,7 @@ def _print(config: Config, facts: dict[str, Any]) -> None:
                 else []
             ),
         ]
-        console.print(f"[red]That does not fit.[/red] Try {', '.join([*ways, 'fewer rl.num_generations'])}.")
+        say(f"That does not fit. Try {', '.join([*ways, 'fewer rl.num_generations'])}.", "red", console=console)
 
 
 def _shown(key: str, value: float) -> str:

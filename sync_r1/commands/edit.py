@@ -16,6 +16,7 @@ from sync_r1.commands.inference import (
     noted,
     open_session,
 )
+from sync_r1.console import say
 
 PictureArgument = Annotated[
     Path, typer.Argument(metavar="PIC", help="The picture (png, jpg, webp); it is not changed.")
@@ -64,7 +65,7 @@ def edit(
         drawn = session.edit(picture, region, prompt, n, seed, sampling)
         paths = save_pictures([drawing.image for drawing in drawn], out)
     for path in paths:
-        typer.echo(str(path))
+        say(str(path))
 
 
 def vary(
@@ -99,7 +100,7 @@ def vary(
         drawn = session.vary(picture, share, n, seed, prompt=prompt, sampling=sampling)
         paths = save_pictures([drawing.image for drawing in drawn], out)
     for path in paths:
-        typer.echo(str(path))
+        say(str(path))
 
 
 def changed(sampling: Any, steps: int | None, guidance: float | None, temperature: float | None) -> Any:

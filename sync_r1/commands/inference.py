@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from sync_r1.console import open_console, say, say_json, show_table
 
 if TYPE_CHECKING:
     from sync_r1.session import Session
@@ -43,7 +44,7 @@ def noted() -> Iterator[None]:
     for message in dict.fromkeys(
         str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)
     ):
-        typer.secho(f"note: {message}", fg="yellow", err=True)
+        say(f"note: {message}", "yellow", err=True)
 
 
 def open_session(run: Path | None, model: str, data: str | None, concept: str | None, device: str) -> Session:
@@ -69,7 +70,7 @@ def ask(
     """
     with noted():
         answer = open_session(run, model, data, concept, device).ask(question, image)
-    typer.echo(answer)
+    say(answer)
 
 
 def recognize(
@@ -92,15 +93,10 @@ def recognize(
         session = open_session(run, model, data, concept, device)
         found = [(path, *session.recognize(path)) for path in images]
     if as_json:
-        typer.echo(
-            json.dumps(
-                [{"image": str(path), "present": present, "answer": answer} for path, present, answer in found],
-                indent=2,
-            )
-        )
+        say_json([{"image": str(path), "present": present, "answer": answer} for path, present, answer in found])
         return
     for path, present, answer in found:
-        typer.echo(f"{'yes' if present else 'no '}  {path}  ({answer})")
+        say(f"{'yes' if present else 'no '}  {path}  ({answer})")
 
 
 def rewrite(
@@ -119,7 +115,7 @@ def rewrite(
     """
     with noted():
         text = open_session(run, model, data, concept, device).rewrite(prompt)
-    typer.echo(text)
+    say(text)
 
 
 def draw(
@@ -154,10 +150,10 @@ def draw(
         if think:
             text = session.mention(prompt)
             prompt = session.drawn_text(text, session.rewrite(text))
-            typer.echo(f"drawing: {prompt}")
+            say(f"drawing: {prompt}")
         paths = save_pictures(session.draw(prompt, n, seed, sampling), out)
     for path in paths:
-        typer.echo(str(path))
+        say(str(path))
 
 
 def evaluate(
@@ -191,9 +187,10 @@ def evaluate(
     """
     from dataclasses import replace
 
+    from sync_r1.progress import over_tasks
     from sync_r1.unifybench.evaluate import evaluate as run_benchmark
     from sync_r1.unifybench.results import GENERATION
-    from sync_r1.unifybench.tasks import check_tasks
+    from sync_r1.unifybench.tasks import build_items, check_tasks
 
     tasks, phase = check_tasks(task or []), phase or ("after" if run else "before")
     if not phase.replace("_", "").replace("-", "").isalnum():
@@ -206,15 +203,14 @@ def evaluate(
     out = out or (_run_folder(run) if run else Path("runs") / f"eval_{session.concept.name}") / "eval"
     drawings = not session.options.tasks or not set(GENERATION).isdisjoint(session.options.tasks)
     judges = find_judges(judge, clip, drawings and is_world(session), session.model.device)
-    with progress_bar() as progress:
+    items = build_items(
+        session.concept, root=session.root, tasks=session.options.tasks, max_items=session.options.max_items
+    )
+    with over_tasks(open_console(stderr=True), f"evaluate {phase}", len(items)) as progress:
         result = run_benchmark(session, out, phase, progress=progress, **judges)
     comparison = find_comparison(out)
     if as_json:
-        typer.echo(
-            json.dumps(
-                {"result": str(out / f"{phase}.json"), "tasks": result.tasks, "comparison": comparison}, indent=2
-            )
-        )
+        say_json({"result": str(out / f"{phase}.json"), "tasks": result.tasks, "comparison": comparison})
     else:
         show(result, out / f"{phase}.json", comparison)
 
@@ -263,32 +259,13 @@ def find_comparison(out: Path) -> dict[str, Any] | None:
     try:
         return compare(before, after)
     except ValueError as error:
-        typer.secho(f"note: {error}", fg="yellow", err=True)
+        say(f"note: {error}", "yellow", err=True)
         return None
-
-
-@contextmanager
-def progress_bar() -> Iterator[Any]:
-    """A function for `evaluate` that shows a bar per task on stderr."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        rows: dict[str, Any] = {}
-
-        def progress(task: str, done: int, total: int) -> None:
-            if task not in rows:
-                rows[task] = bar.add_task(f"{task:>13}", total=total)
-            bar.update(rows[task], completed=done)
-
-        yield progress
 
 
 def show(result: EvalResult, path: Path, comparison: dict[str, Any] | None) -> None:
     """A table on stdout."""
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("task", "metric", "n", "score", box=SIMPLE)
@@ -302,14 +279,14 @@ def show(result: EvalResult, path: Path, comparison: dict[str, Any] | None) -> N
         }
         for name, row in rows.items():
             low, high = row["ci95"]
-            interval = f"[{low:+.3f}, {high:+.3f}]".replace("[", r"\[")
+            interval = f"[{low:+.3f}, {high:+.3f}]"
             table.add_row(
                 name, str(row["n"]), f"{row['before']:.3f}", f"{row['after']:.3f}", f"{row['delta']:+.3f}", interval
             )
-    Console().print(table)
+    show_table(table)
     for note in result.notes:
-        typer.secho(f"note: {note}", fg="yellow", err=True)
-    typer.echo(f"written  {path}")
+        say(f"note: {note}", "yellow", err=True)
+    say(f"written  {path}")
 
 
 def register(app: typer.Typer) -> None:

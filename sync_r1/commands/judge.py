@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from sync_r1.console import say
+
 app = typer.Typer(
     no_args_is_help=True, help="A judge over HTTP: check an endpoint, or serve the embedded world's judge as one."
 )
@@ -33,12 +35,12 @@ def serve(
     from sync_r1.world.judge_server import MODEL, JudgeServer, Rehearsal
 
     judge = WorldJudge(load_evaluator_reader()) if evaluator else WorldJudge(load_reward_reader(), soft=True)
-    server = JudgeServer(judge, port, host, Rehearsal(fail_rate, lie_rate, delay), None if quiet else typer.echo)
-    typer.echo(f"judge {MODEL!r} at {server.url}; stop it with Ctrl-C")
+    server = JudgeServer(judge, port, host, Rehearsal(fail_rate, lie_rate, delay), None if quiet else say)
+    say(f"judge {MODEL!r} at {server.url}; stop it with Ctrl-C")
     try:
         server.serve_forever()
     except KeyboardInterrupt:
-        typer.echo("stopped")
+        say("stopped")
     finally:
         server.server_close()
 
@@ -83,11 +85,11 @@ def check(
     if caught:
         raise ValueError(str(caught[-1].message))
     seconds, usage = time.monotonic() - started, judge.client.usage
-    typer.echo(f"judge    {judge.name}")
-    typer.echo(f"time     {seconds:.2f} s, {usage.requests} requests, {usage.retries} retries")
-    typer.echo(f"scores   {_shown(right)} for a picture of {words}, {_shown(wrong)} for one of something else")
-    typer.echo(f"tokens   {usage.prompt_tokens} read, {usage.completion_tokens} written")
-    typer.echo(f"cost     {usage.cost:.6f} for 2 pictures, {500 * usage.cost:.2f} for 1000")
+    say(f"judge    {judge.name}")
+    say(f"time     {seconds:.2f} s, {usage.requests} requests, {usage.retries} retries")
+    say(f"scores   {_shown(right)} for a picture of {words}, {_shown(wrong)} for one of something else")
+    say(f"tokens   {usage.prompt_tokens} read, {usage.completion_tokens} written")
+    say(f"cost     {usage.cost:.6f} for 2 pictures, {500 * usage.cost:.2f} for 1000")
     if right is None or wrong is None or right <= wrong:
         raise ValueError(
             f"{model} does not tell the right picture from the wrong one; choose a model that reads pictures"

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from sync_r1.console import say, say_json
+
 app = typer.Typer(no_args_is_help=True, help="Look at models and import published weights.")
 
 Out = Annotated[Path, typer.Option(help="Folder to write the model to.")]
@@ -27,7 +29,6 @@ def info(
 
     Example: sync-r1 models info showlab/show-o-512x512
     """
-    import json
 
     from sync_r1.models.loading import describe
     from sync_r1.session import WORLD
@@ -38,11 +39,11 @@ def info(
         path = str(ASSETS / "model")
     facts = describe(path)
     if as_json:
-        typer.echo(json.dumps(facts, indent=2))
+        say_json(facts)
         return
     for key, value in facts.items():
         shown = ", ".join(f"{name} {number:,}" for name, number in value.items()) if isinstance(value, dict) else value
-        typer.echo(f"{key:<14}{shown if shown != [] else 'none'}")
+        say(f"{key:<14}{shown if shown != [] else 'none'}")
 
 
 @app.command("import")
@@ -71,7 +72,7 @@ def import_weights(
     tokens = ConceptTokens(concept, class_noun=class_noun) if concept else None
     model = import_showo(showo, image_tokenizer, text_tokenizer, concept=tokens, dtype=DTYPES[dtype])
     model.save_pretrained(out)
-    typer.echo(f"model  {out}  ({model.config.vocab_size} vocabulary rows, {model.image_size} px)")
+    say(f"model  {out}  ({model.config.vocab_size} vocabulary rows, {model.image_size} px)")
 
 
 @app.command("import-concept")
@@ -93,7 +94,7 @@ def import_concept_tokens(
     loaded = load_model(model, device="cpu")
     added = import_concept(loaded, tokens, epoch, concept, class_noun)
     loaded.save_pretrained(out)
-    typer.echo(f"model  {out}  (<{added.name}> and {len(added.tokens)} soft tokens)")
+    say(f"model  {out}  (<{added.name}> and {len(added.tokens)} soft tokens)")
 
 
 @app.command("export-concept")
@@ -112,7 +113,7 @@ def export_concept_tokens(
     from sync_r1.session import load_model
 
     for path in export_concept(load_model(model, device="cpu"), concept, folder, epoch):
-        typer.echo(f"wrote  {path}")
+        say(f"wrote  {path}")
 
 
 @app.command()
@@ -127,11 +128,10 @@ def check(
 
     Example: sync-r1 models check path/to/kit
     """
-    import json
 
     from sync_r1.models.showo.check import check_kit
 
     result = check_kit(folder)
-    typer.echo(json.dumps(result, indent=2))
+    say_json(result)
     if not all(entry["ok"] for entry in result.values()):
         raise typer.Exit(1)

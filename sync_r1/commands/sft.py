@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sync_r1.console import open_console, say
+
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Options as section.option=value, for example sft.epochs=10.")
 ]
@@ -45,8 +47,6 @@ def sft(
     Then: sync-r1 train --recipe showo-512 --model runs/rex-warm/checkpoints/step_00500 --data mine --concept rex
         run.name=rex
     """
-    from rich.console import Console
-
     from sync_r1.commands.train import print_comparison
     from sync_r1.config import load_config
     from sync_r1.experiment import run_warm_up
@@ -57,8 +57,8 @@ def sft(
     pairs += [f"data.concepts=[{concept}]"] if concept else []
     pairs += [f"sft.stages=[{','.join(stage)}]"] if stage else []
     config = load_config(config_file, [*pairs, *(overrides or [])], base=apply_recipes(recipe or []))
-    console = Console()
+    console = open_console()
     summary = run_warm_up(config, console, resume, evaluate)
     print_comparison(summary, console)
     if summary["finished"]:
-        typer.echo(f"checkpoint  {summary['checkpoint']}")
+        say(f"checkpoint  {summary['checkpoint']}")

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-VERDICTS = {True: "[green]holds[/green]", False: "[red]does not hold[/red]", None: "[yellow]too few cells yet[/yellow]"}
+from sync_r1.console import open_console, say
+
+VERDICTS = {True: ("holds", "green"), False: ("does not hold", "red"), None: ("too few cells yet", "yellow")}
 
 
 def study(
@@ -31,13 +33,13 @@ def study(
 
     Example: sync-r1 study studies/claims.yaml --quick
     """
-    from rich.console import Console
+    from rich.text import Text
 
     from sync_r1.study.results import read_earlier, write_results
     from sync_r1.study.runner import Runner, name_of
     from sync_r1.study.study_file import load_study
 
-    console = Console()
+    console = open_console()
     chosen = load_study(file, quick=quick)
     place = folder / chosen.name
     runner = Runner(chosen, place, jobs, console)
@@ -51,20 +53,18 @@ def study(
     cells = runner.results()
     counted = {name_of(values) for values in cells}
     if stale := [values for values in earlier if name_of(values) not in counted]:
-        console.print(
-            f"{len(stale)} cells do not count (other options, or no cells of this study): {', '.join(map(name_of, stale))}",
-            highlight=False,
-        )
+        reason = "other options, or no cells of this study"
+        say(f"{len(stale)} cells do not count ({reason}): {', '.join(map(name_of, stale))}", console=console)
     result = write_results(chosen, cells, target, command, place, stale)
     for claim in result["claims"]:
-        verdict = VERDICTS[claim["holds"]]
+        verdict, style = VERDICTS[claim["holds"]]
         figure = (
             ""
             if claim["delta"] is None
             else f"  {claim['delta']:+.3f} [{claim['ci95'][0]:+.3f}, {claim['ci95'][1]:+.3f}]"
         )
-        console.print(f"{verdict}  {claim['id']}{figure}", highlight=False)
-    console.print(f"results  {target.with_suffix('.md')}")
+        console.print(Text.assemble((verdict, style), f"  {claim['id']}{figure}"))
+    say(f"results  {target.with_suffix('.md')}", console=console)
     if failed:
         raise ValueError(
             f"{len(failed)} cells failed, first {failed[0].name}; see {place / failed[0].name / 'log.txt'}, then run it again"

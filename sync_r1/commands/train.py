@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sync_r1.console import open_console, say
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -92,7 +94,7 @@ def train(
 
         import yaml
 
-        typer.echo(yaml.safe_dump(asdict(config), sort_keys=False))
+        say(yaml.safe_dump(asdict(config), sort_keys=False))
         return
     if dry:
         from sync_r1.commands.dry_run import dry_run
@@ -103,12 +105,10 @@ def train(
 
 
 def _run(config: Config, resume: str | None, evaluate: bool = True) -> None:
-    from rich.console import Console
-
     from sync_r1.distributed import speaks
     from sync_r1.experiment import run_experiment
 
-    console = Console(quiet=not speaks())
+    console = open_console(quiet=not speaks())
     print_comparison(run_experiment(config, console, resume, evaluate), console)
 
 
@@ -129,7 +129,6 @@ def print_comparison(summary: dict[str, Any], console: Console) -> None:
         table.add_row(*row, style="bold" if row[0] in ("understanding", "generation") else "")
     console.print(table)
     for note in summary.get("evaluator_notes", []):
-        console.print(f"[yellow]note: {note}[/yellow]")
-    console.print(
-        f"{summary['wall_time_s'] / 60:.1f} min, peak memory {summary['peak_memory_mb']} MB, {summary['nfe']} image evaluations"
-    )
+        say(f"note: {note}", "yellow", console=console)
+    minutes, memory = f"{summary['wall_time_s'] / 60:.1f} min", f"peak memory {summary['peak_memory_mb']} MB"
+    say(f"{minutes}, {memory}, {summary['nfe']} image evaluations", console=console)

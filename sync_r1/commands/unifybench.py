@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,11 +13,13 @@ import typer
 
 from sync_r1.commands.inference import noted
 from sync_r1.commands.unifybench_builder import register
+from sync_r1.console import open_console, say, say_json, show_table
 
 if TYPE_CHECKING:
     from sync_r1.config import ModelConfig
     from sync_r1.unifybench.metrics import Evaluators
     from sync_r1.unifybench.models_under_test import Candidate
+    from sync_r1.unifybench.predict import Progress
     from sync_r1.unifybench.protocol import Protocol
     from sync_r1.unifybench.run import BenchmarkPlan
 
@@ -141,14 +142,9 @@ def run(
         candidates = _candidates(model, run, steps, kind, plan, device, settings)
     with noted():
         open_run_manifest(out, plan, candidates)
-        with _progress() as progress:
-            failed = predict_all(plan, candidates, out, progress)
+        failed = predict_all(plan, candidates, out, _progress)
     if failed:
-        typer.secho(
-            f"{failed} items got no answer and stay open; run the same command again to ask for them",
-            fg="red",
-            err=True,
-        )
+        say(f"{failed} items got no answer and stay open; run the same command again to ask for them", "red", err=True)
     if judges is not None:
         _score(out, chosen, names, _split(tasks), [candidate.epoch for candidate in candidates], judges, failed)
     if failed:
@@ -199,7 +195,7 @@ def table(
     from sync_r1.unifybench.tables import aggregate, as_text
 
     names = [name for one in concept or [] for name in CONCEPT_LISTS.get(one, (one,))]
-    typer.echo(as_text({out: aggregate(open_scores(out), names) for out in outs}, style), nl=False)
+    say(as_text({out: aggregate(open_scores(out), names) for out in outs}, style).rstrip("\n"))
 
 
 @app.command()
@@ -216,21 +212,20 @@ def compare(
 
     found = compare_scores(open_scores(first), open_scores(second))
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        say_json(found)
         return
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
 
-    typer.echo(f"A  {first}\nB  {second}")
+    say(f"A  {first}\nB  {second}")
     shown = Table("", "concepts", "n", "A", "B", "B − A", "95 % interval", box=SIMPLE)
     halves = {half: found[half] for half in ("understanding", "generation") if half in found}
     for name, row in {**halves, **found["columns"]}.items():
         low, high = row["ci95"]
-        interval = f"[{low:+.3f}, {high:+.3f}]".replace("[", r"\[")
+        interval = f"[{low:+.3f}, {high:+.3f}]"
         numbers = (f"{row['first']:.3f}", f"{row['second']:.3f}", f"{row['delta']:+.3f}", interval)
         shown.add_row(name, str(row["concepts"]), str(row["n"]), *numbers, style="bold" if name in halves else "")
-    Console().print(shown)
+    show_table(shown)
 
 
 @app.command()
@@ -242,12 +237,10 @@ def protocols() -> None:
     from sync_r1.unifybench.protocol import ABOUT, PRESETS, describe_protocols
 
     for name, about in ABOUT.items():
-        typer.echo(f"{name}: {about}")
+        say(f"{name}: {about}")
     for name, doc, values in describe_protocols():
-        typer.echo(f"{name}: {doc}")
-        typer.echo(
-            "    " + "  ".join(f"{preset}={'' if values[preset] is None else values[preset]}" for preset in PRESETS)
-        )
+        say(f"{name}: {doc}")
+        say("    " + "  ".join(f"{preset}={'' if values[preset] is None else values[preset]}" for preset in PRESETS))
 
 
 def _split(tasks: list[str] | None) -> list[str]:
@@ -318,22 +311,11 @@ def _judges(
     return build_judges(plan.protocol, [*pairs, *overrides], plan.model, device)
 
 
-@contextmanager
-def _progress() -> Iterator[Any]:
-    """Yields a function: title → progress of one concept, shown as one line on stderr."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+def _progress(title: str, total: int) -> AbstractContextManager[Progress]:
+    """Progress of one concept on stderr, over the items of all tasks."""
+    from sync_r1.progress import over_tasks
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        line = bar.add_task("")
-
-        def titled(title: str) -> Any:
-            return lambda task, done, total: bar.update(
-                line, description=f"{title} {task}", completed=done, total=total
-            )
-
-        yield titled
+    return over_tasks(open_console(stderr=True), title, total)
 
 
 def _score(
@@ -350,18 +332,18 @@ def _score(
     from sync_r1.unifybench.tables import as_text
 
     plan, labels = read_run_manifest(out)
-    with noted(), _progress() as progress:
+    with noted():
         plan = replace(plan, protocol=protocol, concepts=concepts, tasks=tasks)
-        tables = score_all(plan, epochs, out, judges, progress)
+        tables = score_all(plan, epochs, out, judges, _progress)
     if not tables:  # another process scores
         return
-    typer.echo(as_text({labels.get(epoch, str(epoch)): rows for epoch, rows in tables.items()}), nl=False)
-    typer.echo(f"written  {out / 'scores'}")
+    say(as_text({labels.get(epoch, str(epoch)): rows for epoch, rows in tables.items()}).rstrip("\n"))
+    say(f"written  {out / 'scores'}")
     if missing := unfinished(tables):
         for line in missing:
-            typer.secho(line, fg="red", err=True)
+            say(line, "red", err=True)
         go_on = "the same command, which asks the model again" if unanswered else f"sync-r1 bench score {out}"
-        typer.secho(f"go on with: {go_on}", fg="red", err=True)
+        say(f"go on with: {go_on}", "red", err=True)
         raise typer.Exit(1)
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sync_r1.console import say
+
 if TYPE_CHECKING:
     from sync_r1.unifybench.builder.apply import Applied
     from sync_r1.unifybench.builder.propose import TestSet
@@ -60,11 +62,11 @@ def build(
         made = build_test_set(data, name, sizes, writer)
         path = write_review(review_path(data, name), made)
         _show(made)
-        typer.echo(f"  review  {path}")
+        say(f"  review  {path}")
         if yes:
             _applied(apply_review(path, data))
         else:
-            typer.echo(f"  then    sync-r1 bench apply {path}")
+            say(f"  then    sync-r1 bench apply {path}")
 
 
 def apply(
@@ -104,10 +106,10 @@ def report(
 
     models = read_models(outs)
     target = page or models[0].folder / "report.html"
-    typer.echo(f"page   {write_page(models, target, pictures)}")
+    say(f"page   {write_page(models, target, pictures)}")
     rows = {model.label: model.columns for model in models}
     for style, suffix in (("csv", "csv"), ("json", "json"), ("latex", "tex"), ("markdown", "md")):
-        typer.echo(f"table  {write_text(target.with_suffix(f'.{suffix}'), as_text(rows, style))}")
+        say(f"table  {write_text(target.with_suffix(f'.{suffix}'), as_text(rows, style))}")
 
 
 def _show(made: TestSet) -> None:
@@ -120,22 +122,20 @@ def _show(made: TestSet) -> None:
         "questions about photos": made.photo_questions,
         "recognition": made.recognition,
     }
-    typer.echo(
-        f"<{made.concept}> by {made.made_by}: " + ", ".join(f"{len(rows)} {name}" for name, rows in counts.items())
-    )
+    say(f"<{made.concept}> by {made.made_by}: " + ", ".join(f"{len(rows)} {name}" for name, rows in counts.items()))
     for note in made.notes:
-        typer.echo(f"  note    {note}")
+        say(f"  note    {note}")
 
 
 def _applied(done: Applied) -> None:
     concept, report = done.concept, done.report
-    typer.echo(
+    say(
         f"<{concept.name}> can be tested: {len(concept.test_indices)} test prompts, {len(concept.rl_indices)} for training, "
         f"{len(concept.items)} questions; see sync-r1 bench run --concept {concept.name}"
     )
     for doubt in [*done.doubts, *report.doubts]:
-        typer.echo(f"  doubt   {doubt}")
+        say(f"  doubt   {doubt}")
     for error in report.errors:
-        typer.secho(f"  error   {error}", fg="red", err=True)
+        say(f"  error   {error}", "red", err=True)
     if report.errors:
         raise typer.Exit(1)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from sync_r1.console import say, say_json
 
 app = typer.Typer(no_args_is_help=True, help="The embedded world: look at it, export it, pretrain its weights.")
 
@@ -26,7 +27,7 @@ def export(
     from sync_r1.world.export import export_world
 
     names = export_world(folder, concepts, overwrite=overwrite)
-    typer.echo(f"wrote {len(names)} concepts to {folder}: {', '.join(names)}")
+    say(f"wrote {len(names)} concepts to {folder}: {', '.join(names)}")
 
 
 @app.command()
@@ -49,7 +50,7 @@ def show(
     ]
     sheet = Image.fromarray(np.concatenate(rows))
     sheet.resize((sheet.width * 4, sheet.height * 4), Image.Resampling.NEAREST).save(picture)
-    typer.echo(f"wrote {picture}")
+    say(f"wrote {picture}")
 
 
 @app.command()
@@ -78,8 +79,8 @@ def pretrain(
     torch.set_flush_denormal(True)
     recipe = Recipe() if steps is None else Recipe().shortened(steps)
     card = run(recipe, work, out)
-    typer.echo(json.dumps(card["measured"], indent=2))
-    typer.echo(f"weights and model card in {out}")
+    say_json(card["measured"])
+    say(f"weights and model card in {out}")
 
 
 @app.command("pretrain-larger")
@@ -103,8 +104,8 @@ def pretrain_larger(
     from sync_r1.world.pretrain.recipe import pretrain_larger as run
 
     found = run(width, layers, steps, work, out, pick_device(device))
-    typer.echo(json.dumps(found["measured"], indent=2))
-    typer.echo(f"{found['parameters'] / 1e6:.1f} M parameters in {out}")
+    say_json(found["measured"])
+    say(f"{found['parameters'] / 1e6:.1f} M parameters in {out}")
 
 
 @app.command()
@@ -118,4 +119,4 @@ def card() -> None:
     path = ASSETS / "MODEL_CARD.md"
     if not path.is_file():
         raise ValueError(f"{path} is missing; reinstall the package or run `sync-r1 world pretrain`")
-    typer.echo(path.read_text(encoding="utf-8"))
+    say(path.read_text(encoding="utf-8"))

@@ -77,7 +77,11 @@ def read_sizes(model: ModelConfig) -> ModelSizes:
     if config["model_type"] == "janus":
         return janus_sizes(JanusConfig.from_pretrained(folder))
     tokenizer = folder / "magvit"
-    magvit = MagvitConfig.from_dict(json.loads((tokenizer / "config.json").read_text())) if tokenizer.is_dir() else None
+    magvit = (
+        MagvitConfig.from_dict(json.loads((tokenizer / "config.json").read_text(encoding="utf-8")))
+        if tokenizer.is_dir()
+        else None
+    )
     return showo_sizes_of(ShowoConfig.from_file(folder / "config.json"), magvit)
 
 

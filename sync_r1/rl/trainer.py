@@ -17,6 +17,7 @@ from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback
 
 from sync_r1.config import Config, save_config
+from sync_r1.console import say
 from sync_r1.distributed import Processes, launched, watching
 from sync_r1.models.base import UnifiedModel
 from sync_r1.models.concept_tokens import learned_row_ids
@@ -297,7 +298,7 @@ class SyncGRPOTrainer(Trainer):
         if not reason:
             return
         step = self.state.global_step + 1
-        self.say(f"[yellow]step {step} changed nothing: {reason}[/yellow]")
+        self.say(f"step {step} changed nothing: {reason}", "yellow")
         if state.skipped_in_a_row > limit:
             raise TrainingStopped(
                 f"step {step}: {reason}, {state.skipped_in_a_row} times in a row (rl.max_skipped_steps={limit}); "
@@ -410,7 +411,7 @@ class SyncGRPOTrainer(Trainer):
         """Log these with the current step."""
         self._metrics |= metrics
 
-    def say(self, message: str) -> None:
+    def say(self, message: str, style: str = "") -> None:
         """Print on the console, once for all processes."""
         if self.console is not None and self.is_world_process_zero():
-            self.console.print(message)
+            say(message, style, console=self.console)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
 from sync_r1.config import Config, save_config
+from sync_r1.console import say
 from sync_r1.files import read_json, read_tensors
 from sync_r1.models.base import UnifiedModel
+from sync_r1.progress import WorkProgress
 from sync_r1.session import Session
 from sync_r1.sft.data import Batch, Streams
 from sync_r1.sft.diff_masks import start_reading_tokens
@@ -95,11 +98,12 @@ def run_sft(
     """
     folder = folder or config.run.folder
     check_folder(folder, config, resume)
-    say = console.print if console is not None else lambda message: None
-    checkpoint = resolve_checkpoint(resume, folder / "checkpoints", say) if resume else None
+    console = console or Console(quiet=True)
+    tell = partial(say, console=console)
+    checkpoint = resolve_checkpoint(resume, folder / "checkpoints", tell) if resume else None
     state = Progressed(config.run.seed, list(config.sft.stages)) if checkpoint is None else _earlier(checkpoint, config)
     folder.mkdir(parents=True, exist_ok=True)
-    move_newer_aside(folder / "checkpoints", state.step, say)
+    move_newer_aside(folder / "checkpoints", state.step, tell)
     save_config(config, folder / "config.yaml")
     drop_metrics_after(folder / "metrics.jsonl", state.step)
     if checkpoint is not None:
@@ -145,7 +149,7 @@ class _Run:
         session: Session,
         config: Config,
         folder: Path,
-        console: Console | None,
+        console: Console,
         state: Progressed,
         tasks: Sequence[Prompt] | None,
     ) -> None:
@@ -185,7 +189,7 @@ class _Run:
                 f"stage {stage.name} has done {state.stage_step} steps already; raise sft.epochs above {total // steps}"
             )
         saved = None
-        with self._bar(stage, total) as bar:
+        with WorkProgress(self.console, f"warm-up {stage.name}", total, state.stage_step) as work:
             while state.stage_step < total:
                 epoch, number = divmod(state.stage_step, steps)
                 start = time.perf_counter()
@@ -194,7 +198,7 @@ class _Run:
                 seconds = {"perf/step_time_s": time.perf_counter() - start}
                 row = {"step": state.step, "stage": stage.name, "epoch": epoch + 1, **metrics, **seconds}
                 append_metrics(self.folder / "metrics.jsonl", row)
-                bar(state.stage_step, metrics["loss"])
+                work.update(state.stage_step, figures=f"loss {metrics['loss']:.3f}")
                 ended = state.stage_step == total
                 if ended:
                     state.stage, state.stage_step = state.stage + 1, 0
@@ -212,25 +216,15 @@ class _Run:
             (folder / STATE_FILE).write_text(json.dumps(asdict(self.state), indent=1) + "\n", encoding="utf-8")
             save_config(self.config, folder / "config.yaml")
         rotate(target, self.config.run.save_total_limit)
-        if self.interrupt.asked and self.console is not None:
+        if self.interrupt.asked:
             alone = self.folder == self.config.run.folder
-            on = f"sync-r1 sft --config {self.folder}/config.yaml --resume latest" if alone else "the same command"
-            self.console.print(f"stopped at step {self.state.step} of the warm-up; go on with: {on}")
+            on = (
+                f"sync-r1 sft --config {shlex.quote(str(self.folder / 'config.yaml'))} --resume latest"
+                if alone
+                else "the same command"
+            )
+            say(f"stopped at step {self.state.step} of the warm-up; go on with: {on}", console=self.console)
         return target
-
-    @contextmanager
-    def _bar(self, stage: Stage, total: int) -> Iterator[Callable[[int, float], None]]:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        console = self.console or Console(quiet=True)
-        with Progress(*columns, TextColumn("{task.fields[figures]}"), console=console) as progress:
-            task = progress.add_task(f"warm-up {stage.name}", total=total, completed=self.state.stage_step, figures="")
-            yield lambda done, loss: progress.update(task, completed=done, figures=f"loss {loss:.3f}")
 
 
 @contextmanager

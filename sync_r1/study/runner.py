@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from sync_r1.config import Config, load_config, save_config
+from sync_r1.console import say
 from sync_r1.files import write_text
+from sync_r1.progress import WorkProgress
 from sync_r1.report.run_files import read_metrics
 from sync_r1.study.study_file import Study, fingerprint, run_order
 from sync_r1.unifybench.results import EvalResult, ScoredItem, strata
@@ -98,41 +99,34 @@ class Runner:
         failed: list[Cell] = []
         if not todo:
             return failed
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.1f}/{task.total} cells"))
-        with Progress(
-            *columns, TimeElapsedColumn(), TimeRemainingColumn(elapsed_when_finished=True), console=self.console
-        ) as progress:
-            bar = progress.add_task(f"study {self.study.name}", total=len(todo))
-            with ThreadPoolExecutor(self.jobs) as pool:
-                running: dict[Future[None], Cell] = {}
-                done: set[Cell] = {cell for cell in self.cells() if cell not in todo}
-                try:
-                    while todo or running:
-                        for cell in self._ready(todo, done, self.jobs - len(running)):
-                            todo.remove(cell)
-                            running[pool.submit(self.make, cell)] = cell
-                        if not running:  # the rest needs cells that failed
-                            failed += todo
-                            break
-                        finished, _ = wait(running, timeout=5, return_when=FIRST_COMPLETED)
-                        for future in finished:
-                            cell = running.pop(future)
-                            if error := future.exception():
-                                failed.append(cell)
-                                self.console.print(f"[red]{cell.name}: {error}[/red]")
-                            else:
-                                done.add(cell)
-                                minutes = self._read(cell)["wall_time_s"] / 60
-                                self.console.print(
-                                    f"{cell.name}: {minutes:.1f} min, {len(done)} of {len(self.cells())} cells finished"
-                                )
-                        total = progress.tasks[bar].total or 0
-                        progress.update(
-                            bar, completed=total - len(todo) - len(running) + sum(map(self._share, running.values()))
-                        )
-                except BaseException:
-                    self.stop()
-                    raise
+        total = len(todo)
+        title = f"study {self.study.name}, cells"
+        with WorkProgress(self.console, title, total) as work, ThreadPoolExecutor(self.jobs) as pool:
+            running: dict[Future[None], Cell] = {}
+            done: set[Cell] = {cell for cell in self.cells() if cell not in todo}
+            try:
+                while todo or running:
+                    for cell in self._ready(todo, done, self.jobs - len(running)):
+                        todo.remove(cell)
+                        running[pool.submit(self.make, cell)] = cell
+                    if not running:  # the rest needs cells that failed
+                        failed += todo
+                        break
+                    finished, _ = wait(running, timeout=5, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        cell = running.pop(future)
+                        if error := future.exception():
+                            failed.append(cell)
+                            say(f"{cell.name}: {error}", "red", console=self.console)
+                        else:
+                            done.add(cell)
+                            minutes = self._read(cell)["wall_time_s"] / 60
+                            so_far = f"{len(done)} of {len(self.cells())} cells finished"
+                            say(f"{cell.name}: {minutes:.1f} min, {so_far}", console=self.console)
+                    work.update(total - len(todo) - len(running) + sum(map(self._share, running.values())))
+            except BaseException:
+                self.stop()
+                raise
         return failed
 
     def stop(self, patience: float = 60.0) -> None:
@@ -190,9 +184,8 @@ class Runner:
         for cell, values in missing:
             write_text(self.place(cell) / CELL_FILE, json.dumps(values) + "\n")
         if taken := sum(self.finished(cell) for cell, _ in missing):
-            self.console.print(
-                f"{taken} finished cells taken over from {path}; --folder and --out elsewhere would run them anew"
-            )
+            taken_over = f"{taken} finished cells taken over from {path}"
+            say(f"{taken_over}; --folder and --out elsewhere would run them anew", console=self.console)
         return [values for _, values in cells]
 
     def results(self) -> list[dict[str, Any]]:
@@ -267,7 +260,7 @@ class Runner:
         self._finish(cell, place, time.monotonic() - started)
 
     def _process(self, place: Path, command: list[str]) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "COLUMNS": "140"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         with (place / "log.txt").open("ab") as log:
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
             self.processes.append(process)

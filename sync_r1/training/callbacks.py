@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from rich.console import Console
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from sync_r1.config import Config, save_config
+from sync_r1.console import say
 from sync_r1.distributed import Processes
 from sync_r1.training.checkpoint import Say, move_newer_aside
 
@@ -111,7 +113,7 @@ class StopOnSignal(TrainerCallback):
             raise KeyboardInterrupt
         self.asked = True
         if self.console is not None:
-            self.console.print("[yellow]stopping after this step; press Ctrl-C again to stop at once[/yellow]")
+            say("stopping after this step; press Ctrl-C again to stop at once", "yellow", console=self.console)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.global_step % self.config.rl.num_iterations:
@@ -121,7 +123,5 @@ class StopOnSignal(TrainerCallback):
             return
         control.should_save = control.should_training_stop = True
         if self.console is not None and state.is_world_process_zero:
-            folder = self.config.run.folder
-            self.console.print(
-                f"stopped at step {state.global_step}; go on with: sync-r1 train --config {folder}/config.yaml --resume latest"
-            )
+            how = f"sync-r1 train --config {shlex.quote(str(self.config.run.folder / 'config.yaml'))} --resume latest"
+            say(f"stopped at step {state.global_step}; go on with: {how}", console=self.console)

@@ -1,34 +1,26 @@
-"""The progress bar of a training run."""
+"""The progress of a training run: which step, how long the rest takes, what the last step was worth."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from sync_r1.progress import WorkProgress
 
 
 class ProgressBar(TrainerCallback):
-    """One line: reward, its two parts, DGS acceptance, evaluations per step, time left."""
+    """Shows the step, the time left and the figures of the last step: rewards, DGS acceptance, evaluations."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
-        self.progress: Progress | None = None
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.work: WorkProgress | None = None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if not state.is_world_process_zero:
-            return
-        columns = (
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        self.progress = Progress(*columns, TextColumn("{task.fields[figures]}"), console=self.console)
-        self.progress.start()
-        self.task = self.progress.add_task("training", total=state.max_steps, completed=state.global_step, figures="")
+        if state.is_world_process_zero:
+            self.work = WorkProgress(self.console, "training", state.max_steps, state.global_step)
+            self.work.start()
 
     def on_log(
         self,
@@ -38,17 +30,16 @@ class ProgressBar(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        if self.progress is not None and logs:
-            self.progress.update(self.task, completed=state.global_step, figures=figures(logs))
+        if self.work is not None and logs and "loss" in logs:
+            self.work.update(state.global_step, figures=figures(logs))
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.stop()
 
     def stop(self) -> None:
         """End the display, however training ended."""
-        if self.progress is not None:
-            self.progress.stop()
-            self.progress = None
+        if self.work is not None:
+            self.work.stop()
 
 
 def figures(logs: dict[str, Any]) -> str:

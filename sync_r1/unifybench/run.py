@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,14 @@ from sync_r1.unifybench.score import check_judges
 from sync_r1.unifybench.score_files import Outage, score_task
 from sync_r1.unifybench.tables import write_summaries
 from sync_r1.unifybench.tasks import build_items, check_tasks, runnable, why_empty
+
+# Shows one piece of work of a title and a number of items: a context that gives what is called as they are done.
+Show = Callable[[str, int], AbstractContextManager[Progress]]
+
+
+def unshown(title: str, total: int) -> AbstractContextManager[Progress]:
+    """No progress shown."""
+    return nullcontext(silent)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +81,7 @@ def choose_concepts(root: Path, named: Sequence[str], protocol: Protocol) -> lis
     return list(dict.fromkeys(names))
 
 
-def predict_all(
-    plan: BenchmarkPlan,
-    candidates: Sequence[Candidate],
-    out: Path,
-    progress: Callable[[str], Progress] = lambda title: silent,
-) -> int:
+def predict_all(plan: BenchmarkPlan, candidates: Sequence[Candidate], out: Path, progress: Show = unshown) -> int:
     """Predict every candidate and concept to `<out>/artifacts`; return how many items got no answer."""
     PartialState()  # gives every process its own device before a model is loaded
     known = {name: read_concept(plan, name) for name in plan.concepts}
@@ -97,16 +101,17 @@ def predict_all(
                 protocol=plan.protocol,
                 epoch=candidate.epoch,
             )
-            failed += predict_to(
-                PredictionStore(out=out, concept=name, token_epoch=plan.token_epoch, model_epoch=candidate.epoch),
-                adapter,
-                items,
-                concept,
-                plan.protocol,
-                model=candidate.label,
-                batch_size=plan.batch_size,
-                progress=progress(f"{candidate.label} {name}"),
-            )
+            with progress(f"{candidate.label} {name}", len(items)) as advance:
+                failed += predict_to(
+                    PredictionStore(out=out, concept=name, token_epoch=plan.token_epoch, model_epoch=candidate.epoch),
+                    adapter,
+                    items,
+                    concept,
+                    plan.protocol,
+                    model=candidate.label,
+                    batch_size=plan.batch_size,
+                    progress=advance,
+                )
             del adapter
             gc.collect()  # one model at a time in memory
     return failed
@@ -117,7 +122,7 @@ def score_all(
     epochs: Sequence[int],
     out: Path,
     judges: Evaluators,
-    progress: Callable[[str], Progress] = lambda title: silent,
+    progress: Show = unshown,
 ) -> dict[int, dict[str, dict[str, Any]]]:
     """Score what `predict_all` wrote, on the main process; return epoch → table rows, also in `<out>/scores`.
 
@@ -137,10 +142,10 @@ def score_all(
                     f"{out} holds no predictions of {name} at model epoch {epoch}; run `sync-r1 bench run` first"
                 )
             check_judges(bool(set(tasks) & set(GENERATION)), judges.judge, judges.clip)
-            report = progress(f"score {name}")
-            for number, task in enumerate(tasks):
-                score_task(store, task, concept, plan.protocol, judges, outage)
-                report(task, number + 1, len(tasks))
+            with progress(f"score {name}, tasks", len(tasks)) as advance:
+                for task in tasks:
+                    score_task(store, task, concept, plan.protocol, judges, outage)
+                    advance(task, 1, 1)
     return write_summaries(out, [])
 
 

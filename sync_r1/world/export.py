@@ -41,7 +41,7 @@ def export_world(
     root = Path(root)
     write_root(root, [render_image(random_thing(rng)) for _ in range(20)])
     (root / "template.json").write_text(
-        json.dumps({"pure_gen": plain_prompts(np.random.default_rng([seed, 1001]))}, indent=2) + "\n"
+        json.dumps({"pure_gen": plain_prompts(np.random.default_rng([seed, 1001]))}, indent=2) + "\n", encoding="utf-8"
     )
     for name in names:
         index = list(everyone).index(name)

@@ -146,13 +146,14 @@ class AttributeReader(nn.Module):
         save_file(
             {name: value.half().contiguous() for name, value in self.state_dict().items()}, folder / "model.safetensors"
         )
-        (folder / "config.json").write_text(json.dumps({"kind": self.kind, "attributes": self.values}, indent=2) + "\n")
+        config = {"kind": self.kind, "attributes": self.values}
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> AttributeReader:
         """Read what `save_pretrained` wrote. ValueError if its attributes are not this world's."""
         folder = Path(folder)
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if any(tuple(values) != READ.get(name) for name, values in config["attributes"].items()):
             raise ValueError(
                 f"{folder} reads other attributes than this world has; train it again with `sync-r1 world pretrain`"

@@ -62,6 +62,6 @@ def sample_pictures(concept: Concept) -> dict[Path, Image.Image | Path]:
 
 def edit_json(path: Path, **changes: Any) -> None:
     """Set fields of a JSON object; a value of None removes the field."""
-    data = json.loads(path.read_text())
+    data = json.loads(path.read_text(encoding="utf-8"))
     data.update(changes)
-    path.write_text(json.dumps({key: value for key, value in data.items() if value is not None}))
+    path.write_text(json.dumps({key: value for key, value in data.items() if value is not None}), encoding="utf-8")

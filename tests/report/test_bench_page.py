@@ -20,7 +20,7 @@ NASTY = "</script><img src=x onerror=alert(1)> & <bo>\u2028"
 
 def put(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value))
+    path.write_text(json.dumps(value), encoding="utf-8")
 
 
 def draw(path: Path, shade: int = 0) -> Path:

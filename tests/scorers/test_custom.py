@@ -29,7 +29,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtur
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
     name = f"module_{abs(hash(request.node.name))}"
-    Path(f"{name}.py").write_text(MODULE)
+    Path(f"{name}.py").write_text(MODULE, encoding="utf-8")
     return name
 
 
@@ -64,7 +64,7 @@ def test_a_module_in_a_folder_is_found(here: str) -> None:
     ],
 )
 def test_what_cannot_be_a_reward_is_refused(here: str, path: str, said: str) -> None:
-    Path("broken.py").write_text("undefined")
-    Path("sentence.py").write_text("no code at all")
+    Path("broken.py").write_text("undefined", encoding="utf-8")
+    Path("sentence.py").write_text("no code at all", encoding="utf-8")
     with pytest.raises(ValueError, match=said):
         load_function(path.format(here))

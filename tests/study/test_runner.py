@@ -150,7 +150,9 @@ def test_a_cell_is_resumed_and_made_anew_when_the_study_changes(
     work = runner(tmp_path, study)
     work.console = Console(width=200)
     assert work.run() == []
-    assert re.search(r"text/bo-0: \d+\.\d min, 1 of 1 cells finished", capsys.readouterr().out)
+    said = capsys.readouterr().out
+    assert re.search(r"text/bo-0: \d+\.\d min, 1 of 1 cells finished", said)
+    assert re.search(r"^study \S+, cells  1/1  \d+:\d\d elapsed$", said, re.MULTILINE)
     (work.place(cell) / "cell.json").unlink()  # stopped between training and its last file
     (work.place(cell) / "eval" / "after.json").unlink()
     assert not work.finished(cell)

@@ -62,7 +62,7 @@ def root(added: Path, tmp_path: Path) -> Path:
 
 def put(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value))
+    path.write_text(json.dumps(value), encoding="utf-8")
 
 
 def reviewed(root: Path, **changes: Any) -> Path:

@@ -135,8 +135,13 @@ def test_the_whole_recipe_runs(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "assets2") == read_manifest(tmp_path / "assets")
 
 
-def test_a_larger_model_is_made_and_its_training_is_not_mixed_up_with_another(tmp_path: Path) -> None:
+def test_a_larger_model_is_made_and_its_training_is_not_mixed_up_with_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     card = pretrain_larger(64, 2, 2, tmp_path / "work", tmp_path / "out", measured=2)
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("unified  2/2  ") and "loss " in line for line in lines)
+    assert any(line.startswith("measuring  ") for line in lines)
     model = Showo.from_pretrained(tmp_path / "out" / "model")
     assert (model.config.hidden_size, model.config.num_hidden_layers) == (64, 2) and model.magvit is not None
     assert (

@@ -68,7 +68,7 @@ def _compare(value: Tensor, expected: Tensor) -> dict[str, Any]:
 
 def _read_sizes(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
 

@@ -158,7 +158,7 @@ class Showo(ShowoNetwork):
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
         if self.magvit is not None:
             self.magvit.save_pretrained(folder / "magvit")
-        (folder / "config.json").write_text(self.config.to_json_string())
+        (folder / "config.json").write_text(self.config.to_json_string(), encoding="utf-8")
 
     @classmethod
     def from_pretrained(

@@ -105,5 +105,5 @@ def save_clip(model: CLIPModel, tokenizer: PreTrainedTokenizerFast, folder: Path
     tokenizer.save_pretrained(folder)
     size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
     (folder / "preprocessor_config.json").write_text(
-        json.dumps({**size, "image_mean": [MEAN] * 3, "image_std": [STD] * 3}, indent=2) + "\n"
+        json.dumps({**size, "image_mean": [MEAN] * 3, "image_std": [STD] * 3}, indent=2) + "\n", encoding="utf-8"
     )

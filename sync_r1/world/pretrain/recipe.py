@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from sync_r1.console import open_console
 from sync_r1.files import write_manifest, write_text
 from sync_r1.models.showo.magvit import MagvitConfig
 from sync_r1.models.showo.model import Showo
+from sync_r1.progress import WorkProgress
 from sync_r1.world.assets import load_evaluator_reader, load_reward_reader, load_world_clip, load_world_model
 from sync_r1.world.pretrain.clip import save_clip, train_clip
 from sync_r1.world.pretrain.measure import measure, unseen_things
@@ -83,7 +85,8 @@ def pretrain(recipe: Recipe, work: Path, assets: Path) -> dict[str, Any]:
     reward.save_pretrained(assets / "reward_reader")
     evaluator.save_pretrained(assets / "evaluator_reader")
     save_clip(clip, clip_tokenizer, assets / "clip")
-    return write_card(recipe, figures, assets)
+    with WorkProgress(open_console(), "measuring", None):
+        return write_card(recipe, figures, assets)
 
 
 def pretrain_larger(
@@ -103,12 +106,15 @@ def pretrain_larger(
     schedule = replace(UNIFIED_SCHEDULE, steps=steps, learning_rate=UNIFIED_SCHEDULE.learning_rate * 192 / width)
     model, training = train_unified(magvit, schedule, work, width=width, layers=layers, device=device)
     model.half().save_pretrained(out / "model")
+    with WorkProgress(open_console(), "measuring", None):
+        drawer, reader = Showo.from_pretrained(out / "model", device), load_evaluator_reader().to(device)
+        measured_on_it = measure(drawer, reader, measured)
     card = {
         "parameters": sum(p.numel() for p in model.showo.parameters()),
         "width": width,
         "layers": layers,
         "training": training,
-        "measured": measure(Showo.from_pretrained(out / "model", device), load_evaluator_reader().to(device), measured),
+        "measured": measured_on_it,
         "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]},
     }
     write_text(out / "card.json", json.dumps(card, indent=2) + "\n")
@@ -139,7 +145,7 @@ def write_card(recipe: Recipe, training: dict[str, Any], assets: Path) -> dict[s
         "bars": bars(measured),
         "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]},
     }
-    (assets / "card.json").write_text(json.dumps(card, indent=2) + "\n")
-    (assets / "MODEL_CARD.md").write_text(card_text(card))
+    write_text(assets / "card.json", json.dumps(card, indent=2) + "\n")
+    write_text(assets / "MODEL_CARD.md", card_text(card))
     write_manifest(assets)
     return card

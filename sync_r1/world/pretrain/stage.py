@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
+
+from sync_r1.console import open_console
+from sync_r1.progress import WorkProgress
 
 Loss = Callable[[np.random.Generator, int], tuple[Tensor, dict[str, float]]]  # of a batch's generator and the step
 
@@ -72,16 +74,8 @@ def run_stage(name: str, model: nn.Module, loss: Loss, schedule: Schedule, folde
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         average, step, seconds, smooth = state["average"], state["step"], state["seconds"], state["metrics"]
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
     model.train()
-    with Progress(*columns) as progress:
-        bar = progress.add_task(name, total=schedule.steps, completed=step)
+    with WorkProgress(open_console(), name, schedule.steps, step) as work:
         while step < schedule.steps:
             started = time.monotonic()
             for group in optimizer.param_groups:
@@ -100,9 +94,9 @@ def run_stage(name: str, model: nn.Module, loss: Loss, schedule: Schedule, folde
             for key, number in {"loss": value.item(), **metrics}.items():
                 smooth[key] = number if key not in smooth else 0.98 * smooth[key] + 0.02 * number
             _follow(average, model, schedule.average, step)
-            progress.update(bar, completed=step, description=f"{name} {smooth['loss']:.3f}")
+            work.update(step, figures=f"loss {smooth['loss']:.3f}")
             if step % 25 == 0:
-                with log_file.open("a") as log:
+                with log_file.open("a", encoding="utf-8") as log:
                     log.write(
                         json.dumps(
                             {"step": step, "seconds": round(seconds, 1), **{k: round(v, 5) for k, v in smooth.items()}}
