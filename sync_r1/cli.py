@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,7 @@ from sync_r1.commands import (
     unifybench,
     world,
 )
+from sync_r1.signals import Stopped, on_signal
 
 app = typer.Typer(
     name="sync-r1",
@@ -113,9 +115,18 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON inst
 
 
 def main() -> None:
-    """Entry point: what a user can mend is one red line `error: …` and exit code 2, never a traceback."""
+    """Entry point: what a user can mend is one red line `error: …` and exit code 2, never a traceback.
+
+    A stop by a signal is one line, too, and the exit code that shells expect.
+    """
     try:
-        app()
+        with on_signal():
+            app()
+    except Stopped as stopped:
+        if os.environ.get("RANK", "0") == "0":  # one process of a launch speaks
+            with suppress(OSError):  # the terminal may be gone
+                typer.secho(stopped.line(), fg="yellow", err=True)
+        raise
     except (ValueError, OSError) as error:
         if os.environ.get("SYNC_R1_DEBUG") == "1":
             raise

@@ -14,12 +14,14 @@ PACKAGE = Path(__file__).parents[1] / "sync_r1"
 # A module may import from its own group and from the groups before it.
 ORDER = [
     "threads",
+    "signals",
     "types",
     "files",
     "config_fields",
     "config",
     "recipes",
     "distributed",
+    "folder_lock",
     "data",
     "models",
     "scorers",
@@ -28,6 +30,7 @@ ORDER = [
     "drawings",
     "session",
     "training",
+    "resuming",
     "rl",
     "sft",
     "costs",

@@ -47,7 +47,7 @@ def sft(
     """
     from rich.console import Console
 
-    from sync_r1.commands.train import print_comparison
+    from sync_r1.commands.train import exit_if_stopped, print_comparison
     from sync_r1.config import load_config
     from sync_r1.experiment import run_warm_up
     from sync_r1.recipes import apply_recipes
@@ -60,5 +60,6 @@ def sft(
     console = Console()
     summary = run_warm_up(config, console, resume, evaluate)
     print_comparison(summary, console)
+    exit_if_stopped(summary)
     if summary["finished"]:
         typer.echo(f"checkpoint  {summary['checkpoint']}")

@@ -6,6 +6,7 @@ concept count as present, is moved in last.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -24,9 +25,11 @@ from sync_r1.data.layout import Layout, validate_name
 from sync_r1.data.pictures import PICTURE_TYPES, is_picture_name, list_pictures, verify_images, without_masks
 from sync_r1.data.read import read_layout
 from sync_r1.data.types import CONDITION_KEYS, Concept, Conditions, TestItem
-from sync_r1.files import read_json, write_text
+from sync_r1.files import read_json, write_bytes, write_text
+from sync_r1.folder_lock import hold
 
 Picture = Image.Image | Path  # pixels in memory, or a file to copy
+WAIT_S = 60.0  # for another process that writes to the same data
 ARCHIVE_NAME = "unictokens_data"  # what other readers of the layout look for in stored paths
 
 
@@ -47,7 +50,7 @@ def write_root(root: Path | str, random_images: Sequence[Picture] = ()) -> None:
         if not path.exists():
             _write_json(path, empty)
     if not layout.black_image.exists():
-        Image.new("RGB", (512, 512)).save(layout.black_image)
+        _write_picture(layout.black_image, Image.new("RGB", (512, 512)))
     for number, picture in enumerate(random_images):
         _write_picture(layout.random_images / f"{number}.png", picture)
 
@@ -80,22 +83,19 @@ def write_concept(
     root = Path(root)
     layout = Layout(root)
     validate_name(concept.name)
-    if layout.info(concept.name).exists() and not overwrite:
-        raise ValueError(f"concept {concept.name!r} is already in {root}; choose another name or overwrite it")
-    new = not root.exists()
-    root.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(prefix=f".{concept.name}-", dir=root))
-    try:
-        if keep:
-            _carry_over(concept.name, layout, Layout(stage), leave_out)
-        _stage(concept, layout, Layout(stage), pictures or {})
-        _check(concept, layout, stage)
-        write_root(root)
-        _move_in(concept, layout, stage)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-        if new and not any(root.iterdir()):
-            root.rmdir()
+    with hold(root, "write to another folder", wait_s=WAIT_S):  # the lists are read, changed and written
+        if layout.info(concept.name).exists() and not overwrite:
+            raise ValueError(f"concept {concept.name!r} is already in {root}; choose another name or overwrite it")
+        stage = Path(tempfile.mkdtemp(prefix=f".{concept.name}-", dir=root))
+        try:
+            if keep:
+                _carry_over(concept.name, layout, Layout(stage), leave_out)
+            _stage(concept, layout, Layout(stage), pictures or {})
+            _check(concept, layout, stage)
+            write_root(root)
+            _move_in(concept, layout, stage)
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
 
 
 def _carry_over(name: str, layout: Layout, staged: Layout, leave_out: Sequence[Path]) -> None:
@@ -244,10 +244,12 @@ def _write_picture(path: Path, picture: Picture) -> None:
         raise ValueError(
             f"{path}: file type {path.suffix or 'without ending'!r} is not supported; allowed are {', '.join(PICTURE_TYPES)}"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(picture, Path):
         if not picture.is_file():
             raise ValueError(f"{picture}: no such picture")
-        shutil.copyfile(picture, path)
+        content = picture.read_bytes()
     else:
-        picture.save(path)
+        buffer = io.BytesIO()
+        picture.save(buffer, Image.registered_extensions()[path.suffix.lower()])
+        content = buffer.getvalue()
+    write_bytes(path, content)  # a stop in the middle must not leave half a picture that counts as there

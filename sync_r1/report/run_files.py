@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sync_r1.files import write_text
+
 PHASES = ("before", "after")
 
 
@@ -208,9 +210,7 @@ def save_concept_card(
         names.append(f"concept/{number}{Path(picture).suffix.lower()}")
         copyfile(picture, Path(folder) / names[-1])
     card = {"name": name, "class_noun": class_noun, "info": info, "facts": facts, "pictures": names}
-    path = Path(folder) / "concept.json"
-    path.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return path
+    return write_text(Path(folder) / "concept.json", json.dumps(card, indent=1, ensure_ascii=False) + "\n")
 
 
 def spread(count: int, at_most: int) -> Iterator[int]:
