@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,7 @@ from sync_r1.commands import (
 )
 from sync_r1.commands.home import expand_home
 from sync_r1.console import open_console, say, say_json, set_up_streams
+from sync_r1.signals import Stopped, on_signal
 
 MARKS = {"ok": ("✓", "green"), "note": ("·", "yellow"), "missing": ("✗", "red")}  # of a check of `doctor`
 
@@ -116,10 +118,19 @@ expand_home(app)
 
 
 def main() -> None:
-    """Entry point: what a user can mend is one red line `error: …` and exit code 2, never a traceback."""
+    """Entry point: what a user can mend is one red line `error: …` and exit code 2, never a traceback.
+
+    A stop by a signal is one line, too, and the exit code that shells expect.
+    """
     set_up_streams()
     try:
-        app()
+        with on_signal():
+            app()
+    except Stopped as stopped:
+        if os.environ.get("RANK", "0") == "0":  # one process of a launch speaks
+            with suppress(OSError):  # the terminal may be gone
+                say(stopped.line(), "yellow", err=True)
+        raise
     except (ValueError, OSError) as error:
         if os.environ.get("SYNC_R1_DEBUG") == "1":
             raise

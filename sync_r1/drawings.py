@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from sync_r1.data.prompts import placeholder
 from sync_r1.data.regions import Square, paste
+from sync_r1.files import write_bytes
 from sync_r1.models.base import UnifiedModel
 from sync_r1.types import ImageTrace, Sampling
 
@@ -113,9 +115,9 @@ def save_picture(image: Image.Image, path: Path) -> Path:
     for key in (*METADATA, EDIT):
         if key in image.info:
             info.add_itxt(key, str(image.info[key]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, format="PNG", pnginfo=info)
-    return path
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", pnginfo=info)
+    return write_bytes(path, buffer.getvalue())
 
 
 def save_pictures(images: Sequence[Image.Image], folder: Path | str) -> list[Path]:

@@ -9,8 +9,8 @@ import json
 import platform
 import shutil
 import time
-from dataclasses import replace
-from functools import partial
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,25 +20,29 @@ from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
 from sync_r1 import __version__
-from sync_r1.config import Config
+from sync_r1.config import Config, save_config
 from sync_r1.console import say
 from sync_r1.data import load_concept
 from sync_r1.distributed import Processes, join_processes, launched, watching
 from sync_r1.files import write_text
+from sync_r1.folder_lock import hold, hold_together
 from sync_r1.progress import over_tasks
 from sync_r1.report import save_concept_card, write_report, write_sheet
+from sync_r1.resuming import giving_way, saying_what_is_kept, start_or_resume
 from sync_r1.rl.dgs import NoScaling
 from sync_r1.rl.hacking_monitor import WINDOW, RewardHackingMonitor, split_validation
 from sync_r1.rl.rewards import RewardEnsemble, build_rewards
 from sync_r1.rl.trainer import SyncGRPOTrainer
 from sync_r1.rl.trainer_setup import check_setup
-from sync_r1.scorer_factory import Evaluator, build_evaluator, build_scorers, evaluator_notes
+from sync_r1.scorer_factory import Evaluator, Scorers, build_evaluator, build_scorers, evaluator_notes
 from sync_r1.scorers.base import Judge
 from sync_r1.scorers.face import concept_face
 from sync_r1.scorers.reward_functions import JudgeRewards
 from sync_r1.session import WORLD, Session, record_data
-from sync_r1.sft.trainer import check_folder, run_sft
-from sync_r1.training.checkpoint import checkpoint_name, latest_checkpoint, resolve_checkpoint
+from sync_r1.sft.trainer import WarmUp, check_folder, run_sft
+from sync_r1.signals import if_stopped
+from sync_r1.training.callbacks import resume_command
+from sync_r1.training.checkpoint import checkpoint_name, latest_checkpoint
 from sync_r1.training.metrics import peak_memory_mb
 from sync_r1.training.prompts import Prompt, session_prompts
 from sync_r1.unifybench.compare import compare
@@ -52,78 +56,120 @@ LIBRARIES = ("torch", "transformers", "accelerate", "numpy")
 
 
 def run_experiment(
-    config: Config, console: Console, resume: str | None = None, compare_phases: bool = True
+    config: Config, console: Console, resume: str | None = None, compare_phases: bool = True, fresh: bool = False
 ) -> dict[str, Any]:
     """Train one concept as configured and return the summary, which is also in `<run>/summary.json` beside the report.
 
     Under `accelerate launch` or `torchrun` all processes call this; they share training and evaluation, and the main
-    one writes.
+    one writes. After Ctrl-C or SIGTERM the summary's `stopped` is the number of the signal.
 
     Args:
         resume: checkpoint folder or "latest". Evaluations that are already there are kept.
         compare_phases: False trains only.
+        fresh: an earlier run in the folder gives way to this one, but not before this one has passed all checks.
     Raises:
-        ValueError: wrong configuration or data, before any weight moves.
+        ValueError: wrong configuration or data, before any weight moves, or another process works in the run's folder.
         PeerLost: another process ended, so that this one cannot go on.
     """
     if config.sft.stages:
         one_process("a warm-up (sft.stages)")
     processes = join_processes(config.run.device == "cpu" or not torch.cuda.is_available(), config.run.peer_timeout_s)
-    console = console if processes.main else Console(quiet=True)
-    with watching(
-        processes, f"start all processes again, with --resume latest once {config.run.folder} holds a checkpoint"
-    ):
-        return _run_experiment(config, console, resume, compare_phases, processes)
+    console, folder = console if processes.main else Console(quiet=True), config.run.folder
+    lost = f"start all processes again, with --resume latest once {folder} holds a checkpoint"
+    with watching(processes, lost), hold_together(folder, processes):
+        command = resume_command(folder, "train", *([] if compare_phases else ["--no-evaluate"]))
+        with ExitStack() as checking:
+            checking.enter_context(if_stopped("nothing has begun yet"))
+            if processes.main:
+                replace_earlier = checking.enter_context(giving_way(folder, fresh))
+            processes.gather(None)  # the others look into the folder only now
+            run = _prepare(config, console, resume, compare_phases, processes)
+            if processes.main:
+                replace_earlier()
+        with saying_what_is_kept(config, command):
+            return _run_experiment(run, console, command)
 
 
-def _run_experiment(
+@dataclass(frozen=True)
+class _Prepared:
+    """A run that has passed its checks."""
+
+    config: Config
+    processes: Processes
+    started: float
+    checkpoint: Path | None  # to go on from
+    resumed: bool
+    session: Session
+    scorers: Scorers
+    rewards: RewardEnsemble
+    tasks: list[Prompt]
+    held: list[Prompt]  # for validation
+    judge: Judge | None  # of the drawings on validation prompts
+    compared: Evaluator | None  # of the phases before and after
+
+
+def _prepare(
     config: Config, console: Console, resume: str | None, compare_phases: bool, processes: Processes
-) -> dict[str, Any]:
+) -> _Prepared:
+    """Check everything that can be refused, and open the model."""
     started, folder = time.monotonic(), config.run.folder
-    if not resume and latest_checkpoint(folder / "checkpoints"):
-        raise ValueError(
-            f"{folder} holds an earlier run; continue it with --resume latest, choose another run.name, or delete the folder"
-        )
-    checkpoint = resolve_checkpoint(resume, folder / "checkpoints", partial(say, console=console)) if resume else None
+    checkpoint = start_or_resume(folder, resume, console)
     disable_progress_bar()  # of transformers' weight loading, which takes no time here
     check_data(config)
     watched = config.rl.validation_prompts > 0 and config.rl.optimise != "text"
-    scorers, evaluator = (
-        build_scorers(config),
-        _evaluator(config, compare_phases) if compare_phases or watched else None,
-    )
+    scorers = build_scorers(config)
+    evaluator = _evaluator(config, compare_phases) if compare_phases or watched else None
     judge = evaluator.image_judge if evaluator is not None and watched else None
     if watched and judge is None:
         seen = f"rl.validation_prompts is {config.rl.validation_prompts}, but no judge watches them"
         raise ValueError(f"{seen}; set eval.judge.url, or rl.validation_prompts=0")
-    compared = evaluator if compare_phases else None
     rewards = replace(
         build_rewards(scorers.weights, scorers.library, scorers.fallback),
         normalize_then_sum=config.rl.multi_objective_aggregation == "normalize_then_sum",
     )
     session = open_run(config, console, processes)
     scorers.prepare(session.concept)
-    tasks, held = split_validation(
-        session_prompts(session), config.rl.validation_prompts
-    )  # held out also where nothing is drawn to watch
+    # held out also where nothing is drawn to watch
+    tasks, held = split_validation(session_prompts(session), config.rl.validation_prompts)
     check_setup(config.rl, tasks, rewards, scorers.preview)
-    if judge is not None and config.rl.max_steps // config.rl.validation_steps < 2 * WINDOW:
-        looks = f"rl.validation_steps is {config.rl.validation_steps} and rl.max_steps {config.rl.max_steps}"
-        needed = f"The reward-hacking alarm needs {2 * WINDOW} looks at the validation prompts and cannot ring"
-        say(f"{needed}: {looks}", "yellow", console=console)
-    before = (
-        evaluate_phase(session, config, "before", compared, console, bool(resume), processes)
-        if compared is not None
-        else None
+    if checkpoint is None and processes.main:  # a resumed run keeps what it was begun with until its training begins
+        save_config(config, folder / "config.yaml")
+    return _Prepared(
+        config=config,
+        processes=processes,
+        started=started,
+        checkpoint=checkpoint,
+        resumed=bool(resume),
+        session=session,
+        scorers=scorers,
+        rewards=rewards,
+        tasks=tasks,
+        held=held,
+        judge=judge,
+        compared=evaluator if compare_phases else None,
     )
-    if config.sft.stages and not warm_up(session, config, console, tasks, resumed=bool(resume)):
-        return {}  # stopped by Ctrl-C; the same command goes on
-    trainer = SyncGRPOTrainer(session.model, config, tasks, rewards, scorers.preview, console)
-    if judge is not None:
-        add_hacking_monitor(trainer, held, rewards, judge)
-    trainer.train(resume_from_checkpoint=checkpoint)
-    steps = trainer.state.global_step
-    finished = steps >= config.rl.max_steps
+
+
+def _run_experiment(run: _Prepared, console: Console, command: str) -> dict[str, Any]:
+    config, processes, session, compared = run.config, run.processes, run.session, run.compared
+    if run.judge is not None and config.rl.max_steps // config.rl.validation_steps < 2 * WINDOW:
+        looks = f"rl.validation_steps is {config.rl.validation_steps} and rl.max_steps {config.rl.max_steps}"
+        few = f"The reward-hacking alarm needs {2 * WINDOW} looks at the validation prompts and cannot ring: {looks}"
+        say(few, "yellow", console=console)
+    before = None
+    if compared is not None:
+        before = evaluate_phase(session, config, "before", compared, console, run.resumed, processes)
+    if config.sft.stages:
+        warm = warm_up(session, config, console, run.tasks, run.checkpoint is not None, command)
+        if warm.stopped:
+            return {"stopped": warm.stopped}
+    trainer = SyncGRPOTrainer(session.model, config, run.tasks, run.rewards, run.scorers.preview, console)
+    trainer.interrupt.command = command
+    if run.judge is not None:
+        add_hacking_monitor(trainer, run.held, run.rewards, run.judge)
+    trainer.train(resume_from_checkpoint=run.checkpoint)
+    steps, stopped = trainer.state.global_step, trainer.interrupt.stopped
+    finished = steps >= config.rl.max_steps and not stopped
     session.run = f"{config.run.name}/{checkpoint_name(steps)}"
     summary: dict[str, Any] = {
         "concept": session.concept.name,
@@ -135,19 +181,23 @@ def _run_experiment(
         after = evaluate_phase(session, config, "after", compared, console, False, processes)
         summary |= {**compare(before, after), "evaluator": compared.name, "evaluator_notes": evaluator_notes(config)}
     summary |= {
-        "reward_models": scorers.models,
+        "reward_models": run.scorers.models,
         "nfe": trainer.sync_state.nfe,
         "processes": processes.count,
-        **run_cost(started, session.model.device),
+        **({"stopped": stopped} if stopped else {}),
+        **run_cost(run.started, session.model.device),
     }
-    if not processes.main:
-        return summary
+    if processes.main:
+        _write_results(summary, config.run.folder, console, finished)
+    return summary
+
+
+def _write_results(summary: dict[str, Any], folder: Path, console: Console, finished: bool) -> None:
     write_json(folder / "summary.json", summary)
     if finished:
         say(f"report  {write_report(folder)}", console=console)
         if sheet := write_sheet(folder):
             say(f"sheet   {sheet}", console=console)
-    return summary
 
 
 def _evaluator(config: Config, compare_phases: bool) -> Evaluator:
@@ -165,20 +215,30 @@ def run_warm_up(
 
     Same errors.
     """
-    started = time.monotonic()
     one_process("sft")
-    check_folder(config.run.folder, config, resume)
+    folder = config.run.folder
+    command = resume_command(folder, "sft", *(["--evaluate"] if compare_phases else []))
+    with hold(folder), if_stopped("nothing has begun yet"), saying_what_is_kept(config, command):
+        return _run_warm_up(config, console, resume, compare_phases, command)
+
+
+def _run_warm_up(
+    config: Config, console: Console, resume: str | None, compare_phases: bool, command: str
+) -> dict[str, Any]:
+    started, folder = time.monotonic(), config.run.folder
+    checkpoint = start_or_resume(folder, resume, console)
+    check_folder(folder, config, checkpoint)
     disable_progress_bar()
     check_data(config)
     evaluator = _evaluator(config, compare_phases) if compare_phases else None
     session = open_run(config, console)
-    before = (
-        evaluate_phase(session, config, "before", evaluator, console, keep=bool(resume))
-        if evaluator is not None
-        else None
-    )
+    if checkpoint is None:
+        save_config(config, folder / "config.yaml")
+    before = None
+    if evaluator is not None:
+        before = evaluate_phase(session, config, "before", evaluator, console, keep=bool(resume))
     tasks, _ = split_validation(session_prompts(session), config.rl.validation_prompts)
-    done = run_sft(session, config, console=console, resume=resume, tasks=tasks)
+    done = run_sft(session, config, console=console, resume=checkpoint, tasks=tasks, go_on=command)
     session.run = f"{config.run.name}/{done.checkpoint.name}"
     summary: dict[str, Any] = {
         "concept": session.concept.name,
@@ -186,16 +246,18 @@ def run_warm_up(
         "stages": config.sft.stages,
         "steps": done.steps,
     }
-    if evaluator is not None and before is not None and done.finished:
+    finished = done.finished and not done.stopped
+    if evaluator is not None and before is not None and finished:
         after = evaluate_phase(session, config, "after", evaluator, console)
         summary |= {**compare(before, after), "evaluator": evaluator.name}
     summary |= {
-        "finished": done.finished,
+        "finished": finished,
         "checkpoint": str(done.checkpoint),
         "nfe": 0,
+        **({"stopped": done.stopped} if done.stopped else {}),
         **run_cost(started, session.model.device),
     }
-    write_json(config.run.folder / "summary.json", summary)
+    write_json(folder / "summary.json", summary)
     return summary
 
 
@@ -222,10 +284,15 @@ def open_run(config: Config, console: Console, processes: Processes | None = Non
     return session
 
 
-def warm_up(session: Session, config: Config, console: Console, tasks: list[Prompt], resumed: bool = False) -> bool:
-    """Run `sft.stages` in `<run>/sft`, going on where an earlier attempt stopped. False when Ctrl-C ended it early.
+def warm_up(
+    session: Session, config: Config, console: Console, tasks: list[Prompt], resumed: bool, command: str
+) -> WarmUp:
+    """Run `sft.stages` in `<run>/sft`, going on where an earlier attempt stopped.
 
     A finished one is only read: a resumed run needs it too, as the start that KL compares with and adapters sit on.
+
+    Args:
+        command: what goes on with the run, for a warm-up that a signal ends.
     """
     folder = config.run.folder / "sft"
     earlier = "latest" if latest_checkpoint(folder / "checkpoints") else None
@@ -233,7 +300,7 @@ def warm_up(session: Session, config: Config, console: Console, tasks: list[Prom
         raise ValueError(
             f"{folder} has no checkpoint of the warm-up that this run began with; put it back, or start the run anew"
         )
-    return run_sft(session, config, folder, console, earlier, tasks).finished
+    return run_sft(session, config, folder, console, earlier, tasks, command)
 
 
 def one_process(work: str) -> None:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from sync_r1.distributed import PeerLost, Processes, join_processes, watching
 from sync_r1.experiment import one_process
 from sync_r1.files import manifest_problems
+from sync_r1.folder_lock import hold
 from sync_r1.training.checkpoint import checkpoints
 
 ROOT = Path(__file__).parents[1]
@@ -85,41 +87,105 @@ def test_two_processes_share_the_main_job(launcher: str, tmp_path: Path) -> None
     assert (run / "report.html").is_file() and (run / "sheet.png").is_file()
 
 
-@pytest.mark.parametrize("lost", [0, 1], ids=["the one that writes", "the other"])
-def test_when_one_process_dies_the_other_says_so_and_ends(lost: int, tmp_path: Path) -> None:
-    """Without a launcher's agent, which would end the others itself."""
+def start_two(folder: Path, *more: str) -> list[subprocess.Popen[str]]:
+    """Two processes that train together, without a launcher's agent, which would end the others itself."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    started = [
+    return [
         subprocess.Popen(
-            [sys.executable, "-m", *command(tmp_path, "rl.max_steps=500", "--no-evaluate")],
+            [sys.executable, "-m", *command(folder, *more)],
             env={**ENVIRONMENT, **meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
         )
         for rank in range(2)
     ]
-    saved = tmp_path / "two" / "checkpoints"
+
+
+def wait_for(found: Callable[[], bool], started: list[subprocess.Popen[str]]) -> None:
+    deadline = time.monotonic() + 240
+    while not found():
+        assert time.monotonic() < deadline, "it never came"
+        for process in started:
+            assert process.poll() is None, process.communicate()[0][-2000:]
+        time.sleep(0.1)
+
+
+def ended(started: list[subprocess.Popen[str]]) -> list[str]:
+    """What each process printed until it ended."""
     try:
-        deadline = time.monotonic() + 120
-        while not (saved.is_dir() and len(checkpoints(saved)) >= 2) and time.monotonic() < deadline:
-            assert all(process.poll() is None for process in started), [
-                p.communicate()[1][-2000:] for p in started if p.poll() is not None
-            ]
-            time.sleep(0.1)
-        started[lost].send_signal(signal.SIGKILL)
-        _, said = started[1 - lost].communicate(timeout=60)
+        return [process.communicate(timeout=120)[0] for process in started]
     finally:
         for process in started:
             process.kill()
             process.wait()
+
+
+@pytest.mark.parametrize("lost", [0, 1], ids=["the one that writes", "the other"])
+def test_when_one_process_dies_the_other_says_so_and_ends(lost: int, tmp_path: Path) -> None:
+    saved = tmp_path / "two" / "checkpoints"
+    started = start_two(tmp_path, "rl.max_steps=500", "--no-evaluate")
+    try:
+        wait_for(lambda: len(checkpoints(saved)) >= 2, started)
+        started[lost].send_signal(signal.SIGKILL)
+    finally:
+        said = ended(started)[1 - lost]
     assert started[1 - lost].returncode == 2, said[-2000:]
     assert f"process {1 - lost} of 2 lost another one" in said and "--resume latest" in said and "Traceback" not in said
     good = checkpoints(saved)
     assert good and all(manifest_problems(path) == [] for path in good)
+
+
+@pytest.mark.parametrize("phase", ["training", "evaluation"])
+def test_two_processes_stop_together(phase: str, tmp_path: Path) -> None:
+    """In training the signal of one is enough; in the evaluation, which nothing saves, both get it."""
+    run = tmp_path / "two"
+    options = {"training": ["--no-evaluate"], "evaluation": ["eval.tasks=[rea_gen]", "eval.batch_size=1"]}[phase]
+    begun = run / ("checkpoints/step_00001" if phase == "training" else "eval/images/before")
+    started = start_two(tmp_path, "rl.max_steps=500", *options)
+    try:
+        wait_for(begun.is_dir, started)
+        for process in started[1:] if phase == "training" else started:
+            process.send_signal(signal.SIGTERM)
+    finally:
+        said = ended(started)
+    assert [process.returncode for process in started] == [143, 143], said
+    assert "Traceback" not in said[0] + said[1]
+    assert said[0].count("go on with: sync-r1 train --config") == 1 and "go on with" not in said[1], said
+    good = checkpoints(run / "checkpoints")
+    assert all(manifest_problems(path) == [] for path in good) and bool(good) == (phase == "training")
+    assert not (run / "eval" / "before.json").exists() and not (run / ".lock.json").exists()
+
+
+@pytest.mark.parametrize(("launcher", "number"), [("torchrun", signal.SIGTERM), ("accelerate", signal.SIGINT)])
+def test_a_launcher_that_is_stopped_leaves_a_checkpoint(launcher: str, number: signal.Signals, tmp_path: Path) -> None:
+    launch = [sys.executable, "-m", *LAUNCHERS[launcher], "-m", *command(tmp_path, "rl.max_steps=500", "--no-evaluate")]
+    started = [
+        subprocess.Popen(
+            launch, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path
+        )
+    ]
+    saved = tmp_path / "two" / "checkpoints"
+    try:
+        wait_for((saved / "step_00001").is_dir, started)
+        started[0].send_signal(number)
+    finally:
+        said = ended(started)[0]
+    assert started[0].returncode != 0, "a stopped training is no success"
+    assert "stopped at step" in said and "--resume latest --no-evaluate" in said, said
+    assert all(manifest_problems(path) == [] for path in checkpoints(saved))
+    assert not (tmp_path / "two" / ".lock.json").exists()
+
+
+def test_two_processes_are_both_refused_a_folder_in_use(tmp_path: Path) -> None:
+    with hold(tmp_path / "two"):
+        started = start_two(tmp_path, "--no-evaluate")
+        said = ended(started)
+    assert [process.returncode for process in started] == [2, 2], said
+    assert all(f"two is in use by process {os.getpid()}" in text and "Traceback" not in text for text in said)
 
 
 def test_only_lost_processes_are_called_so() -> None:

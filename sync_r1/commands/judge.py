@@ -30,6 +30,7 @@ def serve(
 
     Then: sync-r1 train --recipe demo --concept bo scorers.judge.url=http://127.0.0.1:8008/v1 scorers.judge.model=world
     """
+    from sync_r1.signals import Stopped
     from sync_r1.world.assets import load_evaluator_reader, load_reward_reader
     from sync_r1.world.judge import WorldJudge
     from sync_r1.world.judge_server import MODEL, JudgeServer, Rehearsal
@@ -39,7 +40,7 @@ def serve(
     say(f"judge {MODEL!r} at {server.url}; stop it with Ctrl-C")
     try:
         server.serve_forever()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Stopped):  # the usual way to end it
         say("stopped")
     finally:
         server.server_close()

@@ -47,7 +47,8 @@ def sft(
     Then: sync-r1 train --recipe showo-512 --model runs/rex-warm/checkpoints/step_00500 --data mine --concept rex
         run.name=rex
     """
-    from sync_r1.commands.train import print_comparison
+
+    from sync_r1.commands.train import exit_if_stopped, print_comparison
     from sync_r1.config import load_config
     from sync_r1.experiment import run_warm_up
     from sync_r1.recipes import apply_recipes
@@ -60,5 +61,6 @@ def sft(
     console = open_console()
     summary = run_warm_up(config, console, resume, evaluate)
     print_comparison(summary, console)
+    exit_if_stopped(summary)
     if summary["finished"]:
         say(f"checkpoint  {summary['checkpoint']}")

@@ -33,8 +33,12 @@ def study(
 
     Example: sync-r1 study studies/claims.yaml --quick
     """
+    from contextlib import ExitStack
+
     from rich.text import Text
 
+    from sync_r1.folder_lock import hold
+    from sync_r1.signals import if_stopped
     from sync_r1.study.results import read_earlier, write_results
     from sync_r1.study.runner import Runner, name_of
     from sync_r1.study.study_file import load_study
@@ -47,8 +51,12 @@ def study(
     base = out or Path("docs", "results" if name == "claims" else f"results_{name}")
     target = base.with_name(f"{base.name}_quick") if quick else base
     read_earlier(chosen, target)  # refuses another study's place before hours of work
-    earlier = runner.restore(target.with_name(f"{target.name}_cells.json"))
-    failed = [] if only_report else runner.run()
+    with ExitStack() as running:
+        if not only_report:
+            running.enter_context(hold(place, "name another --folder"))
+            running.enter_context(if_stopped(f"{place} keeps what the runs had reached"))
+        earlier = runner.restore(target.with_name(f"{target.name}_cells.json"))
+        failed = [] if only_report else runner.run()
     command = f"sync-r1 study {file}{' --quick' if quick else ''}{f' --out {out}' if out else ''}"
     cells = runner.results()
     counted = {name_of(values) for values in cells}

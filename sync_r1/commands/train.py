@@ -30,7 +30,10 @@ def demo(
     concept: Annotated[str, typer.Option(help="One of the world's twenty (sync-r1 concept list --data world).")] = "bo",
     seed: Annotated[int, typer.Option(min=0, help="Everything random follows from it.")] = 0,
     fresh: Annotated[
-        bool, typer.Option(help="Delete an earlier runs/demo first; a run of another name is never deleted.")
+        bool,
+        typer.Option(
+            help="An earlier runs/demo gives way once the new one has passed its checks; one of another name never."
+        ),
     ] = True,
 ) -> None:
     """The whole story in minutes on two CPU cores: evaluate, look at photos, train with Sync-GRPO and DGS, evaluate,
@@ -38,8 +41,6 @@ def demo(
 
     Example: sync-r1 demo --seed 2 run.name=demo-seed2
     """
-    import shutil
-
     from sync_r1.config import load_config
     from sync_r1.recipes import apply_recipes
 
@@ -47,9 +48,8 @@ def demo(
     base_name = "demo"
     base.run.name, base.run.seed, base.data.concepts = base_name, seed, [concept]
     config = load_config(None, overrides or [], base=base)
-    if fresh and config.run.name == base_name and (config.run.folder / "config.yaml").is_file():
-        shutil.rmtree(config.run.folder)
-    _run(config, None)
+    earlier = config.run.name == base_name and (config.run.folder / "config.yaml").is_file()
+    _run(config, None, fresh=fresh and earlier)
 
 
 def train(
@@ -104,12 +104,22 @@ def train(
     _run(config, resume, evaluate)
 
 
-def _run(config: Config, resume: str | None, evaluate: bool = True) -> None:
+def _run(config: Config, resume: str | None, evaluate: bool = True, fresh: bool = False) -> None:
     from sync_r1.distributed import speaks
     from sync_r1.experiment import run_experiment
 
     console = open_console(quiet=not speaks())
-    print_comparison(run_experiment(config, console, resume, evaluate), console)
+    summary = run_experiment(config, console, resume, evaluate, fresh)
+    print_comparison(summary, console)
+    exit_if_stopped(summary)
+
+
+def exit_if_stopped(summary: dict[str, Any]) -> None:
+    """A run that a signal ended is no success: `train && draw` must not go on with half of it."""
+    from sync_r1.signals import exit_code
+
+    if number := summary.get("stopped"):
+        raise typer.Exit(exit_code(number))
 
 
 def print_comparison(summary: dict[str, Any], console: Console) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -117,38 +118,43 @@ def run(
     out = out or Path("runs") / "bench" / _slug(
         "-".join(filter(None, [run or chat_model or model, "" if kind == "tokens" else kind]))
     )
-    root = _data_root(data, out)
-    names = choose_concepts(root, concept or [], chosen)
-    weights = model.replace("{concept}", names[0]) if run is None else str(run_folder(run, names[0]))
-    weights = WORLD if chat is not None else weights  # a chat model draws nothing
-    clip = "none" if chat is not None and clip == WORLD else clip
-    plan = BenchmarkPlan(
-        root=root,
-        concepts=names,
-        model=weights,
-        tasks=_split(tasks),
-        protocol=chosen,
-        max_items=max_items,
-        batch_size=batch_size,
-        token_epoch=token_epoch,
-    )
-    judges = _judges(plan, judge, judge_model, clip, device, overrides or []) if scored else None
-    if chat is not None:
-        endpoint = JudgeConfig(
-            url=chat, model=chat_model, key_env=chat_key_env, cache=chat_cache, timeout_s=chat_timeout
+    with _working_in(out):
+        root = _data_root(data, out)
+        names = choose_concepts(root, concept or [], chosen)
+        weights = model.replace("{concept}", names[0]) if run is None else str(run_folder(run, names[0]))
+        weights = WORLD if chat is not None else weights  # a chat model draws nothing
+        clip = "none" if chat is not None and clip == WORLD else clip
+        plan = BenchmarkPlan(
+            root=root,
+            concepts=names,
+            model=weights,
+            tasks=_split(tasks),
+            protocol=chosen,
+            max_items=max_items,
+            batch_size=batch_size,
+            token_epoch=token_epoch,
         )
-        candidates = [external(endpoint, chosen, photo=kind == "image-prompt")]
-    else:
-        candidates = _candidates(model, run, steps, kind, plan, device, settings)
-    with noted():
-        open_run_manifest(out, plan, candidates)
-        failed = predict_all(plan, candidates, out, _progress)
-    if failed:
-        say(f"{failed} items got no answer and stay open; run the same command again to ask for them", "red", err=True)
-    if judges is not None:
-        _score(out, chosen, names, _split(tasks), [candidate.epoch for candidate in candidates], judges, failed)
-    if failed:
-        raise typer.Exit(1)
+        judges = _judges(plan, judge, judge_model, clip, device, overrides or []) if scored else None
+        if chat is not None:
+            endpoint = JudgeConfig(
+                url=chat, model=chat_model, key_env=chat_key_env, cache=chat_cache, timeout_s=chat_timeout
+            )
+            candidates = [external(endpoint, chosen, photo=kind == "image-prompt")]
+        else:
+            candidates = _candidates(model, run, steps, kind, plan, device, settings)
+        with noted():
+            open_run_manifest(out, plan, candidates)
+            failed = predict_all(plan, candidates, out, _progress)
+        if failed:
+            say(
+                f"{failed} items got no answer and stay open; run the same command again to ask for them",
+                "red",
+                err=True,
+            )
+        if judges is not None:
+            _score(out, chosen, names, _split(tasks), [candidate.epoch for candidate in candidates], judges, failed)
+        if failed:
+            raise typer.Exit(1)
 
 
 @app.command()
@@ -172,10 +178,11 @@ def score(
     from sync_r1.unifybench.run_manifest import read_run_manifest
 
     plan, labels = read_run_manifest(out)
-    chosen = load_protocol(protocol, change or []) if protocol else changed(plan.protocol, change or [])
-    plan = replace(plan, protocol=chosen, concepts=concept or list(plan.concepts))
-    judges = _judges(plan, judge, judge_model, clip, device, overrides or [])
-    _score(out, chosen, list(plan.concepts), _split(tasks), list(labels), judges)
+    with _working_in(out):
+        chosen = load_protocol(protocol, change or []) if protocol else changed(plan.protocol, change or [])
+        plan = replace(plan, protocol=chosen, concepts=concept or list(plan.concepts))
+        judges = _judges(plan, judge, judge_model, clip, device, overrides or [])
+        _score(out, chosen, list(plan.concepts), _split(tasks), list(labels), judges)
 
 
 @app.command()
@@ -249,6 +256,21 @@ def _split(tasks: list[str] | None) -> list[str]:
 
 def _slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", text.removeprefix("runs/")).strip("-.") or "model"
+
+
+@contextmanager
+def _working_in(out: Path) -> Iterator[None]:
+    """Only one benchmark at a time writes to `out`; what it has finished stays when a signal ends it."""
+    from accelerate import PartialState
+
+    from sync_r1.distributed import Processes
+    from sync_r1.folder_lock import hold_together
+    from sync_r1.signals import if_stopped
+
+    state = PartialState()
+    processes = Processes(state.process_index, state.num_processes)
+    with hold_together(out, processes, "name another --out"), if_stopped(f"{out} keeps what is predicted and scored"):
+        yield
 
 
 def _data_root(data: str, out: Path) -> Path:

@@ -71,6 +71,8 @@ def pretrain(
     """
     import torch
 
+    from sync_r1.folder_lock import hold
+    from sync_r1.signals import if_stopped
     from sync_r1.world.pretrain.recipe import Recipe
     from sync_r1.world.pretrain.recipe import pretrain as run
 
@@ -78,7 +80,8 @@ def pretrain(
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     recipe = Recipe() if steps is None else Recipe().shortened(steps)
-    card = run(recipe, work, out)
+    with hold(work, "name another --work"), if_stopped(f"{work} keeps the training so far"):
+        card = run(recipe, work, out)
     say_json(card["measured"])
     say(f"weights and model card in {out}")
 
@@ -100,10 +103,13 @@ def pretrain_larger(
 
     Example: sync-r1 world pretrain-larger --width 384 --layers 8
     """
+    from sync_r1.folder_lock import hold
     from sync_r1.models.loading import pick_device
+    from sync_r1.signals import if_stopped
     from sync_r1.world.pretrain.recipe import pretrain_larger as run
 
-    found = run(width, layers, steps, work, out, pick_device(device))
+    with hold(work, "name another --work"), if_stopped(f"{work} keeps the training so far"):
+        found = run(width, layers, steps, work, out, pick_device(device))
     say_json(found["measured"])
     say(f"{found['parameters'] / 1e6:.1f} M parameters in {out}")
 

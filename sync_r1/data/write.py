@@ -12,8 +12,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -36,31 +36,13 @@ from sync_r1.data.pictures import (
 from sync_r1.data.read import read_layout
 from sync_r1.data.types import CONDITION_KEYS, Concept, Conditions, TestItem
 from sync_r1.files import read_json, write_bytes, write_text
+from sync_r1.folder_lock import hold
 
 Picture = Image.Image | Path  # pixels in memory, or a file to copy
+WAIT_S = 60.0  # for another process that writes to the same data: it holds the lock while it renames folders
+INSTEAD = "write to another folder"
 ARCHIVE_NAME = "unictokens_data"  # what other readers of the layout look for in stored paths
-LOCK_FILE = ".sync-r1.lock"  # in the data root; it stays there, empty
-LONGEST_WAIT_S = 60.0  # for another process, which holds the lock while it renames folders
 QUALITY = 95  # of pictures that are written as JPEG
-
-
-@contextmanager
-def only_writer(root: Path) -> Iterator[None]:
-    """Keep other processes from changing the data root meanwhile; it is made where it is missing."""
-    from filelock import FileLock, Timeout  # takes a while to import, and commands that only read do without it
-
-    root.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(root / LOCK_FILE, timeout=LONGEST_WAIT_S)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise OSError(
-            f"{root}: another process has been writing here for {LONGEST_WAIT_S:.0f} s; try again when it is done"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def write_root(root: Path | str, random_images: Sequence[Picture] = ()) -> None:
@@ -69,7 +51,7 @@ def write_root(root: Path | str, random_images: Sequence[Picture] = ()) -> None:
 
     `random_images` become random_images/0.png …; given ones replace files of the same number.
     """
-    with only_writer(Path(root)):
+    with hold(Path(root), INSTEAD, WAIT_S):
         _write_root(Layout(Path(root)), random_images)
 
 
@@ -127,7 +109,7 @@ def write_concept(
             _carry_over(concept.name, layout, Layout(stage), leave_out)
         _stage(concept, layout, Layout(stage), pictures or {})
         _check(concept, layout, stage)
-        with only_writer(root):
+        with hold(root, INSTEAD, WAIT_S):
             check_free(root, concept.name, overwrite)  # another process may have taken the name meanwhile
             _write_root(layout)
             _move_in(concept, layout, stage)

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from sync_r1.files import write_bytes
 from sync_r1.models.base import ConceptTokens, Rows, UnifiedModel
 from sync_r1.models.concept_tokens import concept_row_ids, install_concept
 
@@ -50,7 +52,9 @@ def export_concept(model: UnifiedModel, name: str, folder: str | Path, epoch: in
     paths = concept_paths(folder, epoch)
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     for path, value in zip(paths, (rows.embed, rows.head_weight, rows.head_bias), strict=True):
-        torch.save(value.float().cpu().clone(), path)
+        buffer = io.BytesIO()
+        torch.save(value.float().cpu().clone(), buffer)
+        write_bytes(path, buffer.getvalue())
     return paths
 
 

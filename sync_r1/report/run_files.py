@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from sync_r1.data.pictures import load_image
+from sync_r1.files import write_text
 
 PHASES = ("before", "after")
 CARD_SIDE = 512  # px, the longer side of a concept's photos as the run keeps them for the report
@@ -213,9 +214,7 @@ def save_concept_card(
         image.thumbnail((CARD_SIDE, CARD_SIDE))
         Image.frombytes("RGB", image.size, image.tobytes()).save(Path(folder) / names[-1])  # the pixels alone
     card = {"name": name, "class_noun": class_noun, "info": info, "facts": facts, "pictures": names}
-    path = Path(folder) / "concept.json"
-    path.write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return path
+    return write_text(Path(folder) / "concept.json", json.dumps(card, indent=1, ensure_ascii=False) + "\n")
 
 
 def spread(count: int, at_most: int) -> Iterator[int]:

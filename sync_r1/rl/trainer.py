@@ -328,7 +328,7 @@ class SyncGRPOTrainer(Trainer):
     def train(self, resume_from_checkpoint: str | Path | None = None, **_: Any) -> Any:  # type: ignore[override]
         """Train to `rl.max_steps`. `resume_from_checkpoint` is a checkpoint folder or "latest".
 
-        The first Ctrl-C ends the run after the current step with a checkpoint, the second at once.
+        The first Ctrl-C or SIGTERM ends the run after the current step with a checkpoint, the second at once.
         """
         resume, folder = resume_from_checkpoint, self.config.run.folder / "checkpoints"
         checkpoint = resolve_checkpoint(resume, folder, self.say) if resume else None

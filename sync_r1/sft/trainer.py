@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from sync_r1.sft.data import Batch, Streams
 from sync_r1.sft.diff_masks import start_reading_tokens
 from sync_r1.sft.loss import drawing_loss, understanding_loss
 from sync_r1.sft.stages import STAGES, Stage, stage_row_ids
-from sync_r1.training.callbacks import StopOnSignal
+from sync_r1.training.callbacks import StopOnSignal, resume_command
 from sync_r1.training.checkpoint import (
     atomic_checkpoint,
     checked_load,
@@ -75,7 +74,8 @@ class WarmUp:
 
     checkpoint: Path  # the last one
     steps: int
-    finished: bool  # False after Ctrl-C
+    finished: bool  # False after a signal
+    stopped: int = 0  # the number of that signal
 
 
 def run_sft(
@@ -85,6 +85,7 @@ def run_sft(
     console: Console | None = None,
     resume: str | Path | None = None,
     tasks: Sequence[Prompt] | None = None,
+    go_on: str | None = None,
 ) -> WarmUp:
     """Train `session`'s concept through `config.sft.stages`, in place. `Session.open` reads the checkpoints.
 
@@ -93,6 +94,7 @@ def run_sft(
         tasks: what the baseline asks, as RL would be given it; by default everything RL may ask.
         resume: a checkpoint folder or "latest"; a warm-up that had finished is only read. The result equals an
             uninterrupted one.
+        go_on: the command that goes on after a signal; by default `sync-r1 sft` on `folder`.
     Raises:
         ValueError: nothing to train or to learn from, an earlier run in the folder, a loss that is not finite.
     """
@@ -109,12 +111,17 @@ def run_sft(
     if checkpoint is not None:
         session.model.load_weights(read_tensors(checkpoint / "model.safetensors"), str(checkpoint))
     run = _Run(session, config, folder, console, state, tasks)
+    run.interrupt.command = go_on or resume_command(folder, "sft")
     with run.interrupt.listening():
-        while state.stage < len(state.stages) and not run.interrupt.asked:
+        while state.stage < len(state.stages):
             checkpoint = run.stage(checkpoint)
+            if run.interrupt.agree():
+                break
     session.model.eval()
     assert checkpoint is not None, "every stage ends with a checkpoint"
-    return WarmUp(checkpoint, state.step, state.stage == len(state.stages))
+    if run.interrupt.stopped:
+        run.interrupt.say_how_to_go_on(f"step {state.step} of the warm-up")
+    return WarmUp(checkpoint, state.step, state.stage == len(state.stages), run.interrupt.stopped)
 
 
 def check_folder(folder: Path, config: Config, resume: str | Path | None = None) -> None:
@@ -202,9 +209,10 @@ class _Run:
                 ended = state.stage_step == total
                 if ended:
                     state.stage, state.stage_step = state.stage + 1, 0
-                if ended or self.interrupt.asked or state.stage_step % (steps * sft.save_epochs) == 0:
+                last = ended or bool(self.interrupt.asked)  # read once: a signal may come between two lines
+                if last or state.stage_step % (steps * sft.save_epochs) == 0:
                     saved = self._save(learner)
-                if ended or self.interrupt.asked:
+                if last:
                     break
         assert saved is not None, "a stage ends with a checkpoint"
         return saved
@@ -216,14 +224,6 @@ class _Run:
             (folder / STATE_FILE).write_text(json.dumps(asdict(self.state), indent=1) + "\n", encoding="utf-8")
             save_config(self.config, folder / "config.yaml")
         rotate(target, self.config.run.save_total_limit)
-        if self.interrupt.asked:
-            alone = self.folder == self.config.run.folder
-            on = (
-                f"sync-r1 sft --config {shlex.quote(str(self.folder / 'config.yaml'))} --resume latest"
-                if alone
-                else "the same command"
-            )
-            say(f"stopped at step {self.state.step} of the warm-up; go on with: {on}", console=self.console)
         return target
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sync_r1.config import load_config
+from sync_r1.files import write_text
 from sync_r1.scorer_factory import build_evaluator
 from sync_r1.session import Session
 from sync_r1.unifybench.evaluate import evaluate
@@ -42,7 +43,7 @@ def join(understanding: Path, generation: Path, out: Path) -> EvalResult:
         **{key: parts[0][key] for key in ("versions", "device")},
         **{key: sum(part[key] for part in parts) for key in ("nfe", "steps")},
     }
-    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from sync_r1.files import read_text, write_text
+from sync_r1.files import read_text, write_bytes, write_text
 from sync_r1.report.plots import BLUE, GREEN, INK, PARTS, QUIET, RED, style
 from sync_r1.report.run_files import read_run
 from sync_r1.rl.hacking_monitor import WINDOW, diverged
@@ -103,11 +104,12 @@ def _save(figure: Figure | Image.Image | None, path: Path) -> str | None:
     if figure is None:
         path.unlink(missing_ok=True)
         return None
+    buffer = io.BytesIO()
     if isinstance(figure, Figure):
-        figure.savefig(path, dpi=130)
+        figure.savefig(buffer, format="png", dpi=130)
     else:
-        figure.save(path, "PNG", optimize=True)
-    return path.name
+        figure.save(buffer, "PNG", optimize=True)
+    return write_bytes(path, buffer.getvalue()).name
 
 
 def arm_means(group: Mapping[str, CellData], arm: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from rich.console import Console
 from sync_r1.config import Config, load_config, save_config
 from sync_r1.console import say
 from sync_r1.files import write_text
+from sync_r1.folder_lock import clear, hold
 from sync_r1.progress import WorkProgress
 from sync_r1.report.run_files import read_metrics
 from sync_r1.study.study_file import Study, fingerprint, run_order
@@ -82,6 +83,7 @@ class Runner:
     jobs: int = 2
     console: Console = field(default_factory=Console)
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    stopping: bool = False
 
     def cells(self) -> list[Cell]:
         """Every cell, arm by arm as declared: what is declared first is complete first."""
@@ -93,7 +95,7 @@ class Runner:
     def run(self) -> list[Cell]:
         """Run what is not finished; returns the cells that failed.
 
-        Ctrl-C stops all of them; they resume at the next call.
+        A signal stops all of them; they resume at the next call.
         """
         todo = [cell for cell in self.cells() if not self.finished(cell)]
         failed: list[Cell] = []
@@ -130,17 +132,17 @@ class Runner:
         return failed
 
     def stop(self, patience: float = 60.0) -> None:
-        """End what runs. Ctrl-C has reached the runs too:
-
-        they finish their step and save, for which they get `patience` seconds.
-        """
+        """Ask the runs to finish their step and to save, for which they get `patience` seconds."""
+        self.stopping = True
         running = list(self.processes)
-        deadline = time.monotonic() + patience
-        while any(process.poll() is None for process in running) and time.monotonic() < deadline:
-            time.sleep(0.2)
         for process in running:
-            if process.poll() is None:
-                process.terminate()
+            process.terminate()
+        deadline = time.monotonic() + patience
+        for process in running:
+            try:
+                process.wait(max(deadline - time.monotonic(), 0))
+            except subprocess.TimeoutExpired:
+                process.kill()
 
     def _ready(self, todo: Sequence[Cell], done: set[Cell], room: int) -> list[Cell]:
         def needs(cell: Cell) -> set[Cell]:
@@ -237,10 +239,10 @@ class Runner:
         place, arm = self.place(cell), self.study.arms[cell.arm]
         config = self.config(cell)
         wanted = place / "wanted.yaml"
-        if place.is_dir() and not _same(wanted, config):
-            shutil.rmtree(place)  # what is there was made with other options
-        place.mkdir(parents=True, exist_ok=True)
-        save_config(config, wanted)
+        with hold(place, "name another --folder"):  # a run that outlived its study may still work there
+            if not _same(wanted, config):
+                clear(place)  # what is there was made with other options
+            save_config(config, wanted)
         started = time.monotonic()
         if arm.joined:
             parts = [Cell(name, cell.concept, cell.seed) for name in (arm.understanding, arm.generation)]
@@ -262,7 +264,12 @@ class Runner:
     def _process(self, place: Path, command: list[str]) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         with (place / "log.txt").open("ab") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+            if self.stopping:
+                raise RuntimeError("the study is being stopped")
+            # a session of its own: Ctrl-C reaches the study alone, and each run is asked to stop once
+            process = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            )
             self.processes.append(process)
             code = process.wait()
             self.processes.remove(process)

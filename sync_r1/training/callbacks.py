@@ -1,4 +1,4 @@
-"""Callbacks of a run's start, its global random generators and Ctrl-C."""
+"""Callbacks of a run's start, its global random generators, Ctrl-C and SIGTERM."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 import shlex
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from sync_r1.config import Config, save_config
 from sync_r1.console import say
 from sync_r1.distributed import Processes
+from sync_r1.signals import on_signal
 from sync_r1.training.checkpoint import Say, move_newer_aside
 
 GENERATORS_FILE = "generators.pt"
@@ -89,39 +90,48 @@ class RestoreRNG(TrainerCallback):
 
 
 class StopOnSignal(TrainerCallback):
-    """Ctrl-C once: finish the step, save, stop, say how to go on."""
+    """The first Ctrl-C or SIGTERM: finish the step, save, stop, say how to go on. A second one stops at once."""
 
     def __init__(self, config: Config, console: Console | None, processes: Processes | None = None) -> None:
-        self.config, self.console, self.asked = config, console, False
+        self.config, self.console = config, console
+        self.asked = self.stopped = 0  # the signal's number: of this process, and as all processes agreed on
         self.processes = processes or Processes()
+        self.command = resume_command(config.run.folder)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        self.asked = False
-        try:
-            before = signal.signal(signal.SIGINT, self._ask)
-        except ValueError:  # only the main thread may listen, e.g. not a web page's worker
+        self.asked = self.stopped = 0
+        with on_signal(self._ask):
             yield
-            return
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
+        if self.asked and not self.stopped:  # it came after the last step: what comes next stops by it
+            signal.raise_signal(self.asked)
 
-    def _ask(self, *_: Any) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        if self.console is not None:
+    def _ask(self, number: int) -> None:
+        self.asked = number
+        if self.console is None:
+            return
+        with suppress(RuntimeError, OSError):  # the signal came while the same stream was written to, or it is closed
             say("stopping after this step; press Ctrl-C again to stop at once", "yellow", console=self.console)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if state.global_step % self.config.rl.num_iterations:
-            return
-        self.asked = any(self.processes.gather(self.asked))  # the signal may reach processes in different steps
-        if not self.asked:
-            return
-        control.should_save = control.should_training_stop = True
-        if self.console is not None and state.is_world_process_zero:
-            how = f"sync-r1 train --config {shlex.quote(str(self.config.run.folder / 'config.yaml'))} --resume latest"
-            say(f"stopped at step {state.global_step}; go on with: {how}", console=self.console)
+        if state.global_step % self.config.rl.num_iterations == 0 and self.agree():
+            control.should_save = control.should_training_stop = True
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.agree():
+            self.say_how_to_go_on(f"step {state.global_step}")
+
+    def agree(self) -> int:
+        """Any process's signal is everyone's: it may reach them in different steps, or only one of them."""
+        self.stopped = max(self.processes.gather(self.asked))
+        return self.stopped
+
+    def say_how_to_go_on(self, where: str) -> None:
+        """One line that is never wrapped, so that the command can be copied from a log."""
+        if self.console is not None and self.processes.main:
+            say(f"stopped at {where}; go on with: {self.command}", console=self.console)
+
+
+def resume_command(folder: Path, command: str = "train", *flags: str) -> str:
+    """What goes on with the run in `folder`, as one types it."""
+    return shlex.join(["sync-r1", command, "--config", str(folder / "config.yaml"), "--resume", "latest", *flags])

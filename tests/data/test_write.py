@@ -12,6 +12,7 @@ from filelock import FileLock
 from PIL import Image
 
 from sync_r1.data import Concept, Conditions, Layout, list_concepts, load_concept, write, write_concept, write_root
+from sync_r1.folder_lock import LOCK, InUse
 
 
 def test_pictures_beside_the_photos_are_written_and_checked(root: Path) -> None:
@@ -30,7 +31,7 @@ def test_root_files_are_written_once(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "concepts_list.json").read_text()) == ["kept"]
     assert json.loads((tmp_path / "template.json").read_text()) == {}
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        ".sync-r1.lock", "black_512x512.png", "concept", "concepts_list.json", "random_images", "template.json",
+        ".lock", "black_512x512.png", "concept", "concepts_list.json", "random_images", "template.json",
     ]  # fmt: skip
 
 
@@ -64,9 +65,9 @@ def test_overwriting_replaces_pictures_and_a_second_concept_joins(root: Path) ->
 
 
 def test_a_data_root_that_another_process_writes_to_is_left_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write, "LONGEST_WAIT_S", 0.1)
+    monkeypatch.setattr(write, "WAIT_S", 0.1)
     before = load_concept(root, "zed")
-    with FileLock(root / write.LOCK_FILE), pytest.raises(OSError, match="another process has been writing here"):
+    with FileLock(root / LOCK), pytest.raises(InUse, match=r"in use by .*; wait until it ends, stop it, or write to an"):
         write_concept(root, dataclasses.replace(before, info="<zed> is another."), overwrite=True)
     assert load_concept(root, "zed") == before and not list(root.glob(".zed-*"))
 

@@ -1,0 +1,225 @@
+"""Ctrl-C and SIGTERM in every phase: nothing half-written, one line that says how to go on, the right exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from sync_r1.files import manifest_problems
+from sync_r1.signals import STOPPING, Stopped, if_stopped, on_signal
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": str(ROOT),
+    "OMP_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    "COLUMNS": "60",
+}
+TINY = [
+    "run.device=cpu",
+    "run.save_steps=1",
+    "rl.num_generations=2",
+    "rl.prompts_per_step=1",
+    "rl.train_timesteps=1",
+    "rl.draw_every=1",
+    "rl.dgs_enabled=false",
+    "rl.validation_prompts=0",
+    "eval.tasks=[rea, rea_gen]",
+    "eval.max_items=1",
+    "sft.epochs=1",
+]
+TRAIN = ["train", "--recipe", "demo", "--concept", "bo", *TINY, "rl.max_steps=3", "run.name=r"]
+SFT = ["sft", "--recipe", "demo", "--concept", "bo", "--evaluate", *TINY, "run.name=r"]
+BENCH = ["bench", "run", "--concept", "bo", "--tasks", "rea,rea_gen", "--max-items", "1", "--out", "out"]
+# Command → the phases it goes through, with what the line says of each.
+COMMANDS = {
+    "train": (
+        TRAIN,
+        {
+            "checks": "nothing has begun yet",
+            "loading": "nothing has begun yet",
+            "evaluation before": "runs/r keeps its options",
+            "warm-up": "stopped at step 1 of the warm-up",
+            "training, twice": "the first evaluation and the warm-up up to step_",
+            "training": "stopped at step 1",
+            "save": "stopped at step 3",
+            "evaluation after": "runs/r keeps its checkpoints up to step_00003",
+            "report": "runs/r keeps its checkpoints up to step_00003",
+        },
+    ),
+    "sft": (
+        SFT,
+        {
+            "evaluation before": "runs/r keeps its options",
+            "warm-up": "stopped at step 1 of the warm-up",
+            "evaluation after": "runs/r keeps its checkpoints up to step_",
+        },
+    ),
+    "bench run": (
+        BENCH,
+        {"predicting": "out keeps what is predicted and scored", "scoring": "out keeps what is predicted and scored"},
+    ),
+}
+Run = Callable[..., SimpleNamespace]
+
+
+@pytest.fixture(scope="module")
+def run_command() -> Iterator[Run]:
+    """Runs a command in a process that may get a signal; returns its exit code and what it printed."""
+    if not hasattr(os, "fork"):
+        pytest.skip("processes are forked")
+    command = [sys.executable, "-m", "tests.forking"]
+    server = subprocess.Popen(
+        command, cwd=ROOT, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert server.stdin is not None and server.stdout is not None
+
+    def run(folder: Path, arguments: list[str], phase: str | None = None, number: int = 0) -> SimpleNamespace:
+        job = {"arguments": arguments, "folder": str(folder), "phase": phase, "signal": number}
+        server.stdin.write(json.dumps(job) + "\n")
+        server.stdin.flush()
+        return SimpleNamespace(**json.loads(server.stdout.readline()))
+
+    yield run
+    server.stdin.close()
+    server.wait()
+
+
+def half_written(folder: Path) -> list[Path]:
+    left = [path for path in folder.rglob("*") if path.suffix in (".tmp", ".partial") or path.name == ".lock.json"]
+    for path in folder.rglob("*.json"):
+        left += [] if path.name == "concepts_list.json" or json.loads(path.read_text()) is not None else [path]
+    damaged = [path.parent for path in folder.rglob("step_*/manifest.json") if manifest_problems(path.parent)]
+    return left + damaged
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_phase_can_be_stopped_and_the_line_goes_on(
+    name: str, number: signal.Signals, tmp_path: Path, run_command: Run
+) -> None:
+    """One run is stopped in each phase, each time by the command that the line before said."""
+    arguments, phases = COMMANDS[name]
+    for phase, kept in phases.items():
+        done = run_command(tmp_path, arguments, phase, number)
+        assert done.code == 128 + number, (phase, done)
+        assert "Traceback" not in done.said and "Aborted" not in done.said, done.said
+        lines = [line for line in done.said.splitlines() if "go on with: " in line]
+        assert len(lines) == 1 and kept in lines[0], (phase, done.said)
+        assert half_written(tmp_path) == []
+        command, *arguments = shlex.split(lines[0].partition("go on with: ")[2])
+        assert command == "sync-r1"
+    done = run_command(tmp_path, arguments)
+    assert done.code == 0, done.said
+    assert half_written(tmp_path) == []
+    if name == "bench run":
+        assert (tmp_path / "out" / "scores").is_dir()
+        return
+    run = tmp_path / "runs" / "r"
+    summary = json.loads((run / "summary.json").read_text())
+    assert set(summary["tasks"]) == {"rea", "rea_gen"} and "stopped" not in summary
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, summary["steps"] + 1))
+    assert name == "sft" or (run / "report.html").is_file()
+
+
+def test_a_study_stops_its_runs_and_goes_on(tmp_path: Path) -> None:
+    """The runs are in a session of their own: the study alone gets the signal and passes it on."""
+    options = dict(option.split("=") for option in TINY if "[" not in option)
+    study = {
+        "name": "tiny",
+        "recipes": ["world"],
+        "set": {**{key: yaml.safe_load(value) for key, value in options.items()}, "rl.max_steps": 500},
+        "cells": [["bo", 0]],
+        "arms": {"both": None},
+        "claims": [],
+    }
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    command = [sys.executable, "-m", "sync_r1.cli", "study", "study.yaml", "--folder", "cells", "--out", "out/results"]
+    started = subprocess.Popen(
+        command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    cell = tmp_path / "cells" / "tiny" / "both" / "bo-0"
+    try:
+        wait_for(lambda: (cell / "checkpoints" / "step_00002").is_dir(), started)
+        started.send_signal(signal.SIGTERM)
+        said, _ = started.communicate(timeout=120)
+    finally:
+        started.kill()
+    assert started.returncode == 143, said
+    assert "cells/tiny keeps what the runs had reached; go on with: sync-r1 study study.yaml" in said
+    assert "Traceback" not in said
+    assert "stopped at step" in (cell / "log.txt").read_text() and not (cell / ".lock.json").exists()
+    assert half_written(cell) == [] and not (cell / "cell.json").exists()
+
+
+def wait_for(found: Callable[[], bool], *processes: subprocess.Popen[str], seconds: float = 300) -> None:
+    deadline = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < deadline, "it never came"
+        for process in processes:
+            assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+
+
+def test_a_signal_that_comes_twice_at_once_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`timeout` signals a process and then the group it is in."""
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)  # by a shell that runs the tests in background
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    heard: list[int] = []
+    with on_signal(heard.append):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert heard == [signal.SIGTERM]
+        clock = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: clock + 1.5)
+        with pytest.raises(KeyboardInterrupt):  # what Ctrl-C does without us
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+    assert {number: signal.getsignal(number) for number in STOPPING} == before
+    signal.signal(signal.SIGINT, ignored)
+
+
+def test_the_innermost_that_knows_says_what_is_kept() -> None:
+    with pytest.raises(SystemExit) as stopped, if_stopped("outer"), if_stopped("inner", "sync-r1 x"), on_signal():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+    assert stopped.value.code == 130 and isinstance(stopped.value, Stopped)
+    assert stopped.value.line() == "stopped by SIGINT: inner; go on with: sync-r1 x"
+
+
+def test_other_threads_leave_signals_alone() -> None:
+    heard: list[int] = []
+
+    def listen() -> None:
+        with on_signal(heard.append):
+            heard.append(0)
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    thread.join()
+    assert heard == [0]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no terminals that hang up")
+def test_what_nohup_lets_be_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with on_signal():
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.1)
+    finally:
+        signal.signal(signal.SIGHUP, before)
