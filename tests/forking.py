@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import sync_r1.report.run_page
 import torch
 
 import sync_r1.experiment
+import sync_r1.report.run_page
 import sync_r1.unifybench.predict
 import sync_r1.unifybench.predict_stage
 import sync_r1.unifybench.run

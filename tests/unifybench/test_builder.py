@@ -460,7 +460,7 @@ def test_all_of_it_is_written_or_nothing(root: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(OSError, match="disk full"):
         apply_review(path)
     assert {file: file.read_bytes() for file in (root / "concept").rglob("*") if file.is_file()} == files
-    assert [left.name for left in root.iterdir() if left.name.startswith(".")] == [".sync-r1.lock"]
+    assert [left.name for left in root.iterdir() if left.name.startswith(".")] == [".lock"]
 
 
 def test_commands(root: Path) -> None:
