@@ -88,6 +88,11 @@ class JudgeConfig:
         0.6, "identity's share of a score where reference photos are sent; the rest is faithfulness", ge=0, le=1
     )
     temperature: float | None = option(0.0, "of the judge's replies; empty leaves it to the endpoint", ge=0)
+    max_tokens: int | None = option(
+        None,
+        "tokens of a reply, thoughts included; empty is 1024 (64 by the published rule); raise it for one that thinks",
+        ge=1,
+    )
     instructions: str = option("", "YAML file with instructions of your own; empty takes those of the package")
     cache: str = option("", "folder of replies keyed by content; empty keeps them in memory")
     price_in: float = option(0.0, "price of a million prompt tokens, for the cost counter", ge=0)

@@ -18,7 +18,10 @@ Body = dict[str, Any]
 
 @dataclass
 class Response:
-    """What to send back. `text` is the model's message; `raw` replaces the whole body; `drip` sends it byte by byte."""
+    """What to send back. `text` is the model's message; `raw` replaces the whole body; `drip` sends it byte by byte.
+
+    With an error status the client is asked to come back after a millisecond, unless `headers` say otherwise.
+    """
 
     text: str | None = None
     status: int = 200
@@ -42,12 +45,13 @@ class FakeEndpoint(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, reply: Callable[[Body, int], Response | str]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, reply: Callable[[Body, int], Response | str], port: int) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         self.reply, self.lock = reply, threading.Lock()
         self.bodies: list[Body] = []
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
+        self.peers: set[Any] = set()  # the other ends of its connections
         self.busy = self.most_busy = 0
 
     @property
@@ -70,6 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.bodies.append(body)
             self.server.headers.append(dict(self.headers))
             self.server.paths.append(self.path)
+            self.server.peers.add(self.client_address)
             self.server.busy += 1
             self.server.most_busy = max(self.server.most_busy, self.server.busy)
         try:
@@ -84,7 +89,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         raw = response.body()
         self.send_response(response.status)
-        for name, value in {"Content-Length": str(len(raw)), **response.headers}.items():
+        quick = {"Retry-After-Ms": "1"} if response.status >= 400 and "Retry-After" not in response.headers else {}
+        for name, value in {"Content-Length": str(len(raw)), **quick, **response.headers}.items():
             self.send_header(name, value)
         self.end_headers()
         for start in range(0, len(raw), 1 if response.drip else len(raw) or 1):
@@ -96,9 +102,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def endpoint(reply: Callable[[Body, int], Response | str]) -> Iterator[FakeEndpoint]:
-    """`reply(body, number of earlier requests)` answers every request."""
-    server = FakeEndpoint(reply)
+def endpoint(reply: Callable[[Body, int], Response | str], port: int = 0) -> Iterator[FakeEndpoint]:
+    """`reply(body, number of earlier requests)` answers every request. Port 0 takes a free one."""
+    server = FakeEndpoint(reply, port)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
