@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -45,8 +46,13 @@ class FakeEndpoint(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, reply: Callable[[Body, int], Response | str], port: int) -> None:
+    def __init__(
+        self, reply: Callable[[Body, int], Response | str], port: int, certificate: ssl.SSLContext | None
+    ) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
+        self.scheme = "https" if certificate else "http"
+        if certificate:
+            self.socket = certificate.wrap_socket(self.socket, server_side=True)
         self.reply, self.lock = reply, threading.Lock()
         self.bodies: list[Body] = []
         self.headers: list[dict[str, str]] = []
@@ -56,7 +62,7 @@ class FakeEndpoint(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+        return f"{self.scheme}://127.0.0.1:{self.server_address[1]}/v1"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that gave up waiting is no news."""
@@ -102,9 +108,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def endpoint(reply: Callable[[Body, int], Response | str], port: int = 0) -> Iterator[FakeEndpoint]:
+def endpoint(
+    reply: Callable[[Body, int], Response | str], port: int = 0, certificate: ssl.SSLContext | None = None
+) -> Iterator[FakeEndpoint]:
     """`reply(body, number of earlier requests)` answers every request. Port 0 takes a free one."""
-    server = FakeEndpoint(reply, port)
+    server = FakeEndpoint(reply, port, certificate)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

@@ -140,12 +140,7 @@ class Endpoint:
         self._omitted: frozenset[str] = frozenset()  # request fields that this endpoint does not take
         self._answered_at = self._down_at = -1.0
         self._loop = _event_loop()
-        try:
-            http = BoundedHttp(config, httpx2.URL(self.url).host, self._key, self.count)
-        except OSError as error:
-            raise ValueError(
-                f"SSL_CERT_FILE or SSL_CERT_DIR names no certificates that can be read ({error}); correct or unset it"
-            ) from error
+        http = BoundedHttp(config, httpx2.URL(self.url).host, self._key, self.count)
         self._client = AsyncOpenAI(
             base_url=self.url, api_key=self._key or "none", timeout=config.timeout_s, http_client=http
         )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import ssl
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import httpx2
@@ -21,6 +24,18 @@ SENT_HEADERS = {"host", "accept", "user-agent", "connection", "content-type", "c
 RETRY_HEADERS = (b"retry-after", b"retry-after-ms", b"x-should-retry")
 
 
+@lru_cache(maxsize=4)
+def certificates(file: str | None, folder: str | None) -> ssl.SSLContext:
+    """The authorities to trust: those that SSL_CERT_FILE or SSL_CERT_DIR name (the arguments), else the system's."""
+    try:
+        return httpx2.create_ssl_context()
+    except OSError as error:
+        name, value = ("SSL_CERT_FILE", file) if file else ("SSL_CERT_DIR", folder)
+        raise ValueError(
+            f"{name} is {value!r}, which cannot be read as certificates ({error}); name a PEM file or unset it"
+        ) from error
+
+
 class BoundedHttp(DefaultAsyncHttpxClient):
     """HTTP below the openai client. `count` is called for every request that is sent.
 
@@ -35,7 +50,8 @@ class BoundedHttp(DefaultAsyncHttpxClient):
         address = f"[{host}]" if ":" in host else host
         limits = httpx2.Limits(max_connections=config.concurrency, keepalive_expiry=IDLE_S)
         direct = {f"all://{address}": None} if host in LOCAL_HOSTS else {}
-        super().__init__(timeout=config.timeout_s, limits=limits, mounts=direct)
+        trusted = certificates(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+        super().__init__(timeout=config.timeout_s, limits=limits, mounts=direct, verify=trusted)
         self._timeout_s, self._key, self._count = config.timeout_s, key, count
         self._slots = asyncio.Semaphore(config.concurrency)
 
