@@ -126,6 +126,12 @@ if hasattr(os, "register_at_fork"):  # the thread does not exist in a forked pro
     os.register_at_fork(after_in_child=_event_loop.cache_clear)
 
 
+class _OpenAI(AsyncOpenAI):
+    def platform_headers(self) -> dict[str, str]:
+        """None: this machine is not the endpoint's business, and the client would start a process to examine it."""
+        return {}
+
+
 class Endpoint:
     """Sends requests, at most `config.concurrency` at a time; safe to share between threads.
 
@@ -141,7 +147,7 @@ class Endpoint:
         self._answered_at = self._down_at = -1.0
         self._loop = _event_loop()
         http = BoundedHttp(config, httpx2.URL(self.url).host, self._key, self.count)
-        self._client = AsyncOpenAI(
+        self._client = _OpenAI(
             base_url=self.url, api_key=self._key or "none", timeout=config.timeout_s, http_client=http
         )
 

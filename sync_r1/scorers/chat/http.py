@@ -95,7 +95,7 @@ class BoundedHttp(DefaultAsyncHttpxClient):
             if len(raw) > MAX_REPLY_BYTES:
                 return 413, f"its reply is longer than {MAX_REPLY_BYTES >> 20} MiB"
         text = blank(raw.decode("utf-8-sig", "replace"), self._key)
-        if response.is_redirect:
+        if response.has_redirect_location:
             return response.status_code, f"it redirects to {one_line(response.headers['location'])}"
         return _completion(response.status_code, text)
 
