@@ -336,7 +336,13 @@ def test_instructions_of_your_own_replace_ours_and_change_the_cache_key(tmp_path
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("pictrues: x", "pictures, answer"), ("clause: ''", "clause in"), ("- x", "must map"), ("a: [", "cannot be read")],
+    [
+        ("pictrues: x", "pictures, answer"),
+        ("clause: ''", "clause in"),
+        ("- x", "must map"),
+        ("a: [", "cannot be read"),
+        ("clause: x\nclause: y", "'clause' is given on line 1 and again on line 2"),
+    ],
 )
 def test_wrong_instruction_files_are_refused(tmp_path: Path, content: str, said: str) -> None:
     (tmp_path / "bad.yaml").write_text(content)
