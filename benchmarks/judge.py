@@ -122,7 +122,7 @@ def main() -> None:
                     concurrency=8,
                     **measure(url, count, folder, concurrency=8),
                 )
-    machine = {"processor": platform.machine(), "python": platform.python_version(), "httpx": version("httpx")}
+    machine = {"processor": platform.machine(), "python": platform.python_version(), "openai": version("openai")}
     result = {
         "machine": machine,
         "requests": count,

@@ -92,6 +92,11 @@ class JudgeConfig:
         0.6, "identity's share of a score where reference photos are sent; the rest is faithfulness", ge=0, le=1
     )
     temperature: float | None = option(0.0, "of the judge's replies; empty leaves it to the endpoint", ge=0)
+    max_tokens: int | None = option(
+        None,
+        "tokens of a reply, thoughts included; empty is 1024 (64 by the published rule); raise it for one that thinks",
+        ge=1,
+    )
     instructions: str = option(
         "", "YAML file with instructions of your own; empty takes those of the package", path=True
     )
@@ -258,22 +263,17 @@ class RLConfig:
     entropy_coef: float = option(0.0, "entropy bonus on the text tokens", ge=0)
     closed_loss: Literal["none", "log", "expected"] = option(
         "none",
-        "exact gradient for questions that yes or no answers (is it in this picture?): of log p(rewarded answer), or of "
-        "the expected reward; none leaves them to sampled groups (recognize_fraction)",
+        "exact gradient of yes-or-no questions: of log p(rewarded answer) or of the expected reward; none samples groups",
     )
     closed_prompts_per_step: int = option(
         8, "such questions per update on each process, as many with yes as with no", ge=2
     )
     closed_loss_weight: float = option(1.0, "weight of their loss beside the two halves", ge=0)
     image_baseline: Literal["group", "previews"] = option(
-        "group",
-        "what an image's reward is compared with: its group's mean, or also, step by step, the reward that its own state "
-        "promised before the step (needs no further evaluation of the model, but K more looks of the image rewards)",
+        "group", "an image is compared with its group's mean, or step by step also with what its own previews promised"
     )
     timestep_sampling: Literal["uniform", "late"] = option(
-        "uniform",
-        "which of the T decoding steps are replayed: K at random, or always the last ⌊K/2⌋, where most of the gradient "
-        "lies, and the rest at random; weighted so that both are unbiased",
+        "uniform", "replayed steps: K at random, or always the last ⌊K/2⌋ and the rest at random; both are unbiased"
     )
     train_timesteps: int | None = option(
         None, "K of the T decoding steps replayed per update, weighted T/K; empty is all", ge=1

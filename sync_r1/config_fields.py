@@ -31,19 +31,41 @@ def option(
     return dataclasses.field(default=default, metadata=limits)
 
 
+class _GivenTwice(ValueError):
+    """A key that a mapping holds twice. YAML would silently take the last one."""
+
+
 class _Plain(yaml.SafeLoader):
-    """Without aliases: a few of them can stand for billions of values, or for a list that holds itself."""
+    """Without aliases: a few of them can stand for billions of values, or for a list that holds itself.
+
+    And without keys given twice: the first of two sections of the same name would be forgotten.
+    """
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("an alias (*name) is not allowed; write the value out")
         return super().compose_node(parent, index)
 
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        lines: dict[Any, int] = {}
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for node_of_key in keys:
+            key, line = self.construct_object(node_of_key), node_of_key.start_mark.line + 1
+            if key in lines:
+                raise _GivenTwice(
+                    f"{shown(key)} is given on line {lines[key]} and again on line {line}; write it once, with all that "
+                    "belongs to it"
+                )
+            lines[key] = line
+        return super().construct_mapping(node, deep)
+
 
 def parse_yaml(text: str, where: str) -> Any:
     """The value of a YAML text. ValueError that begins with `where` for all that goes wrong."""
     try:
         return yaml.load(text, _Plain)
+    except _GivenTwice as error:
+        raise ValueError(f"{where}: {error}") from error
     except RecursionError as error:
         raise ValueError(f"{where} cannot be read: lists or mappings are nested too deeply") from error
     except (

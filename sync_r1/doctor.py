@@ -10,18 +10,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from packaging.requirements import Requirement
+
 from sync_r1.files import manifest_problems, read_manifest
 from sync_r1.threads import wait_policy
 
 State = Literal["ok", "note", "missing"]
 
-REQUIRED = ("torch", "transformers", "accelerate", "tokenizers", "safetensors", "numpy", "pillow", "pyarrow", "nltk")
-OPTIONAL = {  # but for pillow-heif nothing here imports them; they serve code of your own on top
-    "gradio": "a web page of your own over a Session",
-    "onnxruntime": "rewards of your own with ONNX models, for example of faces",
-    "pillow-heif": "HEIC photos, as phones take them",
-    "peft": "adapters of your own; LoRA is built in without it",
-}
+PROJECT = "sync-r1"
+DEVELOPMENT = "dev"  # the extra of those who change the project; the doctor leaves it out
+PURPOSES = {"face": "the reward 'face'", "heic": "HEIC photos, as phones take them"}  # of the extras
 ENOUGH_MEMORY_GIB = 4.0
 ENOUGH_DISK_GIB = 2.0
 ASSETS = Path(__file__).parent / "world" / "assets"
@@ -40,15 +38,14 @@ class Check:
 def examine(assets: Path = ASSETS, folder: Path = Path(".")) -> list[Check]:
     """All checks:
 
-    Python and packages, device, memory, disk space below `folder`, optional packages, the shipped weights in `assets`.
+    Python, packages, device, memory, disk space below `folder`, and the shipped weights in `assets`.
     """
     return [
         check_python(),
-        *(check_package(name) for name in REQUIRED),
+        *check_packages(),
         *check_device(),
         check_memory(),
         check_disk(folder),
-        *(check_optional(name) for name in OPTIONAL),
         check_weights(assets),
     ]
 
@@ -75,18 +72,48 @@ def check_python() -> Check:
     return Check("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
 
 
-def check_package(name: str) -> Check:
-    version = installed(name)
+def check_packages(project: str = PROJECT) -> list[Check]:
+    """The packages that an installed project requires, then those of its extras, as its own metadata lists them."""
+    try:
+        listed = [Requirement(text) for text in importlib.metadata.requires(project) or []]
+    except importlib.metadata.PackageNotFoundError:
+        hint = "run `make setup`, or `pip install -e .` in the clone"
+        return [Check("packages", "note", f"{project} is not installed, so its packages are not known", hint)]
+    extras = importlib.metadata.metadata(project).get_all("Provides-Extra") or []
+    checks = [check_required(found) for found in listed if needed_for(found, "")]
+    for extra in extras:
+        if extra != DEVELOPMENT:
+            checks += [check_optional(found, extra) for found in listed if only_for(found, extra)]
+    return checks
+
+
+def needed_for(requirement: Requirement, extra: str) -> bool:
+    """Whether this Python on this system needs the package, with an extra or ("") without any."""
+    return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
+
+
+def only_for(requirement: Requirement, extra: str) -> bool:
+    """Whether it is the extra that needs the package."""
+    return needed_for(requirement, extra) and not needed_for(requirement, "")
+
+
+def check_required(requirement: Requirement) -> Check:
+    """A package without which the project does not work."""
+    name, version = requirement.name, installed(requirement.name)
+    hint = f"pip install '{name}{requirement.specifier}', or run `make setup` for everything"
     if version is None:
-        return Check(name, "missing", "not installed", f"pip install {name}, or run `make setup` for everything")
+        return Check(name, "missing", "not installed", hint)
+    if not requirement.specifier.contains(version, prereleases=True):
+        return Check(name, "missing", f"{version} is installed, {requirement.specifier} is needed", hint)
     return Check(name, "ok", version)
 
 
-def check_optional(name: str) -> Check:
-    version, purpose = installed(name), OPTIONAL[name]
-    if version is None:
-        return Check(name, "note", f"not installed, only for {purpose}", f"pip install {name}")
-    return Check(name, "ok", f"{version}, for {purpose}")
+def check_optional(requirement: Requirement, extra: str) -> Check:
+    """A package that only one of the extras needs."""
+    found, purpose = check_required(requirement), PURPOSES.get(extra, f"the extra {extra!r}")
+    if found.state == "missing":
+        return Check(found.name, "note", f"{found.detail}, only for {purpose}", f"pip install '{PROJECT}[{extra}]'")
+    return Check(found.name, "ok", f"{found.detail}, for {purpose}")
 
 
 def check_device() -> list[Check]:

@@ -215,7 +215,6 @@ def test_doctor_with_and_without_weights(
         "threads",
         "memory",
         "disk",
-        "gradio",
         "onnxruntime",
         "peft",
     } <= set(rows)
@@ -234,12 +233,37 @@ def test_doctor_finds_damaged_weights(weights: Path) -> None:
     assert doctor.check_weights(weights).state == "missing"
 
 
-def test_doctor_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "installed", lambda name: None)
-    assert (
-        doctor.check_package("torch").state == "missing" and "pip install torch" in doctor.check_package("torch").hint
-    )
-    assert (
-        doctor.check_optional("gradio").state == "note" and "pip install gradio" in doctor.check_optional("gradio").hint
-    )
-    assert doctor.healthy([doctor.check_optional("gradio")]) and not doctor.healthy([doctor.check_package("torch")])
+def test_doctor_lists_the_packages_of_the_metadata(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    about = tmp_path / "strange_thing-1.dist-info"
+    about.mkdir()
+    lines = [
+        "Metadata-Version: 2.1",
+        "Name: strange-thing",
+        "Version: 1",
+        "Provides-Extra: face",
+        "Provides-Extra: dev",
+    ]
+    wanted = [
+        "torch>=2.0",
+        "numpy>=999",
+        "no-such-package>=3",
+        "old-python-only; python_version < '3'",
+        "missing-face; extra == 'face'",
+        "pillow; extra == 'face'",
+        "pytest; extra == 'dev'",
+    ]
+    (about / "METADATA").write_text("\n".join([*lines, *(f"Requires-Dist: {text}" for text in wanted)]) + "\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = {check.name: check for check in doctor.check_packages("strange-thing")}
+    assert {name: check.state for name, check in found.items()} == {
+        "torch": "ok",
+        "numpy": "missing",
+        "no-such-package": "missing",
+        "missing-face": "note",
+        "pillow": "ok",
+    }
+    assert found["numpy"].detail.endswith("is installed, >=999 is needed")
+    assert "pip install 'no-such-package>=3'" in found["no-such-package"].hint
+    assert "the reward 'face'" in found["missing-face"].detail and "sync-r1[face]" in found["missing-face"].hint
+    assert doctor.healthy([found["missing-face"]]) and not doctor.healthy([found["numpy"]])
+    assert doctor.check_packages("never-installed")[0].state == "note"

@@ -103,6 +103,22 @@ def test_a_section_cannot_be_a_value_and_a_file_must_be_a_mapping(tmp_path: Path
         load_config(file)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("rl:\n  max_steps: 7\nrun:\n  name: x\nrl:\n  beta: 0\n", "'rl' is given on line 1 and again on line 5"),
+        ("rl:\n  max_steps: 7\n  'max_steps': 8\n", "'max_steps' is given on line 2 and again on line 3"),
+        ("rl: {max_steps: 7, max_steps: 7}\n", "'max_steps' is given on line 1 and again on line 1"),
+    ],
+)
+def test_a_key_given_twice_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError) as caught:
+        load_config(path)
+    assert str(caught.value).startswith(f"{path}: {said}")
+
+
 def test_a_recipe_cannot_invent_an_option() -> None:
     with pytest.raises(AttributeError):
         Config().rl.num_generation = 3  # type: ignore[attr-defined]

@@ -52,6 +52,9 @@ def check(
     model: Annotated[str, typer.Option(help="Model name the endpoint expects.")],
     key_env: Annotated[str, typer.Option(help="Environment variable that holds the key.")] = "SYNC_R1_JUDGE_KEY",
     timeout: Annotated[float, typer.Option(min=1, help="Seconds until the request counts as failed.")] = 60.0,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of a reply with its thoughts; 1024 without this option.")
+    ] = None,
     price_in: Annotated[float, typer.Option(min=0, help="Price of a million prompt tokens.")] = 0.0,
     price_out: Annotated[float, typer.Option(min=0, help="Price of a million completion tokens.")] = 0.0,
 ) -> None:
@@ -70,7 +73,14 @@ def check(
     from sync_r1.world.render import Thing, render
 
     config = JudgeConfig(
-        url=url, model=model, key_env=key_env, timeout_s=timeout, price_in=price_in, price_out=price_out, max_retries=1
+        url=url,
+        model=model,
+        key_env=key_env,
+        timeout_s=timeout,
+        max_tokens=max_tokens,
+        price_in=price_in,
+        price_out=price_out,
+        max_retries=1,
     )
     judge = RemoteJudge(config)
     words = "a red dog wearing a crown at the beach"

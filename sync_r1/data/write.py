@@ -42,6 +42,7 @@ Picture = Image.Image | Path  # pixels in memory, or a file to copy
 WAIT_S = 60.0  # for another process that writes to the same data: it holds the lock while it renames folders
 INSTEAD = "write to another folder"
 ARCHIVE_NAME = "unictokens_data"  # what other readers of the layout look for in stored paths
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jfif": "JPEG", ".webp": "WEBP", ".avif": "AVIF"}  # for Pillow
 QUALITY = 95  # of pictures that are written as JPEG
 
 
@@ -284,5 +285,5 @@ def _write_picture(path: Path, picture: Picture) -> None:
         return
     encoded = io.BytesIO()
     pixels = load_image(picture) if isinstance(picture, Path) else picture
-    pixels.save(encoded, Image.registered_extensions()[path.suffix.lower()], quality=QUALITY)
+    pixels.save(encoded, FORMATS[path.suffix.lower()], quality=QUALITY)
     write_bytes(path, encoded.getvalue())

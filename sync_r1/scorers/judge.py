@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 from torch import Tensor
 
 from sync_r1.config import JudgeConfig
@@ -26,16 +26,28 @@ from sync_r1.scorers.chat.endpoint import Message
 from sync_r1.scorers.judge_prompts import asked_again, conversation, load_instructions
 
 Parsing = Literal["strict", "published"]
-Grade = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
-PUBLISHED_TOKENS = 64  # of a reply, in the published protocol
-_STRICT = ConfigDict(strict=True, extra="forbid")
+MAX_TOKENS, PUBLISHED_TOKENS = 1024, 64  # of a reply: ours, and that of the published protocol
+# The schema that is sent allows no further fields, as strict endpoints ask; a reply may hold some, such as a reason.
+_FORM = ConfigDict(strict=True, extra="ignore", json_schema_extra={"additionalProperties": False})
+
+
+def _number(value: Any) -> Any:
+    """A number that a model put in quotes."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+Grade = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False), BeforeValidator(_number)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), BeforeValidator(_number)]
 
 
 class PictureGrades(BaseModel):
     """Grades of one picture, 0 to 100; null where there is nothing to compare with."""
 
-    model_config = _STRICT
+    model_config = _FORM
     index: int
     identity: Grade | None
     faithfulness: Grade | None
@@ -44,12 +56,12 @@ class PictureGrades(BaseModel):
 class Verdict(BaseModel):
     """Grade of a text or a clause, 0 to 1; null where there is nothing to judge by."""
 
-    model_config = _STRICT
-    score: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None
+    model_config = _FORM
+    score: Share | None
 
 
 class _Pictures(BaseModel):
-    model_config = _STRICT
+    model_config = _FORM
 
     @model_validator(mode="after")
     def indices_are_those_asked_for(self) -> _Pictures:
@@ -88,7 +100,7 @@ class RemoteJudge:
     Args:
         parsing: of text and clause grades. "strict": schema-checked, None where it fails. "published": the first number
             of a plain reply, clamped to [0, 1]; a reply without one scores 0 with a warning, which is the rule of
-            UnifyBench++.
+            UnifyBench++. What a model thinks before it replies, and a reply cut at the token limit, hold no grade.
     Raises:
         ValueError: a configuration that cannot work; when called, also a key, URL or model that the endpoint denies.
     """
@@ -214,10 +226,7 @@ class RemoteJudge:
         batch = [
             conversation(instruction, row, extra, "number" if published else "score") for row, extra in zip(rows, parts)
         ]
-        if published:
-            answers = self._ask(batch, None, [1] * len(batch), max_tokens=PUBLISHED_TOKENS)
-        else:
-            answers = self._ask(batch, [Verdict] * len(batch), [1] * len(batch))
+        answers = self._ask(batch, None if published else [Verdict] * len(batch), [1] * len(batch))
         verdicts = [Verdict(score=first_number(answer)) if isinstance(answer, str) else answer for answer in answers]
         graded = [verdict if isinstance(verdict, Verdict) else None for verdict in verdicts]
         for verdict in graded:
@@ -230,7 +239,6 @@ class RemoteJudge:
         batch: list[list[Message]],
         schemas: list[type[BaseModel]] | None,
         sizes: Sequence[int],
-        max_tokens: int = 1024,
     ) -> list[Answer]:
         """Replies to a batch; those of the wrong form are asked for once more.
 
@@ -238,7 +246,8 @@ class RemoteJudge:
         """
         if not batch:
             return []
-        answers = self.client.complete_many(batch, schema=schemas, max_tokens=max_tokens)
+        room = self.config.max_tokens or (MAX_TOKENS if schemas is not None else PUBLISHED_TOKENS)
+        answers = self.client.complete_many(batch, schema=schemas, max_tokens=room, whole=True)
         wrong = [
             index
             for index, answer in enumerate(answers)
@@ -247,9 +256,7 @@ class RemoteJudge:
         if wrong and schemas is not None:
             self.counts["asked_again"] += len(wrong)
             again = [asked_again(batch[index]) for index in wrong]
-            repaired = self.client.complete_many(
-                again, schema=[schemas[index] for index in wrong], max_tokens=max_tokens
-            )
+            repaired = self.client.complete_many(again, schema=[schemas[index] for index in wrong], max_tokens=room)
             answers = [dict(zip(wrong, repaired)).get(index, answer) for index, answer in enumerate(answers)]
         self._report(answers, sizes)
         return answers

@@ -8,12 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
-
 Matching = Literal["unifybench++", "legacy"]
 
 BLEU_WEIGHTS = (0.7, 0.3)  # of character unigrams and bigrams
-_SMOOTHING = SmoothingFunction().method1
 
 
 def normalise(text: str) -> str:
@@ -47,7 +44,10 @@ def char_bleu(prediction: str, truth: str) -> float:
     """
     if not prediction or not truth:
         return 0.0
-    return float(sentence_bleu([list(truth)], list(prediction), weights=BLEU_WEIGHTS, smoothing_function=_SMOOTHING))
+    from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu  # slow to import, and only scoring needs it
+
+    smoothing = SmoothingFunction().method1
+    return float(sentence_bleu([list(truth)], list(prediction), weights=BLEU_WEIGHTS, smoothing_function=smoothing))
 
 
 def is_negative(truth: str, protocol: Matching = "unifybench++") -> bool:

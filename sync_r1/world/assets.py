@@ -1,12 +1,17 @@
-"""The shipped weights of the world: the unified model, its CLIP, and the two readers."""
+"""The shipped weights of the world: the unified model, its CLIP, and the two readers.
+
+Each network is imported where it is loaded: who only asks the model shall not wait for those that score.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sync_r1.models.showo.model import Showo
-from sync_r1.scorers.clip import ClipScorer
-from sync_r1.world.readers import AttributeReader
+if TYPE_CHECKING:
+    from sync_r1.models.showo.model import Showo
+    from sync_r1.scorers.clip import ClipScorer
+    from sync_r1.world.readers import AttributeReader
 
 ASSETS = Path(__file__).parent / "assets"
 EVALUATOR = "world evaluator (attention over patches)"
@@ -25,19 +30,27 @@ def load_world_model(assets: Path | None = None) -> Showo:
 
     ValueError, here and below, when the weights are missing.
     """
+    from sync_r1.models.showo.model import Showo
+
     return Showo.from_pretrained(_part("model", assets))
 
 
 def load_world_clip(assets: Path | None = None) -> ClipScorer:
     """The CLIP trained on the world's pictures and captions."""
+    from sync_r1.scorers.clip import ClipScorer
+
     return ClipScorer.from_pretrained(_part("clip", assets))
 
 
 def load_reward_reader(assets: Path | None = None) -> AttributeReader:
     """The reader that rewards (convolutions)."""
+    from sync_r1.world.readers import AttributeReader
+
     return AttributeReader.from_pretrained(_part("reward_reader", assets))
 
 
 def load_evaluator_reader(assets: Path | None = None) -> AttributeReader:
     """The reader that evaluates (attention over patches); never used for a reward."""
+    from sync_r1.world.readers import AttributeReader
+
     return AttributeReader.from_pretrained(_part("evaluator_reader", assets))

@@ -67,7 +67,10 @@ def test_overwriting_replaces_pictures_and_a_second_concept_joins(root: Path) ->
 def test_a_data_root_that_another_process_writes_to_is_left_alone(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(write, "WAIT_S", 0.1)
     before = load_concept(root, "zed")
-    with FileLock(root / LOCK), pytest.raises(InUse, match=r"in use by .*; wait until it ends, stop it, or write to an"):
+    with (
+        FileLock(root / LOCK),
+        pytest.raises(InUse, match=r"in use by .*; wait until it ends, stop it, or write to an"),
+    ):
         write_concept(root, dataclasses.replace(before, info="<zed> is another."), overwrite=True)
     assert load_concept(root, "zed") == before and not list(root.glob(".zed-*"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,10 @@ Body = dict[str, Any]
 
 @dataclass
 class Response:
-    """What to send back. `text` is the model's message; `raw` replaces the whole body; `drip` sends it byte by byte."""
+    """What to send back. `text` is the model's message; `raw` replaces the whole body; `drip` sends it byte by byte.
+
+    With an error status the client is asked to come back after a millisecond, unless `headers` say otherwise.
+    """
 
     text: str | None = None
     status: int = 200
@@ -42,17 +46,23 @@ class FakeEndpoint(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, reply: Callable[[Body, int], Response | str]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(
+        self, reply: Callable[[Body, int], Response | str], port: int, certificate: ssl.SSLContext | None
+    ) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.scheme = "https" if certificate else "http"
+        if certificate:
+            self.socket = certificate.wrap_socket(self.socket, server_side=True)
         self.reply, self.lock = reply, threading.Lock()
         self.bodies: list[Body] = []
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
+        self.peers: set[Any] = set()  # the other ends of its connections
         self.busy = self.most_busy = 0
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+        return f"{self.scheme}://127.0.0.1:{self.server_address[1]}/v1"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that gave up waiting is no news."""
@@ -70,6 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.bodies.append(body)
             self.server.headers.append(dict(self.headers))
             self.server.paths.append(self.path)
+            self.server.peers.add(self.client_address)
             self.server.busy += 1
             self.server.most_busy = max(self.server.most_busy, self.server.busy)
         try:
@@ -84,7 +95,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         raw = response.body()
         self.send_response(response.status)
-        for name, value in {"Content-Length": str(len(raw)), **response.headers}.items():
+        quick = {"Retry-After-Ms": "1"} if response.status >= 400 and "Retry-After" not in response.headers else {}
+        for name, value in {"Content-Length": str(len(raw)), **quick, **response.headers}.items():
             self.send_header(name, value)
         self.end_headers()
         for start in range(0, len(raw), 1 if response.drip else len(raw) or 1):
@@ -96,9 +108,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def endpoint(reply: Callable[[Body, int], Response | str]) -> Iterator[FakeEndpoint]:
-    """`reply(body, number of earlier requests)` answers every request."""
-    server = FakeEndpoint(reply)
+def endpoint(
+    reply: Callable[[Body, int], Response | str], port: int = 0, certificate: ssl.SSLContext | None = None
+) -> Iterator[FakeEndpoint]:
+    """`reply(body, number of earlier requests)` answers every request. Port 0 takes a free one."""
+    server = FakeEndpoint(reply, port, certificate)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

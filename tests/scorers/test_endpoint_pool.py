@@ -15,15 +15,14 @@ from tests.scorers.test_chat import echo, said
 DEAD = "http://127.0.0.1:9/v1"
 
 
-def client(*urls: str, **changes: Any) -> tuple[ChatClient, list[float]]:
-    waits: list[float] = []
-    return ChatClient(config(" , ".join(urls), **changes), sleep=waits.append), waits
+def client(*urls: str, **changes: Any) -> ChatClient:
+    return ChatClient(config(" , ".join(urls), **changes))
 
 
 def test_requests_are_dealt_in_turn_and_each_server_has_its_own_limit() -> None:
     slow = Response("fine", delay_s=0.1)
     with endpoint(lambda *_: slow) as first, endpoint(lambda *_: slow) as second:
-        chat, _ = client(first.url, second.url, concurrency=2)
+        chat = client(first.url, second.url, concurrency=2)
         assert chat.complete_many([said(str(number)) for number in range(8)]) == ["fine"] * 8
         assert len(first.bodies) == len(second.bodies) == 4
         assert first.most_busy == second.most_busy == 2
@@ -34,7 +33,7 @@ def test_processes_of_a_launch_begin_with_different_servers(monkeypatch: pytest.
     with endpoint(echo) as first, endpoint(echo) as second:
         for rank in ("0", "1"):
             monkeypatch.setenv("RANK", rank)
-            client(first.url, second.url)[0].complete(said(rank))
+            client(first.url, second.url).complete(said(rank))
         assert len(first.bodies) == len(second.bodies) == 1
 
 
@@ -43,9 +42,9 @@ def test_processes_of_a_launch_begin_with_different_servers(monkeypatch: pytest.
 )
 def test_one_that_fails_hands_its_requests_on_without_waiting_and_rests(failure: Response | None) -> None:
     with endpoint(lambda *_: failure or Response()) as broken, endpoint(echo) as works:
-        chat, waits = client(broken.url if failure else DEAD, works.url, concurrency=1)
+        chat = client(broken.url if failure else DEAD, works.url, concurrency=1)
         answers = chat.complete_many([said(str(number)) for number in range(6)])
-        assert all(isinstance(answer, str) for answer in answers) and waits == []
+        assert all(isinstance(answer, str) for answer in answers) and chat.usage.retries == 0
         assert len(works.bodies) == 6 and len(broken.bodies) <= 2, (
             "asked by the two requests in flight, then left alone"
         )
@@ -55,17 +54,17 @@ def test_when_all_fail_one_is_asked_again_with_backoff() -> None:
     with endpoint(
         lambda body, number: Response("busy", status=429) if number < 2 else Response(echo(body, number))
     ) as busy:
-        chat, waits = client(busy.url, DEAD)
+        chat = client(busy.url, DEAD)
         assert isinstance(chat.complete(said("a")), str)
-        assert len(waits) == 1
-    chat, _ = client(DEAD, "http://127.0.0.1:19/v1", max_retries=0)
+        assert chat.usage.retries == 1
+    chat = client(DEAD, "http://127.0.0.1:19/v1", max_retries=0)
     (answer,) = chat.complete_many([said("b")])
     assert isinstance(answer, ChatFailure) and answer.kind == "unavailable"
 
 
 def test_a_request_that_is_not_accepted_is_not_tried_elsewhere() -> None:
     with endpoint(lambda *_: Response("too long", status=413)) as first, endpoint(echo) as second:
-        (answer,) = client(first.url, second.url)[0].complete_many([said("a")])
+        (answer,) = client(first.url, second.url).complete_many([said("a")])
         assert isinstance(answer, ChatFailure) and answer.kind == "rejected" and not second.bodies
 
 

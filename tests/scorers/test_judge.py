@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from sync_r1.scorers.chat.client import ChatClient
-from sync_r1.scorers.judge import RemoteJudge, clauses, first_number
+from sync_r1.scorers.judge import Parsing, RemoteJudge, clauses, first_number
 from sync_r1.scorers.judge_prompts import PICTURES, conversation, load_instructions, quote, read_data, seal
 from tests.scorers.fake_endpoint import Body, FakeEndpoint, Response, config, endpoint
 
@@ -31,12 +30,8 @@ def images(count: int) -> Tensor:
     return torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 16, 16) * 20
 
 
-def judge(server: FakeEndpoint, **changes: Any) -> RemoteJudge:
-    parsing = changes.pop("parsing", "strict")
-    settings = config(server, **changes)
-    maker = RemoteJudge(settings, parsing=parsing)
-    maker.client = ChatClient(settings, version=maker.client.version, sleep=lambda _: None)
-    return maker
+def judge(server: FakeEndpoint, parsing: Parsing = "strict", **changes: Any) -> RemoteJudge:
+    return RemoteJudge(config(server, **changes), parsing=parsing)
 
 
 def grades(body: Body, identity: float | None = 80, faithfulness: float | None = 50) -> list[dict[str, Any]]:
@@ -116,7 +111,6 @@ BAD: dict[str, Reply] = {
     "counted from 0": nine(lambda rows: [{**row, "index": row["index"] - 1} for row in rows]),
     "words for grades": nine(lambda rows: [{**row, "identity": "high"} for row in rows]),
     "a grade left out": nine(lambda rows: [{"index": row["index"]} for row in rows]),
-    "a grade too many": nine(lambda rows: [{**row, "bonus": 100} for row in rows]),
     "empty": lambda *_: "",
 }
 
@@ -187,11 +181,64 @@ def test_texts_are_graded_one_by_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", ["0.5 points", '{"score": 2}', '{"score": NaN}', '{"score": "1"}', '{"score": 1, "why": "x"}']
+    "reply",
+    ["0.5 points", '{"score": 2}', '{"score": NaN}', '{"score": "NaN"}', '{"score": true}', '{"score": "good"}'],
 )
 def test_strict_parsing_gives_none_where_it_fails(reply: str) -> None:
     with endpoint(lambda *_: reply) as server, pytest.warns(UserWarning, match="1 invalid"):
         assert judge(server).score_text_answer(["q"], ["a"], ["b"]) == [None]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        '{"score": 0.5, "reason": "half of it"}',
+        '{"score": "0.5"}',
+        'perhaps {"score": 0}\n</think>\n{"score": 0.5}',
+        '{"score": 0.5} {"score": 0.5}',
+    ],
+)
+def test_a_grade_counts_with_a_reason_in_quotes_said_twice_or_after_thoughts(reply: str) -> None:
+    with endpoint(lambda *_: reply) as server:
+        assert judge(server).score_text_answer(["q"], ["a"], ["b"]) == [0.5]
+        schema = server.bodies[0]["response_format"]["json_schema"]["schema"]
+        assert schema["additionalProperties"] is False, "strict endpoints want it said"
+
+
+def test_pictures_may_come_with_reasons() -> None:
+    def reasons(body: Body, _: int) -> str:
+        return json.dumps({"pictures": [{**row, "reason": "fine"} for row in grades(body)], "summary": "all fine"})
+
+    with endpoint(reasons) as server:
+        assert judge(server)(images(2), ["a", "b"]) == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(("parsing", "usual"), [("strict", 1024), ("published", 64)])
+def test_a_judge_that_thinks_can_be_given_more_room(parsing: Parsing, usual: int) -> None:
+    with endpoint(lambda *_: "1" if parsing == "published" else '{"score": 1}') as server:
+        for room in (None, 4000):
+            assert judge(server, parsing, max_tokens=room).score_text_answer(["q"], ["a"], ["b"]) == [1]
+        assert [body["max_tokens"] for body in server.bodies] == [usual, 4000]
+
+
+@pytest.mark.parametrize(
+    ("reply", "cut", "score"),
+    [
+        ("<think>There are 2 answers and 1 of them fits.</think>\n\n0", False, 0.0),
+        ("1) they agree, 2) they differ.\n</think>\n\n0", False, 0.0),
+        ("<think>Let me see. 1) the question asks", True, None),
+        ("Let me see. 1) the question asks", True, None),
+    ],
+)
+def test_by_the_published_rule_a_number_in_thoughts_or_in_a_cut_reply_is_no_grade(
+    reply: str, cut: bool, score: float | None
+) -> None:
+    choice = {"message": {"content": reply}, "finish_reason": "length" if cut else "stop"}
+    raw = json.dumps({"choices": [choice]}).encode()
+    with endpoint(lambda *_: Response(raw=raw)) as server, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        assert judge(server, "published").score_text_answer(["q"], ["a"], ["b"]) == [score]
+    assert ["judge.max_tokens" in str(one.message) for one in caught if one.category is UserWarning] == [True] * cut
 
 
 @pytest.mark.parametrize(
@@ -289,7 +336,13 @@ def test_instructions_of_your_own_replace_ours_and_change_the_cache_key(tmp_path
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("pictrues: x", "pictures, answer"), ("clause: ''", "clause in"), ("- x", "must map"), ("a: [", "cannot be read")],
+    [
+        ("pictrues: x", "pictures, answer"),
+        ("clause: ''", "clause in"),
+        ("- x", "must map"),
+        ("a: [", "cannot be read"),
+        ("clause: x\nclause: y", "'clause' is given on line 1 and again on line 2"),
+    ],
 )
 def test_wrong_instruction_files_are_refused(tmp_path: Path, content: str, said: str) -> None:
     (tmp_path / "bad.yaml").write_text(content)

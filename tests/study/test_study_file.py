@@ -108,6 +108,13 @@ def test_mistakes_are_named(tmp_path: Path, changes: dict[str, Any], said: str) 
         load_study(write(tmp_path, **changes))
 
 
+def test_an_arm_given_twice_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    path.write_text(path.read_text() + "arms:\n  a:\n")
+    with pytest.raises(ValueError, match=r"study\.yaml: 'arms' is given on line \d+ and again on line \d+"):
+        load_study(path)
+
+
 def test_a_circle_is_named(tmp_path: Path) -> None:
     arms = {name: {"recipes": ["no-dgs"], "same_nfe_as": other} for name, other in (("a", "b"), ("b", "a"))}
     with pytest.raises(ValueError, match="a → b → a"):

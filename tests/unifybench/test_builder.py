@@ -276,7 +276,7 @@ def test_a_concept_with_photos_only(root: Path) -> None:
         ("  - fact: 1\n", "  - fact: 9\n", r"field 'test\[0\].fact' is '9'; it must be the number of a fact, 1 to 4"),
         ("  - fact: 1\n", "  - fakt: 1\n", r"field 'test\[0\].fakt' is unknown; did you mean fact\?"),
         ("  - fact: 1\n    implicit: A photo of <zed>", "  - fact: 1\n    implicit: A photo", r"test\[0\].*implicit prompt lacks <zed>"),
-        ("concept: zed\n", "concept: zed\nconcept: zed\n", "field 'concept' is twice"),
+        ("concept: zed\n", "concept: zed\nconcept: zed\n", "field 'concept' is twice, before on line "),
         ("concept: zed\n", "", "field 'concept' is missing"),
         ("  1: <zed> has a green", "  1: <zed> has a blue", "field 'facts': they are not those of .*info.json; build again"),
         ("question: Where does", "question: [x", r"line \d+, column \d+: not valid YAML"),

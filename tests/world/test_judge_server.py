@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import numpy as np
 import pytest
 import torch
@@ -19,7 +19,7 @@ from sync_r1.commands.judge import app
 from sync_r1.config import JudgeConfig
 from sync_r1.rl.rewards import Reward, RewardEnsemble
 from sync_r1.scorers.base import Judge, Score
-from sync_r1.scorers.chat.client import ChatClient, find_object
+from sync_r1.scorers.chat.client import find_object
 from sync_r1.scorers.judge import RemoteJudge, Verdict, pictures_schema
 from sync_r1.scorers.judge_prompts import conversation
 from sync_r1.scorers.reward_functions import JudgeRewards
@@ -44,10 +44,7 @@ def pictures(count: int, seed: int = 0) -> tuple[Tensor, list[str]]:
 
 
 def remote(server: JudgeServer, **changes: Any) -> RemoteJudge:
-    config = JudgeConfig(**{"url": server.url, "model": "world", "timeout_s": 20.0, **changes})
-    judge = RemoteJudge(config)
-    judge.client = ChatClient(config, version=judge.client.version, sleep=lambda _: None)
-    return judge
+    return RemoteJudge(JudgeConfig(**{"url": server.url, "model": "world", "timeout_s": 20.0, **changes}))
 
 
 def close(found: Sequence[Score], wanted: Sequence[Score]) -> bool:
@@ -161,22 +158,22 @@ def test_no_lie_fits_the_schema(count: int) -> None:
 
 def test_requests_of_others_are_refused_in_words(reward_judge: WorldJudge) -> None:
     with serving(JudgeServer(reward_judge)) as server:
-        assert httpx.get(f"{server.url}/models").json()["data"][0]["id"] == "world"
-        assert httpx.get(server.url).status_code == httpx.post(server.url, json={}).status_code == 404
+        assert httpx2.get(f"{server.url}/models").json()["data"][0]["id"] == "world"
+        assert httpx2.get(server.url).status_code == httpx2.post(server.url, json={}).status_code == 404
         for body in (
             b"{",
             b"[]",
             b'{"messages": 5}',
             json.dumps({"messages": [{"role": "user", "content": "hi"}]}).encode(),
         ):
-            reply = httpx.post(f"{server.url}/chat/completions", content=body)
+            reply = httpx2.post(f"{server.url}/chat/completions", content=body)
             assert reply.status_code == 400 and reply.json()["error"]["message"]
         data = {"task": "answer", "question": "hat?", "reference": "a crown", "answer": "a crown"}
         spoken = conversation("Grade.", data, [], "score")
         for odd in ({"role": "assistant"}, 5, {"content": [5]}):
-            reply = httpx.post(f"{server.url}/chat/completions", json={"messages": [*spoken, odd]})
+            reply = httpx2.post(f"{server.url}/chat/completions", json={"messages": [*spoken, odd]})
             assert reply.status_code == 400 and "not of the form of a chat" in reply.json()["error"]["message"]
-        assert httpx.post(f"{server.url}/chat/completions", json={"messages": spoken}).status_code == 200
+        assert httpx2.post(f"{server.url}/chat/completions", json={"messages": spoken}).status_code == 200
         connection = http.client.HTTPConnection(*server.server_address[:2])  # type: ignore[misc]
         connection.putrequest("POST", "/v1/chat/completions")
         connection.putheader("Content-Length", str(1 << 40))

@@ -9,8 +9,7 @@ import base64
 import io
 import json
 import re
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,7 +20,8 @@ from pydantic import BaseModel, ValidationError
 
 from sync_r1.config import JudgeConfig
 from sync_r1.scorers.chat.cache import ReplyCache, content_key
-from sync_r1.scorers.chat.endpoint import ChatFailure, Message, Reply, Usage, one_line
+from sync_r1.scorers.chat.endpoint import ChatFailure, Message, Reply, Usage
+from sync_r1.scorers.chat.http import one_line
 from sync_r1.scorers.chat.pool import EndpointPool
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -29,7 +29,10 @@ Schema = type[BaseModel]
 Answer = str | BaseModel | ChatFailure
 
 LONGEST_OBJECT = 100_000  # characters of a reply that are searched for JSON
-_THINKING = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
+_TAG = r"(?:\w+:)?(?:think|thinking|thought|thoughts|reasoning)"
+# Thoughts end at the last closing tag. Their opening tag is often part of the chat template and thus not of the reply.
+_THOUGHTS = re.compile(rf".*(?:</{_TAG}\s*>|\[/THINK\])", re.DOTALL | re.IGNORECASE)
+_UNFINISHED_THOUGHTS = re.compile(rf"\s*(?:<{_TAG}\s*>|\[THINK\])", re.IGNORECASE)
 _DECLINES = re.compile(
     r"\b(?:can ?not|can['’]?t|won['’]?t|unable to|not able to|must decline|decline to)\b.{0,40}"
     r"\b(?:assist|help|comply|identify|evaluate|judge|rate|score|compare|process|analy[sz]e|do that)\b",
@@ -51,6 +54,7 @@ class _Request:
     messages: list[Message]
     schema: Schema | None
     max_tokens: int
+    whole: bool
 
 
 class ChatClient:
@@ -63,18 +67,17 @@ class ChatClient:
     Args:
         config: where and how; the key is read once from the environment variable `config.key_env`.
         version: of the caller's instructions.
-        sleep: waits between retries.
     Raises:
         ValueError: no model name, or a URL or key that cannot be used.
     """
 
-    def __init__(self, config: JudgeConfig, *, version: str = "", sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, config: JudgeConfig, *, version: str = "") -> None:
         if not config.model:
             raise ValueError(
                 f"judge.model is empty; set it to a model that {config.url} serves (its /v1/models lists them)"
             )
         self.config, self.version = config, version
-        self.endpoint = EndpointPool(config, sleep)
+        self.endpoint = EndpointPool(config)
         self.cache = ReplyCache(config.cache)
 
     @property
@@ -92,22 +95,28 @@ class ChatClient:
         Raises:
             ChatError: there is no usable reply; its `failure` says why.
         """
-        answer = self._answer(self._request(messages, schema, max_tokens))
+        answer = self._answer(self._request(messages, schema, max_tokens, False))
         if isinstance(answer, ChatFailure):
             raise ChatError(answer)
         return answer
 
     def complete_many(
-        self, batch: Sequence[list[Message]], *, schema: Schema | Sequence[Schema] | None = None, max_tokens: int = 1024
+        self,
+        batch: Sequence[list[Message]],
+        *,
+        schema: Schema | Sequence[Schema] | None = None,
+        max_tokens: int = 1024,
+        whole: bool = False,
     ) -> list[Answer]:
         """Replies in the order of `batch`, asked concurrently; failures are values. Equal requests are asked once.
 
         Args:
             schema: one for all conversations, or one for each.
+            whole: a text that was cut at the token limit is a failure, too.
         """
         schemas = list(schema) if isinstance(schema, Sequence) else [schema] * len(batch)
         requests = [
-            self._request(messages, wanted, max_tokens) for messages, wanted in zip(batch, schemas, strict=True)
+            self._request(messages, wanted, max_tokens, whole) for messages, wanted in zip(batch, schemas, strict=True)
         ]
         distinct = {request.key: request for request in requests}
         self.endpoint.count(cache_hits=len(requests) - len(distinct))
@@ -116,10 +125,10 @@ class ChatClient:
             answers = dict(zip(distinct, pool.map(self._answer, distinct.values())))
         return [answers[request.key] for request in requests]
 
-    def _request(self, messages: list[Message], schema: Schema | None, max_tokens: int) -> _Request:
+    def _request(self, messages: list[Message], schema: Schema | None, max_tokens: int, whole: bool) -> _Request:
         shape = json_shape(schema)
         key = content_key(self.config.model, self.version, self.config.temperature, max_tokens, shape, messages)
-        return _Request(key, messages, schema, max_tokens)
+        return _Request(key, messages, schema, max_tokens, whole)
 
     def _answer(self, request: _Request) -> Answer:
         stored = self.cache.get(request.key)
@@ -128,8 +137,8 @@ class ChatClient:
             if not isinstance(answer, ChatFailure):
                 self.endpoint.count(cache_hits=1)
                 return answer
-        reply = self.endpoint.send(request.messages, json_shape(request.schema), request.max_tokens, request.key)
-        answer = reply if isinstance(reply, ChatFailure) else read_answer(reply, request.schema)
+        reply = self.endpoint.send(request.messages, json_shape(request.schema), request.max_tokens)
+        answer = reply if isinstance(reply, ChatFailure) else read_answer(reply, request.schema, request.whole)
         if isinstance(answer, ChatFailure):
             self.endpoint.count(failures=1)
         elif isinstance(reply, Reply) and reply.text.strip():
@@ -143,31 +152,40 @@ def json_shape(schema: Schema | None) -> dict[str, Any] | None:
     return schema.model_json_schema() if schema else None
 
 
-def read_answer(reply: Reply, schema: Schema | None) -> Answer:
-    """A reply's text (which may be empty), or the one JSON object in it that fits `schema`, else a failure:
+def read_answer(reply: Reply, schema: Schema | None, whole: bool = False) -> Answer:
+    """A reply's text without thoughts (it may be empty), or the JSON object in it that fits `schema`, else a failure.
 
-    refused or invalid.
+    The failure is refused or invalid. With `whole`, a text that was cut at the token limit is invalid.
     """
     if reply.refusal:
         return ChatFailure("refused", f"the model declined: {one_line(reply.refusal)}")
-    if schema is None:
-        return reply.text
-    found = find_object(reply.text, schema)
+    if schema is None and not (whole and reply.cut):
+        return without_thoughts(reply.text)
+    found = find_object(reply.text, schema) if schema is not None else None
     if found is not None:
         return found
     if reply.cut:
-        return ChatFailure("invalid", "the model's reply was cut at the token limit")
+        return ChatFailure(
+            "invalid", "the model's reply was cut at the token limit; allow it more with judge.max_tokens"
+        )
     if _DECLINES.search(reply.text):
         return ChatFailure("refused", f"the model declined: {one_line(reply.text)}")
     return ChatFailure("invalid", f"the model's reply does not fit the schema: {one_line(reply.text) or 'it is empty'}")
 
 
-def find_object(text: str, schema: type[Model]) -> Model | None:
-    """The JSON object in a reply that fits `schema`; words and code fences around it are skipped.
+def without_thoughts(text: str) -> str:
+    """A reply without what a reasoning model thought before it."""
+    thoughts = _THOUGHTS.match(text)
+    rest = text[thoughts.end() :] if thoughts else text
+    return "" if _UNFINISHED_THOUGHTS.match(rest) else rest
 
-    None for no such object, or several.
+
+def find_object(text: str, schema: type[Model]) -> Model | None:
+    """The JSON object in a reply that fits `schema`; thoughts, words and code fences around it are skipped.
+
+    None for no such object, or several that differ.
     """
-    text = _THINKING.sub("", text)
+    text = without_thoughts(text)
     found: list[Model] = []
     decoder, position = json.JSONDecoder(), text.find("{")
     while 0 <= position < LONGEST_OBJECT:
@@ -181,7 +199,7 @@ def find_object(text: str, schema: type[Model]) -> Model | None:
         except ValueError:
             end = position + 1
         position = text.find("{", end)
-    return found[0] if len(found) == 1 else None
+    return found[0] if found and all(one == found[0] for one in found) else None
 
 
 def text_part(text: str) -> Message:

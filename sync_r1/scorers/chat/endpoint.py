@@ -1,34 +1,34 @@
-"""One OpenAI-compatible chat endpoint over HTTP:
+"""One OpenAI-compatible chat endpoint: its address and key, and which request fields it does not accept.
 
-its address and key, timeouts, retries with backoff, and what it does not accept.
+The official `openai` client retries, waits as the server asks and keeps connections open. `BoundedHttp` below it limits
+how long a reply may take, how large it may be, and what is sent.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
-import random
+import re
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any, Literal
 
-import httpx
+import httpx2
+from openai import APIConnectionError, APIStatusError, APITimeoutError, AsyncOpenAI
 
 from sync_r1.config import JudgeConfig
-from sync_r1.scorers.chat.deadline import cut_after
+from sync_r1.scorers.chat.http import RETRY_COUNT, BoundedHttp, blank, first_choice, one_line
 
 Message = dict[str, Any]
 FailureKind = Literal["denied", "rejected", "unavailable", "refused", "invalid"]
 
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0  # exponential backoff
-LONGEST_RETRY_AFTER_S = 120.0  # an endpoint that asks for more counts as unavailable
-MAX_REPLY_BYTES = 4 << 20
-NO_REPLY = 0  # in place of a status: no connection, a timeout, a broken reply
+NO_REPLY = 0  # in place of a status: no connection or a timeout
+PASSING = (NO_REPLY, 408, 409, 425, 429)  # and 500 and above: the next try may succeed
 PLAIN_FORMAT = "Reply with one JSON object that fits this JSON schema, and with nothing else:\n"
+_ABOUT_ROLES = re.compile(r"\bsystem\b.{0,40}\b(?:role|message|prompt|instruction)|\broles?\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,16 @@ class Usage:
 
 @dataclass(frozen=True)
 class _Trouble:
+    """Why there is no reply after `tries` tries, and the wait that the server asked for in the last one."""
+
     status: int
     message: str
-    retry_after_s: float = 0.0
+    tries: int
+    wait: str = ""
+
+    @property
+    def passing(self) -> bool:
+        return self.status in PASSING or self.status >= 500
 
 
 def base_url(url: str) -> str:
@@ -82,8 +89,8 @@ def base_url(url: str) -> str:
     ValueError for anything else.
     """
     try:
-        parsed = httpx.URL(url.strip())
-    except httpx.InvalidURL as error:
+        parsed = httpx2.URL(url.strip())
+    except httpx2.InvalidURL as error:
         raise ValueError(
             f"the endpoint's URL cannot be read ({error}); write it like http://localhost:8000/v1"
         ) from error
@@ -107,31 +114,42 @@ def read_key(variable: str) -> str:
     return key
 
 
+@lru_cache(maxsize=1)
+def _event_loop() -> asyncio.AbstractEventLoop:
+    """The event loop of this process's endpoints, in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="chat endpoints", daemon=True).start()
+    return loop
+
+
+if hasattr(os, "register_at_fork"):  # the thread does not exist in a forked process
+    os.register_at_fork(after_in_child=_event_loop.cache_clear)
+
+
+class _OpenAI(AsyncOpenAI):
+    def platform_headers(self) -> dict[str, str]:
+        """None: this machine is not the endpoint's business, and the client would start a process to examine it."""
+        return {}
+
+
 class Endpoint:
     """Sends requests, at most `config.concurrency` at a time; safe to share between threads.
 
-    The key goes nowhere but into the request's header: should the endpoint send it back, it is blanked before anybody
-    reads the reply.
+    The key goes nowhere but into the request's header: should the endpoint send it back, it is blanked before anything
+    else reads the reply.
     """
 
-    def __init__(self, config: JudgeConfig, sleep: Callable[[float], None] = time.sleep) -> None:
-        self.config, self.url, self._sleep = config, base_url(config.url), sleep
+    def __init__(self, config: JudgeConfig) -> None:
+        self.config, self.url = config, base_url(config.url)
         self._key = read_key(config.key_env)
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-        headers |= {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        local = httpx.URL(self.url).host in (
-            "localhost",
-            "127.0.0.1",
-            "::1",
-        )  # a proxy from the environment would not find it
-        limits = httpx.Limits(
-            max_connections=config.concurrency, max_keepalive_connections=0
-        )  # `cut_after` needs to see each one open
-        self._http = httpx.Client(headers=headers, timeout=config.timeout_s, limits=limits, trust_env=not local)
-        self._slots, self._lock = threading.BoundedSemaphore(config.concurrency), threading.Lock()
-        self._usage = Usage()
+        self._lock, self._usage = threading.Lock(), Usage()
         self._omitted: frozenset[str] = frozenset()  # request fields that this endpoint does not take
         self._answered_at = self._down_at = -1.0
+        self._loop = _event_loop()
+        http = BoundedHttp(config, httpx2.URL(self.url).host, self._key, self.count)
+        self._client = _OpenAI(
+            base_url=self.url, api_key=self._key or "none", timeout=config.timeout_s, http_client=http
+        )
 
     @property
     def usage(self) -> Usage:
@@ -146,120 +164,76 @@ class Endpoint:
                 setattr(self._usage, name, getattr(self._usage, name) + value)
 
     def close(self) -> None:
-        self._http.close()
+        """Close the connections."""
+        asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result()
 
     def send(
-        self,
-        messages: list[Message],
-        shape: dict[str, Any] | None,
-        max_tokens: int,
-        key: str,
-        retries: int | None = None,
+        self, messages: list[Message], shape: dict[str, Any] | None, max_tokens: int, retries: int | None = None
     ) -> Reply | ChatFailure:
-        """One conversation, with its retries (by default `config.max_retries`). `key` seeds the jitter.
+        """One conversation, with its retries (by default `config.max_retries`).
 
         While nothing answers at all (no connection, timeouts), later requests get a single try each, so that a dead
         endpoint does not hold up a whole batch; the first reply restores the retries.
         """
-        started, omitted, attempt = time.monotonic(), self._omitted, 0
+        started, omitted = time.monotonic(), self._omitted
         limit = self.config.max_retries if retries is None else retries
         while True:
+            down = self._down_at > self._answered_at
             body = self._body(messages, shape, max_tokens, omitted)
-            with self._slots:
-                got = self._try(body)
+            got = self._post(body, 0 if down else limit)
             if isinstance(got, Reply):
-                self._omitted, self._answered_at = omitted, time.monotonic()
+                self._omitted, self._answered_at = self._omitted | omitted, time.monotonic()
                 return got
             refused = _not_accepted(body, got)
             if refused is not None:
                 omitted |= {refused}
                 continue
-            if got.status != NO_REPLY and got.status not in (408, 409, 425, 429) and got.status < 500:
+            if not got.passing:
                 return self._final(got)
-            wait = _wait_s(f"{key}:{attempt}", attempt, got.retry_after_s)
-            down = self._down_at > self._answered_at
-            if attempt >= limit or down or wait > LONGEST_RETRY_AFTER_S:
-                if got.status == NO_REPLY and self._answered_at < started:
-                    self._down_at = time.monotonic()
-                tries = f"{attempt + 1} tr{'ies' if attempt else 'y'}"
-                asked = f", and asks to wait {got.retry_after_s:.0f} s" if wait > LONGEST_RETRY_AFTER_S else ""
-                return ChatFailure("unavailable", f"{self.url} gave no reply in {tries}{asked}: {got.message}")
-            attempt += 1
-            self.count(retries=1)
-            self._sleep(wait)
+            if got.status == NO_REPLY and self._answered_at < started:
+                self._down_at = time.monotonic()
+            tries = f"{got.tries} tr{'ies' if got.tries > 1 else 'y'}"
+            asked = f", and asks to wait ({one_line(got.wait, 40)})" if got.wait and got.tries <= limit else ""
+            return ChatFailure("unavailable", f"{self.url} gave no reply in {tries}{asked}: {got.message}")
 
     def _body(
         self, messages: list[Message], shape: dict[str, Any] | None, max_tokens: int, omitted: frozenset[str]
     ) -> dict[str, Any]:
-        body: dict[str, Any] = {"model": self.config.model, "messages": messages}
+        body: dict[str, Any] = {"model": self.config.model}
         body["max_completion_tokens" if "max_tokens" in omitted else "max_tokens"] = max_tokens
         if self.config.temperature is not None and "temperature" not in omitted:
             body["temperature"] = self.config.temperature
         if shape is not None and "response_format" not in omitted:
-            body["response_format"] = {
-                "type": "json_schema",
-                "json_schema": {"name": "reply", "strict": True, "schema": shape},
-            }
+            schema = {"name": "reply", "strict": True, "schema": shape}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
         elif shape is not None:
-            body["messages"] = _with_system_text(messages, PLAIN_FORMAT + json.dumps(shape))
+            messages = _with_system_text(messages, PLAIN_FORMAT + json.dumps(shape))
+        body["messages"] = _without_system_role(messages) if "system" in omitted else messages
         return body
 
-    def _try(self, body: dict[str, Any]) -> Reply | _Trouble:
-        self.count(requests=1)
-        deadline, raw = time.monotonic() + self.config.timeout_s, bytearray()
-        try:
-            # json.dumps escapes everything beyond ASCII, lone surrogates too, which httpx's own encoding would trip
-            # over.
-            content, url = json.dumps(body), f"{self.url}/chat/completions"
-            with (
-                cut_after(self.config.timeout_s) as trace,
-                self._http.stream("POST", url, content=content, extensions={"trace": trace}) as response,
-            ):
-                if (
-                    encoding := response.headers.get("content-encoding", "identity")
-                ) != "identity":  # it may expand without end
-                    return _Trouble(
-                        502, f"its reply is encoded ({one_line(encoding, 40)}), though a plain one was asked for"
-                    )
-                for piece in response.iter_raw():
-                    raw += piece
-                    if len(raw) > MAX_REPLY_BYTES:
-                        return _Trouble(413, f"its reply is longer than {MAX_REPLY_BYTES >> 20} MiB")
-                    if time.monotonic() > deadline:  # httpx's own timeout starts anew with every piece
-                        raise httpx.ReadTimeout("the reply never ended")
-        except (httpx.HTTPError, httpx.StreamError) as error:
-            if isinstance(error, httpx.TimeoutException) or time.monotonic() >= deadline:
-                return _Trouble(NO_REPLY, f"nothing within {self.config.timeout_s:g} s")
-            return _Trouble(NO_REPLY, self._blank(f"{type(error).__name__}: {error}"))
-        return self._read(
-            response.status_code, self._blank(raw.decode("utf-8", "replace")), response.headers.get("retry-after", "")
+    def _post(self, body: dict[str, Any], retries: int) -> Reply | _Trouble:
+        # json.dumps escapes everything beyond ASCII, also lone surrogates, which the client's own encoding refuses
+        exchange = self._client.post(
+            "/chat/completions",
+            cast_to=httpx2.Response,
+            content=json.dumps(body).encode(),
+            options={"max_retries": retries},
         )
-
-    def _read(self, status: int, text: str, retry_after: str) -> Reply | _Trouble:
         try:
-            payload = json.loads(text)
-        except (ValueError, RecursionError):
-            payload = None
-        fields = payload if isinstance(payload, dict) else {}
-        fault = fields.get("error")
-        if status == 200 and fault and not fields.get("choices"):  # some gateways answer 200 with the error inside
-            code = fault.get("code") if isinstance(fault, dict) else None
-            status = code if isinstance(code, int) and 400 <= code < 600 else 502
-        if status != 200:
-            said = fault.get("message", fault) if isinstance(fault, dict) else fault or text
-            return _Trouble(status, f"{status} {one_line(str(said))}".strip(), _seconds(retry_after))
-        choices = fields.get("choices")
-        first = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-        message = first.get("message")
-        if not isinstance(message, dict):
-            return _Trouble(502, f"its reply is no chat completion: {one_line(text)}")
+            response = asyncio.run_coroutine_threadsafe(exchange, self._loop).result()
+        except APIStatusError as error:
+            headers, said = error.response.headers, error.response.extensions["read"]
+            wait = headers.get("retry-after") or headers.get("retry-after-ms") or ""
+            return _Trouble(error.status_code, said, _tries(error.request), wait)
+        except APITimeoutError as error:
+            return _Trouble(NO_REPLY, f"nothing within {self.config.timeout_s:g} s", _tries(error.request))
+        except APIConnectionError as error:
+            cause = error.__cause__ or error
+            said = blank(f"{type(cause).__name__}: {cause}", self._key)
+            return _Trouble(NO_REPLY, said, _tries(error.request))
+        fields = response.extensions["read"]
         self._charge(fields.get("usage"))
-        filtered = "its content filter stopped the reply" if first.get("finish_reason") == "content_filter" else ""
-        return Reply(
-            _plain(message.get("content")),
-            str(message.get("refusal") or "") or filtered,
-            first.get("finish_reason") == "length",
-        )
+        return _reply(fields)
 
     def _charge(self, usage: Any) -> None:
         fields = usage if isinstance(usage, dict) else {}
@@ -284,18 +258,22 @@ class Endpoint:
             return ChatFailure("denied", f"{self.url}/chat/completions: {trouble.message}; {fix}")
         return ChatFailure("rejected", f"{self.url} did not accept the request: {trouble.message}")
 
-    def _blank(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
+
+def _tries(request: httpx2.Request) -> int:
+    return int(request.headers.get(RETRY_COUNT, "0")) + 1
 
 
-def one_line(text: str, limit: int = 200) -> str:
-    """A text from outside, fit for an error message: printable, one line, cut."""
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text[: 4 * limit]).split())
-    return line if len(line) <= limit else f"{line[:limit]}…"
+def _reply(fields: dict[str, Any]) -> Reply:
+    first = first_choice(fields)
+    message, reason = first["message"], first.get("finish_reason")
+    filtered = "its content filter stopped the reply" if reason == "content_filter" else ""
+    return Reply(_plain(message.get("content")), str(message.get("refusal") or "") or filtered, reason == "length")
 
 
 def _not_accepted(body: dict[str, Any], trouble: _Trouble) -> str | None:
-    """The field to leave out after a 400 or 422: the one its message names, else the schema."""
+    """What to leave out after a 400 or 422: what its message names, else the schema."""
+    if trouble.status in (400, 422, 500) and _has_system(body["messages"]) and _ABOUT_ROLES.search(trouble.message):
+        return "system"  # some servers call a fault in the model's chat template their own
     if trouble.status not in (400, 422):
         return None
     if "max_tokens" in body and "max_completion_tokens" in trouble.message:
@@ -305,35 +283,30 @@ def _not_accepted(body: dict[str, Any], trouble: _Trouble) -> str | None:
     return "response_format" if "response_format" in body else None
 
 
-def _with_system_text(messages: list[Message], text: str) -> list[Message]:
-    """The conversation with `text` at the end of its leading system message:
+def _has_system(messages: list[Message]) -> bool:
+    return bool(messages) and messages[0].get("role") == "system"
 
-    many chat templates allow no second one.
-    """
-    if messages and messages[0].get("role") == "system":
+
+def _with_system_text(messages: list[Message], text: str) -> list[Message]:
+    """The conversation with `text` at the end of its leading system message: many chat templates allow no second one."""
+    if _has_system(messages):
         return [{**messages[0], "content": f"{messages[0]['content']}\n\n{text}"}, *messages[1:]]
     return [{"role": "system", "content": text}, *messages]
 
 
-def _wait_s(seed: str, attempt: int, retry_after_s: float) -> float:
-    """Doubling from half a second to half a minute, times a factor in [0.5, 1] that only `seed` decides.
-
-    Never under Retry-After.
-    """
-    backoff = min(FIRST_WAIT_S * 2**attempt, LONGEST_WAIT_S) * random.Random(seed).uniform(0.5, 1)
-    return max(backoff, retry_after_s)
-
-
-def _seconds(header: str) -> float:
-    """Retry-After, a number of seconds or a date; 0 when absent or unreadable."""
-    if header.isascii() and header.strip().isdigit():
-        return float(header)
-    try:
-        until = parsedate_to_datetime(header)
-        now = datetime.now(timezone.utc)
-        return max((until if until.tzinfo else until.replace(tzinfo=timezone.utc)).timestamp() - now.timestamp(), 0.0)
-    except (TypeError, ValueError, OverflowError):
-        return 0.0
+def _without_system_role(messages: list[Message]) -> list[Message]:
+    """The conversation with its leading system message at the beginning of the first user message."""
+    if not _has_system(messages):
+        return messages
+    system, *rest = messages
+    if not rest or rest[0].get("role") != "user":
+        return [{**system, "role": "user"}, *rest]
+    content = rest[0]["content"]
+    if isinstance(content, str):
+        joined: Any = f"{system['content']}\n\n{content}"
+    else:
+        joined = [{"type": "text", "text": system["content"]}, *content]
+    return [{**rest[0], "content": joined}, *rest[1:]]
 
 
 def _plain(content: Any) -> str:

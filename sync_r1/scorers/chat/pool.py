@@ -8,11 +8,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
 
-import httpx
+import httpx2
 
 from sync_r1.config import JudgeConfig
 from sync_r1.scorers.chat.endpoint import ChatFailure, Endpoint, Message, Reply, Usage
@@ -36,15 +35,15 @@ class EndpointPool:
     is one asked with retries and backoff. Processes of one launch begin with different endpoints.
     """
 
-    def __init__(self, config: JudgeConfig, sleep: Callable[[float], None] = time.sleep) -> None:
-        self.endpoints = [Endpoint(replace(config, url=url), sleep) for url in addresses(config.url)]
+    def __init__(self, config: JudgeConfig) -> None:
+        self.endpoints = [Endpoint(replace(config, url=url)) for url in addresses(config.url)]
         self._lock, self._turn = threading.Lock(), int(os.environ.get("RANK", "0"))
         self._rests = [0.0] * len(self.endpoints)  # until when, on the monotonic clock
 
     @property
     def hosts(self) -> str:
         """For the record beside a score."""
-        return " + ".join(dict.fromkeys(httpx.URL(endpoint.url).host for endpoint in self.endpoints))
+        return " + ".join(dict.fromkeys(httpx2.URL(endpoint.url).host for endpoint in self.endpoints))
 
     @property
     def usage(self) -> Usage:
@@ -60,25 +59,23 @@ class EndpointPool:
         for endpoint in self.endpoints:
             endpoint.close()
 
-    def send(
-        self, messages: list[Message], shape: dict[str, Any] | None, max_tokens: int, key: str
-    ) -> Reply | ChatFailure:
+    def send(self, messages: list[Message], shape: dict[str, Any] | None, max_tokens: int) -> Reply | ChatFailure:
         """One conversation. A request that is not accepted fails at once.
 
         A server's failure counts only when all have it.
         """
         if len(self.endpoints) == 1:
-            return self.endpoints[0].send(messages, shape, max_tokens, key)
+            return self.endpoints[0].send(messages, shape, max_tokens)
         failures: dict[int, ChatFailure] = {}
         for place in self._order():
-            got = self.endpoints[place].send(messages, shape, max_tokens, key, retries=0)
+            got = self.endpoints[place].send(messages, shape, max_tokens, retries=0)
             if isinstance(got, Reply) or got.kind not in ("unavailable", "denied"):
                 return got
             failures[place] = got
             with self._lock:
                 self._rests[place] = time.monotonic() + REST_S
         busy = [place for place, failure in failures.items() if failure.kind == "unavailable"]
-        return self.endpoints[busy[0]].send(messages, shape, max_tokens, key) if busy else next(iter(failures.values()))
+        return self.endpoints[busy[0]].send(messages, shape, max_tokens) if busy else next(iter(failures.values()))
 
     def _order(self) -> list[int]:
         """Endpoints from the one whose turn it is; those that rest come last."""

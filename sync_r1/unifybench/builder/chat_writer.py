@@ -154,7 +154,9 @@ class ChatWriter:
 
     def _ask(self, batch: Sequence[list[Message]], schema: type[M]) -> list[M | None]:
         replies: list[Any] = (
-            self.client.complete_many(list(batch), schema=schema, max_tokens=MAX_TOKENS) if batch else []
+            self.client.complete_many(list(batch), schema=schema, max_tokens=self.config.max_tokens or MAX_TOKENS)
+            if batch
+            else []
         )
         for reply in replies:
             if isinstance(reply, ChatFailure):

@@ -105,20 +105,18 @@ class Entry:
         if not isinstance(self.node, yaml.MappingNode):
             raise self.wrong(f"fields with values: {', '.join(known)}")
         found: dict[str, Entry] = {}
+        lines: dict[str, int] = {}
         for key_node, node in self.node.value:
             key, line = str(key_node.value), key_node.start_mark.line + 1
-            if key not in known or key in found:
-                near = difflib.get_close_matches(key, known, n=1)
-                fix = (
-                    "name it once"
-                    if key in found
-                    else f"did you mean {near[0]}?"
-                    if near
-                    else f"there are {', '.join(known)}"
-                )
+            if key in found:
                 raise ValueError(
-                    f"{self.path}, line {line}: field {self._name(key)!r} is {'twice' if key in found else 'unknown'}; {fix}"
+                    f"{self.path}, line {line}: field {self._name(key)!r} is twice, before on line {lines[key]}; name it once"
                 )
+            if key not in known:
+                near = difflib.get_close_matches(key, known, n=1)
+                fix = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+                raise ValueError(f"{self.path}, line {line}: field {self._name(key)!r} is unknown; {fix}")
+            lines[key] = line
             found[key] = Entry(self.path, node, self._name(key))
         if absent := [key for key in needed if key not in found]:
             raise ValueError(f"{self.path}, line {self.line}: field {self._name(absent[0])!r} is missing")
