@@ -28,6 +28,7 @@ ORDER = [
     "world",
     "scorer_factory",
     "drawings",
+    "recognition",
     "session",
     "training",
     "rl",
