@@ -25,6 +25,7 @@ from sync_r1 import __version__
 from sync_r1.config import Config, EvalConfig, ModelConfig, load_config
 from sync_r1.data import Concept, list_concepts, load_concept, load_image
 from sync_r1.data.json_fields import Fields
+from sync_r1.data.phrases import with_article
 from sync_r1.data.prompts import (
     RECOGNITION_QUESTION,
     compose,
@@ -34,6 +35,7 @@ from sync_r1.data.prompts import (
     understanding_prompt,
 )
 from sync_r1.data.regions import Region, read_region
+from sync_r1.data.warm_up_items import negative_images
 from sync_r1.drawings import EDIT, METADATA, Canvas, Drawing, Preview, drawings, to_images
 from sync_r1.files import MANIFEST, read_json, read_manifest, write_text
 from sync_r1.models import loading
@@ -41,7 +43,7 @@ from sync_r1.models.base import ConceptTokens, UnifiedModel
 from sync_r1.models.concept_tokens import add_concept
 from sync_r1.models.loading import pick_device
 from sync_r1.models.sampling import random_cells
-from sync_r1.scorers.text import recognition
+from sync_r1.recognition import HOW, Calibration, How, Recognition, calibrate, recognised, token_evidence, token_logps
 from sync_r1.types import ImageTrace, Sampling, TextContext
 from sync_r1.world.export import WORLD, data_folder
 from sync_r1.world.regions import NAMED_REGIONS
@@ -70,6 +72,7 @@ class Session:
     )  # soft tokens and their start, if the concept is new to the model
     face: Tensor | None = None  # mean face embedding [512], for settings.init = "images" of a person
     tokens: ConceptTokens = field(init=False)
+    _calibration: tuple[int, Calibration] | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
         known = {tokens.name: tokens for tokens in self.model.concepts}
@@ -239,13 +242,60 @@ class Session:
         codes = None if image is None else self.encode([image])[0]
         return self.answers([self.question_context(self.mention(question), codes)])[0]
 
-    def recognize(self, image: Picture) -> tuple[bool, str]:
-        """Whether the concept is in the picture, and the answer in the model's words.
+    def recognize(self, image: Picture, how: How = "words") -> tuple[bool, str]:
+        """Whether the concept is in the picture, and the answer: in the model's words, or how sure the drawing is.
 
-        Neither yes nor no counts as no.
+        See `recognitions`.
         """
-        answer = self.ask(RECOGNITION_QUESTION.format(name=placeholder(self.concept.name)), image)
-        return bool(recognition(answer, "Yes.")) and not recognition(answer, "No."), answer
+        found = self.recognitions([image], how)[0]
+        return found.present, found.answer
+
+    def recognitions(self, images: Sequence[Picture], how: How = "words") -> list[Recognition]:
+        """Whether the concept is in each picture.
+
+        Args:
+            how: "words" asks; neither yes nor no counts as no. "drawing" compares the picture with what the model
+                would draw (sync_r1/recognition.py). "both" combines the two.
+        Raises:
+            ValueError: an unknown `how`, or a drawing without photos and other pictures to learn its threshold from.
+        """
+        if how not in HOW:
+            raise ValueError(f"how is {how!r}; it must be one of {', '.join(HOW)}")
+        pictures = [_as_image(image) for image in images]
+        answers: Sequence[str | None] = [None] * len(pictures)
+        margins: Sequence[float | None] = [None] * len(pictures)
+        unsure = 0.0
+        if how != "drawing" and pictures:
+            question = RECOGNITION_QUESTION.format(name=self.concept.placeholder)
+            answers = self.answers([self.question_context(question, codes) for codes in self.encode(pictures)])
+        if how != "words" and pictures:
+            learned = self.calibration()
+            margins, unsure = learned.margins(self._evidence(pictures)).tolist(), learned.unsure
+        return [recognised(answer, margin, unsure) for answer, margin in zip(answers, margins, strict=True)]
+
+    def calibration(self) -> Calibration:
+        """What tells the concept's photos from other pictures by drawing: learned once for the weights as they are.
+
+        The others are its negatives for training and the random pictures, never those of a test.
+        """
+        version = sum(parameter._version for parameter in self.model.parameters())  # training changes it
+        if self._calibration is None or self._calibration[0] != version:
+            others = negative_images(self.root, self.concept) if self.root is not None else []
+            learned = calibrate(self._evidence(self.concept.train_images), self._evidence(others))
+            self._calibration = version, learned
+        return self._calibration[1]
+
+    def _evidence(self, images: Sequence[Picture]) -> Tensor:
+        """How much every token [P, N] of the pictures is what the name leads to expect, and the class does not."""
+        size, evidence = self.options.batch_size, [torch.zeros(0, self.model.num_image_tokens)]
+        photo = f"a photo of {self.concept.placeholder}"
+        named = drawing_prompt(self.concept.name, photo, self.tokens.drawing_tokens)
+        plain = f"a photo of {with_article(self.concept.class_noun)}"
+        for start in range(0, len(images), size):
+            codes = self.model.encode_image([_as_image(image) for image in images[start : start + size]])
+            logps = [token_logps(self.model, prompt, codes, size) for prompt in (named, plain)]
+            evidence.append(token_evidence(*logps))
+        return torch.cat(evidence)
 
     def rewrite(self, prompt: str) -> str:
         """Spell out a drawing prompt from the concept's private facts."""
@@ -333,7 +383,9 @@ class Session:
         """Draw a random share of a picture's image tokens again; another share for every seed.
 
         Args:
-            share: above 0, up to 1. At most a third of what is drawn again changes at temperature 1.
+            share: above 0, up to 1.
+            temperature: by default as usual. In the embedded world a quarter of the tokens of a share of 0.4 change at
+                temperature 1, half of them at 2 and four fifths at 3, where one drawing in ten loses an attribute.
             prompt: by default the one the picture was drawn from, else "a photo of" the concept.
         Raises:
             ValueError: a share out of range, or a model that cannot redraw a region.

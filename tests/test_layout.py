@@ -30,6 +30,7 @@ ORDER = [
     "world",
     "scorer_factory",
     "drawings",
+    "recognition",
     "session",
     "training",
     "resuming",

@@ -274,6 +274,7 @@ def test_commands(app: typer.Typer, run: Path, root: Path, tmp_path: Path) -> No
             "image": str(photo(root)),
             "present": opened.recognize(photo(root))[0],
             "answer": opened.recognize(photo(root))[1],
+            "words": opened.recognize(photo(root))[0],
         }
     ]
     paths = call(app, "draw", "bo at sea", "-n", 2, "--seed", 5, "--steps", 2, "--out", tmp_path, *given).split()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,6 +76,9 @@ def ask(
 
 def recognize(
     images: Annotated[list[Path], typer.Argument(help="Pictures (png, jpg, webp, avif, heic).")],
+    how: Annotated[
+        str, typer.Option(help="words asks the model, drawing compares with what it would draw, both combines them.")
+    ] = "words",
     run: RunOption = None,
     model: ModelOption = "world",
     data: DataOption = None,
@@ -91,12 +95,15 @@ def recognize(
     verify_images(images)
     with noted():
         session = open_session(run, model, data, concept, device)
-        found = [(path, *session.recognize(path)) for path in images]
+        found = session.recognitions(images, how)  # type: ignore[arg-type]  # refuses other words itself
     if as_json:
-        say_json([{"image": str(path), "present": present, "answer": answer} for path, present, answer in found])
+        rows = []
+        for path, one in zip(images, found, strict=True):
+            rows.append({"image": str(path), **{key: value for key, value in asdict(one).items() if value is not None}})
+        say_json(rows)
         return
-    for path, present, answer in found:
-        say(f"{'yes' if present else 'no '}  {path}  ({answer})")
+    for path, one in zip(images, found, strict=True):
+        say(f"{'yes' if one.present else 'no '}  {path}  ({one.answer})")
 
 
 def rewrite(

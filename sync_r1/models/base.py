@@ -189,6 +189,21 @@ class UnifiedModel(nn.Module, ABC):
         numbers = torch.as_tensor(list(seeds), dtype=torch.long)
         return ImageTrace(codes, hidden, nothing, numbers, step=2, timesteps=2, nfe=0), [1]
 
+    def scoring_trace(self, codes: Tensor) -> ImageTrace:
+        """A trace whose replay at step 0 gives every code of finished pictures [B, N] a log-probability, in one pass.
+
+        Its rows are those of the pictures, again and again; each code is drawn in one of them. By default a fixed
+        random half of the codes is drawn with the other half in view, and the other way round.
+        """
+        order = torch.randperm(codes.shape[1], generator=torch.Generator().manual_seed(0))
+        first = (order % 2 == 0).to(codes.device)
+        nothing = torch.zeros_like(codes)
+        halves = []
+        for half in (first, ~first):
+            steps = nothing.masked_fill(~half, -1)
+            halves.append(ImageTrace(codes, steps, nothing.float(), nothing[:, 0], step=1, timesteps=1, nfe=0))
+        return ImageTrace.cat(halves)
+
     @abstractmethod
     def read_rows(self, ids: Sequence[int]) -> Rows:
         """A copy of vocabulary rows."""

@@ -98,6 +98,10 @@ class Janus(JanusNetwork):
         nothing = torch.zeros(codes.shape, device=codes.device)
         return ImageTrace(codes, nothing.long(), nothing, torch.as_tensor(list(seeds)), step=1, timesteps=1, nfe=0), [0]
 
+    def scoring_trace(self, codes: Tensor) -> ImageTrace:
+        """Every code after those before it."""
+        return self.training_trace(codes, [0] * len(codes))[0]
+
     # vocabulary
 
     def code_embeddings(self, codes: Tensor) -> Tensor:
