@@ -44,6 +44,7 @@ from sync_r1.models.concept_tokens import add_concept
 from sync_r1.models.loading import pick_device
 from sync_r1.models.sampling import random_cells
 from sync_r1.recognition import HOW, Calibration, How, Recognition, calibrate, recognised, token_evidence, token_logps
+from sync_r1.scorers.text import DECISIONS, split_decision
 from sync_r1.types import ImageTrace, Sampling, TextContext
 from sync_r1.world.export import WORLD, data_folder
 from sync_r1.world.regions import NAMED_REGIONS
@@ -242,20 +243,22 @@ class Session:
         codes = None if image is None else self.encode([image])[0]
         return self.answers([self.question_context(self.mention(question), codes)])[0]
 
-    def recognize(self, image: Picture, how: How = "words") -> tuple[bool, str]:
+    def recognize(self, image: Picture, how: How = "words", looking: bool = True) -> tuple[bool, str]:
         """Whether the concept is in the picture, and the answer: in the model's words, or how sure the drawing is.
 
         See `recognitions`.
         """
-        found = self.recognitions([image], how)[0]
+        found = self.recognitions([image], how, looking)[0]
         return found.present, found.answer
 
-    def recognitions(self, images: Sequence[Picture], how: How = "words") -> list[Recognition]:
+    def recognitions(self, images: Sequence[Picture], how: How = "words", looking: bool = True) -> list[Recognition]:
         """Whether the concept is in each picture.
 
         Args:
             how: "words" asks; neither yes nor no counts as no. "drawing" compares the picture with what the model
                 would draw (sync_r1/recognition.py). "both" combines the two.
+            looking: whether answers show what the model says it sees before it decides ("a red dog. no"), or only the
+                decision. The model looks either way.
         Raises:
             ValueError: an unknown `how`, or a drawing without photos and other pictures to learn its threshold from.
         """
@@ -267,7 +270,8 @@ class Session:
         unsure = 0.0
         if how != "drawing" and pictures:
             question = RECOGNITION_QUESTION.format(name=self.concept.placeholder)
-            answers = self.answers([self.question_context(question, codes) for codes in self.encode(pictures)])
+            written = self.answers([self.question_context(question, codes) for codes in self.encode(pictures)])
+            answers = written if looking else [split_decision(text, DECISIONS)[1] or text for text in written]
         if how != "words" and pictures:
             learned = self.calibration()
             margins, unsure = learned.margins(self._evidence(pictures)).tolist(), learned.unsure

@@ -134,6 +134,16 @@ def test_recognition_reads_whole_words(
     assert "Is <bo> in this picture?" in asked[0].text and asked[0].image is not None
 
 
+def test_what_was_seen_before_the_decision_is_shown_or_hidden(
+    session: Session, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Session, "answers", lambda self, contexts: ["a red dog with a star. no"])
+    assert session.recognize(photo(root)) == (False, "a red dog with a star. no")
+    assert session.recognize(photo(root), looking=False) == (False, "no")
+    monkeypatch.setattr(Session, "answers", lambda self, contexts: ["a red dog"])
+    assert session.recognize(photo(root), looking=False) == (False, "a red dog")
+
+
 def test_drawings_carry_what_made_them(session: Session, tmp_path: Path) -> None:
     drawn = session.draw("a photo of bo in the snow", n=2, seed=3, sampling=Sampling(generation_timesteps=1))
     paths = save_pictures(drawn, tmp_path)

@@ -79,6 +79,7 @@ def recognize(
     how: Annotated[
         str, typer.Option(help="words asks the model, drawing compares with what it would draw, both combines them.")
     ] = "words",
+    looking: Annotated[bool, typer.Option(help="Show what the model says it sees before it decides.")] = True,
     run: RunOption = None,
     model: ModelOption = "world",
     data: DataOption = None,
@@ -95,7 +96,7 @@ def recognize(
     verify_images(images)
     with noted():
         session = open_session(run, model, data, concept, device)
-        found = session.recognitions(images, how)  # type: ignore[arg-type]  # refuses other words itself
+        found = session.recognitions(images, how, looking)  # type: ignore[arg-type]  # refuses other words
     if as_json:
         rows = []
         for path, one in zip(images, found, strict=True):
