@@ -268,6 +268,9 @@ class RLConfig:
     closed_prompts_per_step: int = option(
         8, "such questions per update on each process, as many with yes as with no", ge=2
     )
+    closed_own_drawings: int = option(
+        0, "pictures of its own that the model is also asked about; its drawing half says which show the concept", ge=0
+    )
     closed_loss_weight: float = option(1.0, "weight of their loss beside the two halves", ge=0)
     image_baseline: Literal["group", "previews"] = option(
         "group", "an image is compared with its group's mean, or step by step also with what its own previews promised"

@@ -44,6 +44,7 @@ from sync_r1.signals import if_stopped
 from sync_r1.training.callbacks import resume_command
 from sync_r1.training.checkpoint import checkpoint_name, latest_checkpoint
 from sync_r1.training.metrics import peak_memory_mb
+from sync_r1.training.own_drawings import own_drawings
 from sync_r1.training.prompts import Prompt, session_prompts
 from sync_r1.unifybench.compare import compare
 from sync_r1.unifybench.evaluate import evaluate
@@ -163,7 +164,8 @@ def _run_experiment(run: _Prepared, console: Console, command: str) -> dict[str,
         warm = warm_up(session, config, console, run.tasks, run.checkpoint is not None, command)
         if warm.stopped:
             return {"stopped": warm.stopped}
-    trainer = SyncGRPOTrainer(session.model, config, run.tasks, run.rewards, run.scorers.preview, console)
+    tasks = run.tasks + _own_drawings(session, config, processes)
+    trainer = SyncGRPOTrainer(session.model, config, tasks, run.rewards, run.scorers.preview, console)
     trainer.interrupt.command = command
     if run.judge is not None:
         add_hacking_monitor(trainer, run.held, run.rewards, run.judge)
@@ -190,6 +192,15 @@ def _run_experiment(run: _Prepared, console: Console, command: str) -> dict[str,
     if processes.main:
         _write_results(summary, config.run.folder, console, finished)
     return summary
+
+
+def _own_drawings(session: Session, config: Config, processes: Processes) -> list[Prompt]:
+    """Lessons that the drawing half gives the words, drawn once, after a warm-up, by the main process."""
+    count, folder = config.rl.closed_own_drawings, config.run.folder / "own_drawings"
+    if not count or config.rl.closed_loss == "none":
+        return []
+    processes.on_main(lambda: len(own_drawings(session, folder, count, config.run.seed)))
+    return own_drawings(session, folder, count, config.run.seed)
 
 
 def _write_results(summary: dict[str, Any], folder: Path, console: Console, finished: bool) -> None:

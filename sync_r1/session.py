@@ -273,9 +273,14 @@ class Session:
             written = self.answers([self.question_context(question, codes) for codes in self.encode(pictures)])
             answers = written if looking else [split_decision(text, DECISIONS)[1] or text for text in written]
         if how != "words" and pictures:
-            learned = self.calibration()
-            margins, unsure = learned.margins(self._evidence(pictures)).tolist(), learned.unsure
+            margins, unsure = self.margins(pictures)
         return [recognised(answer, margin, unsure) for answer, margin in zip(answers, margins, strict=True)]
+
+    def margins(self, images: Sequence[Picture]) -> tuple[list[float], float]:
+        """By how much the drawing half recognises the concept in each picture, above 0 is yes; below what size it is
+        unsure."""
+        learned = self.calibration()
+        return learned.margins(self._evidence(images)).tolist(), learned.unsure
 
     def calibration(self) -> Calibration:
         """What tells the concept's photos from other pictures by drawing: learned once for the weights as they are.
