@@ -14,7 +14,17 @@ from typing import Any, Literal
 
 import yaml
 
-from sync_r1.config_fields import check_ranges, describe, fail, merge, option, parse_yaml, shown
+from sync_r1.config_fields import (
+    check_ranges,
+    check_unicode,
+    describe,
+    fail,
+    kind_of,
+    merge,
+    option,
+    parse_yaml,
+    shown,
+)
 from sync_r1.files import is_device_name, read_text, write_text
 from sync_r1.types import Sampling
 
@@ -519,7 +529,11 @@ def _override(config: Config, text: str) -> None:
     keys = path.strip().split(".")
     if not equals or len(keys) < 2:
         raise ValueError(f"override {shown(text)} is not section.option=value; for example rl.num_generations=12")
-    tree: Any = parse_yaml(raw, f"override {shown(text)}")
+    check_unicode(raw, path.strip())
+    if kind_of(Config, keys) is str and raw.strip()[:1] not in ("'", '"'):
+        tree: Any = raw.strip()
+    else:
+        tree = parse_yaml(raw, f"override {shown(text)}", texts=True)
     for key in reversed(keys):
         tree = {key: tree}
     current = getattr(getattr(config, keys[0], None), keys[1], None)
@@ -546,7 +560,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = (), *
     if path is not None:
         if not Path(path).exists():
             raise FileNotFoundError(f"{path}: no such configuration file")
-        values = parse_yaml(read_text(Path(path)), str(path)) or {}
+        values = parse_yaml(read_text(Path(path)), str(path), texts=True) or {}
         if not isinstance(values, Mapping):
             raise ValueError(
                 f"{path} holds {type(values).__name__}; it must be a mapping of {', '.join(f.name for f in dataclasses.fields(config))}"

@@ -5,14 +5,22 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import operator
 import os
+import re
 import reprlib
+import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, Union
 
 import yaml
+
+LARGEST = 2**63 - 1  # what seeds and counts may be: more does not fit a tensor
+_NULL = ("", "null", "~")
+_BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
 def option(
@@ -60,10 +68,20 @@ class _Plain(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def parse_yaml(text: str, where: str) -> Any:
-    """The value of a YAML text. ValueError that begins with `where` for all that goes wrong."""
+class _Texts(_Plain):
+    """Every plain value stays the text that was written: 007, 1e5, yes and null mean what the option says they mean."""
+
+    yaml_implicit_resolvers: typing.ClassVar[dict[str, Any]] = {}
+
+
+def parse_yaml(text: str, where: str, *, texts: bool = False) -> Any:
+    """The value of a YAML text. ValueError that begins with `where` for all that goes wrong.
+
+    texts: leave numbers, true, null and the like as the texts they were written as, for `merge` to convert by the kind
+        of the option.
+    """
     try:
-        return yaml.load(text, _Plain)
+        return yaml.load(text, _Texts if texts else _Plain)
     except _GivenTwice as error:
         raise ValueError(f"{where}: {error}") from error
     except RecursionError as error:
@@ -98,6 +116,20 @@ def shown(value: object) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
+def check_unicode(text: str, what: str) -> str:
+    """The text. ValueError when it holds bytes that were no text in the terminal's encoding: no file or tokenizer takes
+    them.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # an argument in Latin-1 reaches Python as halves of characters
+        raise ValueError(
+            f"{what} holds bytes that are no UTF-8 text, after {text[: error.start][-40:]!r}; "
+            "set the terminal to UTF-8, or write the letters without accents"
+        ) from error
+    return text
+
+
 def fail(name: str, value: object, limit: str, fix: str) -> typing.NoReturn:
     raise ValueError(f"{name} is {shown(value)}; {limit}; {fix}")
 
@@ -114,9 +146,13 @@ def check_ranges(section: Any, where: str) -> None:
         setattr(section, field.name, value)
         if isinstance(value, float) and not math.isfinite(value):
             fail(name, value, "it must be finite", f"set {name} to a number")
-        for key, sign, broken in (("ge", "at least", "__lt__"), ("gt", "above", "__le__"), ("le", "at most", "__gt__")):
+        for key, sign, broken in (
+            ("ge", "at least", operator.lt),
+            ("gt", "above", operator.le),
+            ("le", "at most", operator.gt),
+        ):
             limit = field.metadata.get(key)
-            if limit is not None and value is not None and getattr(float(value), broken)(float(limit)):
+            if limit is not None and value is not None and broken(value, limit):
                 fail(name, value, f"it must be {sign} {limit}", f"set {name} to {_nearest(key, limit)}")
 
 
@@ -156,7 +192,7 @@ def _convert(value: Any, kind: Any, name: str) -> Any:
 
 
 def _convert_union(value: Any, kinds: tuple[Any, ...], name: str) -> Any:
-    if value is None and type(None) in kinds:
+    if type(None) in kinds and (value is None or (isinstance(value, str) and value.strip().lower() in _NULL)):
         return None
     kinds = tuple(kind for kind in kinds if kind is not type(None))
     for kind in kinds:
@@ -167,25 +203,36 @@ def _convert_union(value: Any, kinds: tuple[Any, ...], name: str) -> Any:
 
 def _convert_plain(value: Any, kind: Any, name: str) -> Any:
     if kind is bool:
+        if isinstance(value, str):
+            value = _BOOLEANS.get(value.strip().lower(), value)
         if not isinstance(value, bool):
             fail(name, value, "it must be true or false", f"write {name}=true or {name}=false")
         return value
     if kind is str:
         if isinstance(value, (bool, Mapping, list)):
             fail(name, value, "it must be text", f"put {name} in quotes")
-        return "" if value is None else str(value)  # `option=` on the command line and `option:` in YAML are empty
+        return "" if value is None else str(value)
     if isinstance(value, bool):
         fail(name, value, "it must be a number", f"write {name}=1")
+    number = _exact(value, name)
+    if kind is not int:
+        return float(number)
+    if abs(number) > LARGEST:
+        fail(name, value, f"it must lie between -{LARGEST} and {LARGEST}", f"set {name} to a smaller number")
+    if number != int(number):
+        fail(name, value, "it must be a whole number", f"set {name} to {round(number)}")
+    return int(number)
+
+
+def _exact(value: Any, name: str) -> Decimal:
+    """A number, or a text that is one, to the last digit."""
+    text = re.sub(r"^([+-]?)\.(inf|nan)$", r"\1\2", value.strip().lower()) if isinstance(value, str) else value
     try:
-        number = float(value)  # YAML reads 1e-5 as text
-    except (TypeError, ValueError, OverflowError):
+        number = Decimal(text)
+    except (TypeError, ValueError, InvalidOperation):
         fail(name, value, "it must be a number", f"write {name}=1")
-    if not math.isfinite(number):
+    if not number.is_finite() or abs(number) > sys.float_info.max:
         fail(name, value, "it must be finite", f"set {name} to a number")
-    if kind is int:
-        if number != int(number):
-            fail(name, value, "it must be a whole number", f"set {name} to {round(number)}")
-        return int(number)
     return number
 
 
@@ -223,6 +270,19 @@ def merge(section: Any, values: Mapping[str, Any], where: str = "", *, known: Se
         else:
             setattr(section, key, _convert(value, hints[key], name))
     return section
+
+
+def kind_of(section: type, keys: Sequence[str]) -> Any:
+    """The type of the option `keys` lead to below a section; None where there is no such option."""
+    kind: Any = section
+    for key in keys:
+        if typing.get_origin(kind) is dict:
+            kind = typing.get_args(kind)[1]
+        elif isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            kind = typing.get_type_hints(kind).get(key)
+        else:
+            return None
+    return kind
 
 
 def describe(section: Any, where: str = "") -> Iterator[tuple[str, Any, str]]:

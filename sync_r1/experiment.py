@@ -286,12 +286,13 @@ def open_run(config: Config, console: Console, processes: Processes | None = Non
     save_concept_card(
         config.run.folder,
         name=concept.name,
+        display_name=concept.display_name,
         class_noun=concept.class_noun,
         info=concept.info,
         facts=concept.facts,
         pictures=concept.train_images[:6],
     )
-    say(" ".join([concept.info, *concept.facts]), console=console)
+    say(concept.shown(" ".join([concept.info, *concept.facts])), console=console)
     return session
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -23,14 +22,15 @@ from torch import Tensor
 
 from sync_r1 import __version__
 from sync_r1.config import Config, EvalConfig, ModelConfig, load_config
+from sync_r1.config_fields import LARGEST, check_unicode
 from sync_r1.data import Concept, list_concepts, load_concept, load_image
 from sync_r1.data.json_fields import Fields
+from sync_r1.data.names import mention
 from sync_r1.data.phrases import with_article
 from sync_r1.data.prompts import (
     RECOGNITION_QUESTION,
     compose,
     drawing_prompt,
-    placeholder,
     rewrite_prompt,
     understanding_prompt,
 )
@@ -52,6 +52,7 @@ from sync_r1.world.render import SIZE
 
 ADAPTER_CONFIG = "adapter_config.json"  # lies in checkpoints that were trained with adapters
 DATA_RECORD = "data_root.json"  # lies in the folder of a run on data of its own
+LONGEST_TEXT = 4000  # letters of a question or a prompt
 
 Picture = Image.Image | Path | str
 
@@ -177,7 +178,7 @@ class Session:
         """A drawing prompt to be spelled out from the facts. ValueError when there are none."""
         if not self.concept.facts:
             raise ValueError(
-                f"concept {self.concept.name!r} has no facts to rewrite with; add some to extra_info of its info.json"
+                f"concept {self.concept.title!r} has no facts to rewrite with; add some to extra_info of its info.json"
             )
         return TextContext(rewrite_prompt(self.concept, prompt))
 
@@ -230,18 +231,14 @@ class Session:
     # one at a time: what people call
 
     def mention(self, text: str) -> str:
-        """The text with the bare name written as placeholder, unless it holds the placeholder already."""
-        mark = placeholder(self.concept.name)
-        if mark in text:
-            return text
-        name = re.escape(self.concept.name)
-        return re.sub(rf"<{name}>|(?<![\w<-]){name}(?![\w>-])", mark, text, flags=re.IGNORECASE)
+        """The text with the concept's name written as placeholder, unless it holds the placeholder already."""
+        return mention(text, self.concept.name, self.concept.display_name)
 
     def ask(self, question: str, image: Picture | None = None) -> str:
         """Answer a question about the concept, or about a picture."""
         question = _said(question, "question")
         codes = None if image is None else self.encode([image])[0]
-        return self.answers([self.question_context(self.mention(question), codes)])[0]
+        return self.concept.shown(self.answers([self.question_context(self.mention(question), codes)])[0])
 
     def recognize(self, image: Picture, how: How = "words", looking: bool = True) -> tuple[bool, str]:
         """Whether the concept is in the picture, and the answer: in the model's words, or how sure the drawing is.
@@ -308,7 +305,7 @@ class Session:
 
     def rewrite(self, prompt: str) -> str:
         """Spell out a drawing prompt from the concept's private facts."""
-        return self.rewrites([self.mention(_said(prompt, "prompt"))])[0]
+        return self.concept.shown(self.rewrites([self.mention(_said(prompt, "prompt"))])[0])
 
     def draw(self, prompt: str, n: int = 1, seed: int = 0, sampling: Sampling | None = None) -> list[Image.Image]:
         """Draw `n` pictures with the seeds seed, seed+1, …; each carries what made it in its `info` (see
@@ -432,11 +429,12 @@ class Session:
         """The prompt with the placeholder, and the seeds. Warns when it does not mention the concept."""
         if n < 1:
             raise ValueError(f"n is {n}; it must be at least 1 picture")
-        if seed < 0:
-            raise ValueError(f"seed is {seed}; it must be at least 0")
+        if not 0 <= seed <= LARGEST - n + 1:
+            raise ValueError(f"seed is {seed}; it must lie between 0 and {LARGEST - n + 1}, so that {n} fit behind it")
         text, mark = self.mention(_said(prompt, "prompt")), self.concept.placeholder
         if mark not in text:
-            warnings.warn(f"the prompt does not mention {mark}, so it is drawn without it", stacklevel=4)
+            shown = self.concept.shown(mark)
+            warnings.warn(f"the prompt does not mention {shown}, so it is drawn without it", stacklevel=4)
         return text, list(range(seed, seed + n))
 
     def made_from(self, prompt: str, seed: int) -> dict[Any, Any]:
@@ -448,14 +446,9 @@ class Session:
 def _said(text: str, what: str) -> str:
     if not text.strip():
         raise ValueError(f"the {what} is empty; write a few words")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:  # an argument in Latin-1 reaches Python as halves of characters
-        raise ValueError(
-            f"the {what} holds bytes that are no UTF-8 text, after {text[: error.start][-40:]!r}; "
-            "set the terminal to UTF-8, or write the letters without accents"
-        ) from error
-    return text.strip()
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(f"the {what} has {len(text)} letters; at most {LONGEST_TEXT} are read, so shorten it")
+    return check_unicode(text.strip(), f"the {what}")
 
 
 def _given(image: Picture | Drawing) -> Image.Image | Drawing:

@@ -110,7 +110,7 @@ def test_one_broken_concept_does_not_hide_the_others(
     assert call(monkeypatch, "concept", "list", "--data", str(data), "--json") == 0
     output = capsys.readouterr()
     assert [row["name"] for row in json.loads(output.out)] == ["zed", "kip"]
-    assert f"left out {train / 'my dog'}: concept name 'my dog' is not allowed" in output.err
+    assert f"left out {train / 'my dog'}: concept id 'my dog' is not allowed" in output.err
     (train / "kip" / "info.json").write_text("{")
     assert call(monkeypatch, "concept", "list", "--data", str(data)) == 0
     output = capsys.readouterr()
@@ -158,7 +158,7 @@ def test_a_prompt_that_is_no_utf8_is_refused(
     [
         (["report", "nowhere"], "no run directory at nowhere"),
         (["concept", "list", "--data", "nowhere"], "nowhere"),
-        (["concept", "show", "../bo", "--data", "nowhere"], "concept name '../bo' is not allowed"),
+        (["concept", "show", "../bo", "--data", "nowhere"], "nowhere/concept/train: no such folder"),
     ],
 )
 def test_errors_are_one_line(

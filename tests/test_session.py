@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -334,3 +335,47 @@ def test_opening_does_not_warn_about_training_prompts(run: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         Session.open(checkpoint=run, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def called(session: Session) -> Session:
+    """The same concept, whose owner calls it 猫咪."""
+    concept = dataclasses.replace(session.concept, display_name="猫咪")
+    return Session(model=session.model, concept=concept, options=session.options)
+
+
+def test_the_owners_name_is_understood_and_shown(called: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[TextContext] = []
+    monkeypatch.setattr(Session, "answers", lambda self, contexts: asked.extend(contexts) or ["<bo> is red"])
+    assert called.ask("猫咪是什么颜色？") == "<猫咪> is red" and called.rewrite("a photo of 猫咪") == "<猫咪> is red"
+    assert "<bo>是什么颜色？" in asked[0].text and asked[1].text.endswith("rewrite: a photo of <bo> ASSISTANT:")
+    assert called.mention(called.rewrite("猫咪")) == "<bo> is red"
+    with pytest.warns(UserWarning, match="does not mention <猫咪>"):
+        called.draw("a rainbow")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert called.draw("a photo of 猫咪 at the beach")[0].info["prompt"] == "a photo of <bo> at the beach"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ("bo in a red hat " * 2250, "the prompt has 36000 letters; at most 4000 are read"),
+        ("bo in a caf\udce9", "the prompt holds bytes that are no UTF-8 text, after 'bo in a caf'"),
+    ],
+)
+def test_prompts_that_no_model_can_read(session: Session, prompt: str, message: str) -> None:
+    for use_it in (session.draw, session.rewrite):
+        with pytest.raises(ValueError, match=message):
+            use_it(prompt)
+    with pytest.raises(ValueError, match=message.replace("prompt", "question")):
+        session.ask(prompt)
+
+
+def test_seeds_and_steps_have_bounds(session: Session) -> None:
+    assert session.draw("bo", seed=2**63 - 1)[0].info["seed"] == 2**63 - 1
+    with pytest.raises(ValueError, match=r"seed is \d+; it must lie between 0 and 9223372036854775806, so that 2 fit"):
+        session.draw("bo", n=2, seed=2**63 - 1)
+    most = 2 * session.model.num_image_tokens
+    with pytest.raises(ValueError, match=f"generation_timesteps is 100000; it must be at most {most}"):
+        session.draw("bo", sampling=Sampling(generation_timesteps=100_000))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,21 +29,22 @@ def list_all(data: DataRoot = Path("data"), as_json: AsJson = False) -> None:
     from sync_r1.data import Layout, list_concepts, load_concept
 
     root = data_root(data)
-    rows: list[dict[str, Any]] = []
+    concepts = []
     broken: dict[str, str] = {}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for name in list_concepts(root):
             try:
-                rows.append(summary(load_concept(root, name, allow_empty_facts=True, verify=False)))
+                concepts.append(load_concept(root, name, allow_empty_facts=True, verify=False))
             except ValueError as error:
                 broken[name] = str(error)
+    rows = [summary(concept) for concept in concepts]
     for name, reason in broken.items():
         say(f"left out {Layout(root).train(name)}: {reason}", "yellow", err=True)
     if caught:
         say(f"{len(caught)} doubtful places; see them with: sync-r1 data check {data}", err=True)
     if as_json:
-        say_json(rows)
+        say_json([{**row, "display_name": concept.called} for row, concept in zip(rows, concepts, strict=True)])
         return
     if not rows and broken:
         raise ValueError(f"none of the {len(broken)} concepts in {data} can be read")
@@ -54,14 +56,14 @@ def list_all(data: DataRoot = Path("data"), as_json: AsJson = False) -> None:
     from rich.text import Text
 
     table = Table(*(title.replace("_", " ") for title in rows[0]), box=SIMPLE)
-    for row in rows:
-        table.add_row(*(Text(str(value)) for value in row.values()))
+    for row, concept in zip(rows, concepts, strict=True):
+        table.add_row(*(Text(str(value)) for value in {**row, "name": concept.title}.values()))
     show_table(table)
 
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="Name of the concept, for example bo.")],
+    name: Annotated[str, typer.Argument(help="Name or id of the concept, for example bo.")],
     data: DataRoot = Path("data"),
     as_json: AsJson = False,
 ) -> None:
@@ -86,21 +88,21 @@ def show(
         "test_images": [str(path) for path in concept.test_images],
     }
     if as_json:
-        say_json(details)
+        say_json({**details, "display_name": concept.called})
         return
-    for key, value in details.items():
+    for key, value in {**details, "name": concept.title}.items():
         title = key.replace("_", " ")
         if isinstance(value, list):
             say(f"{title}:")
             for line in value:
-                say(f"  - {line}")
+                say(f"  - {concept.shown(line)}")
         else:
-            say(f"{title}: {value}")
+            say(f"{title}: {concept.shown(str(value))}")
 
 
 @app.command()
 def add(
-    name: Annotated[str, typer.Argument(help="A short name: letters, digits, _ and -. Prompts mention it as <name>.")],
+    name: Annotated[str, typer.Argument(help="Its name as you write it, in any script: bo, 猫咪, O'Neil, New York.")],
     pictures: Annotated[Path, typer.Option(help="Folder with its photos; 5 to 10 are good.")],
     class_noun: Annotated[str, typer.Option("--class", help='What kind of thing it is: "dog", "woman", "mug".')],
     info: Annotated[
@@ -112,6 +114,12 @@ def add(
     data: DataRoot = Path("data"),
     category: Annotated[
         str | None, typer.Option(help="person, animal or object; guessed from --class when not given.")
+    ] = None,
+    concept_id: Annotated[
+        str | None,
+        typer.Option(
+            "--id", help="Short id for folders and tokens (a to z, digits, _ and -); made from the name by default."
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a concept of this name.")] = False,
 ) -> None:
@@ -128,15 +136,26 @@ def add(
         raise ValueError(
             "--data is 'world', which ships with the package and stays as it is; name a folder of your own"
         )
-    added = add_concept_folder(data, name, pictures, class_noun, info, fact, category=category, overwrite=overwrite)  # type: ignore[arg-type]
+    added = add_concept_folder(
+        data,
+        name,
+        pictures,
+        class_noun,
+        info,
+        fact,
+        category=category,  # type: ignore[arg-type]
+        overwrite=overwrite,
+        concept_id=concept_id,
+    )
     for note in added.notes:
         say(f"note: {note}")
     concept = added.concept
     say(
-        f"added <{name}> ({concept.class_noun}, {concept.category}) to {data}: {len(concept.train_images)} pictures for training, "
-        f"{len(concept.test_images)} for testing, {len(concept.facts)} facts, {len(concept.rl_indices)} training prompts"
+        f"added <{concept.called}> ({concept.class_noun}, {concept.category}) to {data}: "
+        f"{len(concept.train_images)} pictures for training, {len(concept.test_images)} for testing, "
+        f"{len(concept.facts)} facts, {len(concept.rl_indices)} training prompts"
     )
-    say(f"see it with: sync-r1 concept show {name} --data {data}")
+    say(f"see it with: sync-r1 concept show {concept.name} --data {shlex.quote(str(data))}")
 
 
 def summary(concept: Any) -> dict[str, Any]:

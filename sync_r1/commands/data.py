@@ -95,7 +95,7 @@ PROMPT_TITLES = ("concept", "version", "L", "test T", "train", "overlap", "dense
 def _pictures(concept: ConceptReport) -> list[str]:
     counts = (concept.photos, concept.cropped, concept.test_photos, concept.negatives, concept.facts)
     return [
-        concept.name,
+        f"{concept.display_name} ({concept.name})" if concept.display_name else concept.name,
         concept.class_noun or "?",
         concept.category or "?",
         *map(_count, counts),

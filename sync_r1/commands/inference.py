@@ -156,8 +156,7 @@ def draw(
         session = open_session(run, model, data, concept, device)
         sampling = replace(session.image_sampling, **{key: value for key, value in given.items() if value is not None})
         if think:
-            text = session.mention(prompt)
-            prompt = session.drawn_text(text, session.rewrite(text))
+            prompt = session.drawn_text(session.concept.shown(session.mention(prompt)), session.rewrite(prompt))
             say(f"drawing: {prompt}")
         paths = save_pictures(session.draw(prompt, n, seed, sampling), out)
     for path in paths:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -55,7 +56,7 @@ def sft(
 
     given = {"model.path": model, "data.root": data}
     pairs = [f"{key}={value}" for key, value in given.items() if value is not None]
-    pairs += [f"data.concepts=[{concept}]"] if concept else []
+    pairs += [f"data.concepts={json.dumps([concept])}"] if concept else []
     pairs += [f"sft.stages=[{','.join(stage)}]"] if stage else []
     config = load_config(config_file, [*pairs, *(overrides or [])], base=apply_recipes(recipe or []))
     console = open_console()

@@ -174,13 +174,15 @@ def score(
 
     Example: sync-r1 bench score runs/bench/world --set recognition=substring
     """
+    from sync_r1.data import find_concept
     from sync_r1.unifybench.protocol import changed, load_protocol
     from sync_r1.unifybench.run_manifest import read_run_manifest
 
     plan, labels = read_run_manifest(out)
     with _working_in(out):
         chosen = load_protocol(protocol, change or []) if protocol else changed(plan.protocol, change or [])
-        plan = replace(plan, protocol=chosen, concepts=concept or list(plan.concepts))
+        named = [find_concept(plan.root, one) for one in concept or []]
+        plan = replace(plan, protocol=chosen, concepts=named or list(plan.concepts))
         judges = _judges(plan, judge, judge_model, clip, device, overrides or [])
         _score(out, chosen, list(plan.concepts), _split(tasks), list(labels), judges)
 

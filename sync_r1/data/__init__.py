@@ -3,7 +3,7 @@
 from sync_r1.data.add import AddedConcept, add_concept_folder
 from sync_r1.data.category import Category, category_of
 from sync_r1.data.check import ConceptReport, RootReport, check_root
-from sync_r1.data.concepts import list_concepts, load_concept, random_images
+from sync_r1.data.concepts import find_concept, list_concepts, load_concept, random_images
 from sync_r1.data.layout import Layout, validate_name
 from sync_r1.data.pictures import load_image, verify_images
 from sync_r1.data.types import QA, Concept, Conditions, TestItem
@@ -25,6 +25,7 @@ __all__ = [
     "category_of",
     "check_root",
     "cropped_images",
+    "find_concept",
     "list_concepts",
     "load_concept",
     "load_image",

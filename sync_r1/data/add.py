@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
+from sync_r1.config_fields import check_unicode
 from sync_r1.data.category import CATEGORIES, Category, category_of
-from sync_r1.data.concepts import load_concept, random_images
+from sync_r1.data.concepts import display_names, load_concept, random_images
 from sync_r1.data.layout import Layout, validate_name
-from sync_r1.data.phrases import drawing_pairs, info_sentence, with_article, with_placeholder
+from sync_r1.data.names import check_not_everyday, clean_name, make_id, same_name
+from sync_r1.data.phrases import drawing_pairs, info_sentence, with_article, with_placeholder, without_article
 from sync_r1.data.pictures import (
     HEIC_TYPES,
     PICTURE_TYPES,
@@ -20,7 +23,7 @@ from sync_r1.data.pictures import (
     verify_images,
 )
 from sync_r1.data.types import QA, Concept, Conditions, TestItem
-from sync_r1.data.write import check_free, write_concept
+from sync_r1.data.write import write_concept
 from sync_r1.files import sha256
 
 _OTHER_PICTURES = (".gif", ".bmp", ".tif", ".tiff", ".svg", ".raw", ".dng")
@@ -49,20 +52,26 @@ def add_concept_folder(
     category: Category | None = None,
     test_fraction: float = 0.2,
     overwrite: bool = False,
+    concept_id: str | None = None,
 ) -> AddedConcept:
-    """Write the pictures of a folder, one visual sentence and the private facts as concept `name` below `root`.
+    """Write the pictures of a folder, one visual sentence and the private facts as a concept below `root`.
 
-    `class_noun`: "dog", "woman", "mug". `info`: "a small grey terrier with a folded ear". Facts without `<name>` get it
-    (see notes). A fixed share of the pictures (at least one, evenly spread) is kept for testing. Nothing appears below
-    `root` unless all of it is right. Raises ValueError naming the value, what is allowed and the fix.
+    `name`: as its owner writes it, in any script. `concept_id` names its folders and tokens; by default it is made
+    from the name, or numbered where no letters of the name fit. `class_noun`: "dog", "woman", "mug". `info`: "a small
+    grey terrier with a folded ear". Facts without the placeholder `<id>` get it (see notes). A fixed
+    share of the pictures (at least one, evenly spread) is kept for testing. Nothing appears below `root` unless all of
+    it is right. Raises ValueError naming the value, what is allowed and the fix.
     """
-    validate_name(name)
-    check_free(Path(root), name, overwrite)
-    noun, sentence = _filled("class_noun", class_noun), _filled("info", info)
-    if is_class_noun(name, noun):
-        raise ValueError(
-            f"concept name {name!r} is also its class noun {noun!r}; choose a name that prompts use for nothing else"
-        )
+    notes: list[str] = []
+    display_name = clean_name(name)
+    name = _choose_id(Path(root), display_name, concept_id, overwrite, notes)
+    noun, sentence = _noun(class_noun), _filled("info", info)
+    for called in dict.fromkeys((display_name, name)):
+        if is_class_noun(called, noun):
+            raise ValueError(
+                f"concept name {called!r} is also its class noun {noun!r}; "
+                "choose a name that prompts use for nothing else"
+            )
     if isinstance(facts, str) or not facts:
         raise ValueError(
             f"facts is {facts!r}; give a list of at least one private fact, for example '<{name}> has a green raincoat.'"
@@ -71,12 +80,13 @@ def add_concept_folder(
         raise ValueError(f"category is {category!r}; allowed are {', '.join(CATEGORIES)}")
     if not 0 < test_fraction < 1:
         raise ValueError(f"test_fraction is {test_fraction}; it must lie between 0 and 1")
-    notes: list[str] = []
     sources = _usable_pictures(Path(pictures), notes)
     train, test = _split(sources, test_fraction)
     kind: Category = category or category_of(noun)
-    told = [with_placeholder(_filled(f"facts[{i}]", fact), name) for i, fact in enumerate(facts)]
-    described = info_sentence(sentence, name)
+    told = []
+    for number, fact in enumerate(facts):
+        told.append(with_placeholder(_filled(f"facts[{number}]", fact), name, display_name))
+    described = info_sentence(sentence, name, display_name)
     notes += _changes("fact", facts, told) + _changes("info", [sentence], [described])
     layout = Layout(Path(root))
     train_paths = [layout.train(name) / f"{i}{_kept_type(path)}" for i, path in enumerate(train)]
@@ -84,6 +94,7 @@ def add_concept_folder(
     pairs = drawing_pairs(told, name, kind)
     concept = Concept(
         name=name,
+        display_name="" if display_name == name else display_name,
         class_noun=noun,
         category=kind,
         info=described,
@@ -106,6 +117,8 @@ def is_class_noun(name: str, class_noun: str) -> bool:
     kind.
     """
     said = _letters(name)
+    if not said:
+        return False
     words = [_letters(word) for word in class_noun.split()]
     return any(said in (word, f"{word}s", f"{word}es") or word in (f"{said}s", f"{said}es") for word in words)
 
@@ -114,11 +127,52 @@ def _letters(text: str) -> str:
     return "".join(letter for letter in text.casefold() if letter.isalnum())
 
 
+def _choose_id(root: Path, name: str, wanted: str | None, overwrite: bool, notes: list[str]) -> str:
+    """The id of a new concept: the one wanted, that of the concept it replaces, one made from the name, or a number.
+
+    ValueError when the name or the id is taken by another concept, or is a word of every text.
+    """
+    folder = Layout(root).train_images.parent
+    present = sorted(p.name for p in list_folder(folder) if p.is_dir()) if folder.is_dir() else []
+    names = display_names(Layout(root), present)
+    namesake = next((other for other in present if same_name(names[other], name) and names[other] != other), None)
+    made = wanted or namesake or make_id(name)
+    if not made:
+        taken = {other.casefold() for other in present}
+        made = next(free for number in count(1) if (free := f"concept-{number}") not in taken)
+        notes.append(
+            f"{name} has the id {made} in folders and tokens, as ASCII letters are needed there; --id chooses another"
+        )
+    concept_id = validate_name(made)
+    warned = dict.fromkeys(filter(None, (check_not_everyday(called) for called in dict.fromkeys((name, concept_id)))))
+    notes += warned
+    clash = next((other for other in present if other.casefold() == concept_id.casefold()), None)
+    replaces = overwrite and clash == concept_id and (wanted is not None or same_name(names[clash], name))
+    if namesake not in (None, concept_id):
+        raise ValueError(f"concept name {name!r} is taken by {namesake!r} in {folder}; choose another name")
+    if clash is not None and not replaces:
+        whose = clash if names[clash] == clash else f"{names[clash]} ({clash})"
+        raise ValueError(
+            f"concept name {name!r} is taken by {whose!r} in {folder}; choose another name or overwrite it"
+            + ("" if concept_id == name else f", or give another id than {concept_id!r}")
+        )
+    return concept_id
+
+
 def _filled(field: str, value: str) -> str:
     text = " ".join(value.split()) if isinstance(value, str) else ""
     if not text:
         raise ValueError(f"{field} is {value!r}; it must be text that is not empty")
-    return text
+    return check_unicode(text, field)
+
+
+def _noun(class_noun: str) -> str:
+    noun = _filled("class_noun", class_noun)
+    if (alone := without_article(noun)) != noun:
+        raise ValueError(
+            f"class_noun is {noun!r}; prompts put an article of their own before it, so give the noun alone: {alone!r}"
+        )
+    return noun
 
 
 def _changes(what: str, given: Sequence[str], kept: Sequence[str]) -> list[str]:

@@ -48,3 +48,8 @@ def category_of(class_noun: str, conversation_type: str = "") -> Category:
     if forms & _PERSON:
         return "person"
     return "animal" if forms & _ANIMAL else "object"
+
+
+def class_nouns() -> frozenset[str]:
+    """Every noun of a person or an animal that `category_of` knows."""
+    return _PERSON | _ANIMAL

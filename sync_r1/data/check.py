@@ -67,6 +67,7 @@ class ConceptReport(Problems):
     """Counts of one concept; None where a broken file hides the number."""
 
     name: str
+    display_name: str = ""  # as the owner writes it; empty where that is the name above
     class_noun: str = ""
     category: str = ""
     conditions: str = ""  # "++" | "legacy" | "none"
@@ -180,6 +181,7 @@ def _read(report: ConceptReport, layout: Layout, name: str) -> Concept | None:
     talks = report.attempt(read_conversations, layout, name)
     items = _read_items(report, layout, name)
     if info:
+        report.display_name = info.display_name
         report.class_noun, report.category, report.facts = info.class_noun, info.category, len(info.facts)
     if conditions:
         report.conditions = "legacy" if conditions.legacy else "++" if layout.conditions(name).is_file() else "none"

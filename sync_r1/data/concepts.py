@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
+from sync_r1.config_fields import shown
 from sync_r1.data.category import Category, category_of
 from sync_r1.data.json_fields import Fields
-from sync_r1.data.layout import Layout, resolve_image, validate_name
+from sync_r1.data.layout import ID, Layout, resolve_image, validate_name
+from sync_r1.data.names import same_name
 from sync_r1.data.pictures import list_folder, list_pictures, load_image, verify_images
 from sync_r1.data.read import read_layout
 from sync_r1.data.types import CONDITION_KEYS, QA, TEXT_ONLY, Concept, Conditions, TestItem
@@ -60,6 +63,38 @@ def random_images(root: Path | str) -> list[Path]:
     return list_pictures(Layout(Path(root)).random_images)
 
 
+def find_concept(root: Path | str, name: str) -> str:
+    """The id of the concept that is called `name` by its id or by its owner. ValueError when there is none."""
+    layout = Layout(Path(root))
+    if re.fullmatch(ID, name) and layout.info(name).is_file():
+        return name
+    known = list_concepts(root)
+    names = display_names(layout, known)
+    found = [concept_id for concept_id in known if same_name(names[concept_id], name)]
+    if len(found) == 1:
+        return validate_name(found[0])
+    said = ", ".join(f"{names[one]} ({one})" if names[one] != one else one for one in known)
+    if found:
+        raise ValueError(
+            f"{root}: {len(found)} concepts are called {shown(name)}; name one by its id: {', '.join(found)}"
+        )
+    raise ValueError(
+        f"{layout.train_images.parent}: no concept {shown(name)} here; known concepts are {said or 'none yet'}"
+    )
+
+
+def display_names(layout: Layout, ids: Sequence[str]) -> dict[str, str]:
+    """Id → name as the owner writes it; the id where info.json gives no other, or cannot be read."""
+    names = {}
+    for concept_id in ids:
+        try:
+            fields = Fields(layout.info(concept_id), read_json(layout.info(concept_id)))
+            names[concept_id] = fields.text("display_name", default=concept_id)
+        except (ValueError, OSError):  # reading the concept itself says what is wrong
+            names[concept_id] = concept_id
+    return names
+
+
 def load_concept(root: Path | str, name: str, *, allow_empty_facts: bool = False, verify: bool = True) -> Concept:
     """Read and validate one concept. Every picture it names is decoded once unless `verify` is False.
 
@@ -67,12 +102,7 @@ def load_concept(root: Path | str, name: str, *, allow_empty_facts: bool = False
     half) would reach into it, and about prompts that lack the placeholder.
     """
     layout = Layout(Path(root))
-    validate_name(name)
-    if not layout.info(name).is_file():
-        known = list_concepts(root)
-        raise ValueError(
-            f"{layout.info(name)}: no concept {name!r} here; known concepts are {', '.join(known) or 'none yet'}"
-        )
+    name = find_concept(root, name)
     concept = read_layout(layout, name, allow_empty_facts=allow_empty_facts)
     if verify:
         for path, place in named_pictures(layout, concept).items():
@@ -81,10 +111,10 @@ def load_concept(root: Path | str, name: str, *, allow_empty_facts: bool = False
             except ValueError as error:
                 raise ValueError(f"{error} (named in {place})") from error
     for problem in split_problems(concept):
-        warnings.warn(f"concept {concept.name}: {problem}", stacklevel=2)
+        warnings.warn(f"concept {concept.title}: {problem}", stacklevel=2)
     problems = soft_problems(concept)
     if problems:
-        warnings.warn(f"concept {concept.name}: {len(problems)} doubtful entries, first: {problems[0]}", stacklevel=2)
+        warnings.warn(f"concept {concept.title}: {len(problems)} doubtful entries, first: {problems[0]}", stacklevel=2)
     return concept
 
 

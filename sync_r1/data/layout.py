@@ -10,6 +10,8 @@ from pathlib import Path
 from sync_r1.config_fields import shown
 from sync_r1.files import is_device_name
 
+ID = r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}"  # of a concept: a folder and a token
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -70,19 +72,21 @@ class Layout:
 
 
 def validate_name(name: str) -> str:
-    """A concept's name is also a folder name and a token:
+    """A concept's id (`Concept.name`) is a folder name and a token.
 
-    letters, digits, _ and -, at most 40, starting with a letter or digit.
+    ASCII letters, digits, _ and -, at most 40, starting with a letter or digit.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}", name):
+    if not re.fullmatch(ID, name):
         raise ValueError(
-            f"concept name {shown(name)} is not allowed: use letters, digits, _ and - only, at most 40, starting with a letter or digit"
+            f"concept id {shown(name)} is not allowed: use the letters a to z, digits, _ and - only, at most 40, "
+            "starting with a letter or digit"
         )
     if is_device_name(name):
         raise ValueError(f"concept name {name!r} cannot be a folder on Windows; choose another name")
     if re.fullmatch(r"token_[0-9]+", name):
         raise ValueError(
-            f"concept name {name!r} is taken: <token_0>, <token_1> … are the soft tokens of a concept; choose another name"
+            f"concept id {name!r} is taken: <token_0>, <token_1> … are the soft tokens of a concept; "
+            "choose another name"
         )
     return name
 

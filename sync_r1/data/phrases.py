@@ -6,34 +6,104 @@ import re
 from collections.abc import Sequence
 
 from sync_r1.data.category import Category
+from sync_r1.data.names import mention
 
+_PRONOUNS = [
+    (re.compile(rf"^{pattern}(?= )", re.IGNORECASE), replacement)
+    for pattern, replacement in (
+        (r"(?:he|she|it|they)", ""),
+        (r"(?:he|she|it)['’]s(?= (?:been|got))", " has"),
+        (r"(?:he|she|it)['’]s", " is"),
+        (r"they['’]re", " is"),
+        (r"they['’]ve", " has"),
+        (r"(?:he|she|it|they)['’]ll", " will"),
+        (r"(?:he|she|it|they)['’]d", " would"),
+        (r"(?:his|her|its|their)", "'s"),
+    )
+]
+_IS = re.compile(r"^['’]s (?=(?:an?|the|not|always|never|\w+ing)\b)", re.IGNORECASE)  # "<bo>'s a dog": no possessive
+_OF = re.compile(r"^['’]s? (?P<thing>.+)$", re.IGNORECASE)
+_ARTICLE = re.compile(r"^(?:an?|the) (?=\S)", re.IGNORECASE)
+# Words after "<bo>" that say nothing about the topic of the fact ("who is", "who never"), or are no verb at all.
+_TELLS_NO_TOPIC = frozenset(
+    [
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "has",
+        "have",
+        "had",
+        "does",
+        "do",
+        "did",
+        "can",
+        "could",
+        "will",
+        "would",
+        "shall",
+        "should",
+        "must",
+        "may",
+        "might",
+        "always",
+        "never",
+        "often",
+        "sometimes",
+        "usually",
+        "rarely",
+        "only",
+        "also",
+        "still",
+        "really",
+        "just",
+        "not",
+    ]
+)
 _DETERMINER = r"(?:an?|the|its|his|her|their|one|some)"
 _OWNS = re.compile(rf"^(?:has|have|owns|got|wears|carries|holds) {_DETERMINER} (?P<thing>.+)$", re.IGNORECASE)
+_BEFORE_NOUN = re.compile(r"^(?:(?:an?|the|my|our|your|his|her|its|their|this|that|some|one) )+(?=\S)", re.IGNORECASE)
+_BE = re.compile(r" (is|are|was|were) ", re.IGNORECASE)
+_VERB = re.compile(r"[a-z]+(?:n['’]t)?|can['’]t|won['’]t", re.IGNORECASE)
 _AFTER_HEAD = re.compile(r" (?:with|in|on|of|from|that|which|who|for|at|and|made|while|when)\b|,", re.IGNORECASE)
 
 
-def with_placeholder(fact: str, name: str) -> str:
-    """The fact with `<name>` in it:
+def with_placeholder(fact: str, concept_id: str, name: str = "") -> str:
+    """The fact with `<id>` in it.
 
-    unchanged if so already, else bare name or first pronoun replaced, else the placeholder put before.
+    Unchanged if so already, else what mentions the concept or the pronoun at the beginning is replaced ("it's", "its"
+    and the like are spelled out), else the placeholder is put before. `name`: as the owner writes it, unless it is the
+    id.
     """
-    mark = f"<{name}>"
-    if mark in fact:
-        return fact
-    named = re.sub(rf"<{re.escape(name)}>|(?<![\w<-]){re.escape(name)}(?![\w>-])", mark, fact, flags=re.IGNORECASE)
-    if named != fact:
+    mark = f"<{concept_id}>"
+    named = mention(fact, concept_id, name, sentence=True)
+    if mark in named:
         return named
-    pronoun = re.sub(r"^(?:he|she|it|they)(?= )", mark, fact, flags=re.IGNORECASE)
-    return pronoun if pronoun != fact else f"{mark} {fact}"
+    spoken = _pronoun_replaced(fact, mark)
+    return spoken if mark in spoken else f"{mark} {fact}"
 
 
-def info_sentence(info: str, name: str) -> str:
-    """`<name> is …`, the form in which the model reads the description."""
-    mark = f"<{name}>"
-    sentence = info if mark in info else re.sub(rf"^{re.escape(name)}(?= is )", mark, info, flags=re.IGNORECASE)
-    if mark in sentence:
+def info_sentence(info: str, concept_id: str, name: str = "") -> str:
+    """`<id> is …`, the form in which the model reads the description."""
+    mark = f"<{concept_id}>"
+    if mark in info:
+        return info
+    named = mention(info, concept_id, name, sentence=True)
+    sentence = named if named.startswith(mark) else _pronoun_replaced(info, mark)
+    if sentence.startswith(mark):
         return sentence
     return f"{mark} {sentence}" if sentence.lower().startswith("is ") else f"{mark} is {sentence}"
+
+
+def _pronoun_replaced(sentence: str, mark: str) -> str:
+    """The placeholder for a pronoun at the beginning: "it's a dog" → "<bo> is a dog", "her bowl" → "<bo>'s bowl"."""
+    for pattern, replacement in _PRONOUNS:
+        replaced = pattern.sub(rf"{mark}{replacement}", sentence)
+        if replaced != sentence:
+            return replaced
+    return sentence
 
 
 def article(noun: str) -> str:
@@ -42,8 +112,13 @@ def article(noun: str) -> str:
 
 
 def with_article(noun: str) -> str:
-    """ "apple" → "an apple"."""
-    return f"{article(noun)} {noun}"
+    """ "apple" → "an apple"; a noun that has an article keeps it."""
+    return noun if _ARTICLE.match(noun) else f"{article(noun)} {noun}"
+
+
+def without_article(noun: str) -> str:
+    """ "a dog", "the old dog", "my dog" → the noun alone, as prompts put an article of their own before it."""
+    return _BEFORE_NOUN.sub("", noun)
 
 
 def drawing_pairs(facts: Sequence[str], name: str, category: Category) -> list[tuple[str, str]]:
@@ -59,18 +134,30 @@ def drawing_pairs(facts: Sequence[str], name: str, category: Category) -> list[t
 
 def _pair(fact: str, mark: str, category: Category) -> tuple[str, str]:
     photo = f"A photo of {mark}"
-    if not fact.startswith(f"{mark} "):
+    whose = "their" if category == "person" else "its"
+    pronoun = "which" if category == "object" else "who"
+    said = _IS.sub(" is ", fact.removeprefix(mark)) if fact.startswith(mark) else ""
+    if owned := _OF.match(said):
+        return _possession(photo, whose, owned["thing"])
+    if not said.startswith(" "):
         return photo, f"{photo}, {fact}"
-    said = fact.removeprefix(f"{mark} ")
+    said = said[1:]
     owned = _OWNS.match(said)
     if owned:
         thing = owned["thing"]
         head = _AFTER_HEAD.split(thing, maxsplit=1)[0].split()[-1:]
-        whose = "their" if category == "person" else "its"
         if head and head[0] != thing:
             return f"{photo} with {whose} {head[0]}", f"{photo} with {whose} {thing}"
     verb, _, rest = said.partition(" ")
-    pronoun = "which" if category == "object" else "who"
-    if rest and verb.lower() not in {"is", "are", "was"}:
+    if not _VERB.fullmatch(verb):  # "<bo> There's a scar on its nose": a sentence of its own
+        return photo, f"{photo}, {said}"
+    says_topic = verb.isalpha() and verb.lower() not in _TELLS_NO_TOPIC
+    if rest and (owned or says_topic):
         return f"{photo}, {pronoun} {verb}", f"{photo}, {pronoun} {said}"
     return photo, f"{photo}, {pronoun} {said}"
+
+
+def _possession(photo: str, whose: str, said: str) -> tuple[str, str]:
+    """ "bowl is blue" → ("… with its bowl", "…, whose bowl is blue")."""
+    thing, verb, _ = _BE.split(said, maxsplit=1) if _BE.search(said) else ("", "", "")
+    return (f"{photo} with {whose} {thing}" if verb else photo), f"{photo}, whose {said}"

@@ -24,6 +24,7 @@ GENERATION_TYPES = {"object": "object", "objects": "object", "live_subject": "li
 class Info:
     """What info.json says; `fields` is the file, for what depends on other files."""
 
+    display_name: str
     class_noun: str
     category: Category
     info: str
@@ -67,6 +68,7 @@ def assemble(
     """The concept from what its files say, and the pictures of its test folder."""
     return Concept(
         name=name,
+        display_name=info.display_name,
         class_noun=info.class_noun,
         category=info.category,
         info=info.info,
@@ -92,7 +94,9 @@ def read_info(layout: Layout, name: str, allow_empty_facts: bool = False) -> Inf
         raise ValueError(
             f"{fields.place}: field 'category' is {category!r} but 'conversation_type' is 'human'; a human is a person"
         )
+    display_name = fields.text("display_name", default="")
     return Info(
+        "" if display_name == name else display_name,
         class_noun,
         category,
         info=fields.text("info"),

@@ -61,7 +61,8 @@ class Conditions:
 class Concept:
     """A personal thing: pictures, a class noun, one visual sentence, private facts, questions and drawing prompts."""
 
-    name: str
+    name: str  # the id: names folders, tokens and files
+    display_name: str = ""  # as the owner writes it; empty where that is the id
     class_noun: str
     category: Category
     info: str
@@ -78,6 +79,20 @@ class Concept:
     @property
     def placeholder(self) -> str:
         return f"<{self.name}>"
+
+    @property
+    def called(self) -> str:
+        """The name as its owner writes it."""
+        return self.display_name or self.name
+
+    @property
+    def title(self) -> str:
+        """The name for a table or a message, with the id where that is another."""
+        return f"{self.display_name} ({self.name})" if self.display_name else self.name
+
+    def shown(self, text: str) -> str:
+        """A text of the model or of the data as its owner reads it: with `<name>` for `<id>`."""
+        return text.replace(self.placeholder, f"<{self.called}>")
 
     @property
     def published_rl_count(self) -> int:

@@ -171,7 +171,9 @@ def _stage(concept: Concept, layout: Layout, staged: Layout, pictures: Mapping[P
             raise ValueError(
                 f"{path}: pictures must lie below {own[0]} or {own[1]}, or exist below {layout.root} already"
             )
+    named = {"display_name": concept.display_name} if concept.display_name else {}
     info = {
+        **named,
         "class": concept.class_noun,
         "info": concept.info,
         "extra_info": concept.facts,

@@ -97,6 +97,7 @@ def begin(
     Without seeds they come from Python's generator.
     """
     total = sampling.generation_timesteps
+    check_timesteps(total, num_image_tokens)
     if state is None:
         state = fresh_trace(
             [random.getrandbits(48) for _ in prompts] if seeds is None else seeds, num_image_tokens, total, device
@@ -136,6 +137,7 @@ def begin_redraw(
             f"got {len(prompts)} prompts and {len(numbers)} seeds for {len(codes)} pictures; give one of each per picture"
         )
     total = sampling.generation_timesteps
+    check_timesteps(total, num_image_tokens)
     state = fresh_trace(numbers, num_image_tokens, total, device)
     state.tokens = codes.to(device).clone()
     state.unmask_step = state.unmask_step.masked_fill(~region.to(device).expand(codes.shape), -1)
@@ -158,6 +160,15 @@ def check_region(region: Tensor, shape: Sequence[int], num_image_tokens: int) ->
         raise ValueError(
             f"the regions of the pictures have {counts[0]} to {counts[-1]} image tokens; "
             "one batch needs equally many in each, so redraw the pictures apart"
+        )
+
+
+def check_timesteps(timesteps: int, num_image_tokens: int) -> None:
+    """Raises ValueError for far more steps than tokens: a step draws at least one, so the others only cost time."""
+    if timesteps > 2 * num_image_tokens:
+        raise ValueError(
+            f"generation_timesteps is {timesteps}; it must be at most {2 * num_image_tokens}, twice the "
+            f"{num_image_tokens} tokens of this model's pictures"
         )
 
 

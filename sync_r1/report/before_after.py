@@ -48,7 +48,8 @@ def drawn_pairs(run: Run, columns: int) -> list[Pair]:
 def draw_sheet(run: Run, pairs: list[Pair]) -> Image.Image:
     """Title, references, then one column per prompt: text, before, after."""
     title, plain, small = font(22, bold=True), font(14), font(13)
-    texts = [wrap(pair.after.prompt or pair.after.input, small, CELL) for pair in pairs]
+    shown = run.concept.shown if drawable(run.concept.subject) else str
+    texts = [wrap(shown(pair.after.prompt or pair.after.input), small, CELL) for pair in pairs]
     text_height = LINE * max(len(lines) for lines in texts) + 8
     width = 2 * MARGIN + LABEL + len(pairs) * (CELL + GAP) - GAP
     top = MARGIN + 62
@@ -58,7 +59,7 @@ def draw_sheet(run: Run, pairs: list[Pair]) -> Image.Image:
     height = top + text_height + 2 * CELL + GAP + MARGIN
     sheet = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(sheet)
-    subject = f"<{run.concept.name}>" if run.concept.name else run.name
+    subject = shown(f"<{run.concept.name}>") if run.concept.name else run.name
     pen.text((MARGIN, MARGIN), f"{subject}: before and after Sync-R1", INK, title)
     pen.text((MARGIN, MARGIN + 32), subtitle(run), QUIET, plain)
     if references:
@@ -114,6 +115,12 @@ def cell(path: Path | None, side: int) -> Image.Image | None:
 def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     """The font that comes with matplotlib, so that a sheet looks the same on every machine."""
     return ImageFont.truetype(font_manager.findfont(f"DejaVu Sans:{'bold' if bold else 'regular'}"), size)
+
+
+def drawable(text: str) -> bool:
+    """Whether the font has a sign for every letter; it knows no Chinese or Japanese, for which the id stands."""
+    signs = font_manager.get_font(font_manager.findfont("DejaVu Sans:regular")).get_charmap()
+    return all(ord(letter) in signs for letter in text)
 
 
 def wrap(text: str, face: ImageFont.FreeTypeFont, width: int, at_most: int = 6) -> list[str]:

@@ -44,11 +44,21 @@ class Pair:
 class ConceptCard:
     """What the run was about: shown at the top of the report."""
 
-    name: str
+    name: str  # the id
     class_noun: str = ""
     info: str = ""
     facts: list[str] = field(default_factory=list)
     pictures: list[Path] = field(default_factory=list)
+    display_name: str = ""  # as the owner writes it; empty where it is the id
+
+    @property
+    def subject(self) -> str:
+        """`<name>`, or nothing where no name is known."""
+        return f"<{self.display_name or self.name}>" if self.name else ""
+
+    def shown(self, text: str) -> str:
+        """The text with `<name>` for `<id>`."""
+        return text.replace(f"<{self.name}>", self.subject) if self.name else text
 
 
 @dataclass(frozen=True)
@@ -189,6 +199,7 @@ def read_concept(folder: Path, summary: dict[str, Any], problems: list[str]) -> 
         info=str(card.get("info") or ""),
         facts=[str(fact) for fact in card.get("facts") or []],
         pictures=[path for path in pictures if path],
+        display_name=str(card.get("display_name") or ""),
     )
 
 
@@ -200,7 +211,14 @@ def find_picture(folder: Path, name: object, *bases: str) -> Path | None:
 
 
 def save_concept_card(
-    folder: Path, *, name: str, class_noun: str, info: str, facts: list[str], pictures: list[Path]
+    folder: Path,
+    *,
+    name: str,
+    class_noun: str,
+    info: str,
+    facts: list[str],
+    pictures: list[Path],
+    display_name: str = "",
 ) -> Path:
     """Write what the report shows of a concept into the run directory (concept.json, concept/*), so that the run
     explains itself: small upright PNGs of its photos, which every browser shows.
@@ -213,7 +231,9 @@ def save_concept_card(
         image = load_image(picture)
         image.thumbnail((CARD_SIDE, CARD_SIDE))
         Image.frombytes("RGB", image.size, image.tobytes()).save(Path(folder) / names[-1])  # the pixels alone
-    card = {"name": name, "class_noun": class_noun, "info": info, "facts": facts, "pictures": names}
+    card: dict[str, Any] = {"name": name, "class_noun": class_noun, "info": info, "facts": facts, "pictures": names}
+    if display_name and display_name != name:
+        card["display_name"] = display_name
     return write_text(Path(folder) / "concept.json", json.dumps(card, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -75,7 +75,11 @@ def write_report(folder: Path | str) -> Path:
 def render_report(run: Run) -> str:
     """The whole page as a string."""
     environment = Environment(
-        loader=PackageLoader("sync_r1.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("sync_r1.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: run.concept.shown(value) if isinstance(value, str) else value,
     )
     environment.filters.update(
         percent=percent, points=points, decimal=decimal, picture=picture, duration=duration, mark=mark
@@ -85,7 +89,7 @@ def render_report(run: Run) -> str:
     return environment.get_template("report.html.j2").render(
         run=run,
         concept=run.concept,
-        subject=f"<{run.concept.name}>" if run.concept.name else "the concept",
+        subject=run.concept.subject or "the concept",
         headline=headline(run, halves),
         halves=[half for half in halves.values() if half],
         tiles=tiles(run),
@@ -149,7 +153,7 @@ def interval_scale(changes: list[Change]) -> tuple[float, float]:
 def headline(run: Run, halves: dict[str, Change | None]) -> str:
     """The result in one sentence; claims a change only where the interval excludes 0."""
     steps = run.summary.get("steps") or len(run.metrics)
-    subject = f"<{run.concept.name}>" if run.concept.name else "its concept"
+    subject = run.concept.subject or "its concept"
     understanding, generation = halves["understanding"], halves["generation"]
     if understanding is None and generation is None:
         about = f" on {subject}" if run.concept.name else ""

@@ -88,7 +88,7 @@ class Study:
         chosen = self.arms[arm]
         overrides = [f"{key}={json.dumps(value)}" for key, value in {**self.set, **chosen.set}.items()]
         fixed = [
-            f"data.concepts=[{concept}]",
+            f"data.concepts={json.dumps([concept])}",
             f"run.seed={seed}",
             f"run.output_dir={folder / arm}",
             f"run.name={concept}-{seed}",

@@ -210,7 +210,7 @@ def changed(protocol: Protocol, changes: Sequence[str]) -> Protocol:
             near = difflib.get_close_matches(key, _FIELDS[1:], n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_FIELDS[1:])}"
             raise ValueError(f"protocol option {text!r} is not option=value of a known option; {hint}")
-        merge(protocol, {key: parse_yaml(raw, f"protocol option {text!r}")}, known=_FIELDS)
+        merge(protocol, {key: parse_yaml(raw, f"protocol option {text!r}", texts=True)}, known=_FIELDS)
     protocol.name = ", ".join([protocol.name, *sorted(changes)])
     check_ranges(protocol, "protocol.")
     return protocol

@@ -12,7 +12,7 @@ from typing import Any
 
 from accelerate import PartialState
 
-from sync_r1.data import Concept, list_concepts, load_concept
+from sync_r1.data import Concept, find_concept, list_concepts, load_concept
 from sync_r1.unifybench.metrics import Evaluators
 from sync_r1.unifybench.models_under_test import Candidate
 from sync_r1.unifybench.predict import Progress, silent
@@ -73,12 +73,25 @@ def choose_concepts(root: Path, named: Sequence[str], protocol: Protocol) -> lis
     """
     present = list_concepts(root)
     wanted = list(named) or [protocol.concepts]
-    names = [name for one in wanted for name in (present if one == "all" else CONCEPT_LISTS.get(one, (one,)))]
+    names: list[str] = []
+    for one in wanted:
+        if one == "all":
+            names += present
+        else:
+            names += CONCEPT_LISTS.get(one) or [_id_of(root, one)]
     if absent := [name for name in names if name not in present]:
         raise ValueError(
             f"{root} lacks concepts {', '.join(absent)}; it has {', '.join(present) or 'none'}; name some with --concept, or --concept all"
         )
     return list(dict.fromkeys(names))
+
+
+def _id_of(root: Path, name: str) -> str:
+    """The id of a concept; the name itself where there is none, which is said together with others that are absent."""
+    try:
+        return find_concept(root, name)
+    except ValueError:
+        return name
 
 
 def predict_all(plan: BenchmarkPlan, candidates: Sequence[Candidate], out: Path, progress: Show = unshown) -> int:

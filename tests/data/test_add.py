@@ -113,8 +113,8 @@ def test_copies_and_other_files_are_left_out_and_said(tmp_path: Path, photos: Pa
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "b/o"}, "concept name 'b/o' is not allowed: use letters, digits"),
-        ({"name": "token_3"}, "concept name 'token_3' is taken"),
+        ({"name": "b<o"}, "concept name 'b<o' is not allowed: use letters or digits of any script"),
+        ({"name": "token_3"}, "concept id 'token_3' is taken"),
         ({"class_noun": " "}, "class_noun is ' '; it must be text"),
         ({"info": ""}, "info is ''; it must be text that is not empty"),
         ({"facts": []}, r"facts is \[\]; give a list of at least one private fact"),
@@ -301,7 +301,7 @@ def test_every_fact_ends_up_with_the_placeholder(fact: str) -> None:
         ("<bo> has a hat.", ", which has", ", which has a hat"),
         ("<bo> stands on a shelf.", ", which stands", ", which stands on a shelf"),
         ("<bo> is broken.", "", ", which is broken"),
-        ("<bo>'s lid is blue.", "", ", <bo>'s lid is blue"),
+        ("<bo>'s lid is blue.", " with its lid", ", whose lid is blue"),
         ("<bo> shines", "", ", which shines"),
     ],
 )

@@ -152,7 +152,7 @@ def test_broken_shared_files(archive: Path) -> None:
         "concepts_list.json: not valid JSON" in report.errors[0] and "template.json: not valid JSON" in report.errors[1]
     )
     shutil.move(archive / "concept/train/bo", archive / "concept/train/my bo")
-    assert "concept name 'my bo' is not allowed" in check_root(archive).concepts[0].errors[0]
+    assert "concept id 'my bo' is not allowed" in check_root(archive).concepts[0].errors[0]
 
 
 def test_no_data_root_at_all(archive: Path) -> None:

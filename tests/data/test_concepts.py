@@ -328,13 +328,13 @@ def test_concepts_are_listed_in_order_and_only_when_complete(root: Path) -> None
 def test_unknown_concept_names_the_known_ones(root: Path) -> None:
     with pytest.raises(ValueError, match="no concept 'bo' here; known concepts are zed"):
         load_concept(root, "bo")
-    with pytest.raises(ValueError, match=r"name '\.\./zed' is not allowed: use letters"):
+    with pytest.raises(ValueError, match=r"no concept '\.\./zed' here"):
         load_concept(root, "../zed")
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", ".hidden", "-x", "é", "x" * 41, "a<b", "token_0", "zed\n"])
 def test_names_that_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="concept name"):
+    with pytest.raises(ValueError, match="concept id"):
         validate_name(name)
 
 
@@ -360,7 +360,7 @@ def test_writer_refuses_what_would_not_read_back(root: Path, tmp_path: Path) -> 
     fails("8x8 px is too small", pictures={concept.train_images[0]: picture(size=(8, 8))})
     fails("'.bmp' is not supported", train_images=[Layout(root).train("zed") / "0.bmp"], conversations={})
     assert load_concept(root, "zed") == concept
-    assert sorted(path.name for path in root.iterdir() if path.name.startswith(".")) == [".sync-r1.lock"]
+    assert sorted(path.name for path in root.iterdir() if path.name.startswith(".")) == [".lock"]
     with pytest.raises(ValueError, match=r"concept name 'zed' is taken by 'zed' in .*choose another name"):
         write_concept(root, concept)
 

@@ -32,7 +32,7 @@ from tests.fuzz.mutations import (
     mutate_tree,
 )
 
-ARGUMENTS = ("concept name", "class_noun", "info", "facts", "category", "test_fraction", "pictures")
+ARGUMENTS = ("concept name", "concept id", "class_noun", "info", "facts", "category", "test_fraction", "pictures")
 TALK = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A dog."}]
 LOOSE = {
     "concept/train/zed/positive_recognitions.json": [
@@ -121,7 +121,7 @@ def read_everything(root: Path, name: str) -> bool:
     attempt(names, list_concepts, root)
     attempt(names, random_images, root)
     report = attempt(names, check_root, root)
-    concept = attempt([*names, "concept name"], load_concept, root, name, allow_empty_facts=True)
+    concept = attempt([*names, "concept id"], load_concept, root, name, allow_empty_facts=True)
     if isinstance(concept, Refused):
         sound = isinstance(report, RootReport) and [c for c in report.concepts if c.name == name and not c.errors]
         assert not sound, f"data check finds nothing wrong, but {concept.message}"

@@ -18,11 +18,11 @@ LAUGHS = "\n".join([f"    x{i}: &x{i} [{', '.join([f'*x{i - 1}' if i else '1'] *
         ("rl: &a\n  reward_weights: *a", "an alias .* is not allowed"),
         ("a: [", "cannot be read as YAML"),
         ("[" * 50_000, "nested too deeply"),
-        ("rl: {max_steps: 2026-99-99}", "cannot be read as YAML"),
-        ("rl: {max_steps: " + "9" * 5000 + "}", "cannot be read as YAML"),
-        ("rl: {max_steps: 0x" + "f" * 5000 + "}", "rl.max_steps is a number of 20000 bits; it must be a number"),
-        ("rl: {max_steps: .inf}", "rl.max_steps is inf; it must be finite"),
-        ("rl: {max_steps: .nan}", "rl.max_steps is nan; it must be finite"),
+        ("rl: {max_steps: 2026-99-99}", "rl.max_steps is '2026-99-99'; it must be a number"),
+        ("rl: {max_steps: " + "9" * 5000 + "}", "it must be finite"),
+        ("rl: {max_steps: 0x" + "f" * 5000 + "}", "rl.max_steps is '0xf.*it must be a number"),
+        ("rl: {max_steps: .inf}", "rl.max_steps is .*inf.*; it must be finite"),
+        ("rl: {max_steps: .nan}", "rl.max_steps is .*nan.*; it must be finite"),
     ],
 )
 def test_the_file_or_the_option_is_named(tmp_path: Path, text: str, message: str) -> None:

@@ -95,5 +95,5 @@ def test_a_text_that_no_file_takes_is_refused(store: Path, tmp_path: Path) -> No
     (tmp_path / "photos").mkdir()
     for number in range(2):
         picture(number * 9).save(tmp_path / "photos" / f"{number}.png")
-    with pytest.raises(ValueError, match=r"info\.json: a text holds half a character"):
+    with pytest.raises(ValueError, match=r"info holds bytes that are no UTF-8"):
         add_concept_folder(store, "bo", tmp_path / "photos", "dog", "a terrier \ud800", ["has a coat."])

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from sync_r1.report import read_run, render_report, save_concept_card, write_report, write_sheet
+from sync_r1.report.before_after import drawable
 from sync_r1.report.run_files import Item, spread
 from sync_r1.report.run_page import change, command, headline, mark, picture, points, preview_groups, sibling_group
 
@@ -252,3 +253,16 @@ def test_sheet_shows_every_drawing_task(copied: Path) -> None:
 def test_page_text_has_no_template_leftovers(page: str) -> None:
     text = Outline(page).text
     assert not re.search(r"\{\{|\{%|Undefined|None\b|nan\b", text)
+
+
+def test_the_page_shows_the_name_that_the_owner_writes(copied: Path) -> None:
+    card = json.loads((copied / "concept.json").read_text())
+    (copied / "concept.json").write_text(json.dumps({**card, "display_name": "猫咪"}))
+    page = write_report(copied).read_text(encoding="utf-8")
+    assert "&lt;猫咪&gt;" in page and f"&lt;{card['name']}&gt;" not in page
+    assert read_run(copied).concept.subject == "<猫咪>"
+
+
+@pytest.mark.parametrize(("name", "known"), [("<Ünal>", True), ("<猫咪>", False)])
+def test_the_sheet_writes_only_what_its_font_knows(name: str, known: bool) -> None:
+    assert drawable(name) == known

@@ -20,6 +20,7 @@ from sync_r1.data import (
     Conditions,
     Layout,
     TestItem,
+    find_concept,
     list_concepts,
     load_concept,
     random_images,
@@ -353,4 +354,7 @@ def below(root: Path, path: Path) -> str:
 
 def chosen_names(root: Path | str, names: Iterable[str]) -> list[str]:
     """Concept names, "all" spelled out."""
-    return list(dict.fromkeys(name for one in names for name in (list_concepts(root) if one == "all" else [one])))
+    ids: list[str] = []
+    for one in names:
+        ids += list_concepts(root) if one == "all" else [find_concept(root, one)]
+    return list(dict.fromkeys(ids))
