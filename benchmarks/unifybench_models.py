@@ -104,8 +104,10 @@ def as_page(result: dict[str, Any], command: str) -> str:
     lines = [
         HEADING,
         "",
-        f"Written by `{command}`",
-        f"with {result['versions']}; everything is in `benchmark_models.json`.",
+        "```bash",
+        command,
+        "```",
+        f"wrote this with {result['versions']}; everything is in `benchmark_models.json`.",
         "",
     ]
     lines += [f"**All {len(whole['concepts'])} concepts**, nothing trained.", "", *_columns(whole["models"]), ""]
@@ -219,7 +221,7 @@ def main() -> None:
         row["items"] = _items(open_scores(str(folders[label])))
     result["versions"] = f"sync-r1 {version('sync-r1')}, PyTorch {version('torch')}, {os.cpu_count()} cores, one thread"
     write_text(given.out, json.dumps(result, indent=1) + "\n")
-    command = f"python benchmarks/unifybench_models.py --study {given.study} --out {given.out} --page {given.page}"
+    command = f"python benchmarks/unifybench_models.py --study {given.study} --out {given.out} \\\n        --page {given.page}"
     page = as_page(result, command)
     if given.page:
         put_into(given.page, page)

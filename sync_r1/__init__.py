@@ -2,5 +2,5 @@
 
 from sync_r1.threads import set_wait_policy
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 set_wait_policy()

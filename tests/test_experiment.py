@@ -133,9 +133,7 @@ def test_an_evaluation_that_nobody_scores_is_refused_before_anything_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sync_r1.experiment.open_run", lambda *_: pytest.fail("the model was opened"))
-    with pytest.raises(
-        ValueError, match=r"somebody to score them: give a judge \(eval.judge.url\) or a CLIP \(eval.clip\)"
-    ):
+    with pytest.raises(ValueError, match=r"a scorer: give a judge \(eval.judge.url\) or a CLIP \(eval.clip\)"):
         run_experiment(small(tmp_path, "eval.clip=", "eval.judge.url=", "eval.tasks=[]"), QUIET)
 
 

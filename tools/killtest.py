@@ -1,5 +1,4 @@
-"""Kill training (SIGKILL) at random moments, resume, and compare with the run that nobody touched: every bit must be
-the same.
+"""Kill training (SIGKILL) at random moments, resume, and compare with the uninterrupted run: every bit must be equal.
 
 Workers are forked from one parent that has imported everything, so that a kill costs no new start of Python. Every
 second kill waits for a checkpoint that is being written. A run that ends in spite of its kills is compared and another
@@ -58,7 +57,7 @@ JSON_FILES = ("sync_state.json", "trainer_state.json")
 
 @dataclass(frozen=True)
 class Whole:
-    """The run that nobody touched: what it left, and how long it and its saves took."""
+    """The uninterrupted run: what it left, and how long it and its saves took."""
 
     left: dict[str, Any]
     seconds: float

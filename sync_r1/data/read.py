@@ -230,7 +230,7 @@ def read_item(layout: Layout, entry: Fields, pictures_root: Path | None = None) 
 
 
 def _loose_items(layout: Layout, name: str) -> list[TestItem]:
-    """Nobody documents these two files, so whatever is not understood is left out and counted in a warning."""
+    """These two files are documented nowhere, so what is not understood is left out and counted in a warning."""
     found: list[TestItem] = []
     for kind in ("vqa", "text_only"):
         loose = read_loose(layout.test(name) / f"{kind}.json")

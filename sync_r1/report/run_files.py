@@ -238,7 +238,7 @@ def save_concept_card(
 
 
 def spread(count: int, at_most: int) -> Iterator[int]:
-    """`at_most` indices of `count`, evenly spaced: a choice nobody can accuse of picking winners."""
+    """`at_most` indices of `count`, evenly spaced, so that the choice does not depend on the scores."""
     if count <= at_most:
         yield from range(count)
     else:

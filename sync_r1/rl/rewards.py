@@ -170,7 +170,7 @@ class RewardEnsemble:
             filled = {name: standardise(values) for name, values in filled.items()}
         text, text_judged = self._total("text", filled, rollout)
         image, image_judged = self._total("image", filled, rollout)
-        text[~(text_judged | image_judged)] = torch.nan  # nobody could say anything about this group
+        text[~(text_judged | image_judged)] = torch.nan  # no reward could score this group
         return Breakdown(scores, text.reshape(prompts, size), image.reshape(prompts, size, -1), metrics)
 
     def _asked(self, categories: Collection[str]) -> list[Reward]:

@@ -58,7 +58,7 @@ def mean_ignoring_none(scores: Iterable[Score]) -> Score:
 
 
 def check_name(name: str, known: Collection[str], option: str) -> None:
-    """ValueError with near matches when `option` names a reward that nobody knows."""
+    """ValueError with near matches when `option` names an unknown reward."""
     if name in known:
         return
     near = difflib.get_close_matches(name, known, n=2)

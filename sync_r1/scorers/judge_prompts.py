@@ -1,9 +1,9 @@
 """What a judge is told, and how what it must judge is kept apart from that.
 
 Prompts, answers and captions are data. They travel as JSON between two marker lines that carry a code of 128 bits,
-which the system message names. The code is a hash of the data itself: nobody can write a text that contains it, and
-equal requests stay equal, so that they are found in the cache. Line breaks and invisible characters are escaped, so
-data cannot even begin a line.
+which the system message names. The code is a hash of the data itself: no text can contain its own code, and equal
+requests stay equal, so that they are found in the cache. Line breaks and invisible characters are escaped, so data
+cannot even begin a line.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sync_r1.config_fields import parse_yaml, shown
 from sync_r1.files import read_text
 from sync_r1.scorers.chat.endpoint import Message
 
-VERSION = "1"  # raise it with every change of wording: it is part of the cache key
+VERSION = "2"  # raise it with every change of wording: it is part of the cache key
 
 PICTURES = """\
 You grade pictures drawn by a machine. You get some reference photos of one subject (sometimes none), then one or more numbered pictures. \
@@ -28,7 +28,7 @@ For each picture the data says what it was supposed to show.
 
 Grade every picture on its own, whatever the others look like:
 - identity: is it the very same subject as in the reference photos? Look at shape, proportions, colours, markings and, for a person, face \
-and hair; ignore pose, clothing, place and style. 0 is somebody or something else, 50 a mere resemblance, 100 unmistakable.
+and hair; ignore pose, clothing, place and style. 0 is another person or thing, 50 a mere resemblance, 100 unmistakable.
 - faithfulness: does it show what was asked, completely and well drawn? Check each thing, action, place and quality that is named, then \
 broken or missing parts. 0 is nothing of it, 50 about half, 100 all of it without a flaw.
 
@@ -47,8 +47,8 @@ Grades: 1 when it asks for the same and has every personal detail of the referen
 different, 0 when they are gone or it asks for something else."""
 
 CLAUSE = """\
-You check one detail of a picture. The data holds the detail in words. Any subject it names is whatever the picture is about: nobody has \
-to be recognised by name.
+You check one detail of a picture. The data holds the detail in words. Any subject it names is whatever the \
+picture is about: no subject has to be recognised by name.
 Grades: 1 when the picture clearly shows the detail, 0 when it does not or when you are in doubt."""
 
 _RULES = """\

@@ -51,7 +51,7 @@ class ConceptRows:
         return hook
 
     def release(self) -> None:
-        """Let go of the matrices, so that the model can be trained again by somebody else."""
+        """Let go of the matrices, so that the model can be trained again by another trainer."""
         for hook in self.hooks:
             hook.remove()
 

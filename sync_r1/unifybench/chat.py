@@ -38,7 +38,7 @@ class ChatAdapter:
         self.client, self.concept, self.photo = client, concept, photo
         wording = (
             "instruction" if protocol.rewrite_prompt == "trained" else protocol.rewrite_prompt
-        )  # nobody trained it on the short form
+        )  # an external model was not trained on the short form
         self.protocol = replace(protocol, text_prefix="all", rewrite_prompt=wording)
 
     @property

@@ -39,7 +39,7 @@ def evaluate(
     the result. A `drawer` of the same concept draws what `session` wrote.
 
     Raises:
-        ValueError: unknown or empty tasks, drawings that nobody could score; before anything is predicted.
+        ValueError: unknown or empty tasks, drawings without a judge or CLIP; before anything is predicted.
     """
     options, out, processes = session.options, Path(out), processes or Processes()
     items = build_items(

@@ -65,7 +65,7 @@ def write_json(path: Path, value: Any) -> Path:
 
 
 def forget_partial(folder: Path) -> None:
-    """Remove what a killed run left half written. Only while nobody writes there."""
+    """Remove what a killed run left half written. Only while no process writes there."""
     for path in folder.rglob("*.tmp"):
         path.unlink(missing_ok=True)
 

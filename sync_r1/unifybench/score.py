@@ -84,10 +84,11 @@ def score(
 
 
 def check_judges(drawings: bool, image_judge: ImageJudge | None, clip: ClipScorer | None) -> None:
-    """ValueError when drawings would be made that nobody can score."""
+    """ValueError when drawings would be made that neither a judge nor CLIP can score."""
     if drawings and image_judge is None and clip is None:
         raise ValueError(
-            "drawings need somebody to score them: give a judge (eval.judge.url) or a CLIP (eval.clip), or name understanding tasks only"
+            "drawings need a scorer: give a judge (eval.judge.url) or a CLIP (eval.clip), "
+            "or name understanding tasks only"
         )
 
 

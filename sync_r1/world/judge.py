@@ -126,8 +126,8 @@ class WorldJudge:
         return scores
 
     def score_clauses(self, images: Tensor, prompts: Sequence[str]) -> list[float | None]:
-        """Share of a prompt's clauses (between commas) that the picture shows in full; clauses without attributes are
-        nobody's to judge.
+        """Share of a prompt's clauses (between commas) that the picture shows in full; clauses without attributes
+        are left out.
 
         images uint8 [B, 3, 32, 32], B prompts → B scores; None where no clause mentions an attribute.
         """

@@ -1,6 +1,6 @@
 """Checkpoints whose hashes fit and whose content does not:
 
-weights, moments, schedule, generators and counters written by somebody else.
+weights, moments, schedule, generators and counters written by another program.
 """
 
 from __future__ import annotations

@@ -177,7 +177,7 @@ def test_clip_stands_in_for_a_judge_and_beside_it(session: Session, tmp_path: Pa
         set(beside.items[0].metrics) == {"judge", "clip_t", "clip_i"}
         and beside.items[0].score == beside.items[0].metrics["judge"]
     )
-    with pytest.raises(ValueError, match="need somebody to score them"):
+    with pytest.raises(ValueError, match="need a scorer"):
         evaluate(session, tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Test sets for somebody's own concept: what is proposed, what a person may change, and what never leaks."""
+"""Test sets for a user's own concept: what is proposed, what a person may change, and what never leaks."""
 
 from __future__ import annotations
 

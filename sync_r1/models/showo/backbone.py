@@ -3,7 +3,7 @@ rounding.
 
 A layer is x + attention(n) + mlp(n) with n = norm(x), which saves work in two places. The first layer's projections and
 MLP know nothing of positions, so they are computed once per distinct id: most ids of an image being drawn are the mask.
-The last layer's queries and MLP are needed only where somebody reads the result. Modules are called, never their
+The last layer's queries and MLP are needed only where the result is read. Modules are called, never their
 weights, so that adapters count. Layers that are wrapped (FSDP) or hooked are called as a whole. No dropout, as many key
 heads as query heads: what `ShowoConfig.phi` sets.
 
@@ -84,7 +84,7 @@ def run(
 
 
 def is_plain(layer: torch.nn.Module) -> bool:
-    """Whether nobody wrapped the layer or hooked into it as a whole."""
+    """Whether the layer is neither wrapped nor hooked into as a whole."""
     return type(layer) is PhiDecoderLayer and not layer._forward_hooks and not layer._forward_pre_hooks
 
 

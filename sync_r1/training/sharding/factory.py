@@ -10,7 +10,7 @@ from sync_r1.training.sharding.zero1 import ZeRO1
 
 
 def build_sharding(model: UnifiedModel, trainables: Trainables, sharding: str, count: int) -> DataParallel:
-    """What `run.sharding` asks for; a single process has nobody to share with."""
+    """What `run.sharding` asks for; a single process shares with no other."""
     if sharding == "none" or count == 1:
         return DataParallel(count)
     if sharding == "fsdp2":

@@ -1,4 +1,4 @@
-"""A benchmark for somebody's own concept: prompts, questions and pictures to test on, from its facts and photos,
+"""A benchmark for a user's own concept: prompts, questions and pictures to test on, from its facts and photos,
 without leaks.
 
 What is built is a `TestSet`, a proposal that a person reads and edits (`review.py`) before it is written (`apply.py`).
@@ -83,7 +83,7 @@ class Sizes:
 
 
 class Writer(Protocol):
-    """Somebody who proposes more than templates can."""
+    """Proposes more than the templates do, for example a chat model."""
 
     name: str
 
