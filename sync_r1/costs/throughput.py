@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch.utils.benchmark import Timer
+from torch.utils.benchmark.utils.timer import timer as default_timer  # waits for a GPU
 
 
 @dataclass(frozen=True)
@@ -44,25 +45,17 @@ def measure_throughput(
 
 
 def _time_of(call: Callable[[], object], device: str, budget: float) -> float:
-    """Seconds per call, best of several rounds.
+    """Seconds per call, the best of several rounds of about `budget` seconds in all.
 
-    On a CPU processor seconds of one thread, so that other work does not count.
+    On a CPU these are processor seconds of one thread, so that other work does not count.
     """
-    on_gpu = device.startswith("cuda")
+    threads = torch.get_num_threads()
 
-    def clock() -> float:
-        if on_gpu:
-            torch.cuda.synchronize()
-            return time.perf_counter()
-        return time.process_time() / torch.get_num_threads()
+    def own_time() -> float:
+        return time.process_time() / threads
 
-    call()
-    best, end, calls = math.inf, time.perf_counter() + budget, 1
-    while time.perf_counter() < end or best == math.inf:
-        begun = clock()
-        for _ in range(calls):
-            call()
-        spent = clock() - begun
-        best = min(best, spent / calls) if spent > 0 else best
-        calls = calls * 2 if spent < budget / 100 else calls
-    return best
+    clock = default_timer if device.startswith("cuda") else own_time
+    timer = Timer("call()", globals={"call": call}, num_threads=threads, timer=clock)
+    if not budget:
+        return timer.timeit(1).mean  # after a first call that does not count
+    return min(timer.blocked_autorange(min_run_time=budget / threads).times)

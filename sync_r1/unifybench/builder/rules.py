@@ -36,17 +36,13 @@ class Pair:
     facts: tuple[int, ...] = ()
 
 
-def stem(word: str) -> str:
-    """A crude English stem, so that sleeps, sleeping and sleep are one word, and carries and carrying another."""
-    inflected = re.sub(r"(?<=\w{3})(?:ing|ies|es|ed|(?<!s)s)$", "", word)
-    bare = re.sub(r"(?<=\w{2})[eyi]$", "", inflected)
-    return bare[:-1] if len(bare) > 3 and bare[-1] == bare[-2] else bare
-
-
 def content_words(text: str, mark: str = "") -> frozenset[str]:
     """Stems of the words that carry meaning, in lower case, without the placeholder."""
     plain = re.sub(r"['’]s\b", "", text.replace(mark, " ") if mark else text)
-    return frozenset(stem(word) for word in re.findall(r"[^\W_]+", plain.casefold()) if word not in _IDLE)
+    from nltk.stem import PorterStemmer
+
+    stemmer = PorterStemmer()
+    return frozenset(stemmer.stem(word) for word in re.findall(r"[^\W_]+", plain.casefold()) if word not in _IDLE)
 
 
 def normal(text: str) -> str:
