@@ -16,6 +16,7 @@ from sync_r1.commands import (
     data,
     edit,
     inference,
+    jobs,
     judge,
     models,
     sft,
@@ -41,6 +42,7 @@ train.register(app)
 sft.register(app)
 inference.register(app)
 edit.register(app)
+jobs.register(app)
 app.command()(study.study)
 for name, family in {
     "bench": unifybench,

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 import time
@@ -24,7 +23,7 @@ from sync_r1.config import Config, save_config
 from sync_r1.console import say
 from sync_r1.data import load_concept
 from sync_r1.distributed import Processes, join_processes, launched, watching
-from sync_r1.files import write_text
+from sync_r1.files import write_json
 from sync_r1.folder_lock import hold, hold_together
 from sync_r1.progress import over_tasks
 from sync_r1.report import save_concept_card, write_report, write_sheet
@@ -40,8 +39,7 @@ from sync_r1.scorers.face import concept_face
 from sync_r1.scorers.reward_functions import JudgeRewards
 from sync_r1.session import WORLD, Session, record_data
 from sync_r1.sft.trainer import WarmUp, check_folder, run_sft
-from sync_r1.signals import if_stopped
-from sync_r1.training.callbacks import resume_command
+from sync_r1.signals import if_stopped, resume_command
 from sync_r1.training.checkpoint import checkpoint_name, latest_checkpoint
 from sync_r1.training.metrics import peak_memory_mb
 from sync_r1.training.own_drawings import own_drawings
@@ -424,11 +422,6 @@ def evaluate_phase(
         return evaluate(
             session, out, phase, image_judge=judge, clip=clip, judge_name=name, progress=progress, processes=processes
         )
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def result_table(summary: dict[str, Any]) -> list[tuple[str, str, str, str, str, str]]:

@@ -69,6 +69,11 @@ def read_text(path: Path) -> str:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
 
 
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
 def read_json(path: Path) -> Any:
     """The content of a JSON file. ValueError as for `read_text`, and with line and column of a mistake."""
     text = read_text(path)

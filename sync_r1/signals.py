@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 SAME_REQUEST_S = 1.0  # `timeout` and launchers signal a process and then its whole group
@@ -84,3 +85,8 @@ def if_stopped(kept: str, command: str = "") -> Iterator[None]:
     except Stopped as stopped:
         stopped.kept, stopped.command = stopped.kept or kept, stopped.command or command
         raise
+
+
+def resume_command(folder: Path, command: str = "train", *flags: str) -> str:
+    """What goes on with the run in `folder`, as one types it."""
+    return shlex.join(["sync-r1", command, "--config", str(folder / "config.yaml"), "--resume", "latest", *flags])

@@ -42,6 +42,7 @@ ORDER = [
     "study",
     "doctor",
     "experiment",
+    "apps",
     "commands",
     "cli",
     "__main__",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,6 +75,9 @@ def train(
         bool, typer.Option("--dry-run", help="Estimate memory and time without loading weights, and stop.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the estimate of --dry-run as JSON.")] = False,
+    background: Annotated[
+        bool, typer.Option("--background", help="Start it and return; see sync-r1 jobs, watch and stop.")
+    ] = False,
 ) -> None:
     """Train one concept with Sync-GRPO. Defaults < --recipe < --config < options below < overrides.
 
@@ -101,6 +105,12 @@ def train(
         from sync_r1.commands.dry_run import dry_run
 
         dry_run(config, as_json)
+        return
+    if background:
+        from sync_r1.apps.jobs import start
+
+        job = start([argument for argument in sys.argv[1:] if argument != "--background"], config.run.folder)
+        say(f"process {job.pid} trains {config.run.folder}; follow it with: sync-r1 watch {config.run.folder}")
         return
     _run(config, resume, evaluate)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,7 +17,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from sync_r1.config import Config, save_config
 from sync_r1.console import say
 from sync_r1.distributed import Processes
-from sync_r1.signals import on_signal
+from sync_r1.signals import on_signal, resume_command
 from sync_r1.training.checkpoint import Say, move_newer_aside
 
 GENERATORS_FILE = "generators.pt"
@@ -130,8 +129,3 @@ class StopOnSignal(TrainerCallback):
         """One line that is never wrapped, so that the command can be copied from a log."""
         if self.console is not None and self.processes.main:
             say(f"stopped at {where}; go on with: {self.command}", console=self.console)
-
-
-def resume_command(folder: Path, command: str = "train", *flags: str) -> str:
-    """What goes on with the run in `folder`, as one types it."""
-    return shlex.join(["sync-r1", command, "--config", str(folder / "config.yaml"), "--resume", "latest", *flags])
