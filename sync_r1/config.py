@@ -104,7 +104,7 @@ class JudgeConfig:
     temperature: float | None = option(0.0, "of the judge's replies; empty leaves it to the endpoint", ge=0)
     max_tokens: int | None = option(
         None,
-        "tokens of a reply, thoughts included; empty is 1024 (64 by the published rule); raise it for one that thinks",
+        "tokens of a reply, thoughts included; raise it for a judge that thinks; empty is 1024, or 64 as published",
         ge=1,
     )
     instructions: str = option(
