@@ -25,9 +25,9 @@ from sync_r1.config import Config
 from sync_r1.experiment import data_root, open_session
 from sync_r1.files import write_text
 from sync_r1.recipes import apply_recipes
+from sync_r1.run_folder import newest
 from sync_r1.session import Session
 from sync_r1.sft.trainer import run_sft
-from sync_r1.training.checkpoint import latest_checkpoint
 from sync_r1.unifybench.bootstrap import bootstrap_interval, macro_interval
 from sync_r1.world.concepts import personas
 from sync_r1.world.grammar import identity_of
@@ -78,7 +78,7 @@ def phases(name: str, run: Path | None, folder: Path) -> Iterator[tuple[str, Ses
 
 def done(folder: Path) -> bool:
     """Whether a look at the photos has left a checkpoint there."""
-    return latest_checkpoint(folder / "checkpoints") is not None
+    return newest(folder) is not None
 
 
 def row(rights: list[np.ndarray]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from sync_r1.types import Sampling
 
 Weight = float | dict[str, float]
 CATEGORIES = ("person", "animal", "object")
+WORLD = "world"  # as a data root, a model or what scores: what ships with the package
 SFT_STAGES = ("1", "2", "3", "photos", "baseline")
 
 

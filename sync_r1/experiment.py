@@ -33,14 +33,14 @@ from sync_r1.rl.hacking_monitor import WINDOW, RewardHackingMonitor, split_valid
 from sync_r1.rl.rewards import RewardEnsemble, build_rewards
 from sync_r1.rl.trainer import SyncGRPOTrainer
 from sync_r1.rl.trainer_setup import check_setup
+from sync_r1.run_folder import checkpoint_name, newest, record_data
 from sync_r1.scorer_factory import Evaluator, Scorers, build_evaluator, build_scorers, evaluator_notes
 from sync_r1.scorers.base import Judge
 from sync_r1.scorers.face import concept_face
 from sync_r1.scorers.reward_functions import JudgeRewards
-from sync_r1.session import WORLD, Session, record_data
+from sync_r1.session import WORLD, Session
 from sync_r1.sft.trainer import WarmUp, check_folder, run_sft
 from sync_r1.signals import if_stopped, resume_command
-from sync_r1.training.checkpoint import checkpoint_name, latest_checkpoint
 from sync_r1.training.metrics import peak_memory_mb
 from sync_r1.training.own_drawings import own_drawings
 from sync_r1.training.prompts import Prompt, session_prompts
@@ -305,7 +305,7 @@ def warm_up(
         command: what goes on with the run, for a warm-up that a signal ends.
     """
     folder = config.run.folder / "sft"
-    earlier = "latest" if latest_checkpoint(folder / "checkpoints") else None
+    earlier = "latest" if newest(folder) else None
     if resumed and earlier is None:
         raise ValueError(
             f"{folder} has no checkpoint of the warm-up that this run began with; put it back, or start the run anew"

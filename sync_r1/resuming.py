@@ -13,8 +13,8 @@ from rich.console import Console
 from sync_r1.config import Config, load_config
 from sync_r1.console import say
 from sync_r1.folder_lock import clear, entries
+from sync_r1.run_folder import checkpoint_to_resume, newest
 from sync_r1.signals import Stopped
-from sync_r1.training.checkpoint import latest_checkpoint, resolve_checkpoint
 
 # What was in the folder before: all of it, while the new run is being checked; a part of it, while it moves; and while
 # it is being deleted.
@@ -31,21 +31,21 @@ def start_or_resume(folder: Path, resume: str | None, console: Console) -> Path 
         ValueError: the folder holds an earlier run that is not to be resumed, or there is nothing to resume from.
     """
     if not resume:
-        if latest_checkpoint(folder / "checkpoints"):
+        if newest(folder):
             other = "choose another run.name, or delete the folder"
             raise ValueError(f"{folder} holds an earlier run; continue it with --resume latest, {other}")
         return None
     if resume == "latest" and _only_begun(folder):
         say(f"{folder} holds no checkpoint yet; training begins with step 1", console=console)
         return None
-    return resolve_checkpoint(resume, folder / "checkpoints", partial(say, console=console))
+    return checkpoint_to_resume(resume, folder, partial(say, console=console))
 
 
 def _only_begun(folder: Path) -> bool:
     """Whether a run was begun and never had a checkpoint, not even a damaged one."""
     checkpoints = [path for path in (folder / "checkpoints").glob("*") if not path.name.startswith(".")]
     begun = (folder / "config.yaml").is_file() and not (folder / "summary.json").exists()
-    return begun and not checkpoints and latest_checkpoint(folder / "checkpoints") is None
+    return begun and not checkpoints and newest(folder) is None
 
 
 @contextmanager
@@ -107,11 +107,11 @@ def _is_of(path: Path, config: Config) -> bool:
 
 
 def _kept(folder: Path) -> str:
-    if last := latest_checkpoint(folder / "checkpoints"):
+    if last := newest(folder):
         return f"its checkpoints up to {last.name}"
     kept = ["its options"]
     if (folder / "eval" / "before.json").is_file():
         kept.append("the first evaluation")
-    if last := latest_checkpoint(folder / "sft" / "checkpoints"):
+    if last := newest(folder / "sft"):
         kept.append(f"the warm-up up to {last.name}")
     return " and ".join(kept)

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from sync_r1.config import Config, JudgeConfig, Weight
+from sync_r1.config import WORLD, Config, JudgeConfig, Weight
 from sync_r1.data.concepts import Concept
 from sync_r1.models.loading import pick_device
+from sync_r1.run_folder import newest, weights_of
 from sync_r1.scorers import reward_functions as ready_made
 from sync_r1.scorers.base import CountsUnasked, Judge, Part, RewardFunction, check_fallback, check_name
 from sync_r1.scorers.clip import ClipScorer
@@ -22,7 +23,6 @@ from sync_r1.scorers.dino import DinoScorer
 from sync_r1.scorers.face import FaceScorer
 from sync_r1.scorers.judge import RemoteJudge
 
-WORLD = "world"
 WORLD_SIDE = 32  # pixels of the embedded world's pictures
 Network = Literal["clip", "dino", "face", "judge"]
 Library = dict[str, tuple[RewardFunction, Part]]
@@ -201,14 +201,9 @@ def is_world_sized(path: str) -> bool:
     """
     if path == WORLD:
         return True
-    places = (
-        "config.json",
-        "model/config.json",
-        "checkpoints/step_*/config.json",
-        "checkpoints/step_*/model/config.json",
-    )
-    file = next((found for place in places for found in sorted(Path(path).glob(place))), None)
-    stored = json.loads(file.read_text(encoding="utf-8")) if file is not None else None
+    folder = Path(path)
+    file = weights_of(newest(folder) or folder) / "config.json"
+    stored = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
     return isinstance(stored, dict) and stored.get("image_size") == WORLD_SIDE
 
 

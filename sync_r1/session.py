@@ -6,11 +6,8 @@ The benchmark uses the same methods, batched.
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,10 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from sync_r1 import __version__
-from sync_r1.config import Config, EvalConfig, ModelConfig, load_config
+from sync_r1.config import WORLD, Config, EvalConfig, ModelConfig
 from sync_r1.config_fields import LARGEST, check_unicode
 from sync_r1.data import Concept, list_concepts, load_concept, load_image
-from sync_r1.data.json_fields import Fields
 from sync_r1.data.names import mention
 from sync_r1.data.phrases import with_article
 from sync_r1.data.prompts import (
@@ -37,21 +33,19 @@ from sync_r1.data.prompts import (
 from sync_r1.data.regions import Region, read_region
 from sync_r1.data.warm_up_items import negative_images
 from sync_r1.drawings import EDIT, METADATA, Canvas, Drawing, Preview, drawings, to_images
-from sync_r1.files import MANIFEST, read_json, read_manifest, write_text
 from sync_r1.models import loading
 from sync_r1.models.base import ConceptTokens, UnifiedModel
 from sync_r1.models.concept_tokens import add_concept
 from sync_r1.models.loading import pick_device
 from sync_r1.models.sampling import random_cells
 from sync_r1.recognition import HOW, Calibration, How, Recognition, calibrate, recognised, token_evidence, token_logps
+from sync_r1.run_folder import checkpoint_to_use, config_of, data_of, has_adapters, name_of, weights_of
 from sync_r1.scorers.text import DECISIONS, split_decision
 from sync_r1.types import ImageTrace, Sampling, TextContext
-from sync_r1.world.export import WORLD, data_folder
+from sync_r1.world.export import data_folder
 from sync_r1.world.regions import NAMED_REGIONS
 from sync_r1.world.render import SIZE
 
-ADAPTER_CONFIG = "adapter_config.json"  # lies in checkpoints that were trained with adapters
-DATA_RECORD = "data_root.json"  # lies in the folder of a run on data of its own
 LONGEST_TEXT = 4000  # letters of a question or a prompt
 
 Picture = Image.Image | Path | str
@@ -122,24 +116,24 @@ class Session:
         Raises:
             ValueError: a folder that is no model, run or data root, or an unknown concept.
         """
-        step = newest_checkpoint(checkpoint) if checkpoint is not None else None
-        config = run_config(step) if step is not None else Config()
-        source = str(data or (WORLD if step is None else _data_of(step, config)))
+        step = checkpoint_to_use(checkpoint) if checkpoint is not None else None
+        config = config_of(step) if step is not None else Config()
+        source = str(data or (WORLD if step is None else data_of(step)))
         name = concept or _only_concept(source, config.data.concepts)
         root = data_folder(source, [name])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about training prompts; nothing is trained here
             known = load_concept(root, name, allow_empty_facts=True, verify=False)
         settings = settings or config.model
-        if step is not None and (step / ADAPTER_CONFIG).is_file():
+        if step is not None and has_adapters(step):
             settings = dataclasses.replace(
                 settings, dtype="fp32"
             )  # its adapters were added in fp32; bf16 would round small ones away
         return cls(
-            model=load_model(model if step is None else _weights_of(step), device, settings),
+            model=load_model(model if step is None else weights_of(step), device, settings),
             concept=known,
             root=root,
-            run=str(model) if step is None else _run_name(step),
+            run=str(model) if step is None else name_of(step),
             options=options or config.eval,
             settings=settings,
             face=face,
@@ -476,82 +470,6 @@ def load_model(path: str | Path, device: str = "auto", settings: ModelConfig | N
         image_tokenizer=settings.image_tokenizer,
         text_tokenizer=settings.text_tokenizer,
     )
-
-
-def newest_checkpoint(folder: str | Path) -> Path:
-    """The newest complete checkpoint of a run, or `folder` itself if it is one.
-
-    ValueError when there is none or files are missing.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: no such run; runs are folders like runs/demo, written by training")
-    found = [folder] if (folder / MANIFEST).is_file() else _complete(folder / "checkpoints")
-    if not found:
-        raise ValueError(
-            f"{folder} holds no complete checkpoint (checkpoints/step_*/ with {MANIFEST}); let the training save one first"
-        )
-    newest = found[-1]
-    for name, entry in read_manifest(newest)["files"].items():
-        path = newest / name
-        if not path.is_file() or path.stat().st_size != entry["bytes"]:
-            raise ValueError(
-                f"{path} is missing or has another size than when it was saved; use another checkpoint of the run"
-            )
-    return newest
-
-
-def _complete(folder: Path) -> list[Path]:
-    numbered = [(int(path.name[5:]), path) for path in folder.glob("step_*") if path.name[5:].isdigit()]
-    return [path for _, path in sorted(numbered) if (path / MANIFEST).is_file()]
-
-
-def _weights_of(checkpoint: Path) -> Path:
-    inner = checkpoint / "model"
-    return inner if (inner / "config.json").is_file() else checkpoint
-
-
-def run_config(checkpoint: Path) -> Config:
-    """The configuration a checkpoint was trained with; defaults when it keeps none."""
-    path = checkpoint / "config.yaml"
-    return load_config(path) if path.is_file() else Config()
-
-
-def _run_folder(checkpoint: Path) -> Path:
-    folder = checkpoint.resolve().parent
-    return folder.parent if folder.name == "checkpoints" else folder
-
-
-def _run_name(checkpoint: Path) -> str:
-    return f"{_run_folder(checkpoint).name}/{checkpoint.name}"
-
-
-def record_data(run: Path, root: Path | str) -> None:
-    """Keep in the run's folder where its data are, so that the run can be used from any working directory."""
-    places = [os.path.abspath(root)]
-    with suppress(ValueError):  # Windows has no relative path from one drive to another
-        places.insert(0, os.path.relpath(root, run.resolve()))
-    write_text(run / DATA_RECORD, json.dumps({"places": places}, indent=1, ensure_ascii=False) + "\n")
-
-
-def _data_of(checkpoint: Path, config: Config) -> str:
-    """The data root of a run; one on the embedded world keeps its own copy.
-
-    First the place as seen from the run, as both may have been moved together; then the place where the data were; then
-    what the configuration says, as seen from the working directory. A warm-up lies one folder deeper than its run.
-    """
-    run = _run_folder(checkpoint)
-    for folder in (run, run.parent):
-        record = folder / DATA_RECORD
-        if config.data.root == WORLD:
-            places = [folder / "data"]
-        else:
-            named = Fields(record, read_json(record)).strings("places") if record.is_file() else []
-            places = [Path(os.path.normpath(folder / place)) for place in named]
-        found = next((place for place in places if place.is_dir()), None)
-        if found is not None:
-            return str(found)
-    return config.data.root
 
 
 def _only_concept(source: str, trained: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from sync_r1.distributed import PeerLost, Processes, join_processes, watching
 from sync_r1.experiment import one_process
 from sync_r1.files import manifest_problems
 from sync_r1.folder_lock import hold
-from sync_r1.training.checkpoint import checkpoints
+from sync_r1.run_folder import checkpoints
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["rl.num_generations=2", "rl.prompts_per_step=1", "rl.train_timesteps=1", "run.save_steps=1", "run.device=cpu"]
@@ -83,7 +83,7 @@ def test_two_processes_share_the_main_job(launcher: str, tmp_path: Path) -> None
     before = json.loads((run / "eval" / "before.json").read_text())
     drawn = [item["image"] for item in before["items"] if item["task"] == "rea_gen"]
     assert len(before["items"]) == 4 and len(drawn) == 2 and all((run / "eval" / path).is_file() for path in drawn)
-    assert [path.name for path in checkpoints(run / "checkpoints")] == ["step_00001", "step_00002"]
+    assert [path.name for path in checkpoints(run)] == ["step_00001", "step_00002"]
     assert (run / "report.html").is_file() and (run / "sheet.png").is_file()
 
 
@@ -129,13 +129,13 @@ def test_when_one_process_dies_the_other_says_so_and_ends(lost: int, tmp_path: P
     saved = tmp_path / "two" / "checkpoints"
     started = start_two(tmp_path, "rl.max_steps=500", "--no-evaluate")
     try:
-        wait_for(lambda: len(checkpoints(saved)) >= 2, started)
+        wait_for(lambda: len(checkpoints(saved.parent)) >= 2, started)
         started[lost].send_signal(signal.SIGKILL)
     finally:
         said = ended(started)[1 - lost]
     assert started[1 - lost].returncode == 2, said[-2000:]
     assert f"process {1 - lost} of 2 lost another one" in said and "--resume latest" in said and "Traceback" not in said
-    good = checkpoints(saved)
+    good = checkpoints(saved.parent)
     assert good and all(manifest_problems(path) == [] for path in good)
 
 
@@ -155,7 +155,7 @@ def test_two_processes_stop_together(phase: str, tmp_path: Path) -> None:
     assert [process.returncode for process in started] == [143, 143], said
     assert "Traceback" not in said[0] + said[1]
     assert said[0].count("go on with: sync-r1 train --config") == 1 and "go on with" not in said[1], said
-    good = checkpoints(run / "checkpoints")
+    good = checkpoints(run)
     assert all(manifest_problems(path) == [] for path in good) and bool(good) == (phase == "training")
     assert not (run / "eval" / "before.json").exists() and not (run / ".lock.json").exists()
 
@@ -176,7 +176,7 @@ def test_a_launcher_that_is_stopped_leaves_a_checkpoint(launcher: str, number: s
         said = ended(started)[0]
     assert started[0].returncode != 0, "a stopped training is no success"
     assert "stopped at step" in said and "--resume latest --no-evaluate" in said, said
-    assert all(manifest_problems(path) == [] for path in checkpoints(saved))
+    assert all(manifest_problems(path) == [] for path in checkpoints(saved.parent))
     assert not (tmp_path / "two" / ".lock.json").exists()
 
 

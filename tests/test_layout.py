@@ -25,6 +25,7 @@ ORDER = [
     "distributed",
     "folder_lock",
     "data",
+    "run_folder",
     "models",
     "scorers",
     "world",

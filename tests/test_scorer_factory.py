@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from sync_r1.config import Config, load_config
+from sync_r1.files import write_manifest
 from sync_r1.recipes import apply_recipes
 from sync_r1.scorer_factory import build_evaluator, build_scorers, evaluator_notes, is_world_sized
 from sync_r1.scorers.clip import ClipScorer
@@ -214,8 +215,15 @@ def test_world_sized_models_are_known_by_their_config(tmp_path: Path) -> None:
     ):
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "config.json").write_text(json.dumps({"image_size": side}))
+    for step in (5, 10):
+        write_manifest(tmp_path / f"run/checkpoints/step_{step}")
     assert is_world_sized(str(tmp_path / "model")) and is_world_sized(str(tmp_path / "run"))
     assert is_world_sized(str(tmp_path / "run/checkpoints/step_10")) and not is_world_sized(str(tmp_path / "other"))
+    (tmp_path / "run/checkpoints/step_5").rename(tmp_path / "elsewhere")
+    (tmp_path / "run/checkpoints/step_10").rename(
+        tmp_path / "run/checkpoints/.step_10.old"
+    )  # killed while replacing it
+    assert is_world_sized(str(tmp_path / "run"))
     build_scorers(config(weights(identity=1.0), model=str(tmp_path / "run")))
 
 

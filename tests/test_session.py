@@ -22,7 +22,8 @@ from sync_r1.config import Config, EvalConfig, load_config, save_config
 from sync_r1.data import load_concept
 from sync_r1.drawings import save_pictures, to_images
 from sync_r1.files import write_manifest
-from sync_r1.session import Session, data_folder, newest_checkpoint, record_data
+from sync_r1.run_folder import checkpoint_to_use, record_data
+from sync_r1.session import Session, data_folder
 from sync_r1.types import Sampling, TextContext
 from sync_r1.world.export import export_world
 from tests.helpers import tiny_model
@@ -217,7 +218,7 @@ def test_a_run_knows_its_data_from_every_folder(
 
 def test_a_run_on_the_world_reads_its_own_copy(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "world-run"
-    shutil.copytree(newest_checkpoint(run), copy / "checkpoints" / "step_00010")
+    shutil.copytree(checkpoint_to_use(run), copy / "checkpoints" / "step_00010")
     path = copy / "checkpoints" / "step_00010" / "config.yaml"
     config = load_config(path)
     config.data.root = "world"
@@ -249,10 +250,10 @@ def test_opening_explains_what_is_missing(
 
 
 def test_a_damaged_checkpoint_is_refused(run: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(newest_checkpoint(run), tmp_path / "step_00010"))
+    copy = Path(shutil.copytree(checkpoint_to_use(run), tmp_path / "step_00010"))
     (copy / "model.safetensors").write_bytes(b"short")
     with pytest.raises(ValueError, match="another size"):
-        newest_checkpoint(copy)
+        checkpoint_to_use(copy)
 
 
 def test_the_embedded_world_is_a_data_root() -> None:

@@ -32,7 +32,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the tiny model and its rewards are those of the tests
 from sync_r1.files import read_tensors
 from sync_r1.rl.rewards import Reward, RewardEnsemble
-from sync_r1.training.checkpoint import HIDDEN, latest_checkpoint
+from sync_r1.run_folder import HIDDEN, newest
 from sync_r1.training.metrics import read_metrics
 from tests.rl.toys import bright, trainer, wordy
 
@@ -75,7 +75,7 @@ def work(place: Path, overrides: Sequence[str]) -> None:
         [Reward("wordy", wordy, "text"), Reward("bright", bright, "image"), Reward("noisy", noisy, "text")]
     )
     run = trainer(place, *ALWAYS, *overrides, rewards=rewards)
-    run.train(resume_from_checkpoint="latest" if latest_checkpoint(run.config.run.folder / "checkpoints") else None)
+    run.train(resume_from_checkpoint="latest" if newest(run.config.run.folder) else None)
 
 
 def fork(place: Path, overrides: Sequence[str]) -> int:
@@ -152,7 +152,7 @@ def contents(place: Path) -> dict[str, Any]:
     No times.
     """
     run = run_folder(place)
-    last = latest_checkpoint(run / "checkpoints")
+    last = newest(run)
     assert last is not None, "a finished run has a checkpoint"
     found: dict[str, Any] = {"metrics.jsonl": timeless(read_metrics(run / "metrics.jsonl"))}
     for path in sorted(last.iterdir()):

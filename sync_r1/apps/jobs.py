@@ -23,6 +23,7 @@ import psutil
 from sync_r1.config import load_config
 from sync_r1.files import read_json, write_json
 from sync_r1.folder_lock import OWNER
+from sync_r1.run_folder import newest
 from sync_r1.signals import resume_command
 
 JOB, LOG = "job.json", "log.txt"
@@ -85,7 +86,9 @@ def start(arguments: Sequence[str], folder: Path) -> Job:
     while not _holds(folder, process.pid):
         if process.poll() is not None or time.monotonic() > end:
             said = log.read_bytes()[before:].decode(errors="replace").strip().splitlines()
-            errors = [line for line in said if line.startswith("error:")] or said[-1:]  # another training may write, too
+            errors = [line for line in said if line.startswith("error:")] or said[
+                -1:
+            ]  # another training may write, too
             raise ValueError(f"the training did not begin: {errors[-1] if errors else f'see {log}'}")
         time.sleep(0.1)
     job = Job(folder, process.pid, created, list(arguments))
@@ -141,9 +144,7 @@ def _summary(job: Job) -> dict[str, Any] | None:
 
 def go_on(job: Job) -> str:
     """The command that goes on with a run that ended early: from its newest checkpoint, or with its first command."""
-    from sync_r1.training.checkpoint import latest_checkpoint  # brings PyTorch along
-
-    if latest_checkpoint(job.folder / "checkpoints") is None:
+    if newest(job.folder) is None:
         return shlex.join(["sync-r1", *job.arguments, "--background"])
     return resume_command(job.folder, "train", "--background")
 

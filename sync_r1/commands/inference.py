@@ -195,6 +195,7 @@ def evaluate(
     from dataclasses import replace
 
     from sync_r1.progress import over_tasks
+    from sync_r1.run_folder import run_of
     from sync_r1.unifybench.evaluate import evaluate as run_benchmark
     from sync_r1.unifybench.results import GENERATION
     from sync_r1.unifybench.tasks import build_items, check_tasks
@@ -207,7 +208,7 @@ def evaluate(
     session.options = replace(
         session.options, tasks=tasks or session.options.tasks, max_items=max_items or session.options.max_items
     )
-    out = out or (_run_folder(run) if run else Path("runs") / f"eval_{session.concept.name}") / "eval"
+    out = out or (run_of(run) if run else Path("runs") / f"eval_{session.concept.name}") / "eval"
     drawings = not session.options.tasks or not set(GENERATION).isdisjoint(session.options.tasks)
     judges = find_judges(judge, clip, drawings and is_world(session), session.model.device)
     items = build_items(
@@ -227,10 +228,6 @@ def is_world(session: Session) -> bool:
     from sync_r1.world.render import SIZE
 
     return session.model.image_size == SIZE
-
-
-def _run_folder(run: Path) -> Path:
-    return run.parent.parent if run.parent.name == "checkpoints" else run
 
 
 def find_judges(judge: str, clip: Path | None, world: bool, device: Any) -> dict[str, Any]:

@@ -105,8 +105,8 @@ def run(
     from transformers.utils.logging import disable_progress_bar
 
     from sync_r1.config import JudgeConfig
+    from sync_r1.run_folder import run_of_concept
     from sync_r1.unifybench.models_under_test import chat_model as external
-    from sync_r1.unifybench.models_under_test import run_folder
     from sync_r1.unifybench.protocol import load_protocol
     from sync_r1.unifybench.run import BenchmarkPlan, choose_concepts, predict_all
     from sync_r1.unifybench.run_manifest import open_run_manifest
@@ -121,7 +121,7 @@ def run(
     with _working_in(out):
         root = _data_root(data, out)
         names = choose_concepts(root, concept or [], chosen)
-        weights = model.replace("{concept}", names[0]) if run is None else str(run_folder(run, names[0]))
+        weights = model.replace("{concept}", names[0]) if run is None else str(run_of_concept(run, names[0]))
         weights = WORLD if chat is not None else weights  # a chat model draws nothing
         clip = "none" if chat is not None and clip == WORLD else clip
         plan = BenchmarkPlan(

@@ -31,6 +31,7 @@ from sync_r1.rl.rollout import PreviewScore, Rollout, Sampler, completion_metric
 from sync_r1.rl.trainer_setup import check_setup, scaling, training_arguments
 from sync_r1.rl.trainer_state import SyncState
 from sync_r1.rl.trajectories import save_trajectories
+from sync_r1.run_folder import checkpoint_name, checkpoint_to_resume
 from sync_r1.training.callbacks import RestoreRNG, RunStart, StopOnSignal, generator_states
 from sync_r1.training.checkpoint import (
     as_value_error,
@@ -38,8 +39,6 @@ from sync_r1.training.checkpoint import (
     check_files,
     check_progress,
     checked_load,
-    checkpoint_name,
-    resolve_checkpoint,
     rotate,
 )
 from sync_r1.training.metrics import MetricsFile, Phases, or_say_how_to_go_on
@@ -331,7 +330,7 @@ class SyncGRPOTrainer(Trainer):
         The first Ctrl-C or SIGTERM ends the run after the current step with a checkpoint, the second at once.
         """
         resume, folder = resume_from_checkpoint, self.config.run.folder / "checkpoints"
-        checkpoint = resolve_checkpoint(resume, folder, self.say) if resume else None
+        checkpoint = checkpoint_to_resume(resume, self.config.run.folder, self.say) if resume else None
         if checkpoint is not None:
             check_progress(checkpoint, SyncState.load(checkpoint).step, self.state)
         lost = f"start all processes again, with --resume latest once {folder} holds a checkpoint: those there are complete"

@@ -20,21 +20,14 @@ from sync_r1.console import say
 from sync_r1.files import read_json, read_tensors
 from sync_r1.models.base import UnifiedModel
 from sync_r1.progress import WorkProgress
+from sync_r1.run_folder import checkpoint_name, checkpoint_to_resume, newest
 from sync_r1.session import Session
 from sync_r1.sft.data import Batch, Streams
 from sync_r1.sft.diff_masks import start_reading_tokens
 from sync_r1.sft.loss import drawing_loss, understanding_loss
 from sync_r1.sft.stages import STAGES, Stage, stage_row_ids
 from sync_r1.training.callbacks import StopOnSignal, resume_command
-from sync_r1.training.checkpoint import (
-    atomic_checkpoint,
-    checked_load,
-    checkpoint_name,
-    latest_checkpoint,
-    move_newer_aside,
-    resolve_checkpoint,
-    rotate,
-)
+from sync_r1.training.checkpoint import atomic_checkpoint, checked_load, move_newer_aside, rotate
 from sync_r1.training.metrics import append_metrics, drop_metrics_after
 from sync_r1.training.parameters import Trainables
 from sync_r1.training.prompts import Prompt, derive_seed
@@ -102,7 +95,7 @@ def run_sft(
     check_folder(folder, config, resume)
     console = console or Console(quiet=True)
     tell = partial(say, console=console)
-    checkpoint = resolve_checkpoint(resume, folder / "checkpoints", tell) if resume else None
+    checkpoint = checkpoint_to_resume(resume, folder, tell) if resume else None
     state = Progressed(config.run.seed, list(config.sft.stages)) if checkpoint is None else _earlier(checkpoint, config)
     folder.mkdir(parents=True, exist_ok=True)
     move_newer_aside(folder / "checkpoints", state.step, tell)
@@ -131,7 +124,7 @@ def check_folder(folder: Path, config: Config, resume: str | Path | None = None)
     """
     if not config.sft.stages:
         raise ValueError("sft.stages is []; name stages, for example sft.stages=[1,2,3] or sft.stages=[baseline]")
-    if not resume and latest_checkpoint(folder / "checkpoints"):
+    if not resume and newest(folder):
         raise ValueError(
             f"{folder} holds an earlier run; continue it with --resume latest, choose another run.name, or delete the folder"
         )

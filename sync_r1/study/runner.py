@@ -25,6 +25,7 @@ from sync_r1.files import write_text
 from sync_r1.folder_lock import clear, hold
 from sync_r1.progress import WorkProgress
 from sync_r1.report.run_files import read_metrics
+from sync_r1.run_folder import checkpoints
 from sync_r1.study.study_file import Study, fingerprint, run_order
 from sync_r1.unifybench.results import EvalResult, ScoredItem, strata
 
@@ -247,14 +248,14 @@ class Runner:
         if arm.joined:
             parts = [Cell(name, cell.concept, cell.seed) for name in (arm.understanding, arm.generation)]
             for part in parts:
-                if not any((self.place(part) / "checkpoints").glob("step_*/manifest.json")):
+                if not checkpoints(self.place(part)):
                     self.make(part)  # taken over from an earlier study without its weights
             self._process(
                 place,
                 [sys.executable, "-m", "sync_r1.study.joined_models", *map(str, map(self.place, parts)), str(place)],
             )
         else:
-            resume = ["--resume", "latest"] if any((place / "checkpoints").glob("step_*/manifest.json")) else []
+            resume = ["--resume", "latest"] if checkpoints(place) else []
             if not resume:
                 shutil.rmtree(place / "checkpoints", ignore_errors=True)
             command = ["sft", "--evaluate"] if arm.command == "sft" else ["train"]
@@ -295,7 +296,7 @@ class Runner:
             "curve": curve_of(place),
         }
         write_text(place / CELL_FILE, json.dumps(values) + "\n")
-        for checkpoint in sorted((place / "checkpoints").glob("step_*"))[:-1]:
+        for checkpoint in checkpoints(place)[:-1]:
             shutil.rmtree(checkpoint)  # the last one is enough to look at and to join
 
 

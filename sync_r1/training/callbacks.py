@@ -17,8 +17,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from sync_r1.config import Config, save_config
 from sync_r1.console import say
 from sync_r1.distributed import Processes
+from sync_r1.run_folder import Say
 from sync_r1.signals import on_signal, resume_command
-from sync_r1.training.checkpoint import Say, move_newer_aside
+from sync_r1.training.checkpoint import move_newer_aside
 
 GENERATORS_FILE = "generators.pt"
 

@@ -1,17 +1,15 @@
-"""Checkpoints: written whole or not at all, found again, checked before a run goes on, and rotated.
+"""Checkpoints: written whole or not at all, rotated, and checked before a run goes on.
 
-They are written under a hidden name, manifest last, and renamed: only complete ones count. Hidden names:
-`.step_N.partial` is being written, `.step_N.old` gives way to a new one of its step, `.step_N.gone` is being deleted.
-Hashes tell a damaged file; they cannot tell one that was written by something else, or by hand. Its content is
-therefore checked too, and what does not fit is a ValueError that names the folder.
+`run_folder` has their names and finds them. Hashes tell a damaged file; they cannot tell one that was written by
+something else, or by hand. Its content is therefore checked too, and what does not fit is a ValueError that names the
+folder.
 """
 
 from __future__ import annotations
 
 import errno
-import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -22,26 +20,8 @@ from safetensors import SafetensorError
 from transformers import TrainerState
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 
-from sync_r1.files import MANIFEST, manifest_problems, read_json, sync_folder, write_manifest
-
-FOLDER = re.compile(r"step_(\d+)")
-HIDDEN = re.compile(r"\.(step_(\d+))\.(partial|old|gone)")
-Say = Callable[[str], None]
-
-
-def checkpoint_name(step: int) -> str:
-    return f"step_{step:05d}"
-
-
-def hidden(target: Path, role: str) -> Path:
-    """`checkpoints/.step_00020.<role>`, a name that never counts as a finished checkpoint of its step."""
-    return target.with_name(f".{target.name}.{role}")
-
-
-def plain(path: Path) -> Path:
-    """A checkpoint under its own name, `.step_00020.old` as `step_00020`."""
-    waiting = HIDDEN.fullmatch(path.name)
-    return path.with_name(waiting[1]) if waiting else path
+from sync_r1.files import read_json, sync_folder, write_manifest
+from sync_r1.run_folder import HIDDEN, Say, complete_in, hidden, plain, step_of
 
 
 @contextmanager
@@ -72,8 +52,10 @@ def atomic_checkpoint(target: Path, **facts: Any) -> Iterator[Path]:
         if isinstance(
             error, (OSError, RuntimeError, SafetensorError)
         ):  # what torch and safetensors raise on a full disk
-            last = latest_checkpoint(target.parent)
-            kept = f"the last complete checkpoint is {last}" if last else "there is no complete checkpoint yet"
+            complete = complete_in(target.parent)
+            kept = (
+                f"the last complete checkpoint is {complete[-1]}" if complete else "there is no complete checkpoint yet"
+            )
             raise OSError(
                 getattr(error, "errno", None) or errno.EIO,
                 f"{target} was not saved ({error}); {kept}; free some space and resume",
@@ -82,34 +64,13 @@ def atomic_checkpoint(target: Path, **facts: Any) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def checkpoints(folder: Path) -> list[Path]:
-    """Complete checkpoints of a run, oldest first.
-
-    One that was to be replaced counts while its successor is not there.
-    """
-    found: dict[int, Path] = {}
-    for path in folder.iterdir() if folder.is_dir() else ():
-        named, waiting = FOLDER.fullmatch(path.name), HIDDEN.fullmatch(path.name)
-        if named and (path / MANIFEST).is_file():
-            found[int(named[1])] = path
-        elif waiting and waiting[3] == "old" and (path / MANIFEST).is_file():
-            found.setdefault(int(waiting[2]), path)
-    return [found[step] for step in sorted(found)]
-
-
-def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint, or None."""
-    complete = checkpoints(folder)
-    return complete[-1] if complete else None
-
-
 def rotate(newest: Path, keep: int) -> None:
     """Delete old checkpoints beside `newest`, which was just written and stays: `keep` remain. Remains of killed
     writers go too.
 
     What is damaged can only be among the others, so a good one is always left.
     """
-    others = [path for path in checkpoints(newest.parent) if path != newest]
+    others = [path for path in complete_in(newest.parent) if path != newest]
     for path in others[: max(len(others) - (keep - 1), 0)]:
         shutil.rmtree(hidden(plain(path), "gone"), ignore_errors=True)  # of a rotation that was killed
         path.rename(hidden(plain(path), "gone"))  # at once: half a deleted checkpoint must not count
@@ -118,61 +79,16 @@ def rotate(newest: Path, keep: int) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def resolve_checkpoint(resume: str | Path, folder: Path, say: Say = lambda message: None) -> Path:
-    """The checkpoint that `--resume` means: a folder, or "latest" of this run: the newest one whose files match its
-    manifest.
-
-    Args:
-        say: is told which damaged checkpoints are passed over, and which one is used.
-    Raises:
-        ValueError: there is none, or a file is missing or damaged (the file, and what to use instead).
-    """
-    if str(resume) == "latest":
-        return _newest_good(folder, say)
-    path = Path(resume)
-    if not (path / MANIFEST).is_file():
-        others = ", ".join(str(other) for other in checkpoints(path.parent)) or "none"
-        raise ValueError(f"{path} is not a complete checkpoint; complete ones beside it: {others}")
-    problems = _problems(path)
-    if problems:
-        others = ", ".join(str(other) for other in checkpoints(path.parent) if other != path) or "none"
-        raise ValueError(f"{path} is damaged: {'; '.join(problems)}; other complete checkpoints: {others}")
-    return path
-
-
-def _newest_good(folder: Path, say: Say) -> Path:
-    damaged: list[str] = []
-    for path in reversed(checkpoints(folder)):
-        problems = _problems(path)
-        if not problems:
-            for damage in damaged:
-                say(f"{damage}; going on from {path} instead")
-            return path
-        damaged.append(f"{path} is damaged: {'; '.join(problems)}")
-    if damaged:
-        raise ValueError(
-            f"every checkpoint in {folder} is damaged: {'. '.join(damaged)}; put one back, or start a new run"
-        )
-    raise ValueError(f"{folder} holds no complete checkpoint to resume from; start without --resume")
-
-
-def _problems(path: Path) -> list[str]:
-    try:
-        return manifest_problems(path)
-    except (ValueError, OSError) as error:  # the manifest itself is damaged, or gone by now
-        return [str(error)]
-
-
 def move_newer_aside(folder: Path, step: int, say: Say) -> None:
     """Checkpoints after `step`, where a run starts or goes on, would be taken for its newest: they become
     `aside_step_N`.
 
     They are damaged, or of another continuation. Nothing is deleted.
     """
-    for path in checkpoints(folder):
-        name = plain(path).name
-        if int(name.removeprefix("step_")) <= step:
+    for path in complete_in(folder):
+        if step_of(path) <= step:
             continue
+        name = plain(path).name
         aside, number = folder / f"aside_{name}", 1
         while aside.exists():
             number += 1

@@ -5,7 +5,6 @@ Opened concept by concept.
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,11 @@ from typing import Literal
 
 from sync_r1.config import EvalConfig, JudgeConfig, ModelConfig
 from sync_r1.data import Concept
-from sync_r1.files import MANIFEST
 from sync_r1.models.base import UnifiedModel
+from sync_r1.run_folder import checkpoint_to_use, config_of, run_of_concept, step_of
+from sync_r1.run_folder import checkpoints as checkpoints_of
 from sync_r1.scorers.chat.client import ChatClient
-from sync_r1.session import Session, load_model, newest_checkpoint, run_config
+from sync_r1.session import Session, load_model
 from sync_r1.unifybench.adapters import Adapter, TokensAdapter
 from sync_r1.unifybench.baselines import ImagePrompt, TextPrompt
 from sync_r1.unifybench.chat import ChatAdapter
@@ -98,23 +98,22 @@ def checkpoints(
     """A run's checkpoints by step; step 0 is the model it started from.
 
     Args:
-        run: a run folder, or a pattern for `run_folder` where every concept has a run of its own.
+        run: a run folder, or a pattern for `run_of_concept` where every concept has a run of its own.
         steps: default: the newest complete checkpoint of each run, as one candidate of the largest step.
     Raises:
         ValueError: no run, or several, for a concept; a run without such a checkpoint (the steps it has are named).
     """
-    folders = {name: run_folder(run, name) for name in concepts}
-    newest = {name: newest_checkpoint(folder) for name, folder in folders.items()}
+    folders = {name: run_of_concept(run, name) for name in concepts}
+    newest = {name: checkpoint_to_use(folder) for name, folder in folders.items()}
     for folder in folders.values():
-        for step in [step for step in steps or [] if step not in _steps(folder)]:
-            raise ValueError(
-                f"{folder} has no complete checkpoint of step {step}; it has {', '.join(map(str, _steps(folder)))}"
-            )
+        known = _steps(folder)
+        for step in [step for step in steps or [] if step not in known]:
+            raise ValueError(f"{folder} has no complete checkpoint of step {step}; it has {', '.join(map(str, known))}")
     options = EvalConfig(batch_size=batch_size)
 
     def opener(step: int | None) -> Callable[[Concept, Path], Adapter]:
         def open_one(concept: Concept, root: Path) -> Adapter:
-            started = run_config(newest[concept.name])
+            started = config_of(newest[concept.name])
             if step == 0:
                 fresh = base_model(
                     started.model.path, "tokens", protocol, device=device, batch_size=batch_size, settings=started.model
@@ -127,36 +126,11 @@ def checkpoints(
         return open_one
 
     if not steps:
-        last = max((_number(path) for path in newest.values()), default=0)
+        last = max((step_of(path) for path in newest.values()), default=0)
         return [Candidate(label=run, epoch=last, open=opener(None))]
     return [Candidate(label=f"{run}@{step}", epoch=step, open=opener(step)) for step in steps]
 
 
-def run_folder(run: str, concept: str) -> Path:
-    """The run of a concept: `{concept}` stands for its name, and `*` for anything, such as the seed, if one folder
-    fits.
-
-    Raises ValueError when none or several fit, or when the one that does holds no complete checkpoint.
-    """
-    path = run.replace("{concept}", concept)
-    found = [path] if "*" not in path else [folder for folder in sorted(glob.glob(path)) if Path(folder).is_dir()]
-    if len(found) != 1:
-        raise ValueError(
-            f"--run {path!r} fits {', '.join(found) or 'no folder'}; it must fit one run of {concept!r}; "
-            "name the concepts that have one with --concept, or write the pattern out"
-        )
-    newest_checkpoint(found[0])
-    return Path(found[0])
-
-
-def _number(checkpoint: Path) -> int:
-    number = checkpoint.name.removeprefix("step_")
-    return int(number) if number.isdigit() else 0
-
-
 def _steps(run: Path) -> dict[int, Path]:
     """Complete checkpoints of a run by step, and 0 for its start."""
-    found = sorted(
-        (_number(path), path) for path in (run / "checkpoints").glob("step_*") if (path / MANIFEST).is_file()
-    )
-    return {0: run, **dict(found)}
+    return {0: run, **{step_of(path): path for path in checkpoints_of(run)}}

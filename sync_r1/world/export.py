@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sync_r1.config import WORLD
 from sync_r1.data.concepts import QA, Concept, Conditions, Layout, TestItem
 from sync_r1.data.prompts import RECOGNITION_QUESTION
 from sync_r1.data.write import Picture, write_concept, write_root
@@ -22,7 +23,6 @@ from sync_r1.world.readings import impostor
 from sync_r1.world.render import CONTEXT, CONTEXT_VALUES, IDENTITY, Thing, random_thing, render_image
 from sync_r1.world.tasks import implicit_pair
 
-WORLD = "world"  # as a data root (or a model): what ships with the package
 TRAIN_PICTURES, TEST_PICTURES = 10, 5
 NEGATIVES = 10  # for testing; as many more, numbered after them, are for training
 TRAIN_PROMPTS, TEST_PROMPTS, DENSE_PROMPTS, PLAIN_PROMPTS = 27, 27, 24, 25

@@ -17,7 +17,7 @@ from sync_r1.models.concept_tokens import add_concept, load_concept, save_concep
 from sync_r1.models.loading import load_model
 from sync_r1.models.weight_files import WeightFiles
 from sync_r1.rl.trainer_state import STATE_FILE, SyncState
-from sync_r1.training.checkpoint import resolve_checkpoint
+from sync_r1.run_folder import checkpoint_to_resume
 from tests.fuzz.guard import Refused, attempt, bounded, snapshot, watched
 from tests.fuzz.mutations import (
     NAMES,
@@ -139,7 +139,7 @@ class ModelTarget:
             names = [str(folder), MANIFEST]
             if manifest.is_file():
                 attempt(names, manifest_problems, folder)
-            resolved = attempt(names, resolve_checkpoint, folder, copy)
+            resolved = attempt(names, checkpoint_to_resume, folder, copy)
             return isinstance(attempt(names, SyncState.load, folder), Refused) or isinstance(resolved, Refused)
 
         return call

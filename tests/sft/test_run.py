@@ -16,12 +16,12 @@ from torch.testing import assert_close
 
 from sync_r1.config import Config
 from sync_r1.models.concept_init import k_means
+from sync_r1.run_folder import checkpoints
 from sync_r1.session import Session
 from sync_r1.sft import trainer
 from sync_r1.sft.data import Batch, Streams
 from sync_r1.sft.diff_masks import PICTURES, changed_patches, draw_diff_masks, start_reading_tokens
 from sync_r1.sft.trainer import Learner, run_sft
-from sync_r1.training.checkpoint import checkpoints
 from tests.rl.toys import same, weights
 
 Opened, Settings = Callable[[], Session], Callable[..., Config]
@@ -41,10 +41,10 @@ def test_resume_equals_uninterrupted_bit_for_bit(opened: Opened, settings: Setti
         str(row["stage"]) for row in metrics(config.run.folder)
     )
     end, log = weights(whole.model), metrics(config.run.folder)  # type: ignore[arg-type]
-    saved = checkpoints(config.run.folder / "checkpoints")
+    saved = checkpoints(config.run.folder)
     assert len(saved) == 6
     for stop in (saved[0], saved[3], saved[5]):  # within stage 1, between stages 2 and 3, at the end
-        for later in checkpoints(config.run.folder / "checkpoints"):
+        for later in checkpoints(config.run.folder):
             if later.name > stop.name:
                 shutil.rmtree(later)
         again = opened()

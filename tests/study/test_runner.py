@@ -156,9 +156,12 @@ def test_a_cell_is_resumed_and_made_anew_when_the_study_changes(
     (work.place(cell) / "cell.json").unlink()  # stopped between training and its last file
     (work.place(cell) / "eval" / "after.json").unlink()
     assert not work.finished(cell)
-    checkpoint = (work.place(cell) / "checkpoints" / "step_00001" / "manifest.json").stat().st_mtime_ns
+    saved = work.place(cell) / "checkpoints" / "step_00001"
+    saved = saved.rename(saved.with_name(".step_00001.old"))  # killed while replacing it
+    written = (saved / "manifest.json").stat().st_mtime_ns
     assert work.run() == [] and work.finished(cell)
-    assert (work.place(cell) / "checkpoints" / "step_00001" / "manifest.json").stat().st_mtime_ns == checkpoint
+    assert (saved / "manifest.json").stat().st_mtime_ns == written
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]
 
     changed = runner(tmp_path, declared(tmp_path, **one, set={**TINY, "rl.text_loss_weight": 2.0}))
     assert not changed.finished(cell) and changed.results() == []

@@ -15,15 +15,9 @@ from safetensors import SafetensorError
 
 from sync_r1.rl.rewards import Reward, RewardEnsemble
 from sync_r1.rl.trainer_state import SyncState
+from sync_r1.run_folder import checkpoint_name, checkpoint_to_resume, checkpoints, newest
 from sync_r1.training.callbacks import RestoreRNG
-from sync_r1.training.checkpoint import (
-    atomic_checkpoint,
-    checkpoint_name,
-    checkpoints,
-    latest_checkpoint,
-    resolve_checkpoint,
-    rotate,
-)
+from sync_r1.training.checkpoint import atomic_checkpoint, rotate
 from tests.rl.toys import bright, log_of, same, trainer, weights, wordy
 
 FOUR = [
@@ -72,7 +66,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_intact(tmp_path: Path, monkeypatc
         run.train()
     folder = run.config.run.folder / "checkpoints"
     assert [path.name for path in folder.iterdir()] == ["step_00001"]
-    assert resolve_checkpoint("latest", folder).name == "step_00001"
+    assert checkpoint_to_resume("latest", run.config.run.folder).name == "step_00001"
     again = trainer(tmp_path, "rl.max_steps=2", "run.save_steps=1")
     again.train(resume_from_checkpoint="latest")
     assert [row["step"] for row in log_of(again)] == [1, 2]
@@ -90,7 +84,7 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path: Path) ->
     run.train()
     assert signal.getsignal(signal.SIGINT) == handler
     assert run.state.global_step == 1
-    assert resolve_checkpoint("latest", run.config.run.folder / "checkpoints").name == "step_00001"
+    assert checkpoint_to_resume("latest", run.config.run.folder).name == "step_00001"
     assert "stopping after this step" in said.getvalue() and "--resume latest" in said.getvalue()
 
 
@@ -109,56 +103,56 @@ def fill(folder: Path, step: int) -> Path:
     return target
 
 
-def test_only_complete_checkpoints_count(tmp_path: Path) -> None:
-    assert latest_checkpoint(tmp_path / "none") is None
+def test_only_complete_checkpoints_count(saves: Path) -> None:
+    assert newest(saves) is None
     for step in (2, 10, 4):
-        fill(tmp_path, step)
-    (tmp_path / "step_00099").mkdir()  # no manifest
-    (tmp_path / "notes").mkdir()
-    assert [path.name for path in checkpoints(tmp_path)] == ["step_00002", "step_00004", "step_00010"]
-    assert latest_checkpoint(tmp_path) == tmp_path / "step_00010"
-    rotate(tmp_path / "step_00010", 2)
-    assert [path.name for path in checkpoints(tmp_path)] == ["step_00004", "step_00010"]
+        fill(saves, step)
+    (saves / "step_00099").mkdir()  # no manifest
+    (saves / "notes").mkdir()
+    assert [path.name for path in checkpoints(saves.parent)] == ["step_00002", "step_00004", "step_00010"]
+    assert newest(saves.parent) == saves / "step_00010"
+    rotate(saves / "step_00010", 2)
+    assert [path.name for path in checkpoints(saves.parent)] == ["step_00004", "step_00010"]
     with pytest.raises(
         ValueError, match=r"not a complete checkpoint; complete ones beside it: .*step_00004, .*step_00010"
     ):
-        resolve_checkpoint(tmp_path / "step_00099", tmp_path)
-    (tmp_path / "step_00010" / "weights").write_text("other")
+        checkpoint_to_resume(saves / "step_00099", saves.parent)
+    (saves / "step_00010" / "weights").write_text("other")
     with pytest.raises(ValueError, match=r"step_00010 is damaged: weights .*other complete checkpoints: .*step_00004"):
-        resolve_checkpoint(tmp_path / "step_00010", tmp_path)
+        checkpoint_to_resume(saves / "step_00010", saves.parent)
     with pytest.raises(ValueError, match="no complete checkpoint to resume from"):
-        resolve_checkpoint("latest", tmp_path / "none")
+        checkpoint_to_resume("latest", saves / "none")
 
 
-def test_what_a_killed_rotation_left_does_not_stop_the_next_one(tmp_path: Path) -> None:
+def test_what_a_killed_rotation_left_does_not_stop_the_next_one(saves: Path) -> None:
     for step in (2, 4):
-        fill(tmp_path, step)
+        fill(saves, step)
     for name in (".step_00002.gone", ".step_00006.partial"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "weights").write_text("half")
-    rotate(fill(tmp_path, 6), 2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_00004", "step_00006"]
+        (saves / name).mkdir()
+        (saves / name / "weights").write_text("half")
+    rotate(fill(saves, 6), 2)
+    assert sorted(path.name for path in saves.iterdir()) == ["step_00004", "step_00006"]
 
 
-def test_a_checkpoint_from_before_generators_were_saved_still_resumes(tmp_path: Path) -> None:
+def test_a_checkpoint_from_before_generators_were_saved_still_resumes(saves: Path) -> None:
     generators = RestoreRNG()
-    generators.load(fill(tmp_path, 2), process=0)
+    generators.load(fill(saves, 2), process=0)
     assert generators.waiting is None
 
 
 @pytest.mark.parametrize("error", [OSError(28, "full"), KeyboardInterrupt(), RuntimeError("x"), SafetensorError("x")])
-def test_a_failed_rewrite_keeps_the_old_one(tmp_path: Path, error: BaseException) -> None:
-    target = fill(tmp_path, 1)
+def test_a_failed_rewrite_keeps_the_old_one(saves: Path, error: BaseException) -> None:
+    target = fill(saves, 1)
     shown = (
         KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else OSError
     )  # writers have their own words for a full disk
     with pytest.raises(shown), atomic_checkpoint(target) as partial:
         (partial / "weights").write_text("half")
         raise error
-    assert [path.name for path in tmp_path.iterdir()] == ["step_00001"]
-    assert (resolve_checkpoint(target, tmp_path) / "weights").read_text() == "1"
-    fill(tmp_path, 1)
-    assert [path.name for path in tmp_path.iterdir()] == ["step_00001"]
+    assert [path.name for path in saves.iterdir()] == ["step_00001"]
+    assert (checkpoint_to_resume(target, saves.parent) / "weights").read_text() == "1"
+    fill(saves, 1)
+    assert [path.name for path in saves.iterdir()] == ["step_00001"]
 
 
 def test_a_trained_model_can_be_trained_again(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from rich.console import Console
 
 from sync_r1.files import MANIFEST
 from sync_r1.rl.rewards import Reward, RewardEnsemble
+from sync_r1.run_folder import checkpoint_to_resume, checkpoints
 from sync_r1.training.callbacks import generator_states, set_generator_states
-from sync_r1.training.checkpoint import checkpoints, move_newer_aside, resolve_checkpoint, rotate
+from sync_r1.training.checkpoint import move_newer_aside, rotate
 from sync_r1.training.metrics import append_metrics, drop_metrics_after, read_metrics
 from tests.rl.toys import bright, log_of, same, trainer, weights, wordy
 from tests.training.test_checkpoint import fill
@@ -59,63 +60,63 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(damage: str, tmp_path: Path) -> None:
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(damage: str, saves: Path) -> None:
     for step in (10, 20, 30):
-        fill(tmp_path, step)
+        fill(saves, step)
     name, harm, told = DAMAGES[damage]
-    harm(tmp_path / "step_00030" / name)
+    harm(saves / "step_00030" / name)
     said: list[str] = []
-    assert resolve_checkpoint("latest", tmp_path, said.append) == tmp_path / "step_00020"
+    assert checkpoint_to_resume("latest", saves.parent, said.append) == saves / "step_00020"
     assert (
         len(said) == 1
         and "step_00030" in said[0]
         and told in said[0]
-        and said[0].endswith(f"going on from {tmp_path}/step_00020 instead")
+        and said[0].endswith(f"going on from {saves}/step_00020 instead")
     )
-    rotate(fill(tmp_path, 40), 2)  # deletes the oldest, never what was just written
-    assert resolve_checkpoint("latest", tmp_path).name == "step_00040"
+    rotate(fill(saves, 40), 2)  # deletes the oldest, never what was just written
+    assert checkpoint_to_resume("latest", saves.parent).name == "step_00040"
 
 
-def test_only_damaged_checkpoints_are_an_error_that_names_them_all(tmp_path: Path) -> None:
+def test_only_damaged_checkpoints_are_an_error_that_names_them_all(saves: Path) -> None:
     for step in (10, 20):
-        flip(fill(tmp_path, step) / "weights")
+        flip(fill(saves, step) / "weights")
     with pytest.raises(
         ValueError,
         match=r"every checkpoint in .* is damaged: .*step_00020.*step_00010.*put one back, or start a new run",
     ):
-        resolve_checkpoint("latest", tmp_path)
+        checkpoint_to_resume("latest", saves.parent)
 
 
-def test_rotation_leaves_the_only_good_one(tmp_path: Path) -> None:
+def test_rotation_leaves_the_only_good_one(saves: Path) -> None:
     for step in (10, 30):
-        flip(fill(tmp_path, step) / "weights")  # 30 is newer by its name, and damaged
-    rotate(fill(tmp_path, 20), 1)
-    assert [path.name for path in tmp_path.iterdir()] == ["step_00020"]
-    assert resolve_checkpoint("latest", tmp_path).name == "step_00020"
+        flip(fill(saves, step) / "weights")  # 30 is newer by its name, and damaged
+    rotate(fill(saves, 20), 1)
+    assert [path.name for path in saves.iterdir()] == ["step_00020"]
+    assert checkpoint_to_resume("latest", saves.parent).name == "step_00020"
 
 
-def test_one_that_was_being_replaced_still_counts_and_remains_of_writers_go(tmp_path: Path) -> None:
-    fill(tmp_path, 10)
-    fill(tmp_path, 20).rename(tmp_path / ".step_00020.old")  # killed between the two renames of a replacement
-    (tmp_path / ".step_00020.partial").mkdir()
-    (tmp_path / ".step_00005.gone").mkdir()
-    assert resolve_checkpoint("latest", tmp_path).name == ".step_00020.old"
-    rotate(tmp_path / "step_00010", 3)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".step_00020.old", "step_00010"]
-    fill(tmp_path, 20)
-    assert [path.name for path in checkpoints(tmp_path)] == ["step_00010", "step_00020"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_00010", "step_00020"]
+def test_one_that_was_being_replaced_still_counts_and_remains_of_writers_go(saves: Path) -> None:
+    fill(saves, 10)
+    fill(saves, 20).rename(saves / ".step_00020.old")  # killed between the two renames of a replacement
+    (saves / ".step_00020.partial").mkdir()
+    (saves / ".step_00005.gone").mkdir()
+    assert checkpoint_to_resume("latest", saves.parent).name == ".step_00020.old"
+    rotate(saves / "step_00010", 3)
+    assert sorted(path.name for path in saves.iterdir()) == [".step_00020.old", "step_00010"]
+    fill(saves, 20)
+    assert [path.name for path in checkpoints(saves.parent)] == ["step_00010", "step_00020"]
+    assert sorted(path.name for path in saves.iterdir()) == ["step_00010", "step_00020"]
 
 
-def test_later_checkpoints_are_set_aside_under_names_of_their_own(tmp_path: Path) -> None:
+def test_later_checkpoints_are_set_aside_under_names_of_their_own(saves: Path) -> None:
     said: list[str] = []
     for _ in range(2):
-        fill(tmp_path, 10)
-        fill(tmp_path, 20)
-        move_newer_aside(tmp_path, 10, said.append)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["aside_step_00020", "aside_step_00020_2", "step_00010"]
+        fill(saves, 10)
+        fill(saves, 20)
+        move_newer_aside(saves, 10, said.append)
+    assert sorted(path.name for path in saves.iterdir()) == ["aside_step_00020", "aside_step_00020_2", "step_00010"]
     assert "step_00020 is newer than step 10" in said[0] and "kept as aside_step_00020" in said[0]
-    assert resolve_checkpoint("latest", tmp_path).name == "step_00010"
+    assert checkpoint_to_resume("latest", saves.parent).name == "step_00010"
 
 
 def test_a_run_goes_on_from_before_the_damage_to_the_same_end(tmp_path: Path) -> None:
@@ -147,7 +148,7 @@ def test_a_run_goes_on_from_before_the_damage_to_the_same_end(tmp_path: Path) ->
         "kept as aside_step_00003",
     ):
         assert part in said.getvalue(), part
-    assert [path.name for path in checkpoints(folder)] == ["step_00001", "step_00002", "step_00003"]
+    assert [path.name for path in checkpoints(folder.parent)] == ["step_00001", "step_00002", "step_00003"]
 
 
 def test_global_generators_are_restored() -> None:
@@ -196,9 +197,9 @@ for step, size in ((1, 10), (2, 100_000)):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limits on file sizes")
-def test_a_file_that_really_does_not_fit_leaves_the_earlier_checkpoint(tmp_path: Path) -> None:
+def test_a_file_that_really_does_not_fit_leaves_the_earlier_checkpoint(saves: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SMALL_DISK, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", SMALL_DISK, str(saves)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
@@ -207,5 +208,5 @@ def test_a_file_that_really_does_not_fit_leaves_the_earlier_checkpoint(tmp_path:
         and "last complete checkpoint is" in last
         and "free some space and resume" in last
     )
-    assert [path.name for path in tmp_path.iterdir()] == ["step_00001"]
-    assert resolve_checkpoint("latest", tmp_path).name == "step_00001"
+    assert [path.name for path in saves.iterdir()] == ["step_00001"]
+    assert checkpoint_to_resume("latest", saves.parent).name == "step_00001"
