@@ -146,7 +146,8 @@ def go_on(job: Job) -> str:
     """The command that goes on with a run that ended early: from its newest checkpoint, or with its first command."""
     if newest(job.folder) is None:
         return shlex.join(["sync-r1", *job.arguments, "--background"])
-    return resume_command(job.folder, "train", "--background")
+    kept = [option for option in job.arguments if option == "--no-evaluate"]
+    return resume_command(job.folder, "train", *kept, "--background")
 
 
 def stop(folder: Path, now: bool = False) -> State:
