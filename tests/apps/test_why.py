@@ -34,7 +34,7 @@ def world() -> Session:
 
 def logp(session: Session, context: str, text: str) -> float:
     ids, mask = answer_ids(session.model, [text])
-    return float(session.model.text_logps([TextContext(context)], ids, mask, Sampling())[0].sum())
+    return float(session.model.text_logps([TextContext(context)], ids, mask, Sampling())[0].detach().sum())
 
 
 def test_a_credit_is_what_the_text_loses_without_the_fact(session: Session) -> None:
