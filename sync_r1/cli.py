@@ -12,6 +12,7 @@ import typer
 
 from sync_r1 import __version__
 from sync_r1.commands import (
+    check,
     concept,
     data,
     edit,
@@ -43,6 +44,7 @@ sft.register(app)
 inference.register(app)
 edit.register(app)
 jobs.register(app)
+check.register(app)
 app.command()(study.study)
 for name, family in {
     "bench": unifybench,

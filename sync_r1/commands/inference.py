@@ -14,6 +14,7 @@ import typer
 from sync_r1.console import open_console, say, say_json, show_table
 
 if TYPE_CHECKING:
+    from sync_r1.apps.why import Credit
     from sync_r1.session import Session
     from sync_r1.unifybench.results import EvalResult
 
@@ -33,6 +34,7 @@ ConceptOption = Annotated[
     str | None, typer.Option("--concept", help="Name of the concept. Not needed when the run learned only one.")
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+WhyOption = Annotated[bool, typer.Option("--why", help="Show what each thing that the model read did for the text.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -59,6 +61,7 @@ def ask(
         str, typer.Argument(help='The question; mention the concept as <bo> or plainly as bo, "What colour is bo?"')
     ],
     image: Annotated[Path | None, typer.Option("--image", help="A picture the question is about.")] = None,
+    why: WhyOption = False,
     run: RunOption = None,
     model: ModelOption = "world",
     data: DataOption = None,
@@ -69,9 +72,14 @@ def ask(
 
     Example: sync-r1 ask "What is bo wearing?" --image photo.png --run runs/demo
     """
+    from sync_r1.apps.why import answer_credit
+
     with noted():
-        answer = open_session(run, model, data, concept, device).ask(question, image)
+        session = open_session(run, model, data, concept, device)
+        answer = session.ask(question, image)
     say(answer)
+    if why:
+        show_credits(answer_credit(session, question, answer, image))
 
 
 def recognize(
@@ -111,6 +119,7 @@ def rewrite(
     prompt: Annotated[
         str, typer.Argument(help='A prompt that hints at a private fact: "a photo of bo with its treasure".')
     ],
+    why: WhyOption = False,
     run: RunOption = None,
     model: ModelOption = "world",
     data: DataOption = None,
@@ -121,9 +130,21 @@ def rewrite(
 
     Example: sync-r1 rewrite "a photo of bo with its treasure" --run runs/demo
     """
+    from sync_r1.apps.why import fact_credit
+
     with noted():
-        text = open_session(run, model, data, concept, device).rewrite(prompt)
+        session = open_session(run, model, data, concept, device)
+        text = session.rewrite(prompt)
     say(text)
+    if why:
+        show_credits(fact_credit(session, prompt, text))
+
+
+def show_credits(credits: list[Credit]) -> None:
+    """What each fact did for a text, the one that did most first."""
+    for credit in sorted(credits, key=lambda credit: credit.nats, reverse=True):
+        nats = round(credit.nats, 2) + 0.0  # no -0.00
+        say(f"{'used' if credit.used else '    '}  {nats:+6.2f} nats  {credit.fact}")
 
 
 def draw(

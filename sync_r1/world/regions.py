@@ -12,3 +12,13 @@ NAMED_REGIONS: dict[str, list[Box]] = {  # boxes in 32 × 32 pixels, aligned to 
     "body": [(8, 4, 24, 32)],
     "background": [(0, 0, 8, 12), (0, 20, 8, 32), (24, 0, 32, 12), (24, 20, 32, 32)],
 }
+
+ATTRIBUTE_REGIONS: dict[str, tuple[str, ...]] = {  # where each attribute is seen
+    "kind": ("body",),
+    "colour": ("body",),
+    "pattern": ("body",),
+    "mark": ("chest",),
+    "hat": ("hat",),
+    "item": ("left hand", "right hand"),
+    "scene": ("background",),
+}

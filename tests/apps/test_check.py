@@ -1,0 +1,95 @@
+"""The model reads its own picture: ticks, crosses, and a repair that touches nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from sync_r1.apps.check import asked_attributes, check, repair
+from sync_r1.cli import app
+from sync_r1.session import Session
+from sync_r1.world import grammar
+from sync_r1.world.concepts import personas
+from sync_r1.world.render import Thing, render_image
+from tests.helpers import tiny_model
+
+BO = personas()["bo"]
+SAID = f"a photo of <bo>, {grammar.describe(BO.identity)}"
+
+
+@pytest.fixture(scope="module")
+def world() -> Session:
+    return Session.open(concept="bo", device="cpu")
+
+
+def picture(**context: str) -> Image.Image:
+    return render_image(Thing(**{**BO.identity, "hat": "none", "item": "none", "scene": "beach", **context}))
+
+
+def test_what_a_prompt_asks_for(world: Session) -> None:
+    identity = BO.identity
+    assert asked_attributes(world, "a photo of bo wearing a crown at the beach") == {
+        **identity,
+        "hat": "crown",
+        "scene": "beach",
+    }
+    assert asked_attributes(world, "a blue bo")["colour"] == "blue"  # what is said wins
+    assert asked_attributes(world, "a cat in the snow") == {"kind": "cat", "scene": "snow"}
+
+
+def test_every_word_is_ticked_or_crossed(world: Session) -> None:
+    """A true picture has no cross; one of another hat and place has two, each in its own cells."""
+    prompt = f"{SAID} wearing a crown at the beach"
+    assert [one.word for one in check(world, picture(hat="crown"), prompt) if not one.right] == []
+    wrong = [one for one in check(world, picture(hat="cap", scene="snow"), prompt) if not one.right]
+    assert [(one.word, one.asked, one.read) for one in wrong] == [
+        ("hat", "a crown", "a cap"),
+        ("scene", "at the beach", "in the snow"),
+    ]
+    assert np.flatnonzero(wrong[0].cells).tolist() == [2, 3, 4, 5, 10, 11, 12, 13]
+    other = render_image(Thing(**{**BO.identity, "kind": "robot"}))
+    (kind,) = [one for one in check(world, other, "a photo of a dog") if one.word == "kind"]
+    assert (kind.read, kind.right) == ("a robot", False)
+
+
+def test_a_repair_draws_the_wrong_word_again_and_nothing_else(world: Session) -> None:
+    prompt, before = f"{SAID} wearing a crown at the beach", picture(hat="cap")
+    mended = repair(world, before, prompt, tries=2)
+    assert mended.redrawn and all(one.right for one in mended.after) and not all(one.right for one in mended.before)
+    old, new = np.asarray(before), np.asarray(mended.image)
+    outside = np.ones((32, 32), dtype=bool)
+    outside[0:8, 8:24] = False
+    assert np.array_equal(old[outside], new[outside]) and not np.array_equal(old, new)
+    again = repair(world, mended.image, prompt)
+    assert not again.redrawn and again.image is mended.image
+
+
+def test_mistakes_are_explained(world: Session) -> None:
+    with pytest.raises(ValueError, match="names <ana>, <bo>; a picture of one thing"):
+        check(world, picture(), "a photo of bo and <ana>")
+    with pytest.raises(ValueError, match="asks for nothing that can be checked"):
+        check(world, picture(), "a rainbow")
+    small = dataclasses.replace(world, model=tiny_model(max_text_tokens=60))
+    with pytest.raises(ValueError, match="this model draws 16 × 16 pixels"):
+        check(small, picture(), "a photo of bo")
+    with pytest.raises(ValueError, match="no such picture"):
+        check(world, "nowhere.png", "a photo of bo")
+
+
+def test_command(world: Session, tmp_path: Path) -> None:
+    path = tmp_path / "bo.png"
+    picture(hat="cap").save(path)
+    given = ["check", str(path), f"{SAID} wearing a crown", "--concept", "bo", "--device", "cpu"]
+    shown = CliRunner().invoke(app, given, catch_exceptions=False).stdout.splitlines()
+    assert [line for line in shown if line.startswith("✗")] == ["✗  hat     a crown, but reads a cap"]
+    mended = [*given, "--repair", "--tries", "2", "--out", str(tmp_path / "out"), "--json"]
+    said = json.loads(CliRunner().invoke(app, mended, catch_exceptions=False).stdout)
+    assert all(one["right"] for one in said["checks"]) and Path(said["picture"]).parent == tmp_path / "out"
+    with Image.open(path) as image:
+        assert image.tobytes() == picture(hat="cap").tobytes()  # the file that was given stays
