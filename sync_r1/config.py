@@ -89,7 +89,10 @@ class JudgeConfig:
 
     url: str = option(
         "world",
-        "base URL such as http://localhost:8000/v1, several of the same model by commas; 'world' reads the embedded world; empty is none",
+        (
+            "base URL such as http://localhost:8000/v1, several of the same model by commas; 'world' reads the "
+            "embedded world; empty is none"
+        ),
     )
     model: str = option("", "model name the endpoint expects")
     key_env: str = option("SYNC_R1_JUDGE_KEY", "environment variable that holds the key; unset sends none")
@@ -153,7 +156,10 @@ class SFTConfig:
     stages: list[str] = dataclasses.field(
         default_factory=list,
         metadata={
-            "doc": "of 1, 2, 3 (UniCTokens), photos (tokens learn to draw them) and baseline (what RL asks, answered), in order"
+            "doc": (
+                "of 1, 2, 3 (UniCTokens), photos (tokens learn to draw them) and baseline (what RL asks, answered), "
+                "in order"
+            )
         },
     )
     epochs: int | None = option(
@@ -216,13 +222,19 @@ class RLConfig:
     num_iterations: int = option(1, "updates per rollout; the clip only matters above 1", ge=1)
     draw_every: int = option(
         1,
-        "one rollout in so many is drawn; those in between teach the text half on its own rewards, at a small share of the cost",
+        (
+            "one rollout in so many is drawn; those in between teach the text half on its own rewards, at a small "
+            "share of the cost"
+        ),
         ge=1,
     )
 
     text_prompts_per_step: int | None = option(
         None,
-        "groups per step on each process in rollouts without pictures: more prompts make steadier texts; empty is prompts_per_step",
+        (
+            "groups per step on each process in rollouts without pictures: more prompts make steadier texts; empty is "
+            "prompts_per_step"
+        ),
         ge=1,
     )
 
@@ -274,7 +286,10 @@ class RLConfig:
     entropy_coef: float = option(0.0, "entropy bonus on the text tokens", ge=0)
     closed_loss: Literal["none", "log", "expected"] = option(
         "none",
-        "exact gradient of yes-or-no questions: of log p(rewarded answer) or of the expected reward; none samples groups",
+        (
+            "exact gradient of yes-or-no questions: of log p(rewarded answer) or of the expected reward; none samples "
+            "groups"
+        ),
     )
     closed_prompts_per_step: int = option(
         8, "such questions per update on each process, as many with yes as with no", ge=2
@@ -316,11 +331,17 @@ class RLConfig:
     dgs_preview_step: int = option(3, "k, decoding steps before the preview", ge=1)
     dgs_keep: Literal["best", "spread"] = option(
         "best",
-        "candidates to finish: those above a threshold that follows the acceptance, or those whose previews differ most",
+        (
+            "candidates to finish: those above a threshold that follows the acceptance, or those whose previews "
+            "differ most"
+        ),
     )
     dgs_preview_score: Literal["clip", "reward"] = option(
         "clip",
-        "what judges previews: a·CLIP-I + (1−a)·CLIP-T, or the ready-made image rewards with their weights (costs a second look)",
+        (
+            "what judges previews: a·CLIP-I + (1−a)·CLIP-T, or the ready-made image rewards with their weights (costs "
+            "a second look)"
+        ),
     )
     dgs_preview_fill: Literal["likely", "sampled"] = option(
         "sampled", "what previews show where nothing is drawn yet: the likeliest code, or a sampled one"
@@ -564,7 +585,8 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = (), *
         values = parse_yaml(read_text(Path(path)), str(path), texts=True) or {}
         if not isinstance(values, Mapping):
             raise ValueError(
-                f"{path} holds {type(values).__name__}; it must be a mapping of {', '.join(f.name for f in dataclasses.fields(config))}"
+                f"{path} holds {type(values).__name__}; it must be a mapping of "
+                f"{', '.join(f.name for f in dataclasses.fields(config))}"
             )
         merge(config, values, known=_names())
     for text in overrides:

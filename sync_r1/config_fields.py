@@ -61,8 +61,8 @@ class _Plain(yaml.SafeLoader):
             key, line = self.construct_object(node_of_key), node_of_key.start_mark.line + 1
             if key in lines:
                 raise _GivenTwice(
-                    f"{shown(key)} is given on line {lines[key]} and again on line {line}; write it once, with all that "
-                    "belongs to it"
+                    f"{shown(key)} is given on line {lines[key]} and again on line {line}; write it once, with all "
+                    "that belongs to it"
                 )
             lines[key] = line
         return super().construct_mapping(node, deep)

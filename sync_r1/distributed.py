@@ -98,8 +98,8 @@ def join_processes(cpu: bool, timeout_s: float) -> Processes:
         if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true":
             raise ValueError(
                 f"accelerate was told to use {name}, which training does not support; launch plain data parallelism "
-                "(distributed_type: MULTI_GPU, as in examples/launch), and set run.sharding=fsdp2, run.sharding=zero1 or rl.lora_rank=16 "
-                "if memory is short (docs/scale.md)"
+                "(distributed_type: MULTI_GPU, as in examples/launch), and set run.sharding=fsdp2, run.sharding=zero1 "
+                "or rl.lora_rank=16 if memory is short (docs/scale.md)"
             )
     if launched() == 1:
         return Processes()

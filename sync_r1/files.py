@@ -63,7 +63,8 @@ def read_text(path: Path) -> str:
         raise ValueError(f"{path}: no such file") from error
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path}: cannot be read as UTF-8 text (byte {error.start} is {error.object[error.start]:#x}); save it as UTF-8"
+            f"{path}: cannot be read as UTF-8 text (byte {error.start} is {error.object[error.start]:#x}); save it as "
+            "UTF-8"
         ) from error
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error

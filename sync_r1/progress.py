@@ -84,7 +84,8 @@ class WorkProgress:
                 self._print()
 
     def left_s(self) -> float | None:
-        """Seconds that the rest takes at the mean speed so far; None while that is unknown, and when nothing is left."""
+        """Seconds that the rest takes at the mean speed so far; None while that is unknown, and when nothing is
+        left."""
         if self.total is None or not self._begun < self.done < self.total:
             return None
         rest = (self._updated - self._started) / (self.done - self._begun) * (self.total - self.done)

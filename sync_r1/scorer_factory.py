@@ -69,8 +69,9 @@ class Scorers:
             weight = weight.get(concept.category, 0.0) if isinstance(weight, dict) else weight
             if not len(references(concept)) and weight and name not in self.fallback:
                 raise ValueError(
-                    f"rl.reward_weights.{name} is {weight} for {concept.name!r}, but none of its {len(concept.train_images)} training "
-                    f"photos shows a face; add one, declare a stand-in (scorers.fallback.{name}=identity), or set the weight to 0"
+                    f"rl.reward_weights.{name} is {weight} for {concept.name!r}, but none of its "
+                    f"{len(concept.train_images)} training photos shows a face; add one, declare a stand-in "
+                    f"(scorers.fallback.{name}=identity), or set the weight to 0"
                 )
 
 
@@ -122,8 +123,8 @@ def _preview(config: Config, library: Library, weights: Mapping[str, Weight]) ->
     judging = {name: (library[name][0], weight) for name, weight in weights.items() if name in BEHIND and weight}
     if not judging:
         raise ValueError(
-            f"rl.dgs_preview_score is 'reward', but rl.reward_weights has no ready-made image reward ({', '.join(BEHIND)}); "
-            "add one, or use rl.dgs_preview_score=clip"
+            "rl.dgs_preview_score is 'reward', but rl.reward_weights has no ready-made image reward "
+            f"({', '.join(BEHIND)}); add one, or use rl.dgs_preview_score=clip"
         )
     return ready_made.weighted_mean(judging)
 
@@ -189,8 +190,8 @@ def _check_world(config: Config, option: str, fix: str) -> None:
     """The world's networks see 32-pixel pictures of the world only. ValueError when the model draws anything else."""
     if not is_world_sized(config.model.path):
         raise ValueError(
-            f"{option} is 'world', which reads the embedded world's {WORLD_SIDE}-pixel pictures only, but model.path is "
-            f"{config.model.path!r}; {fix}"
+            f"{option} is 'world', which reads the embedded world's {WORLD_SIDE}-pixel pictures only, but model.path "
+            f"is {config.model.path!r}; {fix}"
         )
 
 

@@ -478,7 +478,8 @@ def _only_concept(source: str, trained: Sequence[str]) -> str:
     if len(names) == 1:
         return names[0]
     raise ValueError(
-        f"which concept? name one of {', '.join(names) or 'none yet: add one with `sync-r1 concept add`'} with --concept"
+        f"which concept? name one of {', '.join(names) or 'none yet: add one with `sync-r1 concept add`'} with "
+        "--concept"
     )
 
 

@@ -88,7 +88,10 @@ PICTURE_TITLES = ("concept", "class", "category", "photos", "crops", "test", "ne
 PICTURE_LEGEND = (
     "negative: hard ones, in negative_example; stages: warm-up files, derived from the concept where there are none"
 )
-PROMPT_LEGEND = "L implicit prompts, the last T for testing; train: for RL; overlap: test prompts that the published half would train on"
+PROMPT_LEGEND = (
+    "L implicit prompts, the last T for testing; train: for RL; overlap: test prompts that the published half would "
+    "train on"
+)
 PROMPT_TITLES = ("concept", "version", "L", "test T", "train", "overlap", "dense", "pairs", "rec", "vqa", "text")
 
 

@@ -98,11 +98,11 @@ def _print(config: Config, facts: dict[str, Any]) -> None:
     )
     warm_up = f"the warm-up ({', '.join(config.sft.stages)}) and " if config.sft.stages else ""
     say(
-        f"An estimate of {shared}, {assumed['trains']} training in {assumed['numbers']}: understanding prompts of {assumed['reading']} "
-        f"tokens and drawing prompts of {assumed['drawing']}, full-length texts; time at half the rate of matrix products measured on "
-        f"{rates['device']}, {rates['wide'] / 1e12:.3g} TFLOP/s ({rates['narrow'] / 1e12:.3g} for one decoding step). "
-        "Scorers' networks, Python and the libraries come on top of the memory, "
-        f"{warm_up}the evaluations on top of the time.",
+        f"An estimate of {shared}, {assumed['trains']} training in {assumed['numbers']}: understanding prompts of "
+        f"{assumed['reading']} tokens and drawing prompts of {assumed['drawing']}, full-length texts; time at half "
+        f"the rate of matrix products measured on {rates['device']}, {rates['wide'] / 1e12:.3g} TFLOP/s "
+        f"({rates['narrow'] / 1e12:.3g} for one decoding step). Scorers' networks, Python and the libraries come on "
+        f"top of the memory, {warm_up}the evaluations on top of the time.",
         console=console,
     )
     need, free = facts["peak"] / 2**30, facts["available"] / 2**30

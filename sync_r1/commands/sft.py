@@ -28,7 +28,10 @@ def sft(
     recipe: Annotated[
         list[str] | None,
         typer.Option(
-            help="A starting point (world, demo, showo-256, showo-512), then changes such as label-free; repeat the option."
+            help=(
+                "A starting point (world, demo, showo-256, showo-512), then changes such as label-free; repeat the "
+                "option."
+            )
         ),
     ] = None,
     config_file: Annotated[

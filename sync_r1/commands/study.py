@@ -75,5 +75,6 @@ def study(
     say(f"results  {target.with_suffix('.md')}", console=console)
     if failed:
         raise ValueError(
-            f"{len(failed)} cells failed, first {failed[0].name}; see {place / failed[0].name / 'log.txt'}, then run it again"
+            f"{len(failed)} cells failed, first {failed[0].name}; see {place / failed[0].name / 'log.txt'}, then run "
+            "it again"
         )

@@ -301,7 +301,8 @@ def _settings(overrides: list[str], run: str | None, chat: str | None) -> ModelC
     given = [text for text in overrides if text.startswith("model.")]
     if given and (run is not None or chat is not None):
         raise ValueError(
-            f"{given[0]!r} has no effect on {'--chat' if run is None else '--run, which keeps its own settings'}; leave it out"
+            f"{given[0]!r} has no effect on {'--chat' if run is None else '--run, which keeps its own settings'}; "
+            "leave it out"
         )
     return read_options(overrides).model
 

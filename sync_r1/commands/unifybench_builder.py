@@ -130,8 +130,8 @@ def _show(made: TestSet) -> None:
 def _applied(done: Applied) -> None:
     concept, report = done.concept, done.report
     say(
-        f"<{concept.name}> can be tested: {len(concept.test_indices)} test prompts, {len(concept.rl_indices)} for training, "
-        f"{len(concept.items)} questions; see sync-r1 bench run --concept {concept.name}"
+        f"<{concept.name}> can be tested: {len(concept.test_indices)} test prompts, {len(concept.rl_indices)} for "
+        f"training, {len(concept.items)} questions; see sync-r1 bench run --concept {concept.name}"
     )
     for doubt in [*done.doubts, *report.doubts]:
         say(f"  doubt   {doubt}")

@@ -74,7 +74,8 @@ def add_concept_folder(
             )
     if isinstance(facts, str) or not facts:
         raise ValueError(
-            f"facts is {facts!r}; give a list of at least one private fact, for example '<{name}> has a green raincoat.'"
+            f"facts is {facts!r}; give a list of at least one private fact, for example '<{name}> has a green "
+            "raincoat.'"
         )
     if category is not None and category not in CATEGORIES:
         raise ValueError(f"category is {category!r}; allowed are {', '.join(CATEGORIES)}")
@@ -204,7 +205,8 @@ def _usable_pictures(folder: Path, notes: list[str]) -> list[Path]:
     for path in sorted((p for p in list_folder(folder) if p.is_file() and not p.name.startswith(".")), key=natural_key):
         if path.suffix.lower() in _OTHER_PICTURES:
             raise ValueError(
-                f"{path}: file type {path.suffix!r} is not supported; convert it to {', '.join(PICTURE_TYPES)}, or remove it"
+                f"{path}: file type {path.suffix!r} is not supported; convert it to {', '.join(PICTURE_TYPES)}, or "
+                "remove it"
             )
         if not is_picture_name(path):
             notes.append(f"left out {path.name}: no picture")

@@ -23,8 +23,9 @@ from sync_r1.data.types import CONDITION_KEYS, QA, TEXT_ONLY, Concept, Condition
 from sync_r1.files import read_json
 
 __all__ = [
-    "QA", "Category", "Concept", "Conditions", "Layout", "TestItem", "category_of", "list_concepts", "load_concept", "load_image",
-    "named_pictures", "random_images", "resolve_image", "soft_problems", "split_problems", "validate_name", "verify_images",
+    "QA", "Category", "Concept", "Conditions", "Layout", "TestItem", "category_of", "list_concepts", "load_concept",
+    "load_image", "named_pictures", "random_images", "resolve_image", "soft_problems", "split_problems",
+    "validate_name", "verify_images",
 ]  # fmt: skip
 
 
@@ -131,7 +132,8 @@ def named_pictures(layout: Layout, concept: Concept) -> dict[Path, str]:
 
 
 def split_problems(concept: Concept) -> list[str]:
-    """What is wrong with the split of the implicit prompts into training and testing, and what it keeps from running."""
+    """What is wrong with the split of the implicit prompts into training and testing, and what it keeps from
+    running."""
     length, testing, conditions = len(concept.conditions.implicit), concept.num_testing_info, concept.conditions
     works = ["the warm-up", "pure_gen"] + (["training on questions about its photos"] if concept.conversations else [])
     works += [
@@ -142,11 +144,17 @@ def split_problems(concept: Concept) -> list[str]:
     runs = f"{', '.join(works)} can still run"
     if conditions.legacy:
         return [
-            f"t2i_conditions.json has the old list form of UnifyBench, which has no prompts to rewrite and no test split; {runs}"
+            (
+                "t2i_conditions.json has the old list form of UnifyBench, which has no prompts to rewrite and no test "
+                f"split; {runs}"
+            )
         ]
     if conditions == Conditions():
         return [
-            f"no test split: concept/test/{concept.name}/t2i_conditions.json holds no prompts to rewrite or draw; {runs}"
+            (
+                f"no test split: concept/test/{concept.name}/t2i_conditions.json holds no prompts to rewrite or draw; "
+                f"{runs}"
+            )
         ]
     problems = []
     if concept.overlap:
@@ -161,7 +169,8 @@ def split_problems(concept: Concept) -> list[str]:
     repeats = length - len(set(concept.conditions.implicit))
     if repeats:
         problems.append(
-            f"{repeats} of {length} implicit prompts repeat another word for word, so that nothing tells which fact is meant"
+            f"{repeats} of {length} implicit prompts repeat another word for word, so that nothing tells which fact is "
+            "meant"
         )
     if length and not testing:
         problems.append("num_testing_info is 0, so that no implicit prompt is for testing: rea and rea_gen cannot run")

@@ -112,11 +112,12 @@ def resolve_image(root: Path, stored: str, where: str, second_root: Path | None 
             return candidate
     if below:
         raise ValueError(
-            f"{where} is {shown(stored)}, but {shown(str(below[0]))} is no file; copy the picture there or correct the path"
+            f"{where} is {shown(stored)}, but {shown(str(below[0]))} is no file; copy the picture there or correct the "
+            "path"
         )
     raise ValueError(
-        f"{where} is {shown(stored)}, which is not below {root}; stored paths must hold unictokens_data/, concept/ or random_images/, "
-        "or name the black image"
+        f"{where} is {shown(stored)}, which is not below {root}; stored paths must hold unictokens_data/, concept/ or "
+        "random_images/, or name the black image"
     )
 
 

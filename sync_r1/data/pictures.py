@@ -201,7 +201,8 @@ def _check_file(path: Path) -> None:
         raise ValueError(f"{path}: no such picture")
     if path.suffix.lower() not in PICTURE_TYPES:
         raise ValueError(
-            f"{path}: file type {path.suffix or 'without ending'!r} is not supported; allowed are {', '.join(PICTURE_TYPES)}"
+            f"{path}: file type {path.suffix or 'without ending'!r} is not supported; allowed are "
+            f"{', '.join(PICTURE_TYPES)}"
         )
     if path.stat().st_size > MAX_MEGABYTES * 1_000_000:
         raise ValueError(f"{path}: {path.stat().st_size // 1_000_000} MB are too many; the limit is {MAX_MEGABYTES} MB")

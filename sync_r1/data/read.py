@@ -145,8 +145,8 @@ def read_conditions(layout: Layout, name: str) -> Conditions:
     for first, second in (("implicit", "explicit"), ("dense_implicit", "dense_explicit")):
         if len(values[first]) != len(values[second]):
             raise ValueError(
-                f"{path}: field {CONDITION_KEYS[first]!r} has {len(values[first])} prompts and {CONDITION_KEYS[second]!r} has "
-                f"{len(values[second])}; they are pairs and must be equally many"
+                f"{path}: field {CONDITION_KEYS[first]!r} has {len(values[first])} prompts and "
+                f"{CONDITION_KEYS[second]!r} has {len(values[second])}; they are pairs and must be equally many"
             )
     return Conditions(**values)
 
@@ -170,7 +170,8 @@ def read_train_images(layout: Layout, name: str) -> list[Path]:
             )
         if not os.path.isfile(folder / file_name):
             raise ValueError(
-                f"{index}: field {name!r} names {file_name!r}, which is not in {folder}; remove the name or add the picture"
+                f"{index}: field {name!r} names {file_name!r}, which is not in {folder}; remove the name or add the "
+                "picture"
             )
     if len(set(names)) < len(names):
         raise ValueError(
@@ -204,7 +205,8 @@ def read_items(layout: Layout, name: str, pictures_root: Path | None = None) -> 
 
 
 def item_entries(layout: Layout, name: str) -> list[Fields]:
-    """The items of test_data/<c>.json without multiple choice, which old archives hold and none of the nine tasks uses."""
+    """The items of test_data/<c>.json without multiple choice, which old archives hold and none of the nine tasks
+    uses."""
     entries = Fields(layout.items(name), {"item": read_json(layout.items(name))}).objects("item")
     return [entry for entry in entries if "choice" not in entry.text("type")]
 

@@ -129,7 +129,8 @@ def write_concept(
 
 
 def check_free(root: Path, name: str, overwrite: bool) -> None:
-    """No other concept may carry the name, not even in other letter case: some file systems hold only one of the two."""
+    """No other concept may carry the name, not even in other letter case: some file systems hold only one of the
+    two."""
     folder = Layout(root).train(name).parent
     present = [path.name for path in list_folder(folder) if path.is_dir()] if folder.is_dir() else []
     clash = next((other for other in present if other.casefold() == name.casefold() and other != name), None)
@@ -285,7 +286,8 @@ def _write_json(path: Path, data: Any) -> None:
 def _write_picture(path: Path, picture: Picture) -> None:
     if not is_picture_name(path):
         raise ValueError(
-            f"{path}: file type {path.suffix or 'without ending'!r} is not supported; allowed are {', '.join(PICTURE_TYPES)}"
+            f"{path}: file type {path.suffix or 'without ending'!r} is not supported; allowed are "
+            f"{', '.join(PICTURE_TYPES)}"
         )
     if isinstance(picture, Path) and not picture.is_file():
         raise ValueError(f"{picture}: no such picture")

@@ -51,8 +51,9 @@ def add_concept(
     drawing = num_tokens if drawing_tokens is None else drawing_tokens
     if not 0 <= reading_tokens <= drawing <= num_tokens:
         raise ValueError(
-            f"num_tokens is {num_tokens}, drawing_tokens {drawing_tokens}, reading_tokens {reading_tokens}; they must satisfy "
-            "0 <= reading_tokens <= drawing_tokens <= num_tokens: the tokens for reading are the first of those for drawing"
+            f"num_tokens is {num_tokens}, drawing_tokens {drawing_tokens}, reading_tokens {reading_tokens}; they must "
+            "satisfy 0 <= reading_tokens <= drawing_tokens <= num_tokens: the tokens for reading are the first of "
+            "those for drawing"
         )
     first = sum(len(concept.tokens) for concept in model.concepts)
     tokens = [f"<token_{first + i}>" for i in range(num_tokens)]
@@ -172,7 +173,10 @@ def _unused_pool_name(model: UnifiedModel) -> str | None:
     unused = [name for name in model.name_pool if name not in used]
     if model.name_pool and not unused:
         warnings.warn(
-            f"all {len(model.name_pool)} pool names are in use; this concept starts at its class noun and cannot be copied in text yet",
+            (
+                f"all {len(model.name_pool)} pool names are in use; this concept starts at its class noun and cannot "
+                "be copied in text yet"
+            ),
             stacklevel=3,
         )
     return unused[0] if unused else None

@@ -134,7 +134,8 @@ def begin_redraw(
     numbers = [random.getrandbits(48) for _ in prompts] if seeds is None else seeds
     if not len(numbers) == len(prompts) == len(codes):
         raise ValueError(
-            f"got {len(prompts)} prompts and {len(numbers)} seeds for {len(codes)} pictures; give one of each per picture"
+            f"got {len(prompts)} prompts and {len(numbers)} seeds for {len(codes)} pictures; give one of each per "
+            "picture"
         )
     total = sampling.generation_timesteps
     check_timesteps(total, num_image_tokens)

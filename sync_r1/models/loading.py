@@ -79,7 +79,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         found = ", ".join(sorted(item.name for item in folder.iterdir())[:12]) or "nothing"
         raise ValueError(
-            f"{path} is missing (found {found}); a model is a folder with config.json, model.safetensors and tokenizer.json, or 'world'; "
+            (
+                f"{path} is missing (found {found}); a model is a folder with config.json, model.safetensors and "
+                "tokenizer.json, or 'world'; "
+            )
             + PUBLISHED
         )
     config = read_object(path)

@@ -44,7 +44,8 @@ class WeightFiles:
             with _opened(file) as (shapes, _):
                 if twice := sorted(self.shapes.keys() & shapes.keys()):
                     raise ValueError(
-                        f"{file} has tensors of another file of the folder, such as {twice[0]}; give one file, not the folder"
+                        f"{file} has tensors of another file of the folder, such as {twice[0]}; give one file, not the "
+                        "folder"
                     )
                 self.shapes |= shapes
                 self._names[file] = list(shapes)
@@ -81,7 +82,8 @@ def weight_files(source: Path) -> list[Path]:
         picked = pick(names)
     if not picked:
         raise ValueError(
-            f"{source} holds no weights ({_listing(names)}); expected model.safetensors, pytorch_model.bin or shards with an index"
+            f"{source} holds no weights ({_listing(names)}); expected model.safetensors, pytorch_model.bin or shards "
+            "with an index"
         )
     for name in picked:
         if not (source / name).is_file():
@@ -174,7 +176,8 @@ def _shards_of(index: Path) -> list[str]:
     for name in names:
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(SUFFIXES[:2]):
             raise ValueError(
-                f"{index} is no index of shards: weight_map names {name!r:.80}, not a weight file beside it; download it again"
+                f"{index} is no index of shards: weight_map names {name!r:.80}, not a weight file beside it; download "
+                "it again"
             )
     return sorted({str(name) for name in names})
 
@@ -224,7 +227,8 @@ def _unpickled(file: Path) -> dict[str, Tensor]:
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=_can_be_mapped(file))
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{file} is refused: it holds Python objects besides tensors, and opening it could run code; use a safetensors file instead"
+            f"{file} is refused: it holds Python objects besides tensors, and opening it could run code; use a "
+            "safetensors file instead"
         ) from error
     except (RuntimeError, EOFError, OSError) as error:
         raise ValueError(f"{file} is damaged ({str(error).splitlines()[0]}); fetch or write it again") from error

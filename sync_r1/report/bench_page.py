@@ -1,4 +1,5 @@
-"""The page of a benchmark: the table of 15 columns, and every prompt with what each model made of it, failures first."""
+"""The page of a benchmark: the table of 15 columns, and every prompt with what each model made of it, failures
+first."""
 
 from __future__ import annotations
 

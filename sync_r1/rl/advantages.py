@@ -1,4 +1,5 @@
-"""Group-centred advantages for both halves of a trajectory (design: P prompts, G texts per prompt, M images per text)."""
+"""Group-centred advantages for both halves of a trajectory (design: P prompts, G texts per prompt, M images per
+text)."""
 
 from __future__ import annotations
 
@@ -136,7 +137,8 @@ def advantages(
     """
     if image_rewards.shape[:2] != text_rewards.shape or image_rewards.dim() != 3:
         raise ValueError(
-            f"image_rewards is {list(image_rewards.shape)}; it must be [P, G, M] with P, G of {list(text_rewards.shape)}"
+            f"image_rewards is {list(image_rewards.shape)}; it must be [P, G, M] with P, G of "
+            f"{list(text_rewards.shape)}"
         )
     prompts, group, images = image_rewards.shape
     drawn = image_rewards.nanmean(dim=2)

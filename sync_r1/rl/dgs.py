@@ -48,7 +48,8 @@ class Threshold:
         numbers = [*history, *([] if value is None else [value])]
         if not all(type(number) in (int, float) and math.isfinite(number) for number in numbers):
             raise ValueError(
-                f"the threshold of Dynamic Group Scaling is {value!r} after {len(history)} others, not all of them numbers"
+                f"the threshold of Dynamic Group Scaling is {value!r} after {len(history)} others, not all of them "
+                "numbers"
             )
         self.value, self.history = value, history
 

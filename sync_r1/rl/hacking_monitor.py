@@ -111,9 +111,9 @@ class RewardHackingMonitor(TrainerCallback):
         self.note({"val/diverged": float(apart)})
         if apart and not self.alarmed:
             self.warn(
-                f"step {state.global_step}: on {len(self.tasks)} held-out prompts the reward rises while the independent evaluator falls "
-                f"(now {reward:.3f} and {evaluation:.3f}): the rewards are being exploited; raise rl.beta, lower the learning rate, "
-                "or take an earlier checkpoint"
+                f"step {state.global_step}: on {len(self.tasks)} held-out prompts the reward rises while the "
+                f"independent evaluator falls (now {reward:.3f} and {evaluation:.3f}): the rewards are being "
+                "exploited; raise rl.beta, lower the learning rate, or take an earlier checkpoint"
             )
         self.alarmed = apart
 

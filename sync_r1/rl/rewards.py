@@ -230,8 +230,8 @@ def build_rewards(
     library: Mapping[str, tuple[RewardFunction, Part]],
     fallback: Mapping[str, str] | None = None,
 ) -> RewardEnsemble:
-    """The ensemble that `weights` name, from a library of functions (see `scorer_factory.build_scorers`), with the stand-ins
-    it needs.
+    """The ensemble that `weights` name, from a library of functions (see `scorer_factory.build_scorers`), with the
+    stand-ins it needs.
 
     Raises:
         ValueError: a name that the library lacks, or stand-ins that go in a circle or judge the other half.
@@ -318,7 +318,8 @@ def _number(name: str, row: int, value: Any) -> float:
         value = value.item()
     if not isinstance(value, Real):
         raise ValueError(
-            f"reward {name!r} returned {_short(value)} for trajectory {row}; return a number, or None where it cannot score"
+            f"reward {name!r} returned {_short(value)} for trajectory {row}; return a number, or None where it cannot "
+            "score"
         )
     return float(value)
 

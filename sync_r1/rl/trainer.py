@@ -110,8 +110,8 @@ class SyncGRPOTrainer(Trainer):
         )
         if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
             raise ValueError(
-                f"accelerate's {self.accelerator.distributed_type.value} is not supported; launch plain data parallelism, "
-                "with run.sharding=fsdp2 to share what the optimizer keeps"
+                f"accelerate's {self.accelerator.distributed_type.value} is not supported; launch plain data "
+                "parallelism, with run.sharding=fsdp2 to share what the optimizer keeps"
             )
         # replay does not go through a wrapper's forward, so gradients are averaged in update() and no wrapper is wanted
         prepare = self.accelerator.prepare_model
@@ -254,7 +254,8 @@ class SyncGRPOTrainer(Trainer):
         self.sync_state.nfe += int(scaled["dgs/nfe"])
 
     def loss(self, experience: Experience) -> Tensor:
-        """Replay both halves piece by piece, with a backward each, so that memory does not grow with steps or siblings."""
+        """Replay both halves piece by piece, with a backward each, so that memory does not grow with steps or
+        siblings."""
         replay = Replay(
             self.policy, self.config.rl, self.reference, self.accelerator, self.config.run.seed, self.processes
         )
@@ -300,8 +301,9 @@ class SyncGRPOTrainer(Trainer):
         self.say(f"step {step} changed nothing: {reason}", "yellow")
         if state.skipped_in_a_row > limit:
             raise TrainingStopped(
-                f"step {step}: {reason}, {state.skipped_in_a_row} times in a row (rl.max_skipped_steps={limit}); "
-                "look at rewards/*/missing and abs_dlogp in metrics.jsonl, lower the learning rate, resume from the last checkpoint"
+                f"step {step}: {reason}, {state.skipped_in_a_row} times in a row (rl.max_skipped_steps={limit}); look "
+                "at rewards/*/missing and abs_dlogp in metrics.jsonl, lower the learning rate, resume from the last "
+                "checkpoint"
             )
 
     def _forget_gradients(self) -> None:
@@ -333,7 +335,10 @@ class SyncGRPOTrainer(Trainer):
         checkpoint = checkpoint_to_resume(resume, self.config.run.folder, self.say) if resume else None
         if checkpoint is not None:
             check_progress(checkpoint, SyncState.load(checkpoint).step, self.state)
-        lost = f"start all processes again, with --resume latest once {folder} holds a checkpoint: those there are complete"
+        lost = (
+            f"start all processes again, with --resume latest once {folder} holds a checkpoint: those there are "
+            "complete"
+        )
         try:
             with self.interrupt.listening(), watching(self.processes, lost):
                 done = super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

@@ -95,12 +95,13 @@ class ClipScorer:
         for text, row in zip(texts, rows):
             if len(row) > self.max_text_tokens:
                 raise ValueError(
-                    f"a text of {len(row)} tokens is longer than the {self.max_text_tokens} CLIP can read: {text[:80]!r}; "
-                    "shorten it or allow truncation"
+                    f"a text of {len(row)} tokens is longer than the {self.max_text_tokens} CLIP can read: "
+                    f"{text[:80]!r}; shorten it or allow truncation"
                 )
             if self._end_id != _LEGACY_END_ID and self._end_id not in row:
                 raise ValueError(
-                    f"the tokenizer does not end {text[:80]!r} with token {self._end_id}, where this CLIP reads its summary"
+                    f"the tokenizer does not end {text[:80]!r} with token {self._end_id}, where this CLIP reads its "
+                    "summary"
                 )
         width, pad = max(len(row) for row in rows), self._pad_id()
         ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=self.device)

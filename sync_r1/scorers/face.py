@@ -273,7 +273,10 @@ def concept_face(concept: Concept, pack: str) -> Tensor | None:
         return None
     if not pack:
         warnings.warn(
-            f"<{concept.name}> is a person, but scorers.face names no insightface pack; its drawing tokens start without a face",
+            (
+                f"<{concept.name}> is a person, but scorers.face names no insightface pack; its drawing tokens start "
+                "without a face"
+            ),
             stacklevel=2,
         )
         return None

@@ -132,7 +132,8 @@ class RemoteJudge:
         photos = [tuple(map(Path, row)) for row in references] if references is not None else [()] * len(texts)
         if not len(images) == len(texts) == len(photos):
             raise ValueError(
-                f"got {len(images)} pictures, {len(texts)} texts and {len(photos)} rows of references; give one of each per picture"
+                f"got {len(images)} pictures, {len(texts)} texts and {len(photos)} rows of references; give one of "
+                "each per picture"
             )
         pictures = to_pictures(images)
         calls = list(_calls(texts, photos, self.config))

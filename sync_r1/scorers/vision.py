@@ -107,7 +107,8 @@ def read_network(network: type[PreTrainedModel], folder: Path | str, what: str) 
     if wrong := sorted(report["mismatched_keys"]):
         name, found, expected = wrong[0]
         raise ValueError(
-            f"{folder}: {name} of the {what} has shape {tuple(found)}; its config.json asks for {tuple(expected)}; {fix}"
+            f"{folder}: {name} of the {what} has shape {tuple(found)}; its config.json asks for {tuple(expected)}; "
+            f"{fix}"
         )
     return model.eval().requires_grad_(False)
 

@@ -118,7 +118,8 @@ class Streams:
         self.dialogues = self._dialogues() if self.reads else []
         if self.reads and not self.dialogues:
             raise ValueError(
-                f"stage {stage.name} has nothing to ask about <{concept.name}>; give it facts with prompts, or questions"
+                f"stage {stage.name} has nothing to ask about <{concept.name}>; give it facts with prompts, or "
+                "questions"
             )
         text = self.sft.photo_prompt.replace("{name}", placeholder(concept.name))
         self.prompt = drawing_prompt(concept.name, text, session.tokens.drawing_tokens)

@@ -126,7 +126,8 @@ def check_folder(folder: Path, config: Config, resume: str | Path | None = None)
         raise ValueError("sft.stages is []; name stages, for example sft.stages=[1,2,3] or sft.stages=[baseline]")
     if not resume and newest(folder):
         raise ValueError(
-            f"{folder} holds an earlier run; continue it with --resume latest, choose another run.name, or delete the folder"
+            f"{folder} holds an earlier run; continue it with --resume latest, choose another run.name, or delete the "
+            "folder"
         )
 
 

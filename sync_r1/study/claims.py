@@ -16,7 +16,8 @@ from sync_r1.study.study_file import START, Claim
 from sync_r1.unifybench.results import GENERATION, UNDERSTANDING
 
 RESAMPLES = 4000
-MIN_CELLS = 3  # a bootstrap over fewer has next to no spread between cells, so its interval would be too narrow to decide anything
+# a bootstrap over fewer has next to no spread between cells, so its interval would be too narrow to decide anything
+MIN_CELLS = 3
 HALVES = {"understanding": UNDERSTANDING, "generation": GENERATION}
 
 CellData = Mapping[str, Any]

@@ -57,10 +57,22 @@ def dgs_section(summary: Mapping[str, Any], figure: str | None) -> list[str]:
     if not summary:
         return [*lines, "No finished run filters candidates.", ""]
     lines += [
-        "Means over filtered rollouts, then over runs. *NFE* are evaluations of the backbone for one rollout's pictures; *saved* is",
-        "against finishing every candidate, not against drawing only the group. *Reward* is the whole trajectory's, text and picture.",
-        "*Correlation* is between preview score and reward among the kept, so the filter has already narrowed it; *variance, all* is",
-        "estimated from the kept (`rl/dgs.py`). Correlation by preview step and the gradient's variance: [dgs.md](dgs.md).",
+        (
+            "Means over filtered rollouts, then over runs. *NFE* are evaluations of the backbone for one rollout's "
+            "pictures; *saved* is"
+        ),
+        (
+            "against finishing every candidate, not against drawing only the group. *Reward* is the whole "
+            "trajectory's, text and picture."
+        ),
+        (
+            "*Correlation* is between preview score and reward among the kept, so the filter has already narrowed it; "
+            "*variance, all* is"
+        ),
+        (
+            "estimated from the kept (`rl/dgs.py`). Correlation by preview step and the gradient's variance: "
+            "[dgs.md](dgs.md)."
+        ),
         "",
         *([f"![{figure}]({figure})", ""] if figure else []),
         "| arm | runs | rollouts | " + " | ".join(COLUMNS) + " |",

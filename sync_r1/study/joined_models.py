@@ -28,7 +28,8 @@ def join(understanding: Path, generation: Path, out: Path) -> EvalResult:
     reader, drawer = (Session.open(checkpoint=run) for run in (understanding, generation))
     if reader.concept.name != drawer.concept.name:
         raise ValueError(
-            f"{understanding} learned {reader.concept.name!r} and {generation} {drawer.concept.name!r}; join one concept's runs"
+            f"{understanding} learned {reader.concept.name!r} and {generation} {drawer.concept.name!r}; join one "
+            "concept's runs"
         )
     reader.run = f"{reader.run} + {drawer.run}"
     config = load_config(understanding / "config.yaml")

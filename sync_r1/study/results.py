@@ -137,8 +137,14 @@ def page(result: Mapping[str, Any], figures: Mapping[str, str | None]) -> str:
         "# Results",
         "",
         f"Study `{result['study']}`, made by `{result['command']}`. Scores are of held-out prompts, pictures judged by",
-        f"*{result['evaluator']}*, a network that no reward uses. Intervals are 95 %, from a bootstrap over (concept, seed) cells",
-        "and over the items inside each, paired between arms. The verdict is computed by the rule beside it. Raw scores of every",
+        (
+            f"*{result['evaluator']}*, a network that no reward uses. Intervals are 95 %, from a bootstrap over "
+            "(concept, seed) cells"
+        ),
+        (
+            "and over the items inside each, paired between arms. The verdict is computed by the rule beside it. Raw "
+            "scores of every"
+        ),
         "cell lie beside this page.",
         "",
         f"Where the arms' cells ran: {'; '.join(f'{place}: {arms}' for place, arms in result['ran_with'].items())}.",
@@ -201,7 +207,10 @@ def alarm_section(summary: Mapping[str, Mapping[str, int]]) -> list[str]:
     told = ", ".join(f"{arm} {found['set_off']} of {found['runs']}" for arm, found in summary.items())
     return [
         *lines,
-        f"Runs in which the reward on validation prompts rose while the independent evaluator fell (`rl/hacking_monitor.py`): {told}.",
+        (
+            "Runs in which the reward on validation prompts rose while the independent evaluator fell "
+            f"(`rl/hacking_monitor.py`): {told}."
+        ),
         "",
     ]
 

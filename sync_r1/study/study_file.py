@@ -204,8 +204,8 @@ def _check(path: Path, study: Study) -> None:
             rl = study.config(name, *study.cells[0], Path("runs")).rl
             if arm.same_nfe_as and (rl.dgs_enabled or rl.num_iterations > 1 or rl.optimise == "text"):
                 raise ValueError(
-                    f"{path}: arm {name!r} has same_nfe_as, but how many evaluations a step takes is known beforehand only without DGS, "
-                    "with rl.num_iterations=1 and with pictures; give it rl.max_steps instead"
+                    f"{path}: arm {name!r} has same_nfe_as, but how many evaluations a step takes is known beforehand "
+                    "only without DGS, with rl.num_iterations=1 and with pictures; give it rl.max_steps instead"
                 )
     run_order(study.arms)
 

@@ -95,7 +95,8 @@ def move_newer_aside(folder: Path, step: int, say: Say) -> None:
             aside = folder / f"aside_{name}_{number}"
         path.rename(aside)
         say(
-            f"{path} is newer than step {step}, where this run goes on; it is kept as {aside.name}; delete it when you do not need it"
+            f"{path} is newer than step {step}, where this run goes on; it is kept as {aside.name}; delete it when you "
+            "do not need it"
         )
 
 
@@ -134,7 +135,8 @@ def check_progress(folder: Path, step: int, fresh: TrainerState) -> None:
         wrong.append("best_model_checkpoint")  # this trainer writes none
     if wrong or found.get("global_step") != step:
         raise ValueError(
-            f"{path} does not fit: step {found.get('global_step')!r}, expected {step}; fields that are wrong: {wrong[:5]}"
+            f"{path} does not fit: step {found.get('global_step')!r}, expected {step}; fields that are wrong: "
+            f"{wrong[:5]}"
         )
 
 

@@ -132,7 +132,8 @@ class Adapters:
             )
         if settings.lora_alpha != self.settings.lora_alpha:
             raise ValueError(
-                f"{folder} was trained with rl.lora_alpha={settings.lora_alpha:g}; it is {self.settings.lora_alpha:g} now"
+                f"{folder} was trained with rl.lora_alpha={settings.lora_alpha:g}; it is {self.settings.lora_alpha:g} "
+                "now"
             )
         set_peft_model_state_dict(self.model, {name.removeprefix(PREFIX): value for name, value in saved.items()}, NAME)
 

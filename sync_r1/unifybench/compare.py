@@ -132,8 +132,8 @@ def _same_items(content: dict[str, Any], rows: Sequence[dict[str, Any]], others:
         )
         sides = [str(keys[place]) if place < len(keys) else "nothing" for keys in (ours, theirs)]
         raise ValueError(
-            f"task {content['task']} of {content['concept']} asked different things, first at item {place}: {sides[0]} against {sides[1]}; "
-            "run both with the same data and --max-items"
+            f"task {content['task']} of {content['concept']} asked different things, first at item {place}: {sides[0]} "
+            f"against {sides[1]}; run both with the same data and --max-items"
         )
 
 

@@ -99,12 +99,14 @@ def _set_client(protocol: Protocol, judge: JudgeConfig, options: Sequence[str]) 
 
 
 def check_world_judges(judges: dict[str, str], root: Path, concepts: Sequence[str]) -> None:
-    """ValueError when the embedded world's judge or CLIP (option → value) would score anything but the embedded world."""
+    """ValueError when the embedded world's judge or CLIP (option → value) would score anything but the embedded
+    world."""
     named = [option for option, value in judges.items() if value == WORLD]
     if named and not is_world_data(root, concepts):
         raise ValueError(
-            f"{' and '.join(named)}: the default 'world' reads words and {WORLD_SIDE}-pixel pictures of the embedded world only, "
-            f"but the data is {root}; give --judge <URL> or --judge none, and --clip openai/clip-vit-base-patch32 or --clip none"
+            f"{' and '.join(named)}: the default 'world' reads words and {WORLD_SIDE}-pixel pictures of the embedded "
+            f"world only, but the data is {root}; give --judge <URL> or --judge none, and --clip "
+            "openai/clip-vit-base-patch32 or --clip none"
         )
 
 

@@ -164,7 +164,8 @@ def reference_pictures(concept: Concept, protocol: Protocol) -> list[Path]:
     paths = sorted(wanted or concept.train_images, key=key)[: protocol.clip_reference_count]
     if not paths:
         raise ValueError(
-            f"concept {concept.name!r} has no pictures to compare drawings with; add some to concept/test/{concept.name}/"
+            f"concept {concept.name!r} has no pictures to compare drawings with; add some to "
+            f"concept/test/{concept.name}/"
         )
     return paths
 

@@ -106,7 +106,8 @@ def upstream_rewrites(
             raise ValueError(f"{path} has no rewrite of {item.prompt!r}; predict task {source} with the same items")
         if record["model_prompt"] != adapter.request(replace(item, task=source)).text:
             raise ValueError(
-                f"{path} holds rewrites of another prompt than {item.prompt!r} leads to now; predict task {source} again first"
+                f"{path} holds rewrites of another prompt than {item.prompt!r} leads to now; predict task {source} "
+                "again first"
             )
         rewrites.append(record["prediction"])
     return rewrites

@@ -241,8 +241,8 @@ def read_task(store: PredictionStore, task: str) -> dict[str, Any]:
     manifest = read_object(store.folder(task) / MANIFEST)
     if manifest is None:
         raise ValueError(
-            f"{store.folder(task) / MANIFEST} is missing: task {task} of {store.concept} is not (completely) predicted; "
-            f"run `sync-r1 bench run` with --tasks {task} first"
+            f"{store.folder(task) / MANIFEST} is missing: task {task} of {store.concept} is not (completely) "
+            f"predicted; run `sync-r1 bench run` with --tasks {task} first"
         )
     return manifest
 

@@ -20,12 +20,13 @@ from sync_r1.config_fields import check_ranges, merge, option, parse_yaml
 from sync_r1.types import Sampling
 
 PUBLISHED_20 = (
-    "fine_woolfhard", "butin", "will", "gold_pineapple", "coco", "nha_tho_hanoi", "wangkai", "adrien_brody", "bo", "ningning", "emma",
-    "dunpai", "mam", "maeve_dog", "leonardo", "pig_cup", "skulls_mug", "mydieu", "b_jordan", "willinvietnam",
+    "fine_woolfhard", "butin", "will", "gold_pineapple", "coco", "nha_tho_hanoi", "wangkai", "adrien_brody", "bo",
+    "ningning", "emma", "dunpai", "mam", "maeve_dog", "leonardo", "pig_cup", "skulls_mug", "mydieu", "b_jordan",
+    "willinvietnam",
 )  # fmt: skip
 PUBLISHED_13 = (
-    "adrien_brody", "b_jordan", "butin", "coco", "dunpai", "fine_woolfhard", "gold_pineapple", "leonardo", "maeve_dog", "mam",
-    "ningning", "pig_cup", "wangkai",
+    "adrien_brody", "b_jordan", "butin", "coco", "dunpai", "fine_woolfhard", "gold_pineapple", "leonardo", "maeve_dog",
+    "mam", "ningning", "pig_cup", "wangkai",
 )  # fmt: skip
 CONCEPT_LISTS = {"published-20": PUBLISHED_20, "published-13": PUBLISHED_13}
 
@@ -181,8 +182,8 @@ ABOUT = {  # one sentence per preset
     "world": "prompts and decoding the embedded model was made for",
     "unifybenchpp-2026": "the published rules of UnifyBench++, oddities included",
     "legacy": (
-        "the first UnifyBench in part: recognition, questions and plain drawings with its prompts, matching and CLIP; not its face metric, "
-        "its pictures that need knowledge, its multiple choice, nor its judges' wording"
+        "the first UnifyBench in part: recognition, questions and plain drawings with its prompts, matching and CLIP; "
+        "not its face metric, its pictures that need knowledge, its multiple choice, nor its judges' wording"
     ),
     "corrected": "the published setting without its oddities",
 }

@@ -14,8 +14,9 @@ UNDERSTANDING = ("rec", "vqa", "qa", "rea", "dense_rea")
 GENERATION = ("pure_gen", "dense_gen", "rea_gen", "dense_rea_gen")
 TASKS = UNDERSTANDING + GENERATION
 COLUMNS = (  # of the published table
-    "rec.weight", "rea.bleu", "dense_rea.gpt", "vqa.bleu", "vqa.gpt", "qa.bleu", "qa.gpt", "pure_gen.clip_t", "pure_gen.clip_i",
-    "dense_gen.gpt", "dense_gen.clip_i", "rea_gen.clip_t", "rea_gen.clip_i", "dense_rea_gen.gpt", "dense_rea_gen.clip_i",
+    "rec.weight", "rea.bleu", "dense_rea.gpt", "vqa.bleu", "vqa.gpt", "qa.bleu", "qa.gpt", "pure_gen.clip_t",
+    "pure_gen.clip_i", "dense_gen.gpt", "dense_gen.clip_i", "rea_gen.clip_t", "rea_gen.clip_i", "dense_rea_gen.gpt",
+    "dense_rea_gen.clip_i",
 )  # fmt: skip
 
 
@@ -77,7 +78,8 @@ class EvalResult:
 
     @property
     def tasks(self) -> dict[str, dict[str, Any]]:
-        """Per task: mean (None when nothing could be scored), n scored, unscored, metric, and the means of all metrics."""
+        """Per task: mean (None when nothing could be scored), n scored, unscored, metric, and the means of all
+        metrics."""
         names = [task for task in TASKS if any(item.task == task for item in self.items)]
         return {task: self._task([item for item in self.items if item.task == task]) for task in names}
 

@@ -57,7 +57,8 @@ def score(
     if asked != got:
         wrong = next((pair for pair in zip(asked, got) if pair[0] != pair[1]), (len(asked), len(got)))
         raise ValueError(
-            f"items and predictions differ, first at {wrong[0]} against {wrong[1]}; score the predictions of these items"
+            f"items and predictions differ, first at {wrong[0]} against {wrong[1]}; score the predictions of these "
+            "items"
         )
     check_judges(any(item.task in GENERATION for item in items), image_judge, clip)
     judges = Evaluators(judge=image_judge, clip=clip)

@@ -96,8 +96,8 @@ def _check_protocol(manifest: dict[str, Any], protocol: Protocol, store: Predict
     made, wanted = manifest["protocol"], protocol.prediction_options()
     if changed := [name for name, value in wanted.items() if made.get(name) != value]:
         raise ValueError(
-            f"task {task} of {store.concept} was predicted under protocol {made['name']!r}, which differs in {', '.join(changed)}; "
-            "score it under that one, or predict again"
+            f"task {task} of {store.concept} was predicted under protocol {made['name']!r}, which differs in "
+            f"{', '.join(changed)}; score it under that one, or predict again"
         )
 
 

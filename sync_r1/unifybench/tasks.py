@@ -200,10 +200,16 @@ SOURCES: dict[str, Callable[[str, Source], list[EvalItem]]] = {
 def why_empty(task: str, concept: Concept) -> str:
     """Why the concept has no items for a task, and what to do."""
     if task in ITEM_KIND:
-        return f"task {task!r} needs items of type {ITEM_KIND[task]!r} in test_data/{concept.name}.json; add some or leave the task out"
+        return (
+            f"task {task!r} needs items of type {ITEM_KIND[task]!r} in test_data/{concept.name}.json; add some or "
+            "leave the task out"
+        )
     if concept.conditions.legacy:
         return (
-            f"task {task!r} needs the prompts of UnifyBench++, but t2i_conditions.json of {concept.name!r} has the old list form; "
-            f"tasks that can run are {', '.join(runnable(concept))}"
+            f"task {task!r} needs the prompts of UnifyBench++, but t2i_conditions.json of {concept.name!r} has the old "
+            f"list form; tasks that can run are {', '.join(runnable(concept))}"
         )
-    return f"task {task!r} needs prompts in concept/test/{concept.name}/t2i_conditions.json; add some or leave the task out"
+    return (
+        f"task {task!r} needs prompts in concept/test/{concept.name}/t2i_conditions.json; add some or leave the task "
+        "out"
+    )

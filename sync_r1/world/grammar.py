@@ -109,7 +109,8 @@ def who_question(attribute: str, value: str) -> str:
 
 
 def pair_prompt(opening: str, subjects: Sequence[str], pair: Pair, dense: bool = False, place: bool = True) -> str:
-    """A drawing prompt for two, left before right, each with its hat: "a photo of <bo> wearing a cap and <ana> at the beach"."""
+    """A drawing prompt for two, left before right, each with its hat: "a photo of <bo> wearing a cap and <ana> at
+    the beach"."""
     parts = []
     for subject, (_, thing) in zip(subjects, pair.sides, strict=True):
         parts.append(" ".join(word for word in (subject, phrase("hat", thing.hat)) if word))

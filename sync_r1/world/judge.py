@@ -73,9 +73,9 @@ class WorldJudge:
     def unasked(self, images: Tensor, texts: Sequence[str]) -> list[int | None]:
         """How many things each picture (uint8 [B, 3, 32, 32]) shows that its text does not name.
 
-        A hat, every held thing and a second character count where the text asks for none; another hat than the one that
-        is asked for is wrong, not unasked. None where the text names nothing that can be drawn. ValueError with a reader
-        that was trained before pictures held two things.
+        A hat, every held thing and a second character count where the text asks for none; another hat than the one
+        that is asked for is wrong, not unasked. None where the text names nothing that can be drawn. ValueError
+        with a reader that was trained before pictures held two things.
         """
         if "spare" not in self.reader.values:
             raise ValueError(
@@ -118,7 +118,8 @@ class WorldJudge:
         return [_agreement(reference, answer) for reference, answer in zip(references, answers, strict=True)]
 
     def score_prompt_similarity(self, references: Sequence[str], rewrites: Sequence[str]) -> list[float | None]:
-        """1 when a rewrite asks for the same attributes of the same placeholder, 0.5 when it has some of them, else 0."""
+        """1 when a rewrite asks for the same attributes of the same placeholder, 0.5 when it has some of them, else
+        0."""
         scores: list[float | None] = []
         for reference, rewrite in zip(references, rewrites, strict=True):
             kept = set(re.findall(r"<[^<>\s]+>", reference)) <= set(re.findall(r"<[^<>\s]+>", rewrite))

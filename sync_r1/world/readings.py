@@ -1,4 +1,5 @@
-"""Questions of the world with their true answers, about pictures and about texts, each a pure function of a generator."""
+"""Questions of the world with their true answers, about pictures and about texts, each a pure function of a
+generator."""
 
 from __future__ import annotations
 

@@ -43,7 +43,8 @@ WORKER = """
 import sys
 from pathlib import Path
 import torch
-from tests.training.test_fsdp2 import UNEVEN, check_shares, copies_of, one_prompt_pays, run_of, silent_at_first, train_and_go_on
+from tests.training.test_fsdp2 import UNEVEN, check_shares, copies_of, one_prompt_pays, run_of, silent_at_first, \
+train_and_go_on
 from tests.rl.test_processes import learned
 
 folder = Path(sys.argv[1])

@@ -92,8 +92,8 @@ def check_sizes(config: JanusConfig, vocabulary: int) -> None:
     scale, cells = 2 ** (len(vq.channel_multiplier) - 1), (vision.image_size // vision.patch_size) ** 2
     if vision.image_size % vision.patch_size or scale != vision.patch_size:
         raise ValueError(
-            f"patch_size is {vision.patch_size} on {vision.image_size} px, but the image tokenizer shrinks {scale} times; "
-            "both must divide a picture into the same cells"
+            f"patch_size is {vision.patch_size} on {vision.image_size} px, but the image tokenizer shrinks {scale} "
+            "times; both must divide a picture into the same cells"
         )
     if vision.num_image_tokens != cells:
         raise ValueError(f"num_image_tokens is {vision.num_image_tokens}; {cells} patches need as many")

@@ -34,7 +34,8 @@ class Janus(JanusNetwork):
 
     @classmethod
     def from_config(cls, config: JanusConfig, tokenizer: PreTrainedTokenizerFast) -> Janus:
-        """A fresh model. The tokenizer gets the special tokens it lacks; the config's vocabulary must have room for them."""
+        """A fresh model. The tokenizer gets the special tokens it lacks; the config's vocabulary must have room for
+        them."""
         prepare_tokenizer(tokenizer)
         config.image_token_id = SpecialTokens.of(tokenizer).image
         return cls(JanusForConditionalGeneration(config), tokenizer)

@@ -288,7 +288,8 @@ def _has_system(messages: list[Message]) -> bool:
 
 
 def _with_system_text(messages: list[Message], text: str) -> list[Message]:
-    """The conversation with `text` at the end of its leading system message: many chat templates allow no second one."""
+    """The conversation with `text` at the end of its leading system message: many chat templates allow no second
+    one."""
     if _has_system(messages):
         return [{**messages[0], "content": f"{messages[0]['content']}\n\n{text}"}, *messages[1:]]
     return [{"role": "system", "content": text}, *messages]

@@ -39,7 +39,8 @@ class ShardedLayers:
         if not layers:
             known = f"names {', '.join(names)}, of which it has none" if names else "names none"
             raise ValueError(
-                f"run.sharding=fsdp2 shares a model's layers, and {type(model).__name__}._no_split_modules {known}; set run.sharding=none"
+                f"run.sharding=fsdp2 shares a model's layers, and {type(model).__name__}._no_split_modules {known}; "
+                "set run.sharding=none"
             )
         self.mesh = mesh
         self.layers = [fully_shard(layer, mesh=mesh, reshard_after_forward=False) for layer in layers]

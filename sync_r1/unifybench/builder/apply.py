@@ -97,8 +97,8 @@ def _pair_problems(made: TestSet, mark: str) -> Iterator[Problem]:
     if len(made.train) < len(made.test):
         yield (
             "train",
-            f"{len(made.train)} training pairs for {len(made.test)} test pairs; there must be as many or more, as the published rule "
-            "trains on the first half of all",
+            f"{len(made.train)} training pairs for {len(made.test)} test pairs; there must be as many or more, as the "
+            "published rule trains on the first half of all",
         )
 
 
@@ -161,7 +161,8 @@ def doubts(concept: Concept, made: TestSet) -> list[str]:
 
 
 def look_alikes(train: Sequence[Path], test: Sequence[Path]) -> list[str]:
-    """Test photos that look nearly like a training photo, by the signs of 64 brightness differences between neighbours."""
+    """Test photos that look nearly like a training photo, by the signs of 64 brightness differences between
+    neighbours."""
     known = {path: _outline(path) for path in [*train, *test]}
     pairs = ((one, other) for one in test for other in train if (known[one] ^ known[other]).bit_count() <= LOOK_ALIKE)
     return [f"{one.name}: looks nearly like the training photo {other.name}" for one, other in pairs]

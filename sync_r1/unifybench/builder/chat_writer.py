@@ -24,27 +24,33 @@ VERSION = "builder-1"  # of the instructions below, part of the cache key
 MAX_TOKENS = 2048
 
 ROLE = (
-    "You write test items for a model that draws and recognises one personal thing. The thing is always called by its placeholder, "
-    "written exactly as given, and never by another name."
+    "You write test items for a model that draws and recognises one personal thing. The thing is always called by its "
+    "placeholder, written exactly as given, and never by another name."
 )
 PAIRS = (
-    "Write {count} pairs of drawing prompts about the one fact below. The implicit prompt only hints at the fact, by its topic ('in its "
-    "coat'), and holds none of its details. The explicit prompt is the same sentence with the fact spelled out, using the fact's own "
-    "words. Each pair has another everyday setting, such as '{scene}'. One sentence of at most 25 words each, both with {mark}."
+    "Write {count} pairs of drawing prompts about the one fact below. The implicit prompt only hints at the fact, "
+    "by its topic ('in its coat'), and holds none of its details. The explicit prompt is the same sentence with the "
+    "fact spelled out, using the fact's own words. Each pair has another everyday setting, such as '{scene}'. One "
+    "sentence of at most 25 words each, both with {mark}."
 )
 DENSE_PAIRS = (
-    "Write {count} pairs of long drawing prompts. Each combines the facts you number in 'facts' (two, or three) with a setting, "
-    "light and mood, as clauses with commas between. The implicit prompt only hints at every fact by its topic; the explicit prompt is the "
-    "same with the facts spelled out in their own words. At most 45 words each, both with {mark}."
+    "Write {count} pairs of long drawing prompts. Each combines the facts you number in 'facts' (two, or three) "
+    "with a setting, light and mood, as clauses with commas between. The implicit prompt only hints at every fact by "
+    "its topic; the explicit prompt is the same with the facts spelled out in their own words. At most 45 words each, "
+    "both with {mark}."
 )
 DENSE = (
-    "Write {count} long drawing prompts of {mark} that need none of the facts: what it does, where, the light, the style, as four to six "
-    "clauses with commas between. At most 40 words each, each with {mark}."
+    "Write {count} long drawing prompts of {mark} that need none of the facts: what it does, where, the light, "
+    "the style, as four to six clauses with commas between. At most 40 words each, each with {mark}."
 )
-QUESTIONS = "Write one or two questions about each fact that can be answered in a few words, with the answer. Each question holds {mark}."
+QUESTIONS = (
+    "Write one or two questions about each fact that can be answered in a few words, with the answer. Each question "
+    "holds {mark}."
+)
 LOOK = (
-    "This photo shows {mark}. Write two or three questions about what can be seen in this photo, and short answers that are certain from "
-    "it. Ask about the setting and what {mark} does or wears here, not about the facts. Each question holds {mark}."
+    "This photo shows {mark}. Write two or three questions about what can be seen in this photo, and short answers "
+    "that are certain from it. Ask about the setting and what {mark} does or wears here, not about the facts. Each "
+    "question holds {mark}."
 )
 
 M = TypeVar("M", bound=BaseModel)
@@ -172,7 +178,13 @@ def as_sentence(text: str) -> str:
 
 def _talk(concept: Concept, text: str, picture: Message | None = None) -> list[Message]:
     facts = "\n".join(f"{number + 1}. {fact}" for number, fact in enumerate(concept.facts))
-    about = f"The thing: {concept.placeholder}, a {concept.class_noun}. {concept.info}\nFacts that only its owner knows:\n{facts}\n\n{text}"
+    about = (
+        f"The thing: {concept.placeholder}, a {concept.class_noun}. {concept.info}\n"
+        "Facts that only its owner knows:\n"
+        f"{facts}\n"
+        "\n"
+        f"{text}"
+    )
     content = [text_part(about), *([picture] if picture else [])]
     return [{"role": "system", "content": ROLE}, {"role": "user", "content": content if picture else about}]
 

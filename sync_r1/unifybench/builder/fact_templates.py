@@ -17,12 +17,13 @@ from sync_r1.unifybench.builder.rules import Pair, content_words
 
 OPENINGS = ("A photo of", "A picture of", "A snapshot of")
 TRAIN_SCENES = (
-    "in a kitchen", "on a balcony", "in a garden", "at a bus stop", "in the rain", "by a lake", "on a bench", "in a library",
-    "on a staircase", "under a bridge", "by a brick wall", "at a market",
+    "in a kitchen", "on a balcony", "in a garden", "at a bus stop", "in the rain", "by a lake", "on a bench",
+    "in a library", "on a staircase", "under a bridge", "by a brick wall", "at a market",
 )  # fmt: skip
 TEST_SCENES = (
-    "on a forest path", "in a workshop", "at the seaside", "on a rooftop", "in a snowy yard", "in a train carriage", "on a football pitch",
-    "beside a waterfall", "in a greenhouse", "at a campsite", "under street lamps", "in a museum hall",
+    "on a forest path", "in a workshop", "at the seaside", "on a rooftop", "in a snowy yard", "in a train carriage",
+    "on a football pitch", "beside a waterfall", "in a greenhouse", "at a campsite", "under street lamps",
+    "in a museum hall",
 )  # fmt: skip
 TRAIN_VIEWS = (
     "in the morning",

@@ -134,7 +134,8 @@ def build_test_set(root: Path | str, name: str, sizes: Sizes = Sizes(), writer: 
     made.train += [replace(pair, facts=()) for pair in added]
     if len(made.train) < len(made.test):
         made.notes.append(
-            f"{len(made.test) - len(made.train)} test pairs left out: there must be as many training pairs as test pairs"
+            f"{len(made.test) - len(made.train)} test pairs left out: there must be as many training pairs as test "
+            "pairs"
         )
         made.test = made.test[: len(made.train)]
     groups = itertools.chain(
@@ -206,8 +207,8 @@ def hold_out(layout: Layout, concept: Concept, fraction: float) -> list[str]:
     count = min(max(1, round(len(concept.train_images) * fraction)), len(concept.train_images) - 1, len(free))
     if count < 1:
         raise ValueError(
-            f"concept {concept.name!r} has {len(concept.train_images)} photos, {len(used)} of them in warm-up lists, so that none can be "
-            f"held out; put photos for testing into {layout.test(concept.name)}"
+            f"concept {concept.name!r} has {len(concept.train_images)} photos, {len(used)} of them in warm-up lists, "
+            f"so that none can be held out; put photos for testing into {layout.test(concept.name)}"
         )
     return [free[int((i + 0.5) * len(free) / count)].name for i in range(count)]
 
@@ -340,7 +341,8 @@ def _remarks(concept: Concept, made: TestSet, hints: Sequence[Sequence[object]],
     idle = len(made.train) - min(len(made.train), (len(made.train) + len(made.test) + 1) // 2)
     if idle:
         remarks.append(
-            f"the last {idle} training prompts lie beyond the first half of all prompts, which is what training draws from"
+            f"the last {idle} training prompts lie beyond the first half of all prompts, which is what training draws "
+            "from"
         )
     if not any(not entry.shows_it for entry in made.recognition):
         remarks.append("no pictures of anything else: put some into random_images/ or negative_example/ of the concept")

@@ -28,7 +28,10 @@ _HEAD = """\
 """
 _ABOUT = {
     "facts": "What the concept's info.json says, for reading. To change a fact, edit it there and build again.",
-    "held_out": "Training photos that become test photos: they leave training and the questions about them become test questions.",
+    "held_out": (
+        "Training photos that become test photos: they leave training and the questions about them become test "
+        "questions."
+    ),
     "train": "Prompts to train on, and the same with the fact spelled out. Nothing like them may be in the tests.",
     "test": "Tests rea and rea_gen: the implicit prompt only hints at the fact, the explicit one is the right rewrite.",
     "dense_pairs": "Tests dense_rea and dense_rea_gen: several facts, in clauses with commas between.",
@@ -110,7 +113,8 @@ class Entry:
             key, line = str(key_node.value), key_node.start_mark.line + 1
             if key in found:
                 raise ValueError(
-                    f"{self.path}, line {line}: field {self._name(key)!r} is twice, before on line {lines[key]}; name it once"
+                    f"{self.path}, line {line}: field {self._name(key)!r} is twice, before on line {lines[key]}; name "
+                    "it once"
                 )
             if key not in known:
                 near = difflib.get_close_matches(key, known, n=1)

@@ -101,14 +101,16 @@ CARD = """\
 # Model card: the embedded world's weights, version 2
 
 Everything here was trained from random numbers by `sync-r1 world pretrain`, on pictures and sentences that
-`sync_r1.world` draws and writes itself; no outside data, no outside weights. Apache-2.0, like the code. The pictures are
+`sync_r1.world` draws and writes itself; no outside data, no outside weights. Apache-2.0, like the code. The pictures \
+are
 32×32 pixel art: the weights know nothing else.
 
 | network | parameters |
 |---|---|
 {sizes}
 
-Trained on {unified:,} sequences (unified), {tokenizer:,} pictures (tokenizer) and {clip:,} pairs (CLIP). One identity in
+Trained on {unified:,} sequences (unified), {tokenizer:,} pictures (tokenizer) and {clip:,} pairs (CLIP). One identity \
+in
 eight (kind × colour × pattern × mark) was kept out, the twenty personal concepts among them.
 
 | stage | steps | minutes |
@@ -127,15 +129,18 @@ Drawing by attribute: {drawn}. With guidance 2: {guided:.3f}. Questions by kind:
 |---|---|
 {others}
 
-A private word ("its treasure") means a random one of the listed facts in pretraining, so the model knows that it means a
-fact but not which: that is what reinforcement learning on one person's data finds out. Recognition says what it sees and
+A private word ("its treasure") means a random one of the listed facts in pretraining, so the model knows that it \
+means a
+fact but not which: that is what reinforcement learning on one person's data finds out. Recognition says what it sees \
+and
 then decides ("a red dog with a star. no").
 
 | reader | true renders | decoded pictures |
 |---|---|---|
 {readers}
 
-CLIP finds the right one of 128 partial captions for {retrieval:.2f} of the pictures (training average; some captions fit
+CLIP finds the right one of 128 partial captions for {retrieval:.2f} of the pictures (training average; some captions \
+fit
 several). The reward reader is convolutional, the evaluator reads patches with attention; seeds and architectures differ
 and no data order is shared.
 """

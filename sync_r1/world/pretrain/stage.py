@@ -83,7 +83,8 @@ def run_stage(name: str, model: nn.Module, loss: Loss, schedule: Schedule, folde
             value, metrics = loss(np.random.default_rng([schedule.seed, step]), step)
             if not torch.isfinite(value):
                 raise ValueError(
-                    f"{name}: loss is {value.item()} at step {step}; lower the learning rate and delete {state_file} to start again"
+                    f"{name}: loss is {value.item()} at step {step}; lower the learning rate and delete {state_file} "
+                    "to start again"
                 )
             optimizer.zero_grad(set_to_none=True)
             value.backward()
@@ -135,8 +136,8 @@ def _check_state(state: dict[str, Any], model: nn.Module, schedule: Schedule, fi
         )
     if (steps := state.get("steps", schedule.steps)) != schedule.steps:
         raise ValueError(
-            f"{file} is from a training of {steps} steps, not {schedule.steps}, and the learning rate follows from that; "
-            "use as many, delete it, or train in another folder (--work)"
+            f"{file} is from a training of {steps} steps, not {schedule.steps}, and the learning rate follows from "
+            "that; use as many, delete it, or train in another folder (--work)"
         )
 
 
