@@ -378,7 +378,10 @@ class RLConfig:
     def prompts_of(self, rollout: int) -> tuple[int, int]:
         """How many prompts a process asks in rollout number `rollout`, and how many it asked in all before it."""
         counts = (self.text_prompts_per_step or self.prompts_per_step, self.prompts_per_step)
-        drawn = 0 if self.optimise == "text" else -(-rollout // self.draw_every)
+        if self.optimise == "text":
+            drawn = 0
+        else:
+            drawn = -(-rollout // self.draw_every)
         return counts[self.drawn(rollout)], drawn * counts[True] + (rollout - drawn) * counts[False]
 
 
@@ -499,7 +502,9 @@ def _check_relations(rl: RLConfig, run: RunConfig) -> None:
     if is_device_name(run.name):
         fail("run.name", run.name, "it cannot be a folder on Windows", "choose another name")
     if run.sharding != "none" and (rl.lora_rank or not rl.learning_rate):
-        trained = f"with rl.lora_rank = {rl.lora_rank}" if rl.learning_rate else "with rl.learning_rate = 0"
+        trained = "with rl.learning_rate = 0"
+        if rl.learning_rate:
+            trained = f"with rl.lora_rank = {rl.lora_rank}"
         limit = f"{trained} so little trains that every process may keep all of it"
         fail("run.sharding", run.sharding, limit, "set run.sharding=none")
     if rl.warmup_steps > rl.max_steps:
@@ -578,7 +583,10 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = (), *
         ValueError: an unknown option (with near matches) or a value outside its range (value, limit, fix).
         FileNotFoundError: `path` does not exist.
     """
-    config = base if base is not None else Config()
+    if base is not None:
+        config = base
+    else:
+        config = Config()
     if path is not None:
         if not Path(path).exists():
             raise FileNotFoundError(f"{path}: no such configuration file")

@@ -40,7 +40,9 @@ class Processes:
 
         `value` is pickled: keep large things out of it.
         """
-        return cast(list[T], gather_object([value])) if self.count > 1 else [value]
+        if self.count > 1:
+            return cast(list[T], gather_object([value]))
+        return [value]
 
     def join(self, rows: Sequence[T]) -> list[T]:
         """The rows of all processes, one after the other."""

@@ -195,11 +195,15 @@ def apply_recipes(names: Sequence[str], config: Config | None = None) -> Config:
     Raises:
         ValueError: an unknown name, or a starting point behind a recipe that it would undo.
     """
-    config = config if config is not None else Config()
+    if config is None:
+        config = Config()
     for place, name in enumerate(names):
         if name not in RECIPES:
             near = difflib.get_close_matches(name, RECIPES, n=2)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(RECIPES)}"
+            if near:
+                hint = f"did you mean {' or '.join(near)}?"
+            else:
+                hint = f"there are {', '.join(RECIPES)}"
             raise ValueError(f"unknown recipe {name!r}; {hint}")
         if name in STARTING_POINTS and (undone := [other for other in names[:place] if other not in STARTING_POINTS]):
             raise ValueError(f"recipe {name!r} is a starting point and would undo {undone[-1]!r}; name it first")

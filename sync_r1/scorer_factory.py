@@ -66,7 +66,8 @@ class Scorers:
         """
         for name, references in self.references.items():
             weight = self.weights.get(name, 0.0)
-            weight = weight.get(concept.category, 0.0) if isinstance(weight, dict) else weight
+            if isinstance(weight, dict):
+                weight = weight.get(concept.category, 0.0)
             if not len(references(concept)) and weight and name not in self.fallback:
                 raise ValueError(
                     f"rl.reward_weights.{name} is {weight} for {concept.name!r}, but none of its "
@@ -211,7 +212,9 @@ def is_world_sized(path: str) -> bool:
 def _device(config: Config) -> str:
     """The process's own device: `cuda` alone would put the scorers of all processes on the first GPU."""
     device = pick_device(config.run.device)
-    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if device == "cuda" else device
+    if device == "cuda":
+        return f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    return device
 
 
 def _build(network: Network, config: Config) -> tuple[dict[str, RewardFunction], dict[str, ready_made.References], str]:
@@ -247,7 +250,9 @@ def _load_clip(path: str, config: Config) -> ClipScorer:
 
 
 def _clip_name(path: str) -> str:
-    return "world CLIP" if path == WORLD else f"CLIP {path}"
+    if path == WORLD:
+        return "world CLIP"
+    return f"CLIP {path}"
 
 
 def _reward_judge(config: JudgeConfig) -> tuple[Judge, str]:
@@ -273,13 +278,17 @@ def build_evaluator(config: Config) -> Evaluator:
         _check_world(
             config, "eval.judge.url", "set eval.judge.url=http://localhost:8000/v1, or leave it empty (eval.judge.url=)"
         )
-    clip = _load_clip(options.clip, config) if options.clip else None
+    clip = None
+    if options.clip:
+        clip = _load_clip(options.clip, config)
     if options.judge.url == WORLD:
         from sync_r1.world.assets import EVALUATOR, load_evaluator_reader
         from sync_r1.world.judge import WorldJudge
 
         return Evaluator(WorldJudge(load_evaluator_reader()), clip, EVALUATOR)
-    clip_name = _clip_name(options.clip) if options.clip else ""
+    clip_name = ""
+    if options.clip:
+        clip_name = _clip_name(options.clip)
     if not options.judge.url:
         return Evaluator(None, clip, clip_name)
     judge = RemoteJudge(options.judge)

@@ -116,12 +116,17 @@ def _prompts(concept: ConceptReport) -> list[str]:
         concept.dense_pairs,
     )
     asked = (concept.rec, concept.vqa, concept.text_only)
-    version = f"legacy ({concept.plain})" if concept.conditions == "legacy" else concept.conditions or "?"
+    if concept.conditions == "legacy":
+        version = f"legacy ({concept.plain})"
+    else:
+        version = concept.conditions or "?"
     return [concept.name, version, *map(_count, counts), *map(_count, asked)]
 
 
 def _count(value: int | None) -> str:
-    return "?" if value is None else str(value)
+    if value is None:
+        return "?"
+    return str(value)
 
 
 def _print_problems(console: Console, name: str, errors: Sequence[str], doubts: Sequence[str]) -> None:

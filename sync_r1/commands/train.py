@@ -95,7 +95,8 @@ def train(
 
     given = {"model.path": model, "data.root": data}
     pairs = [f"{key}={value}" for key, value in given.items() if value is not None]
-    pairs += [f"data.concepts={json.dumps([concept])}"] if concept else []
+    if concept:
+        pairs += [f"data.concepts={json.dumps([concept])}"]
     config = load_config(config_file, [*pairs, *(overrides or [])], base=apply_recipes(recipe or []))
     if show:
         from dataclasses import asdict

@@ -134,7 +134,9 @@ def run(
             batch_size=batch_size,
             token_epoch=token_epoch,
         )
-        judges = _judges(plan, judge, judge_model, clip, device, overrides or []) if scored else None
+        judges = None
+        if scored:
+            judges = _judges(plan, judge, judge_model, clip, device, overrides or [])
         if chat is not None:
             endpoint = JudgeConfig(
                 url=chat, model=chat_model, key_env=chat_key_env, cache=chat_cache, timeout_s=chat_timeout
@@ -180,7 +182,10 @@ def score(
 
     plan, labels = read_run_manifest(out)
     with _working_in(out):
-        chosen = load_protocol(protocol, change or []) if protocol else changed(plan.protocol, change or [])
+        if protocol:
+            chosen = load_protocol(protocol, change or [])
+        else:
+            chosen = changed(plan.protocol, change or [])
         named = [find_concept(plan.root, one) for one in concept or []]
         plan = replace(plan, protocol=chosen, concepts=named or list(plan.concepts))
         judges = _judges(plan, judge, judge_model, clip, device, overrides or [])
@@ -367,7 +372,10 @@ def _score(
     if missing := unfinished(tables):
         for line in missing:
             say(line, "red", err=True)
-        go_on = "the same command, which asks the model again" if unanswered else f"sync-r1 bench score {out}"
+        if unanswered:
+            go_on = "the same command, which asks the model again"
+        else:
+            go_on = f"sync-r1 bench score {out}"
         say(f"go on with: {go_on}", "red", err=True)
         raise typer.Exit(1)
 

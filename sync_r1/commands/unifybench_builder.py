@@ -52,7 +52,9 @@ def build(
     if bool(judge_url) != bool(model):
         raise ValueError("--judge-url and --model go together; give both, or neither for templates")
     sizes = Sizes(per_fact=per_fact, dense_pairs=dense_pairs, dense=dense, test_fraction=test_fraction)
-    writer = ChatWriter(JudgeConfig(url=judge_url, model=model, key_env=key_env)) if judge_url else None
+    writer = None
+    if judge_url:
+        writer = ChatWriter(JudgeConfig(url=judge_url, model=model, key_env=key_env))
     names = chosen_names(data, concept)
     if present := [str(path) for name in names if (path := review_path(data, name)).exists() and not overwrite]:
         raise ValueError(

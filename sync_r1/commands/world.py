@@ -79,7 +79,10 @@ def pretrain(
     if threads:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    recipe = Recipe() if steps is None else Recipe().shortened(steps)
+    if steps is None:
+        recipe = Recipe()
+    else:
+        recipe = Recipe().shortened(steps)
     with hold(work, "name another --work"), if_stopped(f"{work} keeps the training so far"):
         card = run(recipe, work, out)
     say_json(card["measured"])

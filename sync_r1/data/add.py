@@ -134,7 +134,9 @@ def _choose_id(root: Path, name: str, wanted: str | None, overwrite: bool, notes
     ValueError when the name or the id is taken by another concept, or is a word of every text.
     """
     folder = Layout(root).train_images.parent
-    present = sorted(p.name for p in list_folder(folder) if p.is_dir()) if folder.is_dir() else []
+    present = []
+    if folder.is_dir():
+        present = sorted(p.name for p in list_folder(folder) if p.is_dir())
     names = display_names(Layout(root), present)
     namesake = next((other for other in present if same_name(names[other], name) and names[other] != other), None)
     made = wanted or namesake or make_id(name)
@@ -152,7 +154,10 @@ def _choose_id(root: Path, name: str, wanted: str | None, overwrite: bool, notes
     if namesake not in (None, concept_id):
         raise ValueError(f"concept name {name!r} is taken by {namesake!r} in {folder}; choose another name")
     if clash is not None and not replaces:
-        whose = clash if names[clash] == clash else f"{names[clash]} ({clash})"
+        if names[clash] == clash:
+            whose = clash
+        else:
+            whose = f"{names[clash]} ({clash})"
         raise ValueError(
             f"concept name {name!r} is taken by {whose!r} in {folder}; choose another name or overwrite it"
             + ("" if concept_id == name else f", or give another id than {concept_id!r}")
@@ -161,7 +166,9 @@ def _choose_id(root: Path, name: str, wanted: str | None, overwrite: bool, notes
 
 
 def _filled(field: str, value: str) -> str:
-    text = " ".join(value.split()) if isinstance(value, str) else ""
+    text = ""
+    if isinstance(value, str):
+        text = " ".join(value.split())
     if not text:
         raise ValueError(f"{field} is {value!r}; it must be text that is not empty")
     return check_unicode(text, field)
@@ -191,7 +198,9 @@ def _changes(what: str, given: Sequence[str], kept: Sequence[str]) -> list[str]:
 def _kept_type(picture: Path) -> str:
     """The file type under which a picture is kept: as it is, but HEIC becomes JPEG, which every program opens."""
     suffix = picture.suffix.lower()
-    return ".jpg" if suffix in HEIC_TYPES else suffix
+    if suffix in HEIC_TYPES:
+        return ".jpg"
+    return suffix
 
 
 def _usable_pictures(folder: Path, notes: list[str]) -> list[Path]:
@@ -217,7 +226,10 @@ def _usable_pictures(folder: Path, notes: list[str]) -> list[Path]:
             notes.append(f"left out {path.name}: the same picture as {kept[digest].name}")
         else:
             kept[digest] = path
-    below = [] if kept else subfolders_with_pictures(folder)
+    if kept:
+        below = []
+    else:
+        below = subfolders_with_pictures(folder)
     if below:
         raise ValueError(
             f"{folder}: its pictures lie in folders of their own: {', '.join(below)}; "

@@ -48,7 +48,9 @@ def category_of(class_noun: str, conversation_type: str = "") -> Category:
     forms = {head, head.removesuffix("s"), head.removesuffix("es")}
     if forms & _PERSON:
         return "person"
-    return "animal" if forms & _ANIMAL else "object"
+    if forms & _ANIMAL:
+        return "animal"
+    return "object"
 
 
 def class_nouns() -> frozenset[str]:

@@ -38,7 +38,9 @@ def list_concepts(root: Path | str) -> list[str]:
     folder = layout.root / "concept" / "train"
     if not folder.is_dir():
         near = _root_nearby(layout.root)
-        hint = f"; did you mean {near}?" if near else ""
+        hint = ""
+        if near:
+            hint = f"; did you mean {near}?"
         raise ValueError(
             f"{folder}: no such folder; --data must point at a folder that holds concept/train/<name>/{hint}"
         )
@@ -54,8 +56,12 @@ def list_concepts(root: Path | str) -> list[str]:
 
 def _root_nearby(folder: Path) -> Path | None:
     """A data root one or two levels up or one level down."""
-    inside = sorted(path for path in list_folder(folder) if path.is_dir()) if folder.is_dir() else []
-    around = [folder.parent, folder.parent.parent] if folder.name in ("concept", "train") else []
+    inside = []
+    if folder.is_dir():
+        inside = sorted(path for path in list_folder(folder) if path.is_dir())
+    around = []
+    if folder.name in ("concept", "train"):
+        around = [folder.parent, folder.parent.parent]
     return next((path for path in [*around, *inside] if (path / "concept" / "train").is_dir()), None)
 
 
@@ -122,7 +128,10 @@ def load_concept(root: Path | str, name: str, *, allow_empty_facts: bool = False
 def named_pictures(layout: Layout, concept: Concept) -> dict[Path, str]:
     """Every picture a concept uses → the file and field, or the folder, that it comes from."""
     name = concept.name
-    photos = f"{layout.train_images}, field {name!r}" if layout.train_images.is_file() else str(layout.train(name))
+    if layout.train_images.is_file():
+        photos = f"{layout.train_images}, field {name!r}"
+    else:
+        photos = str(layout.train(name))
     places = {item.image: f"{layout.items(name)}, field 'image'" for item in concept.items if item.image}
     return (
         places

@@ -108,7 +108,9 @@ def read_info(layout: Layout, name: str, allow_empty_facts: bool = False) -> Inf
 
 
 def _generation_type(info: Fields, category: Category) -> str:
-    default = "object" if category == "object" else "live_subject"
+    default = "live_subject"
+    if category == "object":
+        default = "object"
     seen = info.text("generation_type", default=default)
     kind = GENERATION_TYPES.get(re.sub(r"[\s-]+", "_", seen.strip().lower()))
     if kind is None:
@@ -223,7 +225,9 @@ def read_item(layout: Layout, entry: Fields, pictures_root: Path | None = None) 
     if not stored and kind != "text_only":
         raise ValueError(f"{entry.place}: field 'image' is missing; items of type {kind} need a picture")
     try:
-        image = resolve_image(layout.root, stored, f"{entry.place}: field 'image'", pictures_root) if stored else None
+        image = None
+        if stored:
+            image = resolve_image(layout.root, stored, f"{entry.place}: field 'image'", pictures_root)
     except ValueError:
         if kind != "text_only" or not layout.is_black(stored):
             raise

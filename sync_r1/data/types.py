@@ -88,7 +88,9 @@ class Concept:
     @property
     def title(self) -> str:
         """The name for a table or a message, with the id where that is another."""
-        return f"{self.display_name} ({self.name})" if self.display_name else self.name
+        if self.display_name:
+            return f"{self.display_name} ({self.name})"
+        return self.name
 
     def shown(self, text: str) -> str:
         """A text of the model or of the data as its owner reads it: with `<name>` for `<id>`."""

@@ -322,7 +322,10 @@ def _pil_tensor(image: Image.Image) -> Tensor:
 
 
 def _tensor_pixels(images: Tensor, size: int) -> Tensor:
-    unit = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    if images.dtype == torch.uint8:
+        unit = images.float() / 255
+    else:
+        unit = images.float()
     height, width = unit.shape[-2:]
     scale = size / min(height, width)
     if scale != 1:

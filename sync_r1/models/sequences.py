@@ -75,7 +75,9 @@ class PrefixCache(Cache):
         return torch.cat([keys, key_states], 2), torch.cat([values, value_states], 2)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        return self.states[0][0].shape[2] if self.states else 0
+        if self.states:
+            return self.states[0][0].shape[2]
+        return 0
 
     def select(self, index: Tensor) -> PrefixCache:
         chosen = PrefixCache()

@@ -52,7 +52,10 @@ class WeightFiles:
 
     def stream(self, names: Iterable[str] | None = None) -> Iterator[tuple[str, Tensor]]:
         """(name, tensor on the CPU) of all tensors, or of `names`; drop each tensor before asking for the next ones."""
-        wanted = None if names is None else set(names)
+        if names is None:
+            wanted = None
+        else:
+            wanted = set(names)
         for file, present in self._names.items():
             chosen = [name for name in present if wanted is None or name in wanted]
             for piece in _pieces(chosen, self.shapes) if _can_be_mapped(file) else [chosen]:
@@ -72,7 +75,9 @@ def weight_files(source: Path) -> list[Path]:
     """
     if source.is_file():
         return [source]
-    names = sorted(path.name for path in source.iterdir()) if source.is_dir() else []
+    names = []
+    if source.is_dir():
+        names = sorted(path.name for path in source.iterdir())
     indices = [name for stem in STEMS for suffix in SUFFIXES[:2] if (name := f"{stem}{suffix}.index.json") in names]
     if indices and not any(f"{stem}{suffix}" in names for stem in STEMS for suffix in SUFFIXES):
         index = source / indices[0]
@@ -171,8 +176,13 @@ def fill(module: nn.Module, tensors: Iterable[tuple[str, Tensor]], source: str |
 
 def _shards_of(index: Path) -> list[str]:
     content = read_json(index)
-    shards = content.get("weight_map") if isinstance(content, dict) else None
-    names = list(shards.values()) if isinstance(shards, dict) else [shards]
+    shards = None
+    if isinstance(content, dict):
+        shards = content.get("weight_map")
+    if isinstance(shards, dict):
+        names = list(shards.values())
+    else:
+        names = [shards]
     for name in names:
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(SUFFIXES[:2]):
             raise ValueError(
@@ -241,16 +251,12 @@ def _unpickled(file: Path) -> dict[str, Tensor]:
 
 
 def _kind(content: Any) -> str:
-    return (
-        f"a dict of {', '.join(map(str, list(content)[:5]))}"
-        if isinstance(content, dict)
-        else f"a {type(content).__name__}"
-    )
+    if isinstance(content, dict):
+        return f"a dict of {', '.join(map(str, list(content)[:5]))}"
+    return f"a {type(content).__name__}"
 
 
 def _listing(names: Sequence[str]) -> str:
-    return (
-        f"found {', '.join(names[:12])}{', …' if len(names) > 12 else ''}"
-        if names
-        else "no such folder, or it is empty"
-    )
+    if names:
+        return f"found {', '.join(names[:12])}{', …' if len(names) > 12 else ''}"
+    return "no such folder, or it is empty"

@@ -41,7 +41,8 @@ def drawn_pairs(run: Run, columns: int) -> list[Pair]:
     chosen: list[Pair] = []
     for number, pairs in enumerate(per_task.values()):
         share = (columns - len(chosen)) // (len(per_task) - number)
-        chosen += [pairs[index] for index in spread(len(pairs), share)] if share else []
+        if share:
+            chosen += [pairs[index] for index in spread(len(pairs), share)]
     return chosen
 
 
@@ -59,7 +60,10 @@ def draw_sheet(run: Run, pairs: list[Pair]) -> Image.Image:
     height = top + text_height + 2 * CELL + GAP + MARGIN
     sheet = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(sheet)
-    subject = shown(f"<{run.concept.name}>") if run.concept.name else run.name
+    if run.concept.name:
+        subject = shown(f"<{run.concept.name}>")
+    else:
+        subject = run.name
     pen.text((MARGIN, MARGIN), f"{subject}: before and after Sync-R1", INK, title)
     pen.text((MARGIN, MARGIN + 32), subtitle(run), QUIET, plain)
     if references:

@@ -60,7 +60,10 @@ class Pictures:
             return NONE
         if path not in self._known:
             source = self._source(path)
-            self._known[path] = len(self.sources) if source else GONE
+            if source:
+                self._known[path] = len(self.sources)
+            else:
+                self._known[path] = GONE
             self.sources += [source] if source else []
             self.missing += [] if source else [path]
         return self._known[path]
@@ -68,7 +71,9 @@ class Pictures:
     def _source(self, path: Path) -> str:
         if self.embed:
             shown = picture(path)
-            return str(shown["uri"]) if shown else ""
+            if shown:
+                return str(shown["uri"])
+            return ""
         if not path.is_file():
             return ""
         try:
@@ -158,8 +163,10 @@ def differences(truth: str, text: str) -> list[tuple[str, str]]:
         if plain[0][a:b] == plain[1][c:d]:
             parts.append(("=", " ".join(theirs[c:d])))
         else:
-            parts += [("-", " ".join(ours[a:b]))] if b > a else []
-            parts += [("+", " ".join(theirs[c:d]))] if d > c else []
+            if b > a:
+                parts += [("-", " ".join(ours[a:b]))]
+            if d > c:
+                parts += [("+", " ".join(theirs[c:d]))]
     return parts
 
 

@@ -54,11 +54,15 @@ class ConceptCard:
     @property
     def subject(self) -> str:
         """`<name>`, or nothing where no name is known."""
-        return f"<{self.display_name or self.name}>" if self.name else ""
+        if self.name:
+            return f"<{self.display_name or self.name}>"
+        return ""
 
     def shown(self, text: str) -> str:
         """The text with `<name>` for `<id>`."""
-        return text.replace(f"<{self.name}>", self.subject) if self.name else text
+        if self.name:
+            return text.replace(f"<{self.name}>", self.subject)
+        return text
 
 
 @dataclass(frozen=True)

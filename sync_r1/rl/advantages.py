@@ -77,7 +77,10 @@ def step_advantages(rewards: Tensor, previews: Tensor, scale: Tensor) -> Tensor:
         [P, G, M] fp32 without NaN. With several images per text, the others are those of the same text.
     """
     prompts, group, images = rewards.shape
-    rows = (prompts, group) if images == 1 else (prompts * group, images)
+    if images == 1:
+        rows = (prompts, group)
+    else:
+        rows = (prompts * group, images)
     found, promised = rewards.reshape(rows), previews.reshape(rows)
     promised = torch.where(promised.isnan(), promised.nanmean(dim=1, keepdim=True), promised).nan_to_num(0.0)
     surprise = found - promised
@@ -149,7 +152,10 @@ def advantages(
         image_signal = image_rewards.reshape(prompts * group, images)
     else:
         image_signal = image_rewards.reshape(prompts, group)
-    whole = total if same is None or credit == "shared" else text_rewards + pool_same(drawn, same)
+    if same is None or credit == "shared":
+        whole = total
+    else:
+        whole = text_rewards + pool_same(drawn, same)
     return Advantages(
         text=centre(whole, scale_rewards),
         image=centre(image_signal, scale_rewards).reshape(prompts, group, images),

@@ -31,7 +31,9 @@ class Threshold:
         known = torch.tensor([score for score in scores if math.isfinite(score)], dtype=torch.float64)
         if self.value is None and len(known):
             self.value = torch.quantile(known, 1 - self.target).item()
-        return 0.0 if self.value is None else self.value
+        if self.value is None:
+            return 0.0
+        return self.value
 
     def update(self, acceptance: float) -> None:
         """Too many accepted → stricter. Without a τ yet, as no preview could be scored, nothing changes."""

@@ -88,12 +88,17 @@ class RewardHackingMonitor(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        rows = read_metrics(self.metrics) if state.is_world_process_zero else []
+        rows = []
+        if state.is_world_process_zero:
+            rows = read_metrics(self.metrics)
         pairs = [(row.get("val/reward"), row.get("val/evaluator")) for row in rows]
         self.history = [
             (reward, evaluation) for reward, evaluation in pairs if reward is not None and evaluation is not None
         ]
-        self.alarmed = diverged(*zip(*self.history, strict=True)) if self.history else False
+        if self.history:
+            self.alarmed = diverged(*zip(*self.history, strict=True))
+        else:
+            self.alarmed = False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         if state.global_step % self.every and state.global_step < state.max_steps:
@@ -127,5 +132,8 @@ class RewardHackingMonitor(TrainerCallback):
         scale = self.rewards.scale("image", self.tasks[0].concept.category)
         columns = rollout.columns("image")
         found = [value for judge in self.evaluators for value in judge(**columns) if value is not None]
-        reward = float(scores.image.nanmean()) / scale if scale else math.nan
+        if scale:
+            reward = float(scores.image.nanmean()) / scale
+        else:
+            reward = math.nan
         return reward, statistics.fmean(found) if found else math.nan

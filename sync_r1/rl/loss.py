@@ -50,7 +50,9 @@ def sequence_log_ratio(log_ratio: Tensor, mask: Tensor, segments: Tensor | None 
     """
     if segments is None:
         segments = torch.zeros_like(mask, dtype=torch.long)
-    size = int(segments.max()) + 1 if segments.numel() else 1
+    size = 1
+    if segments.numel():
+        size = int(segments.max()) + 1
     zeros = log_ratio.new_zeros(log_ratio.shape[0], size)
     total = zeros.scatter_add(1, segments, log_ratio * mask)
     count = zeros.scatter_add(1, segments, mask.to(log_ratio.dtype))

@@ -38,7 +38,9 @@ class Reward:
     weight: Weight = 1.0
 
     def weight_for(self, category: str) -> float:
-        return self.weight.get(category, 0.0) if isinstance(self.weight, dict) else self.weight
+        if isinstance(self.weight, dict):
+            return self.weight.get(category, 0.0)
+        return self.weight
 
     def concerns(self, categories: Collection[str]) -> bool:
         return not isinstance(self.weight, dict) or any(self.weight_for(category) for category in categories)
@@ -184,7 +186,9 @@ class RewardEnsemble:
     def _fill(self, name: str, scores: Mapping[str, Tensor]) -> Tensor:
         """[P, S] scores of a member, gaps filled by its stand-in, whose own gaps may be filled by another."""
         own = scores[name].flatten(1)
-        return stand_in(own, self._fill(self.fallback[name], scores)) if name in self.fallback else own
+        if name in self.fallback:
+            return stand_in(own, self._fill(self.fallback[name], scores))
+        return own
 
     def _replaced(
         self, scores: Mapping[str, Tensor], filled: Mapping[str, Tensor], rollout: Rollout

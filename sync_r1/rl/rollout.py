@@ -63,7 +63,9 @@ class Rollout:
 
     def columns(self, part: Literal["text", "image"]) -> dict[str, Any]:
         """What reward functions are told (see rewards.py), one entry per text row or per image row."""
-        repeat = self.images_per_text if part == "image" else 1
+        repeat = 1
+        if part == "image":
+            repeat = self.images_per_text
         tasks = [task for task in self.tasks for _ in range(self.group_size)]
         return _columns(
             tasks, self.completions.texts, self.drawing_prompts, self.images if part == "image" else None, repeat
@@ -113,7 +115,10 @@ class Sampler:
             first: number of this process's first prompt among those of all.
             draw: off, the trajectories end with their texts.
         """
-        sampler = self if draw else replace(self, draw_images=False, scaling=NoScaling())
+        if draw:
+            sampler = self
+        else:
+            sampler = replace(self, draw_images=False, scaling=NoScaling())
         pool, everyone = CandidatePool(sampler, tasks, seed, step, first), self.processes
 
         def propose(wanted: list[int]) -> list[list[float]]:
@@ -205,7 +210,9 @@ class CandidatePool:
 
     def _record(self, selection: Selection, rows: list[int]) -> list[Candidate]:
         texts = [text for piece in self.completions for text in piece.texts]
-        previews = torch.cat(self.previews) if self.previews else None
+        previews = None
+        if self.previews:
+            previews = torch.cat(self.previews)
         place = {row: i for i, row in enumerate(rows)}
         return [
             Candidate(

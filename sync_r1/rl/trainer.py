@@ -149,7 +149,9 @@ class SyncGRPOTrainer(Trainer):
             self.generators,
         ):
             self.add_callback(callback)
-        self.progress = ProgressBar(console) if console is not None else None
+        self.progress = None
+        if console is not None:
+            self.progress = ProgressBar(console)
         if self.progress is not None:
             self.add_callback(self.progress)
         self.experience: Experience | None = None
@@ -288,11 +290,16 @@ class SyncGRPOTrainer(Trainer):
             return "no trajectory could be scored"
         if not math.isfinite(loss):
             return f"the loss is {loss}"
-        return "" if math.isfinite(self._grad_norm) else f"the gradient norm is {self._grad_norm}"
+        if math.isfinite(self._grad_norm):
+            return ""
+        return f"the gradient norm is {self._grad_norm}"
 
     def _count_skip(self, reason: str) -> None:
         state, limit = self.sync_state, self.config.rl.max_skipped_steps
-        state.skipped_in_a_row = state.skipped_in_a_row + 1 if reason else 0
+        if reason:
+            state.skipped_in_a_row = state.skipped_in_a_row + 1
+        else:
+            state.skipped_in_a_row = 0
         state.skipped_steps += bool(reason)
         self._metrics["skipped_steps"] = float(state.skipped_steps)
         if not reason:

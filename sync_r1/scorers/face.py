@@ -160,7 +160,10 @@ class FaceScorer:
         self.recogniser = recogniser
         self.name = name
         batch, _, self.face_size, _ = recogniser.get_inputs()[0].shape
-        self.batch_size = batch if isinstance(batch, int) else batch_size
+        if isinstance(batch, int):
+            self.batch_size = batch
+        else:
+            self.batch_size = batch_size
         self.width: int = recogniser.get_outputs()[0].shape[-1]
 
     @classmethod
@@ -243,11 +246,9 @@ def _open(path: Path, device: torch.device) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # published files declare a batch of one but take any
-    gpu = (
-        [(CUDA, {"device_id": device.index or 0})]
-        if device.type == "cuda" and CUDA in onnxruntime.get_available_providers()
-        else []
-    )
+    gpu = []
+    if device.type == "cuda" and CUDA in onnxruntime.get_available_providers():
+        gpu = [(CUDA, {"device_id": device.index or 0})]
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=[*gpu, "CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has its own exceptions, one per kind of damage

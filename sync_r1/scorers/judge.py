@@ -35,7 +35,9 @@ _FORM = ConfigDict(strict=True, extra="ignore", json_schema_extra={"additionalPr
 def _number(value: Any) -> Any:
     """A number that a model put in quotes."""
     try:
-        return float(value) if isinstance(value, str) else value
+        if isinstance(value, str):
+            return float(value)
+        return value
     except ValueError:
         return value
 
@@ -129,7 +131,10 @@ class RemoteJudge:
         Raises:
             ValueError: inputs of different lengths, or an endpoint that denies every request.
         """
-        photos = [tuple(map(Path, row)) for row in references] if references is not None else [()] * len(texts)
+        if references is not None:
+            photos = [tuple(map(Path, row)) for row in references]
+        else:
+            photos = [()] * len(texts)
         if not len(images) == len(texts) == len(photos):
             raise ValueError(
                 f"got {len(images)} pictures, {len(texts)} texts and {len(photos)} rows of references; give one of "
@@ -210,7 +215,9 @@ class RemoteJudge:
         return conversation(self.instructions.pictures, data, parts, "pictures", len(call.rows))
 
     def _combine(self, entry: PictureGrades, compared: bool) -> Score:
-        weight = self.config.identity_weight if compared else 0.0
+        weight = 0.0
+        if compared:
+            weight = self.config.identity_weight
         graded = [(weight, entry.identity), (1 - weight, entry.faithfulness)]
         known = [(share, grade / 100) for share, grade in graded if share > 0 and grade is not None]
         if len(known) < sum(share > 0 for share, _ in graded):

@@ -98,7 +98,10 @@ def load_instructions(path: Path | str = "") -> Instructions:
         raise ValueError(f"judge.instructions: {path} cannot be read ({error}); it must be a YAML file") from error
     known = [entry.name for entry in fields(Instructions) if entry.name != "version"]
     if not isinstance(given, Mapping) or not given or not set(given) <= set(known):
-        keys = list(given) if isinstance(given, Mapping) else given
+        if isinstance(given, Mapping):
+            keys = list(given)
+        else:
+            keys = given
         raise ValueError(
             f"judge.instructions: {path} holds {shown(keys)}; it must map some of {', '.join(known)} to texts"
         )
@@ -140,9 +143,9 @@ def quote(data: Mapping[str, Any]) -> str:
     escaped.
     """
     text = json.dumps(data, ensure_ascii=False)
-    return (
-        text if text.isprintable() else "".join(letter if letter.isprintable() else _escape(letter) for letter in text)
-    )
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else _escape(letter) for letter in text)
 
 
 def _escape(letter: str) -> str:

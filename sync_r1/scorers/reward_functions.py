@@ -54,7 +54,10 @@ def wanted_picture(concept: Concept, kind: str, truth: str) -> str:
 
     the explicit prompt, or for `look` the plain concept.
     """
-    prompt = truth if kind == "reason" else f"a photo of {placeholder(concept.name)}"
+    if kind == "reason":
+        prompt = truth
+    else:
+        prompt = f"a photo of {placeholder(concept.name)}"
     return prompt.replace(placeholder(concept.name), concept.class_noun)
 
 
@@ -84,7 +87,9 @@ class References:
         return [self._cosine(feature, self(who)) for feature, who in zip(features, concepts, strict=True)]
 
     def _cosine(self, feature: Tensor, photos: Tensor) -> Score:
-        return float((feature @ photos.mean(0)).clamp(0, 1)) if len(photos) else None
+        if len(photos):
+            return float((feature @ photos.mean(0)).clamp(0, 1))
+        return None
 
 
 class ClipRewards:
@@ -148,7 +153,9 @@ class JudgeRewards:
 
     def likeness(self, *, images: Tensor, concept: Sequence[Concept], **_: Any) -> list[Score]:
         """Against the info line, and the photos for a judge that compares."""
-        references = [who.train_images for who in concept] if self.photos else None
+        references = None
+        if self.photos:
+            references = [who.train_images for who in concept]
         return list(self.judge(images, [who.info for who in concept], references=references))
 
     def faithfulness(
@@ -216,7 +223,9 @@ def weighted_mean(rewards: Mapping[str, tuple[RewardFunction, Weight]]) -> Rewar
 
 
 def _of(weight: Weight, category: str) -> float:
-    return weight.get(category, 0.0) if isinstance(weight, dict) else weight
+    if isinstance(weight, dict):
+        return weight.get(category, 0.0)
+    return weight
 
 
 def _mean(scores: Sequence[Score], weights: Sequence[float]) -> Score:
@@ -226,4 +235,6 @@ def _mean(scores: Sequence[Score], weights: Sequence[float]) -> Score:
         if value is not None and math.isfinite(value)
     ]
     total = sum(weight for _, weight in known)
-    return sum(value * weight for value, weight in known) / total if total else None
+    if total:
+        return sum(value * weight for value, weight in known) / total
+    return None

@@ -34,12 +34,16 @@ class Stage:
             "3": tokens.tokens[len(tokens.drawing_tokens) :],
             "photos": tokens.drawing_tokens,
         }
-        name = [tokens.placeholder] if self.understanding_batch else []
+        name = []
+        if self.understanding_batch:
+            name = [tokens.placeholder]
         return name + soft.get(self.name, tokens.tokens)
 
     def introduction(self, tokens: ConceptTokens) -> list[str]:
         """Soft tokens of understanding prompts: the last ones join in stage 3."""
-        return tokens.tokens[: tokens.read] if self.name in ("1", "2") else tokens.reading_tokens
+        if self.name in ("1", "2"):
+            return tokens.tokens[: tokens.read]
+        return tokens.reading_tokens
 
 
 STAGES = {

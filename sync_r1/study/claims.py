@@ -158,7 +158,10 @@ def judge(claim: Claim, cells: Sequence[CellData]) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for other in claim.against:
         for measure in claim.measures:
-            against = mine if other == START else arms.get(other, {})
+            if other == START:
+                against = mine
+            else:
+                against = arms.get(other, {})
             try:
                 found, holds = RULES[claim.rule](claim, mine, against, measure, other == START)
             except ValueError:
@@ -179,7 +182,9 @@ def judge(claim: Claim, cells: Sequence[CellData]) -> dict[str, Any]:
         return undecided
     found_all = len(rows) == len(claim.against) * len(claim.measures)
     verdicts = {row["holds"] for row in rows} | (set() if found_all else {None})
-    sign = -1 if claim.rule == "cheaper" else 1
+    sign = 1
+    if claim.rule == "cheaper":
+        sign = -1
     worst = min(rows, key=lambda row: (bool(row["holds"]), sign * row["value"]))
     names = sorted({name for row in rows for name in row["cells"]})
     pairs = [[name.rpartition("-") for name in row["cells"]] for row in rows]
@@ -259,15 +264,22 @@ def nfe_share(arm: Sequence[Mapping[str, float]], other: Sequence[Mapping[str, f
     goal = float(np.mean([value for _, value in theirs[-3:]]))
     reached, needed = _first(mine, goal), _first(theirs, goal)
     assert needed is not None, "a curve reaches the mean of its own points"
-    return reached / needed if reached is not None else max(mine[-1][0] / needed, 1.0)
+    if reached is not None:
+        return reached / needed
+    return max(mine[-1][0] / needed, 1.0)
 
 
 def _first(curve: Sequence[tuple[float, float]], goal: float) -> float | None:
     """Where a curve of (x, value) first reaches `goal`, straight lines between its points; None where it never does."""
     for place, (x, value) in enumerate(curve):
         if value >= goal - 1e-9:  # the mean of equal numbers may round up
-            before, low = curve[place - 1] if place else (x, value)
-            return x if value == low else before + (x - before) * (goal - low) / (value - low)
+            if place:
+                before, low = curve[place - 1]
+            else:
+                before, low = (x, value)
+            if value == low:
+                return x
+            return before + (x - before) * (goal - low) / (value - low)
     return None
 
 

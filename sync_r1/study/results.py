@@ -57,7 +57,10 @@ def write_results(
     runs = [
         read_run(place) for cell in chosen if ((place := run_folder(folder, cell)) / "eval" / "after.json").is_file()
     ]
-    loop = {"arm": shown, **loop_summary(runs)} if runs or "loop" not in earlier else earlier["loop"]
+    if runs or "loop" not in earlier:
+        loop = {"arm": shown, **loop_summary(runs)}
+    else:
+        loop = earlier["loop"]
     result |= {"alarm": alarm_summary(by_arm(cells)), "dgs": dgs_summary(by_arm(cells)), "loop": loop}
     write_text(out.with_suffix(".json"), json.dumps(result, indent=1) + "\n")
     write_text(out.with_name(f"{out.name}_cells.json"), json.dumps([*cells, *stale]) + "\n")
@@ -72,7 +75,9 @@ def write_results(
     if runs:
         names["loop"] = _save(loop_figure(examples(runs)), sheet)
     else:
-        names["loop"] = sheet.name if sheet.is_file() and loop["runs"] else None
+        names["loop"] = None
+        if sheet.is_file() and loop["runs"]:
+            names["loop"] = sheet.name
     write_text(out.with_suffix(".md"), page(result, names))
     return result
 
@@ -80,7 +85,9 @@ def write_results(
 def read_earlier(study: Study, out: Path) -> dict[str, Any]:
     """What an earlier report wrote to `<out>.json`; empty without one. ValueError when it is another study's."""
     path = out.with_suffix(".json")
-    earlier: dict[str, Any] = json.loads(read_text(path)) if path.is_file() else {}
+    earlier: dict[str, Any] = {}
+    if path.is_file():
+        earlier = json.loads(read_text(path))
     if earlier.get("study", study.name) != study.name:
         raise ValueError(f"{path} holds the study {earlier['study']!r}; give {study.name!r} a place of its own (--out)")
     return earlier
@@ -114,7 +121,9 @@ def _save(figure: Figure | Image.Image | None, path: Path) -> str | None:
 
 def arm_means(group: Mapping[str, CellData], arm: str) -> dict[str, Any]:
     """Mean over cells of every half and task, with the number of cells, steps, image evaluations and seconds."""
-    phase = "before" if arm == START else "after"
+    phase = "after"
+    if arm == START:
+        phase = "before"
     means = {}
     for measure in (*HALVES, *TASKS):
         values = [score(found) for cell in group.values() if (found := item_values(cell, measure, phase))]

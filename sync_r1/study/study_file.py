@@ -117,9 +117,14 @@ def load_study(path: Path | str, *, quick: bool = False) -> Study:
     values = dict(values)
     small = values.pop("quick", None) or {}
     for field_name, kind in {"arms": Mapping, "set": Mapping, "cells": list, "claims": list, "quick": Mapping}.items():
-        value = small if field_name == "quick" else values.get(field_name)
+        if field_name == "quick":
+            value = small
+        else:
+            value = values.get(field_name)
         if value is not None and not isinstance(value, kind):
-            wanted = "a mapping" if kind is Mapping else "a list"
+            wanted = "a list"
+            if kind is Mapping:
+                wanted = "a mapping"
             raise ValueError(f"{path}: {field_name} is {type(value).__name__}; it must be {wanted}")
     if quick:
         values["set"] = {**(values.get("set") or {}), **(small.get("set") or {})}

@@ -191,5 +191,9 @@ def kinds(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [kinds(inner) for inner in value]
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return "number" if abs(value) < 1e300 else value
-    return value if value is None or isinstance(value, (bool, str)) else type(value)
+        if abs(value) < 1e300:
+            return "number"
+        return value
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    return type(value)

@@ -45,7 +45,10 @@ class ConceptRows:
         def hook(matrix: Tensor) -> None:
             assert matrix.grad is not None
             mine = matrix.grad[self.ids].float()
-            row.grad = mine if row.grad is None else row.grad + mine
+            if row.grad is None:
+                row.grad = mine
+            else:
+                row.grad = row.grad + mine
             matrix.grad = None
 
         return hook

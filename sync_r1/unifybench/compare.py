@@ -95,7 +95,10 @@ def _pairs(
     protocol = _same_setting(first, second)
     rows, others = results_of(first), results_of(second)
     _same_items(first, rows, others)
-    name = "recognition" if metric == "weight" else metric
+    if metric == "weight":
+        name = "recognition"
+    else:
+        name = metric
     known = [
         (a, b)
         for a, b in zip(rows, others)

@@ -72,9 +72,14 @@ def build_judges(protocol: Protocol, options: Sequence[str], model: str = "world
     if found.image_judge is not None:
         judges.judge_name = found.name
     if isinstance(judges.judge, RemoteJudge):
-        judges.judge.parsing = "published" if protocol.unparsable == "zero" else "strict"
+        judges.judge.parsing = "strict"
+        if protocol.unparsable == "zero":
+            judges.judge.parsing = "published"
         temperature = config.eval.judge.temperature
-        judges.judge_name += "" if temperature is None else f"; temperature {temperature:g}"
+        if temperature is None:
+            judges.judge_name += ""
+        else:
+            judges.judge_name += f"; temperature {temperature:g}"
         judges.judge_setting = digest(
             [judges.judge.name, temperature, config.eval.judge.max_side, config.eval.judge.images_per_call]
         )

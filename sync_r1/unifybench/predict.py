@@ -88,17 +88,19 @@ def _own_predictions(
         for number, batch in enumerate(batches(own, session.options.batch_size)):
             if number % processes.count != processes.index:
                 continue
-            adapter = reader if task in UNDERSTANDING else painter
+            if task in UNDERSTANDING:
+                adapter = reader
+            else:
+                adapter = painter
             requests = [adapter.request(item, rewrites.get(item.prompt)) for item in batch]
             if task in REWRITING:
                 texts: Sequence[str] = [rewrites[item.prompt] for item in batch]
             elif task in UNDERSTANDING:
                 texts = reader.answers(requests)
-            made = (
-                _read(requests, texts, folder / "seen")
-                if task in UNDERSTANDING
-                else _drawn(drawer, painter, requests, folder / phase)
-            )
+            if task in UNDERSTANDING:
+                made = _read(requests, texts, folder / "seen")
+            else:
+                made = _drawn(drawer, painter, requests, folder / phase)
             found |= {(task, prediction.id): prediction for prediction in made}
             progress(task, min(len(own), (number + 1) * session.options.batch_size), len(own))
     return found

@@ -119,8 +119,14 @@ def _reads_rewrites(task: str, protocol: Protocol) -> bool:
 
 def _raise_together(error: Exception | None, state: PartialState) -> None:
     """Wait for all processes; when one failed, all of them raise, so that none waits forever."""
-    said = None if error is None else f"{type(error).__name__}: {error}"
-    found = gather_object([said]) if state.num_processes > 1 else [said]
+    if error is None:
+        said = None
+    else:
+        said = f"{type(error).__name__}: {error}"
+    if state.num_processes > 1:
+        found = gather_object([said])
+    else:
+        found = [said]
     if error is not None:
         raise error
     for number, other in enumerate(found):

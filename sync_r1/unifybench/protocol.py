@@ -197,7 +197,10 @@ def load_protocol(preset: str = "world", changes: Sequence[str] = ()) -> Protoco
     """
     if preset not in PRESETS:
         near = difflib.get_close_matches(preset, PRESETS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(PRESETS)}"
+        if near:
+            hint = f"did you mean {near[0]}?"
+        else:
+            hint = f"there are {', '.join(PRESETS)}"
         raise ValueError(f"unknown protocol {preset!r}; {hint}")
     return changed(Protocol(name=preset, **PRESETS[preset]), changes)
 
@@ -209,7 +212,10 @@ def changed(protocol: Protocol, changes: Sequence[str]) -> Protocol:
         key, equals, raw = text.partition("=")
         if not equals or key not in _FIELDS[1:]:
             near = difflib.get_close_matches(key, _FIELDS[1:], n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_FIELDS[1:])}"
+            if near:
+                hint = f"did you mean {near[0]}?"
+            else:
+                hint = f"there are {', '.join(_FIELDS[1:])}"
             raise ValueError(f"protocol option {text!r} is not option=value of a known option; {hint}")
         merge(protocol, {key: parse_yaml(raw, f"protocol option {text!r}", texts=True)}, known=_FIELDS)
     protocol.name = ", ".join([protocol.name, *sorted(changes)])

@@ -52,9 +52,11 @@ def strata(items: Iterable[ScoredItem]) -> dict[str, list[ScoredItem]]:
     """
     parts: dict[str, list[ScoredItem]] = {}
     for item in items:
-        side = (
-            ("no_recall" if item.truth.strip().lower().startswith("no") else "recall") if item.task == "rec" else "all"
-        )
+        side = "all"
+        if item.task == "rec":
+            side = "recall"
+            if item.truth.strip().lower().startswith("no"):
+                side = "no_recall"
         parts.setdefault(side, []).append(item)
     return parts
 

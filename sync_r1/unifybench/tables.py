@@ -45,7 +45,10 @@ def read_scores(out: Path | str, epoch: int | None = None) -> dict[int, dict[str
                 _check_current(out, path, content)
                 found.setdefault(number, {}).setdefault(task, {})[content["concept"]] = content
     if not found:
-        which = "" if epoch is None else f" of model epoch {epoch}"
+        if epoch is None:
+            which = ""
+        else:
+            which = f" of model epoch {epoch}"
         raise ValueError(
             f"{out} holds no scores{which}; write them with `sync-r1 bench run --out {out}` or `bench score`"
         )
@@ -76,10 +79,14 @@ def values_of(content: dict[str, Any], metric: str, protocol: Protocol) -> Strat
     """Scored values of one concept: one part, or for rec.weight the two recalls' sides."""
     if metric == "weight":
         sides = [np.array(side) for side in sides_of(results_of(content), protocol).values()]
-        empty = [np.zeros(1)] if protocol.empty_side == "zero" else []
+        empty = []
+        if protocol.empty_side == "zero":
+            empty = [np.zeros(1)]
         return [part for side in sides for part in ([side] if len(side) else empty)]
     values = [row["metrics"][metric] for row in results_of(content) if row["metrics"].get(metric) is not None]
-    return [np.array(values)] if values else []
+    if values:
+        return [np.array(values)]
+    return []
 
 
 def metric_names(files: Sequence[dict[str, Any]]) -> list[str]:
@@ -97,7 +104,10 @@ def aggregate(tasks: dict[str, dict[str, dict[str, Any]]], concepts: Sequence[st
     check_one_setting(tasks)
     rows: dict[str, dict[str, Any]] = {}
     for task, files in tasks.items():
-        chosen = {name: files[name] for name in concepts if name in files} if concepts else files
+        if concepts:
+            chosen = {name: files[name] for name in concepts if name in files}
+        else:
+            chosen = files
         if absent := [name for name in concepts if name not in files]:
             raise ValueError(
                 f"task {task} has no scores of {', '.join(absent)}; run these concepts too, or average over fewer"

@@ -30,7 +30,10 @@ PROPERTIES = ("red", "purple", "shiny", "wet", "cube shaped")
 
 def plain_templates(generation_type: str) -> list[str]:
     """The 25 DreamBooth prompts of "object" or "live_subject", with `{name}`."""
-    middle = MORE_SCENES if generation_type == "object" else OUTFITS
+    if generation_type == "object":
+        middle = MORE_SCENES
+    else:
+        middle = OUTFITS
     return [*(f"a {{name}} {end}" for end in (*SCENES, *middle)), *(f"a {word} {{name}}" for word in PROPERTIES)]
 
 
@@ -39,7 +42,9 @@ def read_templates(root: Path | None, concept: Concept) -> list[str]:
 
     ValueError for a malformed list.
     """
-    path = root / "template.json" if root is not None else None
+    path = None
+    if root is not None:
+        path = root / "template.json"
     if path is None or not path.is_file():
         return plain_templates(concept.generation_type)
     try:

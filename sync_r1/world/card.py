@@ -212,11 +212,15 @@ def _prompts(concept: Concept, task: str, templates: int) -> int:
         return templates
     if task == "dense_gen":
         return len(concept.conditions.dense)
-    return len(concept.conditions.dense_implicit) if task.startswith("dense") else len(concept.test_indices)
+    if task.startswith("dense"):
+        return len(concept.conditions.dense_implicit)
+    return len(concept.test_indices)
 
 
 def _span(values: Sequence[int]) -> str:
-    return str(min(values)) if min(values) == max(values) else f"{min(values)}–{max(values)}"
+    if min(values) == max(values):
+        return str(min(values))
+    return f"{min(values)}–{max(values)}"
 
 
 def _size(count: int) -> str:

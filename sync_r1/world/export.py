@@ -33,7 +33,10 @@ def export_world(
 ) -> list[str]:
     """Write `names` (default: all twenty) below `root` and return them. ValueError for an unknown name."""
     everyone = personas(seed)
-    names = list(names) if names else list(everyone)
+    if names:
+        names = list(names)
+    else:
+        names = list(everyone)
     for name in names:
         if name not in everyone:
             raise ValueError(f"the world has no concept {name!r}; it has {', '.join(everyone)}")
@@ -189,7 +192,10 @@ def _pairs(persona: Persona, rng: np.random.Generator, count: int, dense: bool) 
     pools = []
     for word_forms in zip(*(_forms(persona, word, dense) for word in persona.meanings), strict=True):
         for references, spelled in word_forms:
-            extras = [{spelled: value} for value in CONTEXT_VALUES[spelled]] if spelled else [{}]
+            if spelled:
+                extras = [{spelled: value} for value in CONTEXT_VALUES[spelled]]
+            else:
+                extras = [{}]
             prompts = [(opening, extra) for opening in grammar.OPENINGS for extra in extras]
             order = rng.permutation(len(prompts))
             pools.append(

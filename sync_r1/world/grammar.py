@@ -115,7 +115,9 @@ def pair_prompt(opening: str, subjects: Sequence[str], pair: Pair, dense: bool =
     for subject, (_, thing) in zip(subjects, pair.sides, strict=True):
         parts.append(" ".join(word for word in (subject, phrase("hat", thing.hat)) if word))
     text = f"{opening} {parts[0]} and {parts[1]}"
-    return text + (", " if dense else " ") + PLACES[pair.scene] if place else text
+    if place:
+        return text + (", " if dense else " ") + PLACES[pair.scene]
+    return text
 
 
 def caption(picture: Thing | Pair | Still) -> str:
@@ -143,7 +145,10 @@ def seen(picture: Thing | Pair | Still) -> str:
     """
     if isinstance(picture, Still):
         return with_article(picture.what)
-    things = [picture] if isinstance(picture, Thing) else [thing for _, thing in picture.sides]
+    if isinstance(picture, Thing):
+        things = [picture]
+    else:
+        things = [thing for _, thing in picture.sides]
     identities = [identity_of(thing) for thing in things]
     return " and ".join(
         describe({name: value for name, value in identity.items() if value != "none"}) for identity in identities
@@ -176,7 +181,9 @@ def answer(attribute: str, value: str) -> str:
     if attribute == "scene":
         return PLACES[value]
     if attribute in ("kind", "hat", "item", "mark"):
-        return {"mark": "no mark"}.get(attribute, "nothing") if value == "none" else with_article(value)
+        if value == "none":
+            return {"mark": "no mark"}.get(attribute, "nothing")
+        return with_article(value)
     return value
 
 
@@ -228,7 +235,9 @@ def subjects(text: str) -> list[dict[str, str]]:
     asked = []
     for part in parts:
         names = [name for name in described if name in part]
-        known = described[names[0]] if names else {}
+        known = {}
+        if names:
+            known = described[names[0]]
         asked.append({**known, **parse(part), **scene})
     return asked
 

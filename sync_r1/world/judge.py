@@ -44,7 +44,10 @@ class WorldJudge:
         rows: list[dict[str, float]] = [{} for _ in texts]
         looks = _looks([grammar.subjects(text) for text in texts])
         for look, scores in zip(looks, self._scores(images, looks), strict=True):
-            side = "" if look.view == "whole" else f"{look.view} "
+            if look.view == "whole":
+                side = ""
+            else:
+                side = f"{look.view} "
             rows[look.picture] |= {f"{side}{name}": score for name, score in scores.items()}
         return rows
 
@@ -142,7 +145,9 @@ class WorldJudge:
     def _mean(self, row: Mapping[str, float]) -> float | None:
         weights = {name: self.weights.get(name.split()[-1], 1.0) for name in row}
         total = sum(weights.values())
-        return sum(weights[name] * score for name, score in row.items()) / total if total else None
+        if total:
+            return sum(weights[name] * score for name, score in row.items()) / total
+        return None
 
 
 def _looks(asked: Sequence[Sequence[Mapping[str, str]]]) -> list[_Look]:
@@ -160,7 +165,9 @@ def _looks(asked: Sequence[Sequence[Mapping[str, str]]]) -> list[_Look]:
 
 def _shown(images: Tensor, look: _Look) -> Tensor:
     picture = images[look.picture : look.picture + 1]
-    return picture if look.view == "whole" else half(picture, look.view)
+    if look.view == "whole":
+        return picture
+    return half(picture, look.view)
 
 
 def _extra(look: _Look, seen: Mapping[str, str]) -> int:
@@ -179,5 +186,9 @@ def _agreement(reference: str, text: str) -> float:
     """
     meant, said = set(grammar.parse(reference).items()), set(grammar.parse(text).items())
     if not meant:
-        return 1.0 if exact(text, reference) else 0.5 * (token_f1(text, reference) >= 0.5)
-    return 1.0 if said == meant else 0.5 * bool(said & meant)
+        if exact(text, reference):
+            return 1.0
+        return 0.5 * (token_f1(text, reference) >= 0.5)
+    if said == meant:
+        return 1.0
+    return 0.5 * bool(said & meant)

@@ -37,9 +37,14 @@ def half(images: Tensor, side: str) -> Tensor:
     Args:
         side: "left" or "right".
     """
-    grey = 127 if images.dtype == torch.uint8 else 0.0
+    grey = 0.0
+    if images.dtype == torch.uint8:
+        grey = 127
     alone = torch.full_like(images, grey)
-    alone[..., 8:24] = images[..., :16] if side == "left" else images[..., 16:]
+    if side == "left":
+        alone[..., 8:24] = images[..., :16]
+    else:
+        alone[..., 8:24] = images[..., 16:]
     return alone
 
 
@@ -51,7 +56,10 @@ def truth(picture: Picture, view: View = "whole") -> dict[str, str]:
     if isinstance(picture, Pair):
         if view == "whole":
             return {"scene": picture.scene, "subjects": "two"}
-        thing = picture.left if view == "left" else picture.right
+        if view == "left":
+            thing = picture.left
+        else:
+            thing = picture.right
         return {name: getattr(thing, name) for name in (*ATTRIBUTES, "spare")}
     return {**{name: getattr(picture, name) for name in (*ATTRIBUTES, "spare")}, "subjects": "one"}
 

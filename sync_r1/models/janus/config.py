@@ -79,7 +79,10 @@ def read_folder(folder: Path) -> tuple[JanusConfig, JanusExtras]:
     section = getattr(config, SECTION, {})
     known = JanusExtras().section
     if not isinstance(section, dict) or (unknown := sorted(section.keys() - known)):
-        said = f"unknown fields {', '.join(unknown)}" if isinstance(section, dict) else f"the value {section!r}"
+        if isinstance(section, dict):
+            said = f"unknown fields {', '.join(unknown)}"
+        else:
+            said = f"the value {section!r}"
         raise ValueError(
             f"{path}: section {SECTION!r} has {said}; allowed are {', '.join(known)}. Save the folder again"
         )

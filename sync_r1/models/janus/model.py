@@ -151,7 +151,10 @@ class Janus(JanusNetwork):
             return nn.Parameter(torch.cat([old, old.new_zeros(more, old.shape[1])]), requires_grad=old.requires_grad)
 
         embed.weight = longer(embed.weight)
-        head.weight = embed.weight if tied else longer(head.weight)
+        if tied:
+            head.weight = embed.weight
+        else:
+            head.weight = longer(head.weight)
         embed.num_embeddings = head.out_features = self.config.text_config.vocab_size = size
         cast(Any, self.janus.model.language_model).vocab_size = size
 

@@ -177,7 +177,9 @@ class Showo(ShowoNetwork):
             raise ValueError(
                 f"{folder}: the tokenizer has {len(tokenizer)} tokens, config.json says {config.image_offset}"
             )
-        magvit = Magvit.from_pretrained(folder / "magvit") if (folder / "magvit").is_dir() else None
+        magvit = None
+        if (folder / "magvit").is_dir():
+            magvit = Magvit.from_pretrained(folder / "magvit")
         return cls.from_files(
             config, tokenizer, magvit, WeightFiles(folder / "model.safetensors"), device=device, dtype=dtype
         )

@@ -130,7 +130,10 @@ def published_config(path: Path) -> dict[str, Any]:
 
     ValueError if it is missing from a folder, or another model's.
     """
-    folder = path.parent if path.is_file() else path
+    if path.is_file():
+        folder = path.parent
+    else:
+        folder = path
     if not (folder / "config.json").is_file():
         if path.is_file():
             return dict(BARE_FILE)

@@ -42,11 +42,16 @@ def apply_review(path: Path | str, root: Path | str | None = None) -> Applied:
     """
     path = Path(path)
     made, lines = read_review(path)
-    base = Path(root) if root is not None else path.resolve().parent.parent
+    if root is not None:
+        base = Path(root)
+    else:
+        base = path.resolve().parent.parent
     found = [(lines.get(field, 1), field, message) for field, message in problems(base, made)]
     if found:
         listed = [f"{path}, line {line}: field {field!r}: {message}" for line, field, message in sorted(found)]
-        more = f" (and {len(listed) - LISTED} more)" if len(listed) > LISTED else ""
+        more = ""
+        if len(listed) > LISTED:
+            more = f" (and {len(listed) - LISTED} more)"
         raise ValueError("; ".join(listed[:LISTED]) + more)
     return apply_test_set(base, made, path.parent)
 

@@ -126,7 +126,8 @@ class ChatWriter:
             for pair in (reply.pairs if reply else [])
             if len(set(pair.facts)) > 1 and all(n in known for n in pair.facts)
         ]
-        self.failures["dense pairs that name no two facts"] += len(reply.pairs) - len(rows) if reply else 0
+        if reply:
+            self.failures["dense pairs that name no two facts"] += len(reply.pairs) - len(rows)
         return [
             Pair(as_sentence(r.implicit), as_sentence(r.explicit), tuple(sorted({n - 1 for n in r.facts})))
             for r in rows
@@ -159,11 +160,11 @@ class ChatWriter:
         return [asked, *(f"{count} × {reason}" for reason, count in self.failures.items() if count)]
 
     def _ask(self, batch: Sequence[list[Message]], schema: type[M]) -> list[M | None]:
-        replies: list[Any] = (
-            self.client.complete_many(list(batch), schema=schema, max_tokens=self.config.max_tokens or MAX_TOKENS)
-            if batch
-            else []
-        )
+        replies: list[Any] = []
+        if batch:
+            replies = self.client.complete_many(
+                list(batch), schema=schema, max_tokens=self.config.max_tokens or MAX_TOKENS
+            )
         for reply in replies:
             if isinstance(reply, ChatFailure):
                 self.failures[f"no reply: {reply.message}"] += 1
@@ -173,7 +174,9 @@ class ChatWriter:
 def as_sentence(text: str) -> str:
     """A model's sentence on one line, with a final period."""
     line = " ".join(text.split())
-    return line if not line or line.endswith((".", "!", "?")) else f"{line}."
+    if not line or line.endswith((".", "!", "?")):
+        return line
+    return f"{line}."
 
 
 def _talk(concept: Concept, text: str, picture: Message | None = None) -> list[Message]:

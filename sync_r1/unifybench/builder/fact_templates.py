@@ -104,7 +104,10 @@ def _possessive(said: str, mark: str, category: Category) -> tuple[list[Hint], l
     noun = re.match(rf"{_THE} |[A-Z0-9]", what) or re.match(
         r"favou?rite|best", topic
     )  # of which a thing is said, not a property
-    spelled = f"with {what} as {whose} {topic}" if noun or len(what.split()) > 3 else f"with {whose} {what} {topic}"
+    if noun or len(what.split()) > 3:
+        spelled = f"with {what} as {whose} {topic}"
+    else:
+        spelled = f"with {whose} {what} {topic}"
     return [Hint(f"with {whose} {topic}", spelled)], _asked(
         what, f"What is {mark}'s {topic}?", f"Can you say what {mark}'s {topic} is?"
     )
@@ -155,7 +158,10 @@ def _placed(said: str, mark: str, category: Category) -> tuple[list[Hint], list[
     stays = f"{_pronoun(category)} {_agreeing(verb, category)}"
     hint = Hint(f"at the place where {stays}", f"{match['place']} where {stays}", place=True)
     be, _, part = verb.rpartition(" ")
-    asked = f"{be} {mark} {part}" if be else f"does {mark} {_base(verb)}"
+    if be:
+        asked = f"{be} {mark} {part}"
+    else:
+        asked = f"does {mark} {_base(verb)}"
     return [hint], _asked(match["place"], f"Where {asked}?", f"In which place {asked}?")
 
 
@@ -276,11 +282,15 @@ def _asked(answer: str, *questions: str) -> list[QA]:
 
 
 def _pronoun(category: Category) -> str:
-    return "they" if category == "person" else "it"
+    if category == "person":
+        return "they"
+    return "it"
 
 
 def _whose(category: Category) -> str:
-    return "their" if category == "person" else "its"
+    if category == "person":
+        return "their"
+    return "its"
 
 
 def _agreeing(verb: str, category: Category) -> str:
@@ -295,4 +305,6 @@ def _base(verb: str) -> str:
     """sleeps → sleep, carries → carry, watches → watch."""
     if verb.endswith("ies") and len(verb) > 4:
         return f"{verb[:-3]}y"
-    return verb[:-2] if re.search(r"(?:sh|ch|x|ss|zz|o)es$", verb) else verb.removesuffix("s")
+    if re.search(r"(?:sh|ch|x|ss|zz|o)es$", verb):
+        return verb[:-2]
+    return verb.removesuffix("s")

@@ -63,7 +63,10 @@ def answer_all(
     for start in range(0, len(asked), batch_size):
         part = asked[start : start + batch_size]
         shown = [item.picture for item in part if item.picture is not None]
-        codes = iter(model.encode_image(render_batch(shown))) if shown else iter(())
+        if shown:
+            codes = iter(model.encode_image(render_batch(shown)))
+        else:
+            codes = iter(())
         contexts = [TextContext(item.context, next(codes) if item.picture is not None else None) for item in part]
         texts += model.generate_text(contexts, sampling, seeds=list(seeds[start : start + batch_size])).texts
     return texts

@@ -54,14 +54,21 @@ def missed(found: dict[str, dict[str, float]]) -> list[str]:
 
 
 def _meets(value: float, bar: float | tuple[float, float]) -> bool:
-    return bar[0] <= value <= bar[1] if isinstance(bar, tuple) else value >= bar
+    if isinstance(bar, tuple):
+        return bar[0] <= value <= bar[1]
+    return value >= bar
 
 
 def _bar_rows(found: dict[str, dict[str, float]]) -> list[str]:
     rows = []
     for name, (title, bar) in BARS.items():
-        goal = f"{bar[0]:.2f} to {bar[1]:.2f}" if isinstance(bar, tuple) else f"at least {bar:.2f}"
-        verdict = "yes" if _meets(found[name]["value"], bar) else "**no**"
+        if isinstance(bar, tuple):
+            goal = f"{bar[0]:.2f} to {bar[1]:.2f}"
+        else:
+            goal = f"at least {bar:.2f}"
+        verdict = "**no**"
+        if _meets(found[name]["value"], bar):
+            verdict = "yes"
         rows.append(f"| {title} | {found[name]['value']:.3f} | {goal} | {verdict} |")
     return rows
 

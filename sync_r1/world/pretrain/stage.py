@@ -66,7 +66,9 @@ def run_stage(name: str, model: nn.Module, loss: Loss, schedule: Schedule, folde
     optimizer = torch.optim.AdamW(
         parameter_groups(model, schedule.weight_decay), lr=schedule.learning_rate, betas=(0.9, 0.98)
     )
-    average = {key: value.clone() for key, value in model.state_dict().items()} if schedule.average else {}
+    average = {}
+    if schedule.average:
+        average = {key: value.clone() for key, value in model.state_dict().items()}
     step, seconds, smooth = 0, 0.0, {}
     if state_file.exists():
         state = torch.load(state_file, weights_only=True, map_location=next(model.parameters()).device)
@@ -93,7 +95,10 @@ def run_stage(name: str, model: nn.Module, loss: Loss, schedule: Schedule, folde
             step += 1
             seconds += time.monotonic() - started
             for key, number in {"loss": value.item(), **metrics}.items():
-                smooth[key] = number if key not in smooth else 0.98 * smooth[key] + 0.02 * number
+                if key not in smooth:
+                    smooth[key] = number
+                else:
+                    smooth[key] = 0.98 * smooth[key] + 0.02 * number
             _follow(average, model, schedule.average, step)
             work.update(step, figures=f"loss {smooth['loss']:.3f}")
             if step % 25 == 0:
