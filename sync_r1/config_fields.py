@@ -97,10 +97,8 @@ def parse_yaml(text: str, where: str, *, texts: bool = False) -> Any:
 
 
 class _Shown(reprlib.Repr):
-    """Bounded whatever the value is:
-
-    nested lists may stand for billions of entries, a number for more digits than Python prints.
-    """
+    """Bounded whatever the value is: nested lists may stand for billions of entries, a number for more digits than
+    Python prints."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,7 +1,5 @@
-"""The processes of an `accelerate launch` or `torchrun`:
-
-who one is, what the others have, and what happens when one is lost.
-"""
+"""The processes of an `accelerate launch` or `torchrun`: who one is, what the others have, and what happens when one
+is lost."""
 
 from __future__ import annotations
 

@@ -36,10 +36,7 @@ class Check:
 
 
 def examine(assets: Path = ASSETS, folder: Path = Path(".")) -> list[Check]:
-    """All checks:
-
-    Python, packages, device, memory, disk space below `folder`, and the shipped weights in `assets`.
-    """
+    """All checks: Python, packages, device, memory, disk space below `folder`, and the shipped weights in `assets`."""
     return [
         check_python(),
         *check_packages(),

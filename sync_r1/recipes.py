@@ -45,10 +45,8 @@ def world(config: Config) -> None:
 
 
 def photos_first(config: Config) -> None:
-    """Before RL, the concept's soft tokens learn to draw its photos (textual inversion):
-
-    half a minute, and no answer is told.
-    """
+    """Before RL, the concept's soft tokens learn to draw its photos (textual inversion): half a minute, and no answer
+    is told."""
     config.sft.stages, config.sft.epochs = ["photos"], None
     config.sft.learning_rate, config.sft.body_learning_rate = config.rl.concept_learning_rate, 0.0
 
@@ -123,10 +121,8 @@ def generation_only(config: Config) -> None:
 
 
 def image_credit_only(config: Config) -> None:
-    """Image tokens on the whole reward:
-
-    the text is judged but its tokens get no gradient (the published code's behaviour).
-    """
+    """Image tokens on the whole reward: the text is judged but its tokens get no gradient (the published code's
+    behaviour)."""
     config.rl.optimise, config.rl.credit, config.rl.draw_every = "image", "shared", 1
 
 

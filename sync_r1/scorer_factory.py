@@ -197,10 +197,8 @@ def _check_world(config: Config, option: str, fix: str) -> None:
 
 
 def is_world_sized(path: str) -> bool:
-    """Whether a model draws the embedded world's pictures:
-
-    it is "world", or a model, checkpoint or run folder that says so.
-    """
+    """Whether a model draws the embedded world's pictures: it is "world", or a model, checkpoint or run folder that
+    says so."""
     if path == WORLD:
         return True
     folder = Path(path)
@@ -296,10 +294,8 @@ def build_evaluator(config: Config) -> Evaluator:
 
 
 def evaluator_notes(config: Config) -> list[str]:
-    """What the evaluation shares with the reward, one sentence each:
-
-    a rise there may be learned from the very network that measures it.
-    """
+    """What the evaluation shares with the reward, one sentence each: a rise there may be learned from the very network
+    that measures it."""
     users, options, scorers = _users(config), config.eval, config.scorers
     notes = []
     if options.clip and "clip" in users and _same_place(options.clip, scorers.clip):

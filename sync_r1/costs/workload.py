@@ -1,7 +1,5 @@
-"""A configuration and a model's sizes as the counts that estimates are made of:
-
-rows, tokens, evaluations, FLOPs of a pass.
-"""
+"""A configuration and a model's sizes as the counts that estimates are made of: rows, tokens, evaluations, FLOPs of a
+pass."""
 
 from __future__ import annotations
 
@@ -190,10 +188,8 @@ class Workload:
 
     @property
     def backward(self) -> float:
-        """Times a forward pass through the body: to inputs, to weights, and what is recomputed:
-
-        all but each layer's last matrix.
-        """
+        """Times a forward pass through the body: to inputs, to weights, and what is recomputed: all but each layer's
+        last matrix."""
         sizes = self.sizes
         again = 1 - sizes.layers * sizes.hidden * sizes.intermediate / sizes.linear
         return 1 + (self.kind == "full") + again * self.config.rl.gradient_checkpointing

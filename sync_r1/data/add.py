@@ -243,10 +243,8 @@ def _usable_pictures(folder: Path, notes: list[str]) -> list[Path]:
 
 
 def _split(paths: Sequence[Path], test_fraction: float) -> tuple[list[Path], list[Path]]:
-    """Every so many-th picture is for testing:
-
-    neighbours in a folder often come from one moment, so a tail would be a biased choice.
-    """
+    """Every so many-th picture is for testing: neighbours in a folder often come from one moment, so a tail would be a
+    biased choice."""
     count = min(len(paths) - 1, max(1, round(len(paths) * test_fraction)))
     chosen = {int((i + 0.5) * len(paths) / count) for i in range(count)}
     return [p for i, p in enumerate(paths) if i not in chosen], [p for i, p in enumerate(paths) if i in chosen]

@@ -30,10 +30,8 @@ __all__ = [
 
 
 def list_concepts(root: Path | str) -> list[str]:
-    """Complete concepts (folders of concept/train with an info.json):
-
-    first in the order of concepts_list.json, then the others by name.
-    """
+    """Complete concepts (folders of concept/train with an info.json): first in the order of concepts_list.json, then
+    the others by name."""
     layout = Layout(Path(root))
     folder = layout.root / "concept" / "train"
     if not folder.is_dir():

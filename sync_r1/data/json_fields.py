@@ -1,7 +1,5 @@
-"""The fields of JSON files that other people wrote:
-
-every error names the file, the field, the value seen and what is allowed.
-"""
+"""The fields of JSON files that other people wrote: every error names the file, the field, the value seen and what is
+allowed."""
 
 from __future__ import annotations
 

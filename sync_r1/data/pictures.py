@@ -1,7 +1,5 @@
-"""Opening pictures that a user supplied:
-
-every limit is checked before pixels are decoded, and every error names the file.
-"""
+"""Opening pictures that a user supplied: every limit is checked before pixels are decoded, and every error names the
+file."""
 
 from __future__ import annotations
 

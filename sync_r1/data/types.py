@@ -108,10 +108,8 @@ class Concept:
 
     @property
     def rl_indices(self) -> list[int]:
-        """Implicit prompts RL may train on:
-
-        the published half without the last T, and without prompts that testing asks word for word.
-        """
+        """Implicit prompts RL may train on: the published half without the last T, and without prompts that testing
+        asks word for word."""
         prompts = self.conditions.implicit
         tested = {_words(prompts[index]) for index in self.test_indices} | {
             _words(text) for text in self.conditions.dense_implicit

@@ -72,10 +72,8 @@ def read_loose(path: Path) -> Loose:
 
 
 def read_scores(path: Path) -> Loose:
-    """negative_example/score.json: entries that say a number about a picture, as {picture:
-
-    number} or [{"image", "score"}].
-    """
+    """negative_example/score.json: entries that say a number about a picture, as {picture: number} or [{"image",
+    "score"}]."""
     if not path.is_file():
         return Loose(path, [], 0)
     try:

@@ -125,10 +125,8 @@ def derived_items(root: Path, concept: Concept) -> list[TrainingItem]:
 
 
 def negative_images(root: Path | str, concept: Concept) -> list[Path]:
-    """Pictures of something else that no test item asks about:
-
-    negative_example and random_images in turns, then what is left of either.
-    """
+    """Pictures of something else that no test item asks about: negative_example and random_images in turns, then what
+    is left of either."""
     asked = {item.image for item in concept.items}
     hard = [path for path in list_pictures(Layout(Path(root)).negatives(concept.name)) if path not in asked]
     easy = [path for path in random_images(root) if path not in asked]

@@ -1,7 +1,5 @@
-"""Concepts in UniCTokens' files:
-
-`epoch_<N>_{embed,lm_head_weight,lm_head_bias}.pt`, plain fp32 tensors, row 0 the placeholder's.
-"""
+"""Concepts in UniCTokens' files: `epoch_<N>_{embed,lm_head_weight,lm_head_bias}.pt`, plain fp32 tensors, row 0 the
+placeholder's."""
 
 from __future__ import annotations
 

@@ -46,10 +46,8 @@ def causal_mask(valid: Tensor) -> Tensor:
 
 
 def seen_mask(valid: Tensor, own: Tensor) -> Tensor:
-    """Mask of S tokens behind tokens `valid` [B, P]:
-
-    they see the valid ones, and each other as `own` [S, S] says → [B, 1, S, P+S].
-    """
+    """Mask of S tokens behind tokens `valid` [B, P]: they see the valid ones, and each other as `own` [S, S] says →
+    [B, 1, S, P+S]."""
     size = own.shape[0]
     seen = valid[:, None, None, :].expand(-1, 1, size, -1)
     return torch.cat([seen, own[None, None].expand(len(valid), 1, -1, -1)], dim=-1)

@@ -206,10 +206,8 @@ def _pieces(names: Sequence[str], shapes: Mapping[str, Sequence[int]]) -> Iterat
 
 
 def _can_be_mapped(file: Path) -> bool:
-    """Not PyTorch's files from before 1.6, which are no zip archives:
-
-    they are read whole, a second copy for that while.
-    """
+    """Not PyTorch's files from before 1.6, which are no zip archives: they are read whole, a second copy for that
+    while."""
     return file.suffix == ".safetensors" or zipfile.is_zipfile(file)
 
 

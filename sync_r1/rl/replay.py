@@ -155,10 +155,8 @@ class Replay:
         }
 
     def _rows(self, advantages: Tensor, at_most: int, always: bool = False) -> Iterator[list[int]]:
-        """Rows in pieces. Rows without advantage are left out unless KL or something else (`always`) moves them:
-
-        their gradient is 0.
-        """
+        """Rows in pieces. Rows without advantage are left out unless KL or something else (`always`) moves them: their
+        gradient is 0."""
         if always or self.rl.beta > 0:
             moved = torch.ones_like(advantages, dtype=torch.bool)
         else:

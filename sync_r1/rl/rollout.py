@@ -246,10 +246,8 @@ def select_completions(pieces: Sequence[TextCompletions], rows: Sequence[int]) -
 
 
 def completion_metrics(rollout: Rollout, limit: int) -> dict[str, float]:
-    """Lengths of the texts and how much siblings differ:
-
-    a group whose texts are all the same has nothing to learn from.
-    """
+    """Lengths of the texts and how much siblings differ: a group whose texts are all the same has nothing to learn
+    from."""
     lengths = rollout.completions.mask.sum(dim=1).float()
     groups = [rollout.completions.texts[i : i + rollout.group_size] for i in range(0, len(lengths), rollout.group_size)]
     return {

@@ -136,10 +136,8 @@ class ClipScorer:
         return cosine
 
     def pixels(self, images: Pictures) -> Tensor:
-        """Standard CLIP preprocessing:
-
-        shorter side to the model's size (bicubic), centre crop, mean and std → fp32 [B,3,S,S].
-        """
+        """Standard CLIP preprocessing: shorter side to the model's size (bicubic), centre crop, mean and std → fp32
+        [B,3,S,S]."""
         sized = torch.cat([self._prepare.fit(batch) for batch in as_tensors(images, self.device)])
         return self._prepare.normalise((sized + 1) / 2 if self.preprocessing == "legacy" else sized)
 

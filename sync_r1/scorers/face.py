@@ -197,10 +197,8 @@ class FaceScorer:
         return cls(FaceDetector(sessions[detectors[0]]), sessions[recognisers[0]], recognisers[0])
 
     def embed(self, images: Pictures) -> tuple[Tensor, Tensor]:
-        """uint8 [B,3,H,W] or PIL pictures → unit-norm fp32 [B,512] of each largest face, and [B] bool:
-
-        found one (else its row is 0).
-        """
+        """uint8 [B,3,H,W] or PIL pictures → unit-norm fp32 [B,512] of each largest face, and [B] bool: found one (else
+        its row is 0)."""
         pictures = [picture for batch in as_tensors(images) for picture in batch.cpu()]
         crops = [self._largest_face(picture) for picture in pictures]
         found = torch.tensor([crop is not None for crop in crops], dtype=torch.bool)

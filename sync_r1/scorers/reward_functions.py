@@ -1,7 +1,5 @@
-"""The ready-made rewards, in TRL's shape:
-
-keyword columns in, per trajectory a score in [0, 1] out, or None where it does not apply.
-"""
+"""The ready-made rewards, in TRL's shape: keyword columns in, per trajectory a score in [0, 1] out, or None where it
+does not apply."""
 
 from __future__ import annotations
 
@@ -50,10 +48,8 @@ def _text_score(said: str, truth: str) -> float:
 
 
 def wanted_picture(concept: Concept, kind: str, truth: str) -> str:
-    """What a right picture shows, in words without the placeholder:
-
-    the explicit prompt, or for `look` the plain concept.
-    """
+    """What a right picture shows, in words without the placeholder: the explicit prompt, or for `look` the plain
+    concept."""
     if kind == "reason":
         prompt = truth
     else:
@@ -206,10 +202,8 @@ def _mix(first: Score, second: Score, weight: float) -> Score:
 
 
 def weighted_mean(rewards: Mapping[str, tuple[RewardFunction, Weight]]) -> RewardFunction:
-    """One score per trajectory from several rewards:
-
-    the mean, by weight for the concept's category, of those that could score.
-    """
+    """One score per trajectory from several rewards: the mean, by weight for the concept's category, of those that
+    could score."""
 
     def score(**columns: Any) -> list[Score]:
         found = [function(**columns) for function, _ in rewards.values()]

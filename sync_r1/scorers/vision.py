@@ -1,7 +1,5 @@
-"""What the picture networks share:
-
-strict reading of a published folder, and pictures made ready in torch (no torchvision).
-"""
+"""What the picture networks share: strict reading of a published folder, and pictures made ready in torch (no
+torchvision)."""
 
 from __future__ import annotations
 

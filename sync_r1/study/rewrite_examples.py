@@ -124,10 +124,8 @@ def loop_section(summary: dict[str, Any], figure: str | None) -> list[str]:
 
 
 def facts_behind(facts: Sequence[str], pair: Pair) -> list[str]:
-    """The private facts that the true rewrite needs:
-
-    those that share with it a word which neither the prompt nor another fact has.
-    """
+    """The private facts that the true rewrite needs: those that share with it a word which neither the prompt nor
+    another fact has."""
     new = set(words(pair.before.truth)) - set(words(pair.before.prompt))
     said = [set(words(fact)) for fact in facts]
     alone = [own.difference(*(other for other in said if other is not own)) for own in said]

@@ -1,7 +1,5 @@
-"""A study as declared in YAML:
-
-arms (what is compared), cells (concept and seed pairs, the same for every arm) and claims.
-"""
+"""A study as declared in YAML: arms (what is compared), cells (concept and seed pairs, the same for every arm) and
+claims."""
 
 from __future__ import annotations
 
@@ -34,10 +32,8 @@ MEASURES = (
 
 @dataclass(kw_only=True)
 class Arm:
-    """One way to train. An arm with `understanding` and `generation` trains nothing:
-
-    it joins the models of two other arms.
-    """
+    """One way to train. An arm with `understanding` and `generation` trains nothing: it joins the models of two other
+    arms."""
 
     command: str = "train"  # or "sft": only the supervised part
     recipes: list[str] = field(default_factory=list)  # on top of the study's

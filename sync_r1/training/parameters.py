@@ -117,10 +117,8 @@ class CopiedReference:
 
 
 class SwitchedReference:
-    """Only concept rows and adapters train:
-
-    the start is the same model with the first rows put back and the adapters off.
-    """
+    """Only concept rows and adapters train: the start is the same model with the first rows put back and the adapters
+    off."""
 
     def __init__(self, model: UnifiedModel, rows: ConceptRows, adapters: Adapters | None) -> None:
         self.model, self.rows, self.adapters = model, rows, adapters

@@ -1,7 +1,5 @@
-"""Models under test. An adapter knows one concept and turns items into requests:
-
-the literal text, picture and seeds a model gets.
-"""
+"""Models under test. An adapter knows one concept and turns items into requests: the literal text, picture and seeds a
+model gets."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
-"""Metrics of answers and drawings, in [0, 1] but for CLIP's cosines:
-
-the same scorers that rewards use, applied as a protocol says.
-"""
+"""Metrics of answers and drawings, in [0, 1] but for CLIP's cosines: the same scorers that rewards use, applied as a
+protocol says."""
 
 from __future__ import annotations
 

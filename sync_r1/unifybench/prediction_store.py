@@ -86,10 +86,8 @@ def read_object(path: Path) -> dict[str, Any] | None:
 
 
 def content_hash(request: Request, adapter: Adapter, protocol: Protocol) -> str:
-    """SHA-256 of everything the prediction follows from:
-
-    model, adapter, prompt, pictures, seeds and the protocol's prediction options.
-    """
+    """SHA-256 of everything the prediction follows from: model, adapter, prompt, pictures, seeds and the protocol's
+    prediction options."""
     return digest(
         {
             "model": adapter.fingerprint,

@@ -46,10 +46,8 @@ class ScoredItem:
 
 
 def strata(items: Iterable[ScoredItem]) -> dict[str, list[ScoredItem]]:
-    """Items of one task in the parts that count equally:
-
-    yes and no for recognition (the published weight), else a single part.
-    """
+    """Items of one task in the parts that count equally: yes and no for recognition (the published weight), else a
+    single part."""
     parts: dict[str, list[ScoredItem]] = {}
     for item in items:
         side = "all"

@@ -1,7 +1,5 @@
-"""What a benchmark folder is about:
-
-`<out>/bench.json`, so that scoring needs no options and no folder mixes two models or protocols.
-"""
+"""What a benchmark folder is about: `<out>/bench.json`, so that scoring needs no options and no folder mixes two
+models or protocols."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
-"""Score files → the table of 15 columns, per checkpoint:
-
-items → concepts → unweighted mean over concepts, with n and intervals.
-"""
+"""Score files → the table of 15 columns, per checkpoint: items → concepts → unweighted mean over concepts, with n and
+intervals."""
 
 from __future__ import annotations
 

@@ -110,10 +110,8 @@ def check_tasks(tasks: Sequence[str]) -> list[str]:
 
 
 def evenly(count: int, at_most: int) -> list[int]:
-    """`at_most` of `count` indices, evenly spaced:
-
-    recognition lists its positive pictures first, so the head alone would be lopsided.
-    """
+    """`at_most` of `count` indices, evenly spaced: recognition lists its positive pictures first, so the head alone
+    would be lopsided."""
     if at_most < 1:
         raise ValueError(f"max_items is {at_most}; it must be at least 1, or empty for all")
     if count <= at_most:

@@ -68,10 +68,8 @@ def data_folder(root: str | Path, names: Sequence[str] | None = None) -> Path:
 
 
 def plain_prompts(rng: np.random.Generator) -> list[str]:
-    """Templates with `{name}` for pure_gen, the world's stand-in for the DreamBooth list:
-
-    one or two explicit parts each.
-    """
+    """Templates with `{name}` for pure_gen, the world's stand-in for the DreamBooth list: one or two explicit parts
+    each."""
     prompts: list[str] = []
     while len(prompts) < PLAIN_PROMPTS:
         context = _context(rng, int(rng.integers(1, 3)))

@@ -1,7 +1,5 @@
-"""What the embedded world says:
-
-captions, questions, facts, implicit and explicit prompts, and the way back from words to attributes.
-"""
+"""What the embedded world says: captions, questions, facts, implicit and explicit prompts, and the way back from words
+to attributes."""
 
 from __future__ import annotations
 
@@ -243,10 +241,8 @@ def subjects(text: str) -> list[dict[str, str]]:
 
 
 def keywords(rng: np.random.Generator, identity: Mapping[str, str], count: int) -> list[str]:
-    """`count` draws with repetition from the identity's words, the kind always among them:
-
-    the shape that soft concept tokens take.
-    """
+    """`count` draws with repetition from the identity's words, the kind always among them: the shape that soft concept
+    tokens take."""
     words = [identity["kind"], *(value for name, value in identity.items() if name != "kind" and value != "none")]
     if rng.random() < 0.25:  # only the kind: where a new concept starts
         return [identity["kind"]] * count

@@ -153,10 +153,8 @@ def mutate_json_file(r: Random, path: Path) -> None:
 
 
 def displace(r: Random, path: Path, outside: Path) -> None:
-    """Something that is no such file in its place:
-
-    nothing, a folder, a link to elsewhere, itself or a device, a pipe, a vast hole.
-    """
+    """Something that is no such file in its place: nothing, a folder, a link to elsewhere, itself or a device, a pipe,
+    a vast hole."""
     action = r.randrange(11)
     content = path.read_bytes()
     path.unlink()

@@ -1,7 +1,5 @@
-"""Layers shared by two processes (FSDP2 over gloo):
-
-what each keeps, uneven work, checkpoints for any number of processes, refusals.
-"""
+"""Layers shared by two processes (FSDP2 over gloo): what each keeps, uneven work, checkpoints for any number of
+processes, refusals."""
 
 from __future__ import annotations
 

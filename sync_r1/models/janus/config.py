@@ -1,7 +1,5 @@
-"""What a Janus folder says besides the network's sizes:
-
-how pictures and chats are prepared, and the concepts that were added.
-"""
+"""What a Janus folder says besides the network's sizes: how pictures and chats are prepared, and the concepts that
+were added."""
 
 from __future__ import annotations
 
@@ -43,10 +41,7 @@ class JanusExtras:
 
     @property
     def system_prompt(self) -> str:
-        """What every understanding chat starts with:
-
-        transformers' default where the published processor asks for it.
-        """
+        """What every understanding chat starts with: transformers' default where the published processor asks for it."""
         if not self._json(PROCESSOR).get("use_default_system_prompt", False):
             return ""
         from transformers.models.janus.processing_janus import DEFAULT_SYSTEM_PROMPT

@@ -15,10 +15,8 @@ CHUNK = 16  # pictures per tokenizer pass, which bounds its memory
 
 
 def letterbox(images: Images, size: int, background: Sequence[float]) -> Tensor:
-    """Pictures → uint8 [B, 3, size, size]:
-
-    long side resized (bicubic), the rest filled with a colour in [0, 1], nothing cropped.
-    """
+    """Pictures → uint8 [B, 3, size, size]: long side resized (bicubic), the rest filled with a colour in [0, 1],
+    nothing cropped."""
     if isinstance(images, Tensor) and (images.ndim != 4 or images.shape[1] != 3):
         raise ValueError(f"images have shape {tuple(images.shape)}; expected [B, 3, H, W], uint8 or float in [0, 1]")
     boxed = [_boxed(_unit(image), size, background) for image in images]

@@ -58,10 +58,8 @@ def code_logits(
 
 
 def _unguided(model: ShowoNetwork, prefix: Prefix, rows: Tensor, wanted: Tensor) -> Tensor:
-    """fp32 logits [M, codebook_size] at the `wanted` positions [R, N] of rows [R, 1+N]:
-
-    which prefix, and partly masked codes.
-    """
+    """fp32 logits [M, codebook_size] at the `wanted` positions [R, N] of rows [R, 1+N]: which prefix, and partly
+    masked codes."""
     span = image_span(model.config, rows[:, 1:])
     own = torch.ones(span.shape[1], span.shape[1], dtype=torch.bool, device=span.device)
     places = F.pad(wanted, (2, 1))  # behind the last prefix token and soi, before eoi

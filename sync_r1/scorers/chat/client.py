@@ -1,7 +1,5 @@
-"""A client for any OpenAI-compatible chat endpoint (vLLM or hosted):
-
-batches, a cache of replies, replies checked against a schema.
-"""
+"""A client for any OpenAI-compatible chat endpoint (vLLM or hosted): batches, a cache of replies, replies checked
+against a schema."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
-"""Several endpoints that serve the same model:
-
-requests are dealt round-robin, and one that fails hands its requests on.
-"""
+"""Several endpoints that serve the same model: requests are dealt round-robin, and one that fails hands its requests
+on."""
 
 from __future__ import annotations
 

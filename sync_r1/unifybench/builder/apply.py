@@ -1,7 +1,5 @@
-"""An edited test set → the layout on disk, checked first:
-
-what is tested was not trained, and what is trained is not tested.
-"""
+"""An edited test set → the layout on disk, checked first: what is tested was not trained, and what is trained is not
+tested."""
 
 from __future__ import annotations
 

@@ -260,10 +260,8 @@ def _dense(concept: Concept, sizes: Sizes, writer: Writer | None, made: TestSet,
 def _questions(
     root: Path, concept: Concept, asked: Sequence[QA], writer: Writer | None, dropped: Counter[str]
 ) -> list[QA]:
-    """Questions from memory that are there, then new ones:
-
-    of the wordings of one question the first that was not trained.
-    """
+    """Questions from memory that are there, then new ones: of the wordings of one question the first that was not
+    trained."""
     mark = concept.placeholder
     trained = trained_questions(root, concept)
     known = {normal(question) for question in trained}
@@ -294,10 +292,8 @@ def _questions(
 def _photo_questions(
     root: Path, concept: Concept, photos: Sequence[Path], held: Sequence[Path], writer: Writer | None
 ) -> list[PhotoQuestion]:
-    """Questions about test photos:
-
-    those that are there, those of photos held out now, and what all photos are asked alike.
-    """
+    """Questions about test photos: those that are there, those of photos held out now, and what all photos are asked
+    alike."""
     kept = [(item.image, QA(item.question, item.answer)) for item in concept.items if item.kind == "vqa" and item.image]
     found = kept + [(path, qa) for path in held for qa in concept.conversations.get(path.name, [])]
     if writer:

@@ -78,10 +78,8 @@ def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> dict[s
 def train_clip(
     schedule: Schedule, folder: Path, batch_size: int = 128
 ) -> tuple[CLIPModel, PreTrainedTokenizerFast, dict[str, float]]:
-    """Train with the symmetric contrastive loss on pictures with light noise:
-
-    (model, tokenizer, figures of the stage).
-    """
+    """Train with the symmetric contrastive loss on pictures with light noise: (model, tokenizer, figures of the
+    stage)."""
     torch.manual_seed(schedule.seed)
     tokenizer = clip_tokenizer()
     model = clip_model(tokenizer)

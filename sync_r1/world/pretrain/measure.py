@@ -79,10 +79,8 @@ def exact_share(model: Showo, asked: Sequence[tasks.Reading]) -> float:
 
 
 def sibling_diversity(model: Showo, asked: Sequence[tasks.Reading]) -> dict[str, float]:
-    """Sampled rewrites per prompt:
-
-    share of prompts whose siblings differ, mean number of distinct texts, share of exact samples.
-    """
+    """Sampled rewrites per prompt: share of prompts whose siblings differ, mean number of distinct texts, share of
+    exact samples."""
     repeated = [item for item in asked for _ in range(SIBLINGS)]
     answers = answer_all(model, repeated, Sampling(), range(len(repeated)))
     groups = [answers[start : start + SIBLINGS] for start in range(0, len(answers), SIBLINGS)]
