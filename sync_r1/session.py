@@ -161,7 +161,9 @@ class Session:
         ValueError names a file that is no usable picture.
         """
         size = self.options.batch_size
-        parts = [[_as_image(image) for image in images[start : start + size]] for start in range(0, len(images), size)]
+        parts = []
+        for start in range(0, len(images), size):
+            parts.append([_as_image(image) for image in images[start : start + size]])
         return torch.cat([self.model.look(part) for part in parts])
 
     def question_context(self, question: str, codes: Tensor | None = None) -> TextContext:

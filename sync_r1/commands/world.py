@@ -45,9 +45,9 @@ def show(
     from sync_r1.world.render import ATTRIBUTES, random_thing, render
 
     rng = np.random.default_rng(seed)
-    rows = [
-        np.concatenate([render(random_thing(rng, kind=kind)) for kind in ATTRIBUTES["kind"]], axis=1) for _ in range(6)
-    ]
+    rows = []
+    for _ in range(6):
+        rows.append(np.concatenate([render(random_thing(rng, kind=kind)) for kind in ATTRIBUTES["kind"]], axis=1))
     sheet = Image.fromarray(np.concatenate(rows))
     sheet.resize((sheet.width * 4, sheet.height * 4), Image.Resampling.NEAREST).save(picture)
     say(f"wrote {picture}")

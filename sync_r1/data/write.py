@@ -84,7 +84,10 @@ def _photos_present(layout: Layout) -> dict[str, list[str]]:
     others.
     """
     folders = [path.parent for path in sorted(layout.train_images.parent.glob("*/info.json"))]
-    return {folder.name: [path.name for path in without_masks(list_pictures(folder))] for folder in folders}
+    found: dict[str, list[str]] = {}
+    for folder in folders:
+        found[folder.name] = [path.name for path in without_masks(list_pictures(folder))]
+    return found
 
 
 def write_concept(
@@ -187,9 +190,9 @@ def _stage(concept: Concept, layout: Layout, staged: Layout, pictures: Mapping[P
         "num_testing_info": concept.num_testing_info,
         "category": concept.category,
     }
-    talks = {
-        key: [{"query": qa.question, "answer": qa.answer} for qa in talk] for key, talk in concept.conversations.items()
-    }
+    talks = {}
+    for key, talk in concept.conversations.items():
+        talks[key] = [{"query": qa.question, "answer": qa.answer} for qa in talk]
     _write_json(staged.info(name), info)
     _write_json(staged.conversations(name), talks)
     _write_json(staged.conditions(name), _conditions_json(concept.conditions))

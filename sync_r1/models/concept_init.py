@@ -103,7 +103,8 @@ def photo_centres(model: UnifiedModel, photos: Sequence[Path], count: int, seed:
 
 
 def face_embeddings(face: Tensor, count: int, width: int) -> Tensor:
-    """[count, width] from one face embedding [D]: `count` pieces of 64 numbers, each stretched linearly to the width."""
+    """[count, width] from one face embedding [D]: `count` pieces of 64 numbers, each stretched linearly to the
+    width."""
     if count:
         pieces = F.interpolate(face.float()[None, None], count * FACE_WIDTH, mode="linear")[0].view(count, FACE_WIDTH)
     else:

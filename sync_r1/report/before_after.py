@@ -36,7 +36,9 @@ def write_sheet(folder: Path | str, columns: int = 6) -> Path | None:
 def drawn_pairs(run: Run, columns: int) -> list[Pair]:
     """Pairs with both pictures, taken evenly from every drawing task."""
     tasks = [task for task in run.tasks() if TASKS.get(task, ("generation",))[0] == "generation"]
-    per_task = {task: [pair for pair in run.pairs(task) if pair.before.image and pair.after.image] for task in tasks}
+    per_task = {}
+    for task in tasks:
+        per_task[task] = [pair for pair in run.pairs(task) if pair.before.image and pair.after.image]
     per_task = {task: pairs for task, pairs in per_task.items() if pairs}
     chosen: list[Pair] = []
     for number, pairs in enumerate(per_task.values()):

@@ -103,7 +103,10 @@ def render_page(models: Sequence[BenchModel], page: Path, *, embed: bool = False
         loader=PackageLoader("sync_r1.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     sources = Pictures(page, embed)
-    columns = [name for name in COLUMNS if any(name in model.columns for model in models)]
+    columns = []
+    for name in COLUMNS:
+        if any(name in model.columns for model in models):
+            columns.append(name)
     content = {
         "models": [model.label for model in models],
         "concepts": sorted({key[1] for model in models for key in model.answers}),
@@ -125,10 +128,10 @@ def render_page(models: Sequence[BenchModel], page: Path, *, embed: bool = False
 
 def settings(models: Sequence[BenchModel]) -> dict[str, list[str]]:
     """Protocol, judge and CLIP, each with its different values: more than one means that models cannot be compared."""
-    return {
-        name: list(dict.fromkeys(getattr(model, name) or "none" for model in models))
-        for name in ("protocol", "judge", "clip")
-    }
+    found: dict[str, list[str]] = {}
+    for name in ("protocol", "judge", "clip"):
+        found[name] = list(dict.fromkeys(getattr(model, name) or "none" for model in models))
+    return found
 
 
 def for_script(value: Any) -> str:
@@ -157,7 +160,9 @@ def differences(truth: str, text: str) -> list[tuple[str, str]]:
     Letter case and final periods do not count.
     """
     ours, theirs = re.findall(r"\S+", truth), re.findall(r"\S+", text)
-    plain = [[word.casefold().rstrip(".,") for word in words] for words in (ours, theirs)]
+    plain = []
+    for words in (ours, theirs):
+        plain.append([word.casefold().rstrip(".,") for word in words])
     parts: list[tuple[str, str]] = []
     for _, a, b, c, d in difflib.SequenceMatcher(None, plain[0], plain[1], autojunk=False).get_opcodes():
         if plain[0][a:b] == plain[1][c:d]:

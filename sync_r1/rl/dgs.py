@@ -278,6 +278,8 @@ def _within(values: Tensor, known: Tensor) -> Tensor:
 
 def _pooled_variance(groups: list[list[float]]) -> float:
     """Variance inside groups, pooled, of the finite values."""
-    finite = [[value for value in group if math.isfinite(value)] for group in groups]
+    finite = []
+    for group in groups:
+        finite.append([value for value in group if math.isfinite(value)])
     squares = sum(sum((value - sum(group) / len(group)) ** 2 for value in group) for group in finite if group)
     return squares / max(sum(len(group) - 1 for group in finite if group), 1)

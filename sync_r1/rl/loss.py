@@ -138,4 +138,7 @@ def merge_metrics(pieces: Sequence[dict[str, float]]) -> dict[str, float]:
     if not tokens:
         return {}
     names = [name for name in pieces[0] if name != "tokens"]
-    return {name: sum(piece[name] * piece["tokens"] for piece in pieces) / tokens for name in names}
+    found: dict[str, float] = {}
+    for name in names:
+        found[name] = sum(piece[name] * piece["tokens"] for piece in pieces) / tokens
+    return found

@@ -61,16 +61,17 @@ class Breakdown:
         if len(parts) == 1:
             return parts[0]
         names = dict.fromkeys(name for part in parts for name in part.scores)
-        image = {name: any(part.scores[name].dim() == 3 for part in parts if name in part.scores) for name in names}
-        scores = {
-            name: torch.cat(
+        image = {}
+        for name in names:
+            image[name] = any(part.scores[name].dim() == 3 for part in parts if name in part.scores)
+        scores = {}
+        for name in names:
+            scores[name] = torch.cat(
                 [
                     part.scores.get(name, torch.full_like(part.image if image[name] else part.text, torch.nan))
                     for part in parts
                 ]
             )
-            for name in names
-        }
         metrics = {
             key: value for name, values in scores.items() for key, value in _statistics(name, values.flatten()).items()
         }
@@ -141,7 +142,11 @@ class RewardEnsemble:
 
     def parts(self, categories: Collection[str] = CATEGORIES) -> set[Part]:
         """Parts with a weight above 0 for one of these categories."""
-        return {reward.part for reward in self.rewards if any(reward.weight_for(category) for category in categories)}
+        found: set[Part] = set()
+        for reward in self.rewards:
+            if any(reward.weight_for(category) for category in categories):
+                found.add(reward.part)
+        return found
 
     def scale(self, part: Part, category: str) -> float:
         """Largest weighted sum a part can reach when every score is at most 1."""

@@ -142,7 +142,9 @@ class CandidatePool:
 
     def draw(self, wanted: list[int]) -> list[list[float]]:
         """Propose `wanted[p]` more candidates for group p, all in one batch, and score their previews."""
-        drawn = [sum(group == p for group, _ in self.places) for p in range(len(wanted))]
+        drawn = []
+        for p in range(len(wanted)):
+            drawn.append(sum(group == p for group, _ in self.places))
         rows = [(p, drawn[p] + i) for p, count in enumerate(wanted) for i in range(count)]
         if not rows:  # only another process's groups are short
             return [[] for _ in wanted]
@@ -158,7 +160,10 @@ class CandidatePool:
             self._draw_images(rows, prompts)
             if sampler.scaling.stop_at is not None:
                 scores = self._preview([self.tasks[p] for p, _ in rows], completions.texts, prompts)
-        return [[score for (p, _), score in zip(rows, scores) if p == group] for group in range(len(wanted))]
+        found: list[list[float]] = []
+        for group in range(len(wanted)):
+            found.append([score for (p, _), score in zip(rows, scores) if p == group])
+        return found
 
     def _draw_images(self, rows: list[tuple[int, int]], prompts: list[str]) -> None:
         images = range(self.sampler.images_per_text)

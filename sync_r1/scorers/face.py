@@ -96,9 +96,9 @@ def decode(outputs: Sequence[np.ndarray], size: int, threshold: float) -> Faces:
     their order.
     """
     flat = [output.reshape(-1, output.shape[-1]) for output in outputs]
-    levels = [
-        sorted((output for output in flat if output.shape[1] == width), key=len, reverse=True) for width in (1, 4, 10)
-    ]
+    levels = []
+    for width in (1, 4, 10):
+        levels.append(sorted((output for output in flat if output.shape[1] == width), key=len, reverse=True))
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for stride, score, distance, offset in zip(STRIDES, *levels):
         cells = -(-size // stride)

@@ -162,10 +162,10 @@ class RemoteJudge:
             {"task": "answer", "question": question, "reference": reference, "answer": answer}
             for question, reference, answer in zip(questions, references, answers, strict=True)
         ]
-        return [
-            verdict.score if verdict else None
-            for verdict in self._grade(self.instructions.answer, rows, [[] for _ in rows])
-        ]
+        found: list[Score] = []
+        for verdict in self._grade(self.instructions.answer, rows, [[] for _ in rows]):
+            found.append(verdict.score if verdict else None)
+        return found
 
     def score_prompt_similarity(self, references: Sequence[str], rewrites: Sequence[str]) -> list[Score]:
         """Does each rewrite keep the intent and the personal details of the reference rewrite? 0, 0.5 or 1 by the
@@ -175,10 +175,10 @@ class RemoteJudge:
             {"task": "rewrite", "reference": reference, "rewrite": rewrite}
             for reference, rewrite in zip(references, rewrites, strict=True)
         ]
-        return [
-            verdict.score if verdict else None
-            for verdict in self._grade(self.instructions.rewrite, rows, [[] for _ in rows])
-        ]
+        found: list[Score] = []
+        for verdict in self._grade(self.instructions.rewrite, rows, [[] for _ in rows]):
+            found.append(verdict.score if verdict else None)
+        return found
 
     def score_clauses(self, images: Tensor, prompts: Sequence[str]) -> list[Score]:
         """Share of a prompt's clauses that its picture shows, one question each.
@@ -286,7 +286,11 @@ class RemoteJudge:
 
 def clauses(prompt: str) -> list[str]:
     """The parts of a prompt between commas, with "the subject" for any `<…>`."""
-    return [part for part in (piece.strip() for piece in about_subject(prompt).split(",")) if part]
+    found: list[str] = []
+    for part in (piece.strip() for piece in about_subject(prompt).split(",")):
+        if part:
+            found.append(part)
+    return found
 
 
 def about_subject(text: str) -> str:

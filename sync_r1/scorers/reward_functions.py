@@ -208,10 +208,10 @@ def weighted_mean(rewards: Mapping[str, tuple[RewardFunction, Weight]]) -> Rewar
     def score(**columns: Any) -> list[Score]:
         found = [function(**columns) for function, _ in rewards.values()]
         weights = [weight for _, weight in rewards.values()]
-        return [
-            _mean(row, [_of(weight, who.category) for weight in weights])
-            for who, *row in zip(columns["concept"], *found, strict=True)
-        ]
+        rows: list[Score] = []
+        for who, *row in zip(columns["concept"], *found, strict=True):
+            rows.append(_mean(row, [_of(weight, who.category) for weight in weights]))
+        return rows
 
     return score
 

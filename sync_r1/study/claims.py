@@ -63,7 +63,10 @@ def item_values(
     for row in cell["items"]:
         if row[0] in HALVES.get(measure, (measure,)) and (among is None or (row[0], row[4]) in among):
             tasks.setdefault(row[0], {}).setdefault(row[1], []).append(row[column])
-    return [[np.array(values) for values in strata.values()] for strata in tasks.values()]
+    found: list[list[np.ndarray]] = []
+    for strata in tasks.values():
+        found.append([np.array(values) for values in strata.values()])
+    return found
 
 
 def score(values: Sequence[Sequence[np.ndarray]]) -> float:

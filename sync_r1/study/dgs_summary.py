@@ -39,10 +39,9 @@ def dgs_summary(arms: Mapping[str, Mapping[str, CellData]]) -> dict[str, Any]:
         runs = [rows for cell in group.values() if (rows := filtered(cell))]
         if arm == START or not runs:
             continue
-        means = {
-            key: [np.mean(have) for rows in runs if (have := [row[key] for row in rows if key in row])]
-            for key in COLUMNS.values()
-        }
+        means = {}
+        for key in COLUMNS.values():
+            means[key] = [np.mean(have) for rows in runs if (have := [row[key] for row in rows if key in row])]
         found[arm] = {
             "cells": len(runs),
             "rollouts": sum(map(len, runs)),

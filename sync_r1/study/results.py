@@ -129,10 +129,9 @@ def arm_means(group: Mapping[str, CellData], arm: str) -> dict[str, Any]:
         values = [score(found) for cell in group.values() if (found := item_values(cell, measure, phase))]
         if values:
             means[measure] = float(np.mean(values))
-    spent = {
-        key: 0.0 if arm == START else float(np.mean([cell[key] for cell in group.values()]))
-        for key in ("steps", "nfe", "wall_time_s")
-    }
+    spent = {}
+    for key in ("steps", "nfe", "wall_time_s"):
+        spent[key] = 0.0 if arm == START else float(np.mean([cell[key] for cell in group.values()]))
     return {"cells": len(group), **spent, "scores": means}
 
 
@@ -190,14 +189,15 @@ def alarm_summary(arms: Mapping[str, Mapping[str, CellData]]) -> dict[str, dict[
     """
     summary = {}
     for name, group in arms.items():
-        pairs = [
-            [
-                (row["val/reward"], row["val/evaluator"])
-                for row in cell["curve"]
-                if {"val/reward", "val/evaluator"} <= set(row)
-            ]
-            for cell in group.values()
-        ]
+        pairs = []
+        for cell in group.values():
+            pairs.append(
+                [
+                    (row["val/reward"], row["val/evaluator"])
+                    for row in cell["curve"]
+                    if {"val/reward", "val/evaluator"} <= set(row)
+                ]
+            )
         looks = [list(zip(*found, strict=True)) for found in pairs if len(found) >= 2 * WINDOW]
         set_off = sum(
             any(diverged(rewards[:end], seen[:end]) for end in range(2 * WINDOW, len(seen) + 1))
@@ -305,10 +305,9 @@ def curves_figure(arms: Mapping[str, Mapping[str, CellData]], key: str = "val/ev
     style(axes)
     drawn = 0
     for name, group in arms.items():
-        curves = [
-            [(row["nfe_total"], row[key]) for row in cell["curve"] if row.get(key) is not None]
-            for cell in group.values()
-        ]
+        curves = []
+        for cell in group.values():
+            curves.append([(row["nfe_total"], row[key]) for row in cell["curve"] if row.get(key) is not None])
         curves = [curve for curve in curves if len(curve) > 1 and curve[-1][0] > 0]
         if name == START or not curves:
             continue

@@ -72,10 +72,9 @@ def loop_summary(runs: Sequence[Run]) -> dict[str, Any]:
     for before in (False, True):
         for after in (False, True):
             own = [pair for pair in pairs if says_right(pair) == (before, after)]
-            scores = [
-                [item.score or 0.0 for item in side]
-                for side in zip(*((pair.before, pair.after) for pair in own), strict=True)
-            ]
+            scores = []
+            for side in zip(*((pair.before, pair.after) for pair in own), strict=True):
+                scores.append([item.score or 0.0 for item in side])
             means = [sum(side) / len(side) for side in scores] or [None, None]
             right = sum((pair.after.score or 0.0) >= RIGHT for pair in own)
             fates.append(
@@ -128,7 +127,9 @@ def facts_behind(facts: Sequence[str], pair: Pair) -> list[str]:
     another fact has."""
     new = set(words(pair.before.truth)) - set(words(pair.before.prompt))
     said = [set(words(fact)) for fact in facts]
-    alone = [own.difference(*(other for other in said if other is not own)) for own in said]
+    alone = []
+    for own in said:
+        alone.append(own.difference(*(other for other in said if other is not own)))
     return [fact for fact, own in zip(facts, alone, strict=True) if new & own]
 
 

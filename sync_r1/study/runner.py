@@ -334,4 +334,7 @@ def scores_of(before: EvalResult, after: EvalResult) -> list[list[Any]]:
 def curve_of(place: Path) -> list[dict[str, float]]:
     """The finite values of metrics.jsonl that a study needs, one row per step; empty without that file."""
     rows = read_metrics(place / "metrics.jsonl", [])
-    return [{key: row[key] for key in CURVE if math.isfinite(row.get(key, math.nan))} for row in rows]
+    found: list[dict[str, float]] = []
+    for row in rows:
+        found.append({key: row[key] for key in CURVE if math.isfinite(row.get(key, math.nan))})
+    return found

@@ -230,10 +230,10 @@ def run_order(arms: Mapping[str, Arm]) -> list[str]:
 
 def _unlike(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     """Sections → options that differ from the defaults."""
-    return {
-        name: {key: value for key, value in section.items() if value != defaults[name][key]}
-        for name, section in values.items()
-    }
+    found: dict[str, Any] = {}
+    for name, section in values.items():
+        found[name] = {key: value for key, value in section.items() if value != defaults[name][key]}
+    return found
 
 
 def fingerprint(config: Config, command: str = "train") -> str:

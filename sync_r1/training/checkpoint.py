@@ -156,9 +156,9 @@ def checked_load(folder: Path, optimizer: torch.optim.Optimizer, scheduler: Any 
     """
 
     def settings() -> list[Any]:
-        groups = [
-            {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
-        ]
+        groups = []
+        for group in optimizer.param_groups:
+            groups.append({name: value for name, value in group.items() if name != "params"})
         return [kinds(group) for group in (*groups, *([scheduler.state_dict()] if scheduler else []))]
 
     with as_value_error(folder):

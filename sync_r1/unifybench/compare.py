@@ -67,13 +67,16 @@ def compare_scores(first: TableFiles, second: TableFiles) -> dict[str, Any]:
 
 def _row(columns: Sequence[PairedValues]) -> dict[str, Any]:
     def macro(which: int) -> float:
-        means = [[np.mean([pair[which].mean() for pair in strata]) for strata in values.values()] for values in columns]
+        means = []
+        for values in columns:
+            means.append([np.mean([pair[which].mean() for pair in strata]) for strata in values.values()])
         return float(np.mean([np.mean(concepts) for concepts in means]))
 
-    differences: list[dict[str, Strata]] = [
-        {concept: [second - first for first, second in strata] for concept, strata in values.items()}
-        for values in columns
-    ]
+    differences: list[dict[str, Strata]] = []
+    for values in columns:
+        differences.append(
+            {concept: [second - first for first, second in strata] for concept, strata in values.items()}
+        )
     low, high = macro_interval(differences)
     count = sum(len(first) for values in columns for strata in values.values() for first, _ in strata)
     names = {concept for values in columns for concept in values}
@@ -194,9 +197,9 @@ def match(before: EvalResult, after: EvalResult) -> list[Pair]:
             raise ValueError(
                 f"{name} is {old!r} before and {new!r} after; scores of different judges cannot be compared"
             )
-    settings = [
-        {name: value for name, value in result.protocol.items() if name != "model"} for result in (before, after)
-    ]
+    settings = []
+    for result in (before, after):
+        settings.append({name: value for name, value in result.protocol.items() if name != "model"})
     if settings[0] != settings[1]:
         changed = [name for name in {**settings[0], **settings[1]} if settings[0].get(name) != settings[1].get(name)]
         raise ValueError(f"{', '.join(changed)} differ before and after; evaluate both with the same options")
@@ -209,9 +212,9 @@ def _summary(tasks: Sequence[Sequence[Sequence[Pair]]], resamples: int, seed: in
     def level(which: int) -> float:
         return mean(mean(mean(pair[which].score or 0.0 for pair in side) for side in sides) for sides in tasks)
 
-    differences = [
-        [np.array([(b.score or 0.0) - (a.score or 0.0) for a, b in side]) for side in sides] for sides in tasks
-    ]
+    differences = []
+    for sides in tasks:
+        differences.append([np.array([(b.score or 0.0) - (a.score or 0.0) for a, b in side]) for side in sides])
     before, after = level(0), level(1)
     low, high = bootstrap_interval(differences, resamples=resamples, seed=seed)
     count = sum(len(side) for sides in tasks for side in sides)

@@ -129,7 +129,10 @@ class ItemMetrics:
         flat = [(row, path) for row in rows for path in row.images]
         images = load_pictures([path for _, path in flat])
         values = iter(self._of_pictures(metric, images, [row for row, _ in flat]))
-        return [_mean([next(values) for _ in row.images]) for row in rows]
+        found: list[Score] = []
+        for row in rows:
+            found.append(_mean([next(values) for _ in row.images]))
+        return found
 
     def _of_pictures(self, metric: str, images: Tensor, rows: Sequence[Row]) -> Sequence[Score]:
         clip = self.judges.clip

@@ -236,7 +236,10 @@ def describe_protocols() -> list[tuple[str, str, dict[str, Any]]]:
     """(option, documentation, value per preset) of every option."""
     made = {name: dataclasses.asdict(load_protocol(name)) for name in PRESETS}
     fields = [field for field in dataclasses.fields(Protocol) if field.name != "name"]
-    return [(field.name, field.metadata["doc"], {name: made[name][field.name] for name in PRESETS}) for field in fields]
+    found: list[tuple[str, str, dict[str, Any]]] = []
+    for field in fields:
+        found.append((field.name, field.metadata["doc"], {name: made[name][field.name] for name in PRESETS}))
+    return found
 
 
 def digest(value: Any) -> str:

@@ -80,12 +80,20 @@ class EvalResult:
     def tasks(self) -> dict[str, dict[str, Any]]:
         """Per task: mean (None when nothing could be scored), n scored, unscored, metric, and the means of all
         metrics."""
-        names = [task for task in TASKS if any(item.task == task for item in self.items)]
-        return {task: self._task([item for item in self.items if item.task == task]) for task in names}
+        names = []
+        for task in TASKS:
+            if any(item.task == task for item in self.items):
+                names.append(task)
+        found: dict[str, dict[str, Any]] = {}
+        for task in names:
+            found[task] = self._task([item for item in self.items if item.task == task])
+        return found
 
     def _task(self, items: list[ScoredItem]) -> dict[str, Any]:
         scored = [item for item in items if item.score is not None]
-        sides = {side: mean(item.score or 0.0 for item in part) for side, part in strata(scored).items()}
+        sides = {}
+        for side, part in strata(scored).items():
+            sides[side] = mean(item.score or 0.0 for item in part)
         measured = list(dict.fromkeys(name for item in items for name in item.metrics))
         return {
             "mean": mean(sides.values()) if sides else None,

@@ -205,7 +205,10 @@ def as_text(tables: dict[str, dict[str, dict[str, Any]]], style: str = "markdown
     """
     if style == "json":
         return json.dumps(tables, indent=1, ensure_ascii=False) + "\n"
-    columns = [name for name in COLUMNS if any(name in rows for rows in tables.values())]
+    columns = []
+    for name in COLUMNS:
+        if any(name in rows for rows in tables.values()):
+            columns.append(name)
     if style == "csv":
         return _csv(tables, columns)
     if style not in ("markdown", "latex"):
@@ -215,10 +218,14 @@ def as_text(tables: dict[str, dict[str, dict[str, Any]]], style: str = "markdown
         *([label, *(_cell(rows.get(name)) for name in columns)] for label, rows in tables.items()),
     ]
     if style == "latex":
-        lines = [" & ".join(_in_latex(text) for text in row) + r" \\" for row in cells]
+        lines = []
+        for row in cells:
+            lines.append(" & ".join(_in_latex(text) for text in row) + r" \\")
         head = r"\begin{tabular}{l" + "r" * len(columns) + "}"
         return "\n".join([head, r"\hline", lines[0], r"\hline", *lines[1:], r"\hline", r"\end{tabular}"]) + "\n"
-    lines = ["| " + " | ".join(_in_markdown(text) for text in row) + " |" for row in cells]
+    lines = []
+    for row in cells:
+        lines.append("| " + " | ".join(_in_markdown(text) for text in row) + " |")
     return "\n".join([lines[0], "|" + "---|" * len(cells[0]), *lines[1:]]) + "\n"
 
 

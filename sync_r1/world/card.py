@@ -174,7 +174,9 @@ def data_card(root: Path | str) -> str:
     if not concepts:
         raise ValueError(f"{root} holds no concept of the world; write some with `sync-r1 world export {root}`")
     templates = len(json.loads(layout.template.read_text(encoding="utf-8"))["pure_gen"])
-    per_task = {task: [_prompts(concept, task, templates) for concept in concepts] for task in _TASKS}
+    per_task = {}
+    for task in _TASKS:
+        per_task[task] = [_prompts(concept, task, templates) for concept in concepts]
     total = sum(map(sum, per_task.values()))
     kinds = Counter(concept.category for concept in concepts)
     counts = [

@@ -138,7 +138,9 @@ class WorldJudge:
         scores: list[float | None] = []
         for seen, prompt in zip(self.reader.read(images), prompts, strict=True):
             wanted = [found for clause in prompt.split(",") if (found := grammar.parse(clause))]
-            hits = [all(seen[name] == value for name, value in clause.items()) for clause in wanted]
+            hits = []
+            for clause in wanted:
+                hits.append(all(seen[name] == value for name, value in clause.items()))
             scores.append(sum(hits) / len(hits) if hits else None)
         return scores
 

@@ -136,16 +136,19 @@ class AttributeReader(nn.Module):
     def read(self, images: Tensor) -> list[dict[str, str]]:
         """uint8 [B, 3, 32, 32] → the likeliest value of every attribute."""
         best = {name: logits.argmax(-1).tolist() for name, logits in self(to_pixels(images.to(self.device))).items()}
-        return [{name: self.values[name][rows[i]] for name, rows in best.items()} for i in range(len(images))]
+        found: list[dict[str, str]] = []
+        for i in range(len(images)):
+            found.append({name: self.values[name][rows[i]] for name, rows in best.items()})
+        return found
 
     @torch.no_grad()
     def probabilities(self, images: Tensor, wanted: Sequence[Mapping[str, str]]) -> list[dict[str, float]]:
         """Probability of each wanted value, per picture."""
         found = {name: logits.float().softmax(-1) for name, logits in self(to_pixels(images.to(self.device))).items()}
-        return [
-            {name: float(found[name][i, self.values[name].index(value)]) for name, value in row.items()}
-            for i, row in enumerate(wanted)
-        ]
+        rows: list[dict[str, float]] = []
+        for i, row in enumerate(wanted):
+            rows.append({name: float(found[name][i, self.values[name].index(value)]) for name, value in row.items()})
+        return rows
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors (half precision), making the folder."""

@@ -41,7 +41,8 @@ class JanusExtras:
 
     @property
     def system_prompt(self) -> str:
-        """What every understanding chat starts with: transformers' default where the published processor asks for it."""
+        """What every understanding chat starts with: transformers' default where the published processor asks for
+        it."""
         if not self._json(PROCESSOR).get("use_default_system_prompt", False):
             return ""
         from transformers.models.janus.processing_janus import DEFAULT_SYSTEM_PROMPT

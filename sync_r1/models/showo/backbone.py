@@ -24,7 +24,8 @@ Rotary = tuple[Tensor, Tensor]  # cosines and sines [1 or B, L, rotated part of 
 
 
 class Wanted(NamedTuple):
-    """Positions whose result is read, ascending, as many in every row: rows that want fewer are filled up with others."""
+    """Positions whose result is read, ascending, as many in every row: rows that want fewer are filled up with
+    others."""
 
     places: Tensor  # [B, W] long
     real: Tensor  # [B, W] bool

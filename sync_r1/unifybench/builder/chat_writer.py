@@ -103,12 +103,13 @@ class ChatWriter:
         scenes = [TEST_SCENES[number % len(TEST_SCENES)] for number in range(len(concept.facts))]
         wanted = [PAIRS.format(count=count, scene=scene, mark=concept.placeholder) for scene in scenes]
         batch = [_talk(concept, f"{text}\nThe fact: {fact}") for text, fact in zip(wanted, concept.facts)]
-        rows = [
-            [Pair(as_sentence(pair.implicit), as_sentence(pair.explicit), (index,)) for pair in reply.pairs]
-            if reply
-            else []
-            for index, reply in enumerate(self._ask(batch, PairsReply))
-        ]
+        rows = []
+        for index, reply in enumerate(self._ask(batch, PairsReply)):
+            rows.append(
+                [Pair(as_sentence(pair.implicit), as_sentence(pair.explicit), (index,)) for pair in reply.pairs]
+                if reply
+                else []
+            )
         return [row[turn] for turn in range(max(map(len, rows), default=0)) for row in rows if turn < len(row)]
 
     def dense_pairs(self, concept: Concept, sizes: Sizes) -> list[Pair]:
@@ -121,17 +122,18 @@ class ChatWriter:
         text = DENSE_PAIRS.format(count=sizes.dense_pairs + sizes.dense_pairs // 2, mark=concept.placeholder)
         reply = self._ask([_talk(concept, text)], DensePairsReply)[0]
         known = range(1, len(concept.facts) + 1)
-        rows = [
-            pair
-            for pair in (reply.pairs if reply else [])
-            if len(set(pair.facts)) > 1 and all(n in known for n in pair.facts)
-        ]
+        rows = []
+        for pair in reply.pairs if reply else []:
+            if len(set(pair.facts)) > 1 and all(n in known for n in pair.facts):
+                rows.append(pair)
         if reply:
             self.failures["dense pairs that name no two facts"] += len(reply.pairs) - len(rows)
-        return [
-            Pair(as_sentence(r.implicit), as_sentence(r.explicit), tuple(sorted({n - 1 for n in r.facts})))
-            for r in rows
-        ]
+        found: list[Pair] = []
+        for r in rows:
+            found.append(
+                Pair(as_sentence(r.implicit), as_sentence(r.explicit), tuple(sorted({n - 1 for n in r.facts})))
+            )
+        return found
 
     def dense(self, concept: Concept, sizes: Sizes) -> list[str]:
         """Long prompts without facts."""

@@ -212,7 +212,10 @@ def read_fact(fact: str, name: str, category: Category) -> tuple[list[Hint], lis
 def tell_apart(hints: Sequence[list[Hint]]) -> list[list[Hint]]:
     """The hints that only one fact has: "with its hat" is ambiguous for a concept with two hats."""
     uses = Counter(hint.implicit for own in hints for hint in own)
-    return [[hint for hint in own if uses[hint.implicit] == 1] for own in hints]
+    found: list[list[Hint]] = []
+    for own in hints:
+        found.append([hint for hint in own if uses[hint.implicit] == 1])
+    return found
 
 
 def single_pairs(hints: Sequence[list[Hint]], facts: Sequence[str], mark: str, *, train: bool) -> Iterator[Pair]:

@@ -189,7 +189,10 @@ def _repeated_training(concept: Concept, pairs: Sequence[Pair]) -> list[str]:
 
 
 def _by_fact(pairs: Sequence[Pair], count: int) -> list[list[Pair]]:
-    return [[pair for pair in pairs if pair.facts == (index,)] for index in range(count)]
+    found: list[list[Pair]] = []
+    for index in range(count):
+        found.append([pair for pair in pairs if pair.facts == (index,)])
+    return found
 
 
 def _in_turns(rows: Sequence[Sequence[Pair]]) -> list[Pair]:

@@ -41,7 +41,9 @@ def drawing_accuracy(
     judge = WorldJudge(reader)
     rows = judge.breakdown(draw(model, prompts, sampling, batch_size), prompts)
     names = sorted({name for row in rows for name in row})
-    each = {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
+    each = {}
+    for name in names:
+        each[name] = float(np.mean([row[name] for row in rows if name in row]))
     return {**each, "mean": float(np.mean([np.mean(list(row.values())) for row in rows]))}
 
 
