@@ -444,7 +444,10 @@ class Config:
     def validate(self) -> Config:
         """Check every range, then what fields demand of each other. Raises ValueError: value seen, limit, fix."""
         check_ranges(self, "")
-        _check_relations(self.rl, self.run)
+        _check_steps(self.rl)
+        _check_losses(self.rl)
+        _check_run(self.rl, self.run)
+        _check_rewards(self.rl)
         _check_warm_up(self.sft)
         if self.model.dtype == "bf16" and self.rl.learning_rate > 0 and not self.rl.lora_rank:
             limit = (
@@ -459,8 +462,8 @@ class Config:
         return self
 
 
-def _check_relations(rl: RLConfig, run: RunConfig) -> None:
-    steps, updates = rl.generation_timesteps, rl.num_iterations
+def _check_steps(rl: RLConfig) -> None:
+    steps = rl.generation_timesteps
     limit = f"it must be at most rl.generation_timesteps = {steps}"
     if rl.replayed_timesteps() > steps:
         fail("rl.train_timesteps", rl.train_timesteps, limit, "lower it or leave it empty")
@@ -474,6 +477,20 @@ def _check_relations(rl: RLConfig, run: RunConfig) -> None:
     if rl.look_fraction + rl.recognize_fraction > 1:
         limit = f"with rl.look_fraction = {rl.look_fraction} it must be at most {1 - rl.look_fraction:.2g}"
         fail("rl.recognize_fraction", rl.recognize_fraction, limit, "lower one of the two")
+    if rl.epsilon_high is not None and rl.epsilon_high < rl.epsilon:
+        fail(
+            "rl.epsilon_high",
+            rl.epsilon_high,
+            f"it must be at least rl.epsilon = {rl.epsilon}",
+            "raise it or leave it empty",
+        )
+    if rl.learning_rate == 0 and rl.concept_learning_rate == 0:
+        fail("rl.learning_rate", 0.0, "with rl.concept_learning_rate = 0 nothing would train", "raise one of the two")
+    if rl.warmup_steps > rl.max_steps:
+        fail("rl.warmup_steps", rl.warmup_steps, f"it must be at most rl.max_steps = {rl.max_steps}", "lower it")
+
+
+def _check_losses(rl: RLConfig) -> None:
     if rl.image_baseline == "previews" and rl.multi_objective_aggregation == "normalize_then_sum":
         limit = "it compares rewards as they are, and rl.multi_objective_aggregation=normalize_then_sum changes them"
         fail("rl.image_baseline", "previews", limit, "set rl.multi_objective_aggregation=sum_then_normalize")
@@ -484,15 +501,10 @@ def _check_relations(rl: RLConfig, run: RunConfig) -> None:
         fail("rl.closed_prompts_per_step", rl.closed_prompts_per_step, limit, "add one")
     if rl.closed_loss != "none" and rl.optimise == "image":
         fail("rl.closed_loss", rl.closed_loss, "rl.optimise=image trains no text", "set rl.closed_loss=none")
-    if rl.epsilon_high is not None and rl.epsilon_high < rl.epsilon:
-        fail(
-            "rl.epsilon_high",
-            rl.epsilon_high,
-            f"it must be at least rl.epsilon = {rl.epsilon}",
-            "raise it or leave it empty",
-        )
-    if rl.learning_rate == 0 and rl.concept_learning_rate == 0:
-        fail("rl.learning_rate", 0.0, "with rl.concept_learning_rate = 0 nothing would train", "raise one of the two")
+
+
+def _check_run(rl: RLConfig, run: RunConfig) -> None:
+    updates = rl.num_iterations
     for name, value in (("run.save_steps", run.save_steps), ("rl.max_steps", rl.max_steps)):
         if value % updates:
             limit = f"it must be a multiple of rl.num_iterations = {updates}"
@@ -507,9 +519,6 @@ def _check_relations(rl: RLConfig, run: RunConfig) -> None:
             trained = f"with rl.lora_rank = {rl.lora_rank}"
         limit = f"{trained} so little trains that every process may keep all of it"
         fail("run.sharding", run.sharding, limit, "set run.sharding=none")
-    if rl.warmup_steps > rl.max_steps:
-        fail("rl.warmup_steps", rl.warmup_steps, f"it must be at most rl.max_steps = {rl.max_steps}", "lower it")
-    _check_rewards(rl)
 
 
 def _check_warm_up(sft: SFTConfig) -> None:

@@ -138,21 +138,18 @@ def run(
         if scored:
             judges = _judges(plan, judge, judge_model, clip, device, overrides or [])
         if chat is not None:
-            endpoint = JudgeConfig(
+            how = JudgeConfig(
                 url=chat, model=chat_model, key_env=chat_key_env, cache=chat_cache, timeout_s=chat_timeout
             )
-            candidates = [external(endpoint, chosen, photo=kind == "image-prompt")]
+            candidates = [external(how, chosen, photo=kind == "image-prompt")]
         else:
             candidates = _candidates(model, run, steps, kind, plan, device, settings)
         with noted():
             open_run_manifest(out, plan, candidates)
             failed = predict_all(plan, candidates, out, _progress)
         if failed:
-            say(
-                f"{failed} items got no answer and stay open; run the same command again to ask for them",
-                "red",
-                err=True,
-            )
+            told = f"{failed} items got no answer and stay open; run the same command again to ask for them"
+            say(told, "red", err=True)
         if judges is not None:
             _score(out, chosen, names, _split(tasks), [candidate.epoch for candidate in candidates], judges, failed)
         if failed:

@@ -72,15 +72,7 @@ def add_concept_folder(
                 f"concept name {called!r} is also its class noun {noun!r}; "
                 "choose a name that prompts use for nothing else"
             )
-    if isinstance(facts, str) or not facts:
-        raise ValueError(
-            f"facts is {facts!r}; give a list of at least one private fact, for example '<{name}> has a green "
-            "raincoat.'"
-        )
-    if category is not None and category not in CATEGORIES:
-        raise ValueError(f"category is {category!r}; allowed are {', '.join(CATEGORIES)}")
-    if not 0 < test_fraction < 1:
-        raise ValueError(f"test_fraction is {test_fraction}; it must lie between 0 and 1")
+    _check_values(name, facts, category, test_fraction)
     sources = _usable_pictures(Path(pictures), notes)
     train, test = _split(sources, test_fraction)
     kind: Category = category or category_of(noun)
@@ -111,6 +103,18 @@ def add_concept_folder(
     )
     write_concept(root, concept, dict(zip([*train_paths, *test_paths], [*train, *test])), overwrite=overwrite)
     return AddedConcept(load_concept(root, name), notes)
+
+
+def _check_values(name: str, facts: Sequence[str], category: Category | None, test_fraction: float) -> None:
+    if isinstance(facts, str) or not facts:
+        raise ValueError(
+            f"facts is {facts!r}; give a list of at least one private fact, for example '<{name}> has a green "
+            "raincoat.'"
+        )
+    if category is not None and category not in CATEGORIES:
+        raise ValueError(f"category is {category!r}; allowed are {', '.join(CATEGORIES)}")
+    if not 0 < test_fraction < 1:
+        raise ValueError(f"test_fraction is {test_fraction}; it must lie between 0 and 1")
 
 
 def is_class_noun(name: str, class_noun: str) -> bool:

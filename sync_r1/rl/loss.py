@@ -125,11 +125,14 @@ def policy_loss(
             "clip_ratio/region_mean": (too_low | too_high).float(),
             **extra,
         }
-        tokens = mask.sum().clamp(min=1)
-        means = torch.stack(
-            [(torch.where(mask, value, 0.0).sum() / tokens).float() for value in watched.values()]
-        ).tolist()
-    return loss, {**dict(zip(watched, means)), "tokens": float(mask.sum())}
+        return loss, _token_means(watched, mask)
+
+
+def _token_means(values: dict[str, Tensor], mask: Tensor) -> dict[str, float]:
+    """Means over the tokens that `mask` [B, L] counts, and their number as `tokens`."""
+    tokens = mask.sum().clamp(min=1)
+    means = torch.stack([(torch.where(mask, value, 0.0).sum() / tokens).float() for value in values.values()]).tolist()
+    return {**dict(zip(values, means)), "tokens": float(mask.sum())}
 
 
 def merge_metrics(pieces: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -137,17 +137,10 @@ class SyncGRPOTrainer(Trainer):
         )
         self.closed = self._closed_answers()
         self.sync_state = SyncState(seed=config.run.seed)
-        self.phases, self.interrupt, self.generators = (
-            Phases(),
-            StopOnSignal(config, console, self.processes),
-            RestoreRNG(),
-        )
-        for callback in (
-            RunStart(config, self.say),
-            MetricsFile(config.run.folder / "metrics.jsonl"),
-            self.interrupt,
-            self.generators,
-        ):
+        self.phases = Phases()
+        self.interrupt, self.generators = StopOnSignal(config, console, self.processes), RestoreRNG()
+        metrics = MetricsFile(config.run.folder / "metrics.jsonl")
+        for callback in (RunStart(config, self.say), metrics, self.interrupt, self.generators):
             self.add_callback(callback)
         self.progress = None
         if console is not None:

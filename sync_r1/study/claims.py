@@ -147,65 +147,81 @@ def judge(claim: Claim, cells: Sequence[CellData]) -> dict[str, Any]:
     """
     arms = by_arm(cells)
     entry: dict[str, Any] = {"id": claim.id, "statement": claim.statement, "goal": claim.goal, "rule": claim.rule}
-    undecided = {
-        **entry,
-        "holds": None,
-        "delta": None,
-        "ci95": None,
-        "n_seeds": 0,
-        "n_concepts": 0,
-        "runs": [],
-        "measures": [],
-    }
-    mine = arms.get(claim.arm, {})
-    rows: list[dict[str, Any]] = []
-    for other in claim.against:
-        for measure in claim.measures:
-            if other == START:
-                against = mine
-            else:
-                against = arms.get(other, {})
-            try:
-                found, holds = RULES[claim.rule](claim, mine, against, measure, other == START)
-            except ValueError:
-                continue  # nothing to compare yet
-            rows.append(
-                {
-                    "measure": measure,
-                    "against": other,
-                    "holds": holds if len(found.cells) >= MIN_CELLS else None,
-                    "value": found.value,
-                    "ci95": [found.low, found.high],
-                    "arm": found.arm,
-                    "other": found.other,
-                    "cells": found.cells,
-                }
-            )
+    rows = _comparisons(claim, arms)
     if not rows:
-        return undecided
-    found_all = len(rows) == len(claim.against) * len(claim.measures)
-    verdicts = {row["holds"] for row in rows} | (set() if found_all else {None})
+        nothing = {
+            "holds": None,
+            "delta": None,
+            "ci95": None,
+            "n_seeds": 0,
+            "n_concepts": 0,
+            "runs": [],
+            "measures": [],
+        }
+        return {**entry, **nothing}
     sign = 1
     if claim.rule == "cheaper":
         sign = -1
     worst = min(rows, key=lambda row: (bool(row["holds"]), sign * row["value"]))
     names = sorted({name for row in rows for name in row["cells"]})
-    pairs = [[name.rpartition("-") for name in row["cells"]] for row in rows]
+    concepts, seeds = [], []
+    for row in rows:
+        split = [name.rpartition("-") for name in row["cells"]]
+        concepts.append(len({concept for concept, _, _ in split}))
+        seeds.append(len({seed for _, _, seed in split}))
+    runs = []
+    for arm in (claim.arm, *claim.against):
+        if arm != START:
+            runs += [f"{arm}/{name}" for name in names if name in arms.get(arm, {})]
     return {
         **entry,
-        "holds": False if False in verdicts else None if None in verdicts else True,
+        "holds": _verdict(claim, rows),
         "delta": worst["value"],
         "ci95": worst["ci95"],
-        "n_seeds": min(len({seed for _, _, seed in row}) for row in pairs),
-        "n_concepts": min(len({concept for concept, _, _ in row}) for row in pairs),
-        "runs": [
-            f"{arm}/{name}"
-            for arm in (claim.arm, *claim.against)
-            for name in names
-            if name in arms.get(arm, {}) and arm != START
-        ],
+        "n_seeds": min(seeds),
+        "n_concepts": min(concepts),
+        "runs": runs,
         "measures": rows,
     }
+
+
+def _comparisons(claim: Claim, arms: Mapping[str, Cells]) -> list[dict[str, Any]]:
+    """The rows `measures` of an entry: the claim's arm against each other one, by each measure that has data yet."""
+    mine = arms.get(claim.arm, {})
+    rows: list[dict[str, Any]] = []
+    for other in claim.against:
+        for measure in claim.measures:
+            against = arms.get(other, {})
+            if other == START:
+                against = mine
+            try:
+                found, holds = RULES[claim.rule](claim, mine, against, measure, other == START)
+            except ValueError:
+                continue  # nothing to compare yet
+            row = {
+                "measure": measure,
+                "against": other,
+                "holds": None,
+                "value": found.value,
+                "ci95": [found.low, found.high],
+                "arm": found.arm,
+                "other": found.other,
+                "cells": found.cells,
+            }
+            if len(found.cells) >= MIN_CELLS:
+                row["holds"] = holds
+            rows.append(row)
+    return rows
+
+
+def _verdict(claim: Claim, rows: Sequence[dict[str, Any]]) -> bool | None:
+    """False where one comparison fails, None where one is undecided or missing, else True."""
+    verdicts = {row["holds"] for row in rows}
+    if False in verdicts:
+        return False
+    if None in verdicts or len(rows) < len(claim.against) * len(claim.measures):
+        return None
+    return True
 
 
 Rule = Callable[[Claim, Cells, Cells, str, bool], tuple[PairedEstimate, bool]]

@@ -171,44 +171,50 @@ def _check(path: Path, study: Study) -> None:
     if len(set(study.cells)) < len(study.cells):
         raise ValueError(f"{path}: a cell is listed twice in {study.cells}; every [concept, seed] pair counts once")
     for claim in study.claims:
-        if claim.rule not in RULES:
-            raise ValueError(
-                f"{path}: claim {claim.id!r} has rule {claim.rule!r}, which is no rule; there are {', '.join(RULES)}"
-            )
-        for field_name in ("against", "measures"):
-            if not isinstance(getattr(claim, field_name), list):
-                raise ValueError(
-                    f"{path}: claim {claim.id!r} has {field_name} {getattr(claim, field_name)!r}; it must be a list"
-                )
-        for name in claim.against:
-            if name not in {*study.arms, START}:
-                raise ValueError(
-                    f"{path}: claim {claim.id!r} names arm {name!r}; there are {', '.join(study.arms)} and {START}"
-                )
-        if claim.arm not in study.arms:
-            raise ValueError(
-                f"{path}: claim {claim.id!r} is about arm {claim.arm!r}; there are {', '.join(study.arms)}"
-            )
-        if unknown := [name for name in claim.measures if name not in MEASURES]:
-            raise ValueError(f"{path}: claim {claim.id!r} has measures {unknown}; there are {', '.join(MEASURES)}")
+        _check_claim(path, study, claim)
     for name, arm in study.arms.items():
-        for other in arm.needs:
-            if other not in study.arms:
-                raise ValueError(f"{path}: arm {name!r} needs {other!r}, which is no arm of this study")
-            if len(study.pairs(other)) < len(study.pairs(name)):
-                raise ValueError(f"{path}: arm {name!r} needs {other!r} on all of its cells; give {other!r} as many")
-        if arm.command not in COMMANDS:
-            raise ValueError(f"{path}: arm {name!r} has command {arm.command!r}; there are {' and '.join(COMMANDS)}")
-        if bool(arm.understanding) != bool(arm.generation):
-            raise ValueError(f"{path}: arm {name!r} must name both understanding and generation, or neither")
-        if not arm.joined:
-            rl = study.config(name, *study.cells[0], Path("runs")).rl
-            if arm.same_nfe_as and (rl.dgs_enabled or rl.num_iterations > 1 or rl.optimise == "text"):
-                raise ValueError(
-                    f"{path}: arm {name!r} has same_nfe_as, but how many evaluations a step takes is known beforehand "
-                    "only without DGS, with rl.num_iterations=1 and with pictures; give it rl.max_steps instead"
-                )
+        _check_arm(path, study, name, arm)
     run_order(study.arms)
+
+
+def _check_claim(path: Path, study: Study, claim: Claim) -> None:
+    if claim.rule not in RULES:
+        raise ValueError(
+            f"{path}: claim {claim.id!r} has rule {claim.rule!r}, which is no rule; there are {', '.join(RULES)}"
+        )
+    for field_name in ("against", "measures"):
+        if not isinstance(getattr(claim, field_name), list):
+            raise ValueError(
+                f"{path}: claim {claim.id!r} has {field_name} {getattr(claim, field_name)!r}; it must be a list"
+            )
+    for name in claim.against:
+        if name not in {*study.arms, START}:
+            raise ValueError(
+                f"{path}: claim {claim.id!r} names arm {name!r}; there are {', '.join(study.arms)} and {START}"
+            )
+    if claim.arm not in study.arms:
+        raise ValueError(f"{path}: claim {claim.id!r} is about arm {claim.arm!r}; there are {', '.join(study.arms)}")
+    if unknown := [name for name in claim.measures if name not in MEASURES]:
+        raise ValueError(f"{path}: claim {claim.id!r} has measures {unknown}; there are {', '.join(MEASURES)}")
+
+
+def _check_arm(path: Path, study: Study, name: str, arm: Arm) -> None:
+    for other in arm.needs:
+        if other not in study.arms:
+            raise ValueError(f"{path}: arm {name!r} needs {other!r}, which is no arm of this study")
+        if len(study.pairs(other)) < len(study.pairs(name)):
+            raise ValueError(f"{path}: arm {name!r} needs {other!r} on all of its cells; give {other!r} as many")
+    if arm.command not in COMMANDS:
+        raise ValueError(f"{path}: arm {name!r} has command {arm.command!r}; there are {' and '.join(COMMANDS)}")
+    if bool(arm.understanding) != bool(arm.generation):
+        raise ValueError(f"{path}: arm {name!r} must name both understanding and generation, or neither")
+    if not arm.joined:
+        rl = study.config(name, *study.cells[0], Path("runs")).rl
+        if arm.same_nfe_as and (rl.dgs_enabled or rl.num_iterations > 1 or rl.optimise == "text"):
+            raise ValueError(
+                f"{path}: arm {name!r} has same_nfe_as, but how many evaluations a step takes is known beforehand "
+                "only without DGS, with rl.num_iterations=1 and with pictures; give it rl.max_steps instead"
+            )
 
 
 def run_order(arms: Mapping[str, Arm]) -> list[str]:

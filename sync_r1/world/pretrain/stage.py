@@ -80,18 +80,13 @@ def run_stage(name: str, model: nn.Module, loss: Loss, schedule: Schedule, folde
     with WorkProgress(open_console(), name, schedule.steps, step) as work:
         while step < schedule.steps:
             started = time.monotonic()
-            for group in optimizer.param_groups:
-                group["lr"] = schedule.rate(step)
             value, metrics = loss(np.random.default_rng([schedule.seed, step]), step)
             if not torch.isfinite(value):
                 raise ValueError(
                     f"{name}: loss is {value.item()} at step {step}; lower the learning rate and delete {state_file} "
                     "to start again"
                 )
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), schedule.max_grad_norm)
-            optimizer.step()
+            _update(model, optimizer, value, schedule, step)
             step += 1
             seconds += time.monotonic() - started
             for key, number in {"loss": value.item(), **metrics}.items():
@@ -102,13 +97,9 @@ def run_stage(name: str, model: nn.Module, loss: Loss, schedule: Schedule, folde
             _follow(average, model, schedule.average, step)
             work.update(step, figures=f"loss {smooth['loss']:.3f}")
             if step % 25 == 0:
+                figures = {key: round(number, 5) for key, number in smooth.items()}
                 with log_file.open("a", encoding="utf-8") as log:
-                    log.write(
-                        json.dumps(
-                            {"step": step, "seconds": round(seconds, 1), **{k: round(v, 5) for k, v in smooth.items()}}
-                        )
-                        + "\n"
-                    )
+                    log.write(json.dumps({"step": step, "seconds": round(seconds, 1), **figures}) + "\n")
             if step % schedule.save_every == 0 or step == schedule.steps:
                 _save(
                     state_file,
@@ -123,11 +114,18 @@ def run_stage(name: str, model: nn.Module, loss: Loss, schedule: Schedule, folde
     if average:
         model.load_state_dict(average)
     model.eval()
-    return {
-        "steps": step,
-        "minutes": round(seconds / 60, 1),
-        **{key: round(number, 4) for key, number in smooth.items()},
-    }
+    figures = {key: round(number, 4) for key, number in smooth.items()}
+    return {"steps": step, "minutes": round(seconds / 60, 1), **figures}
+
+
+def _update(model: nn.Module, optimizer: torch.optim.Optimizer, value: Tensor, schedule: Schedule, step: int) -> None:
+    """One step of the optimizer along the gradient of the loss `value`, at the learning rate of this step."""
+    for group in optimizer.param_groups:
+        group["lr"] = schedule.rate(step)
+    optimizer.zero_grad(set_to_none=True)
+    value.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), schedule.max_grad_norm)
+    optimizer.step()
 
 
 def _check_state(state: dict[str, Any], model: nn.Module, schedule: Schedule, file: Path) -> None:
