@@ -141,11 +141,10 @@ class Workload:
     def adapter(self) -> int:
         rl = self.config.rl
         wanted = rl.lora_target_modules
-        width = sum(
-            size
-            for name, size in self.sizes.adaptable.items()
-            if not wanted or any(ends_with(name, part) for part in wanted)
-        )
+        width = 0
+        for name, size in self.sizes.adaptable.items():
+            if not wanted or any(ends_with(name, part) for part in wanted):
+                width += size
         if self.kind == "lora":
             return rl.lora_rank * width
         return 0

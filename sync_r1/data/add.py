@@ -76,9 +76,8 @@ def add_concept_folder(
     sources = _usable_pictures(Path(pictures), notes)
     train, test = _split(sources, test_fraction)
     kind: Category = category or category_of(noun)
-    told = []
-    for number, fact in enumerate(facts):
-        told.append(with_placeholder(_filled(f"facts[{number}]", fact), name, display_name))
+    filled = [_filled(f"facts[{number}]", fact) for number, fact in enumerate(facts)]
+    told = [with_placeholder(fact, name, display_name) for fact in filled]
     described = info_sentence(sentence, name, display_name)
     notes += _changes("fact", facts, told) + _changes("info", [sentence], [described])
     layout = Layout(Path(root))

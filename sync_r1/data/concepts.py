@@ -143,11 +143,8 @@ def split_problems(concept: Concept) -> list[str]:
     running."""
     length, testing, conditions = len(concept.conditions.implicit), concept.num_testing_info, concept.conditions
     works = ["the warm-up", "pure_gen"] + (["training on questions about its photos"] if concept.conversations else [])
-    works += [
-        task
-        for task, kind in (("rec", "rec"), ("vqa", "vqa"), ("qa", "text_only"))
-        if any(i.kind == kind for i in concept.items)
-    ]
+    kinds = {item.kind for item in concept.items}
+    works += [task for task, kind in (("rec", "rec"), ("vqa", "vqa"), ("qa", "text_only")) if kind in kinds]
     runs = f"{', '.join(works)} can still run"
     if conditions.legacy:
         return [

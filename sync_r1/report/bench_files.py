@@ -97,7 +97,7 @@ def _model(folder: Path, epoch: int, label: str, manifests: Sequence[Path]) -> B
             item_id = str(record.get("item_id") or record.get("prompt_id"))
             answers[task, concept, item_id] = _answer(path.parent, record, metrics.get(item_id, {}))
     columns = _read(folder / "scores" / "_aggregates" / f"model_epoch_{epoch}" / "summary.json").get("columns") or {}
-    said = {key: ", ".join(sorted({value for value in values if value})) for key, values in judges.items()}
+    said = {key: ", ".join(sorted(set(filter(None, values)))) for key, values in judges.items()}
     return BenchModel(folder=folder, epoch=epoch, label=label, columns=columns, answers=answers, **said)
 
 

@@ -107,11 +107,14 @@ def render_page(models: Sequence[BenchModel], page: Path, *, embed: bool = False
     for name in COLUMNS:
         if any(name in model.columns for model in models):
             columns.append(name)
+    cells = []
+    for model in models:
+        cells.append([_cell(model.columns.get(name)) for name in columns])
     content = {
         "models": [model.label for model in models],
         "concepts": sorted({key[1] for model in models for key in model.answers}),
         "tasks": [_task(name, models) for name in tasks_of(models)],
-        "cells": [[_cell(model.columns.get(name)) for name in columns] for model in models],
+        "cells": cells,
         "items": _items(models, sources),
         "pictures": sources.sources,
     }

@@ -91,7 +91,8 @@ class Run:
     def tasks(self) -> list[str]:
         """Tasks of the summary, then those only the evaluation files know."""
         known = list(self.summary.get("tasks") or {})
-        return known + [task for task in dict.fromkeys(item.task for item in self.items["before"]) if task not in known]
+        present = dict.fromkeys(item.task for item in self.items["before"])
+        return known + [task for task in present if task not in known]
 
 
 def read_run(folder: Path | str) -> Run:

@@ -81,17 +81,12 @@ class ClosedAnswers:
         answers = sorted({prompt.answer for prompt in self.prompts})
         count = self.rl.closed_prompts_per_step // len(answers)
         first = (step * self.processes.count + self.processes.index) * count
-        return [
-            prompt
-            for answer in answers
-            for prompt in prompt_stream(
-                [prompt for prompt in self.prompts if prompt.answer == answer],
-                count=count,
-                shares={prompt.kind: 1.0 for prompt in self.prompts},
-                seed=self.seed,
-                first=first,
-            )
-        ]
+        shares = {prompt.kind: 1.0 for prompt in self.prompts}
+        asked: list[Prompt] = []
+        for answer in answers:
+            own = [prompt for prompt in self.prompts if prompt.answer == answer]
+            asked += prompt_stream(own, count=count, shares=shares, seed=self.seed, first=first)
+        return asked
 
     def backward(self, policy: UnifiedModel, step: int) -> tuple[Tensor, dict[str, float]]:
         """Add the gradient of one update's questions. Returns the weighted loss (scalar, detached) and metrics."""

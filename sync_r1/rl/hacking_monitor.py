@@ -32,7 +32,11 @@ def split_validation(tasks: Sequence[Prompt], count: int) -> tuple[list[Prompt],
         )
     held = reasons[len(reasons) - count :]
     kept = [task for task in tasks if not (task.kind == "reason" and task.prompt in held)]
-    return kept, [next(task for task in tasks if task.kind == "reason" and task.prompt == prompt) for prompt in held]
+    first: dict[str, Prompt] = {}
+    for task in tasks:
+        if task.kind == "reason":
+            first.setdefault(task.prompt, task)
+    return kept, [first[prompt] for prompt in held]
 
 
 def diverged(rewards: Sequence[float], evaluations: Sequence[float], *, window: int = WINDOW) -> bool:

@@ -76,7 +76,8 @@ class Breakdown:
             key: value for name, values in scores.items() for key, value in _statistics(name, values.flatten()).items()
         }
         counts = dict.fromkeys(key for part in parts for key in part.metrics if key.endswith("/fallback"))
-        metrics |= {key: sum(part.metrics.get(key, 0.0) for part in parts) for key in counts}
+        for key in counts:
+            metrics[key] = sum(part.metrics.get(key, 0.0) for part in parts)
         return Breakdown(
             scores, torch.cat([part.text for part in parts]), torch.cat([part.image for part in parts]), metrics
         )
@@ -218,7 +219,8 @@ class RewardEnsemble:
             siblings = rollout.group_size * (rollout.images_per_text if part == "image" else 1)
             return torch.zeros(prompts, siblings), torch.zeros(prompts, dtype=torch.bool)
         categories = [task.concept.category for task in rollout.tasks]
-        weights = torch.tensor([[reward.weight_for(category) for category in categories] for reward in members])
+        rows = [list(map(reward.weight_for, categories)) for reward in members]
+        weights = torch.tensor(rows)
         return combine(torch.stack([scores[reward.name] for reward in members]), weights)
 
 

@@ -59,7 +59,7 @@ class Rollout:
         """[P, G] long: of each sibling the number of the first one in its group with the same drawing prompt."""
         size = self.group_size
         groups = [self.drawing_prompts[start : start + size] for start in range(0, len(self.drawing_prompts), size)]
-        return torch.tensor([[group.index(prompt) for prompt in group] for group in groups])
+        return torch.tensor([list(map(group.index, group)) for group in groups])
 
     def columns(self, part: Literal["text", "image"]) -> dict[str, Any]:
         """What reward functions are told (see rewards.py), one entry per text row or per image row."""

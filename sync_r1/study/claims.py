@@ -71,7 +71,10 @@ def item_values(
 
 def score(values: Sequence[Sequence[np.ndarray]]) -> float:
     """Mean over tasks of the mean over strata of the mean over items."""
-    return float(np.mean([np.mean([side.mean() for side in task]) for task in values]))
+    per_task = []
+    for task in values:
+        per_task.append(np.mean([side.mean() for side in task]))
+    return float(np.mean(per_task))
 
 
 def compare(
@@ -277,9 +280,8 @@ def nfe_share(arm: Sequence[Mapping[str, float]], other: Sequence[Mapping[str, f
     """Image evaluations with which `arm` first reaches the other's final value of `key` (mean of its last three
     points), as a share of those with which the other first reached it: 1 for an arm against itself. Never reached
     counts as all the arm spent, at least 1."""
-    mine, theirs = (
-        [(row["nfe_total"], row[key]) for row in curve if row.get(key) is not None] for curve in (arm, other)
-    )
+    mine = [(row["nfe_total"], row[key]) for row in arm if row.get(key) is not None]
+    theirs = [(row["nfe_total"], row[key]) for row in other if row.get(key) is not None]
     goal = float(np.mean([value for _, value in theirs[-3:]]))
     reached, needed = _first(mine, goal), _first(theirs, goal)
     assert needed is not None, "a curve reaches the mean of its own points"

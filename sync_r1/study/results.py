@@ -52,7 +52,8 @@ def write_results(
         "arms": {name: arm_means(group, name) for name, group in by_arm(cells).items()},
         "claims": [judge(claim, cells) for claim in study.claims],
     }
-    shown = next((name for name in study.arms if any(cell["arm"] == name and cell["nfe"] for cell in cells)), None)
+    drew = {cell["arm"] for cell in cells if cell["nfe"]}
+    shown = next((name for name in study.arms if name in drew), None)
     chosen = [cell for cell in cells if cell["arm"] == shown]
     runs = [
         read_run(place) for cell in chosen if ((place := run_folder(folder, cell)) / "eval" / "after.json").is_file()
@@ -99,7 +100,10 @@ def ran_with(cells: Sequence[CellData]) -> dict[str, str]:
     for cell in cells:
         place = f"torch {cell['versions']['torch']}, {cell.get('device', 'device not recorded')}"
         places.setdefault(place, Counter())[cell["arm"]] += 1
-    return {place: ", ".join(f"{arm} ({count})" for arm, count in arms.items()) for place, arms in places.items()}
+    told = {}
+    for made, arms in places.items():
+        told[made] = ", ".join(f"{arm} ({count})" for arm, count in arms.items())
+    return told
 
 
 def run_folder(folder: Path, cell: CellData) -> Path:
@@ -199,10 +203,9 @@ def alarm_summary(arms: Mapping[str, Mapping[str, CellData]]) -> dict[str, dict[
                 ]
             )
         looks = [list(zip(*found, strict=True)) for found in pairs if len(found) >= 2 * WINDOW]
-        set_off = sum(
-            any(diverged(rewards[:end], seen[:end]) for end in range(2 * WINDOW, len(seen) + 1))
-            for rewards, seen in looks
-        )
+        set_off = 0
+        for rewards, seen in looks:
+            set_off += any(diverged(rewards[:end], seen[:end]) for end in range(2 * WINDOW, len(seen) + 1))
         if name != START and looks:
             summary[name] = {"runs": len(looks), "set_off": set_off}
     return summary
@@ -225,7 +228,8 @@ def alarm_section(summary: Mapping[str, Mapping[str, int]]) -> list[str]:
 
 
 def _arms_table(arms: Mapping[str, Any]) -> str:
-    measures = [name for name in (*HALVES, *TASKS) if any(name in arm["scores"] for arm in arms.values())]
+    scored = {name for arm in arms.values() for name in arm["scores"]}
+    measures = [name for name in (*HALVES, *TASKS) if name in scored]
     lines = ["| arm | cells | steps | NFE | " + " | ".join(measures) + " |", "|---" * (4 + len(measures)) + "|"]
     for name, arm in arms.items():
         scores = " | ".join(f"{arm['scores'][measure]:.3f}" if measure in arm["scores"] else "" for measure in measures)
@@ -284,9 +288,10 @@ def settings_figure(claims: Sequence[Claim], arms: Mapping[str, Mapping[str, Cel
     ):
         style(axes)
         for half, color in zip(HALVES, (BLUE, GREEN), strict=True):
-            table = np.array(
-                [[score(item_values(arms[arm][cell], half, "after")) for arm in compared] for cell in shared]
-            )
+            rows = []
+            for cell in shared:
+                rows.append([score(item_values(arms[arm][cell], half, "after")) for arm in compared])
+            table = np.array(rows)
             axes.plot(table.T, color=color, linewidth=0.7, alpha=0.5)
             axes.plot(table.mean(axis=0), "o-", color=color, linewidth=2, label=half)
         axes.set_xticks(range(len(compared)), [arm.replace("-", "\n") for arm in compared], fontsize=8)

@@ -69,14 +69,18 @@ def _row(columns: Sequence[PairedValues]) -> dict[str, Any]:
     def macro(which: int) -> float:
         means = []
         for values in columns:
-            means.append([np.mean([pair[which].mean() for pair in strata]) for strata in values.values()])
-        return float(np.mean([np.mean(concepts) for concepts in means]))
+            concepts = []
+            for sides in values.values():
+                concepts.append(np.mean([pair[which].mean() for pair in sides]))
+            means.append(np.mean(concepts))
+        return float(np.mean(means))
 
     differences: list[dict[str, Strata]] = []
     for values in columns:
-        differences.append(
-            {concept: [second - first for first, second in strata] for concept, strata in values.items()}
-        )
+        own: dict[str, Strata] = {}
+        for concept, sides in values.items():
+            own[concept] = [second - first for first, second in sides]
+        differences.append(own)
     low, high = macro_interval(differences)
     count = sum(len(first) for values in columns for strata in values.values() for first, _ in strata)
     names = {concept for values in columns for concept in values}
@@ -108,7 +112,8 @@ def _pairs(
         if a["metrics"].get(name) is not None and b["metrics"].get(name) is not None
     ]
     if metric == "weight":
-        ours, theirs = (list(sides_of([pair[which] for pair in known], protocol).values()) for which in (0, 1))
+        ours = list(sides_of([first for first, _ in known], protocol).values())
+        theirs = list(sides_of([second for _, second in known], protocol).values())
         strata = [(np.array(a), np.array(b)) for a, b in zip(ours, theirs, strict=True) if a]
         if protocol.empty_side == "zero":
             strata += [(np.zeros(1), np.zeros(1))] * (2 - len(strata))
@@ -131,7 +136,8 @@ def _same_setting(first: dict[str, Any], second: dict[str, Any]) -> Protocol:
 
 
 def _same_items(content: dict[str, Any], rows: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> None:
-    ours, theirs = ([(row["item_id"], row["source_prompt"]) for row in side] for side in (rows, others))
+    ours = [(row["item_id"], row["source_prompt"]) for row in rows]
+    theirs = [(row["item_id"], row["source_prompt"]) for row in others]
     if ours != theirs:
         place = next(
             (number for number, pair in enumerate(zip(ours, theirs)) if pair[0] != pair[1]), min(len(ours), len(theirs))
@@ -167,7 +173,9 @@ def compare(before: EvalResult, after: EvalResult, *, resamples: int = RESAMPLES
         if known:
             sides = strata(first for first, _ in known)
             after_of = {first.key: second for first, second in known}
-            parts[task] = [[(item, after_of[item.key]) for item in side] for side in sides.values()]
+            parts[task] = []
+            for side in sides.values():
+                parts[task].append([(item, after_of[item.key]) for item in side])
     if not parts:
         raise ValueError("no item was scored both before and after; look at the judge")
     result: dict[str, Any] = {}
@@ -210,11 +218,20 @@ def _summary(tasks: Sequence[Sequence[Sequence[Pair]]], resamples: int, seed: in
     """tasks → strata → pairs, each level averaged with equal weights."""
 
     def level(which: int) -> float:
-        return mean(mean(mean(pair[which].score or 0.0 for pair in side) for side in sides) for sides in tasks)
+        means = []
+        for sides in tasks:
+            per_side = []
+            for side in sides:
+                per_side.append(mean(pair[which].score or 0.0 for pair in side))
+            means.append(mean(per_side))
+        return mean(means)
 
     differences = []
     for sides in tasks:
-        differences.append([np.array([(b.score or 0.0) - (a.score or 0.0) for a, b in side]) for side in sides])
+        arrays = []
+        for side in sides:
+            arrays.append(np.array([(second.score or 0.0) - (first.score or 0.0) for first, second in side]))
+        differences.append(arrays)
     before, after = level(0), level(1)
     low, high = bootstrap_interval(differences, resamples=resamples, seed=seed)
     count = sum(len(side) for sides in tasks for side in sides)

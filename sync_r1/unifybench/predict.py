@@ -81,7 +81,8 @@ def _own_predictions(
     folder = out / "images"
     found: dict[tuple[str, str], Prediction] = {}
     rewrites: dict[str, str] = {}
-    for task in (task for task in TASKS if any(item.task == task for item in items)):
+    present = {item.task for item in items}
+    for task in filter(present.__contains__, TASKS):
         own = [item for item in items if item.task == task]
         if task in REWRITING or task.endswith("rea_gen"):
             rewrites |= _rewritten(reader, own, rewrites)

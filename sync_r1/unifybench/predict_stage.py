@@ -56,7 +56,8 @@ def predict_to(
     """
     state = PartialState()
     failed = 0
-    for task in [task for task in TASKS if any(item.task == task for item in items)]:
+    present = {item.task for item in items}
+    for task in filter(present.__contains__, TASKS):
         if task not in adapter.tasks:
             raise ValueError(f"a {adapter.kind} model cannot do task {task}; it can do {', '.join(adapter.tasks)}")
         own = [item for item in items if item.task == task]

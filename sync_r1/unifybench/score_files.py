@@ -169,7 +169,9 @@ def _write(
     protocol: Protocol,
     judges: Evaluators,
 ) -> dict[str, Any]:
-    finished = sum(all(result["metrics"].get(name) is not None for name in settings) for result in results)
+    finished = 0
+    for result in results:
+        finished += all(result["metrics"].get(name) is not None for name in settings)
     content = {
         **{
             key: manifest[key]

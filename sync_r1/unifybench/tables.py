@@ -213,10 +213,9 @@ def as_text(tables: dict[str, dict[str, dict[str, Any]]], style: str = "markdown
         return _csv(tables, columns)
     if style not in ("markdown", "latex"):
         raise ValueError(f"table style is {style!r}; allowed are markdown, csv, json and latex")
-    cells = [
-        ["model", *columns],
-        *([label, *(_cell(rows.get(name)) for name in columns)] for label, rows in tables.items()),
-    ]
+    cells = [["model", *columns]]
+    for label, scores in tables.items():
+        cells.append([label, *(_cell(scores.get(name)) for name in columns)])
     if style == "latex":
         lines = []
         for row in cells:

@@ -148,9 +148,10 @@ def seen(picture: Thing | Pair | Still) -> str:
     else:
         things = [thing for _, thing in picture.sides]
     identities = [identity_of(thing) for thing in things]
-    return " and ".join(
-        describe({name: value for name, value in identity.items() if value != "none"}) for identity in identities
-    )
+    parts = []
+    for identity in identities:
+        parts.append(describe({name: value for name, value in identity.items() if value != "none"}))
+    return " and ".join(parts)
 
 
 def friendship(name: str, other: str) -> str:

@@ -64,10 +64,9 @@ class WorldJudge:
             scores = self.reader.probabilities(shown, wanted)
         else:
             found = self.reader.read(shown)
-            scores = [
-                {name: float(seen[name] == value) for name, value in row.items()}
-                for row, seen in zip(wanted, found, strict=True)
-            ]
+            scores = []
+            for asked, seen in zip(wanted, found, strict=True):
+                scores.append({name: float(seen[name] == value) for name, value in asked.items()})
         for row in scores:
             if "spare" in row:
                 row["item"] = max(row["item"], row.pop("spare"))
@@ -159,8 +158,12 @@ def _looks(asked: Sequence[Sequence[Mapping[str, str]]]) -> list[_Look]:
         if len(wanted) == 1:
             looks.append(_Look(index, "whole", wanted[0]))
             continue
-        left, right = ({name: value for name, value in one.items() if name != "scene"} for one in wanted)
-        both = {"subjects": "two", **{name: value for name, value in wanted[0].items() if name == "scene"}}
+        left, right = dict(wanted[0]), dict(wanted[1])
+        both = {"subjects": "two"}
+        if "scene" in left:
+            both["scene"] = left["scene"]
+        left.pop("scene", None)
+        right.pop("scene", None)
         looks += [_Look(index, "left", left), _Look(index, "right", right), _Look(index, "whole", both)]
     return looks
 

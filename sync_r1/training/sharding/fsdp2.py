@@ -129,11 +129,10 @@ class FSDP2(DataParallel):
                 value, parameter.device_mesh, parameter.placements, src_data_rank=None
             )  # all have read the same file
 
-        found = state["state"].items()
-        return {
-            **state,
-            "state": {n: {key: share(parameters[n], value) for key, value in one.items()} for n, one in found},
-        }
+        shares = {}
+        for number, one in state["state"].items():
+            shares[number] = {key: share(parameters[number], value) for key, value in one.items()}
+        return {**state, "state": shares}
 
     @contextmanager
     def saving(self) -> Iterator[None]:

@@ -65,11 +65,9 @@ def problems(root: Path, made: TestSet) -> list[Problem]:
     rows = [(f"dense[{number}]", text) for number, (_, text) in enumerate(rows)]
     found += [(field, f"lacks {mark}: {text!r}") for field, text in rows if mark not in text]
     trained = [text for pair in made.train for text in (pair.implicit, pair.explicit)]
-    found += [
-        (field, "is like a training prompt")
-        for field, text in rows
-        if any(alike(text, other, mark) for other in trained)
-    ]
+    for field, text in rows:
+        if any(alike(text, other, mark) for other in trained):
+            found.append((field, "is like a training prompt"))
     asked = trained_questions(root, concept)
     for number, qa in enumerate(made.questions):
         if any(normal(qa.question) == normal(other) for other in asked):
@@ -87,10 +85,8 @@ def _pair_problems(made: TestSet, mark: str) -> Iterator[Problem]:
         for number, pair in enumerate(pairs):
             if reason := malformed(pair, mark):
                 yield f"{key}[{number}]", reason
-        yield from (
-            (f"{key}[{i}]", f"repeats the implicit prompt of {key}[{j}]")
-            for i, j in _repeated([p.implicit for p in pairs])
-        )
+        for i, j in _repeated([pair.implicit for pair in pairs]):
+            yield (f"{key}[{i}]", f"repeats the implicit prompt of {key}[{j}]")
         if key != "train":
             copies = (number for number, pair in enumerate(pairs) if repeats(pair, made.train, mark))
             yield from (

@@ -130,9 +130,8 @@ def _update(model: nn.Module, optimizer: torch.optim.Optimizer, value: Tensor, s
 
 def _check_state(state: dict[str, Any], model: nn.Module, schedule: Schedule, file: Path) -> None:
     """Raises ValueError where a state belongs to another network or schedule."""
-    shapes, own = (
-        {name: tuple(value.shape) for name, value in values.items()} for values in (state["model"], model.state_dict())
-    )
+    shapes = {name: tuple(value.shape) for name, value in state["model"].items()}
+    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     if shapes != own:
         raise ValueError(
             f"{file} holds the training of a network of other sizes; delete it, or train in another folder (--work)"
