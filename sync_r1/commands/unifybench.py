@@ -115,9 +115,8 @@ def run(
     chosen = load_protocol(protocol or "world", change or [])
     settings = _settings(overrides or [], run, chat)
     _check_named(run, steps, chat, chat_model)
-    out = out or Path("runs") / "bench" / _slug(
-        "-".join(filter(None, [run or chat_model or model, "" if kind == "tokens" else kind]))
-    )
+    tested = "-".join(filter(None, [run or chat_model or model, "" if kind == "tokens" else kind]))
+    out = out or Path("runs") / "bench" / _slug(tested)
     with _working_in(out):
         root = _data_root(data, out)
         names = choose_concepts(root, concept or [], chosen)
@@ -134,9 +133,7 @@ def run(
             batch_size=batch_size,
             token_epoch=token_epoch,
         )
-        judges = None
-        if scored:
-            judges = _judges(plan, judge, judge_model, clip, device, overrides or [])
+        judges = _judges(plan, judge, judge_model, clip, device, overrides or []) if scored else None
         if chat is not None:
             how = JudgeConfig(
                 url=chat, model=chat_model, key_env=chat_key_env, cache=chat_cache, timeout_s=chat_timeout

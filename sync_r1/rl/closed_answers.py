@@ -81,7 +81,7 @@ class ClosedAnswers:
         answers = sorted({prompt.answer for prompt in self.prompts})
         count = self.rl.closed_prompts_per_step // len(answers)
         first = (step * self.processes.count + self.processes.index) * count
-        shares = {prompt.kind: 1.0 for prompt in self.prompts}
+        shares: dict[str, float] = {prompt.kind: 1.0 for prompt in self.prompts}
         asked: list[Prompt] = []
         for answer in answers:
             own = [prompt for prompt in self.prompts if prompt.answer == answer]
