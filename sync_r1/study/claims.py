@@ -152,7 +152,7 @@ def judge(claim: Claim, cells: Sequence[CellData]) -> dict[str, Any]:
     entry: dict[str, Any] = {"id": claim.id, "statement": claim.statement, "goal": claim.goal, "rule": claim.rule}
     rows = _comparisons(claim, arms)
     if not rows:
-        nothing = {
+        nothing: dict[str, Any] = {
             "holds": None,
             "delta": None,
             "ci95": None,
