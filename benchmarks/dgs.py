@@ -54,10 +54,8 @@ def open_policy(run: Path | None, seed: int) -> tuple[Config, Session]:
 
 
 def correlation(first: Tensor, second: Tensor) -> float:
-    """Pearson within groups, of [P, C] and [P, C]:
-
-    groups are centred, so that easy and hard prompts do not count as agreement.
-    """
+    """Pearson within groups, of [P, C] and [P, C]: groups are centred, so that easy and hard prompts do not count as
+    agreement."""
     a, b = ((values - values.mean(dim=1, keepdim=True)).flatten() for values in (first, second))
     return float((a @ b) / (a.norm() * b.norm()).clamp(min=1e-12))
 
@@ -102,10 +100,8 @@ def preview_table(
 def half_gradients(
     config: Config, session: Session, trainables: Trainables, rewards: RewardEnsemble, rollout: Rollout, step: int
 ) -> dict[str, Tensor]:
-    """The update's gradient for one rollout, flat, fp32:
-
-    of the image half, of the text half, and their sum, weighted as in training.
-    """
+    """The update's gradient for one rollout, flat, fp32: of the image half, of the text half, and their sum, weighted
+    as in training."""
     scores = rewards.score(rollout)
     credit = advantages(
         scores.text,

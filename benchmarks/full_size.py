@@ -200,10 +200,8 @@ def measure_drawing(
 
 
 def measure_writing(model: Showo, device: str, group: int, tokens: int, slow_tokens: int) -> dict[str, Any]:
-    """Greedy answers about a picture:
-
-    reading it, then tokens/s with cached keys and values, then the slow reference decoder.
-    """
+    """Greedy answers about a picture: reading it, then tokens/s with cached keys and values, then the slow reference
+    decoder."""
     codes = torch.randint(0, model.codebook_size, (model.num_image_tokens,), generator=torch.Generator().manual_seed(0))
     context = TextContext(QUESTION, codes)
 

@@ -43,8 +43,8 @@ Rule = Callable[[Tensor, Tensor, torch.Generator], Tensor]  # rewards [G], previ
 
 
 class CountSketch:
-    """A random projection that keeps inner products in expectation: every number is added, with a random sign, to one of
-    `size` places (Charikar et al., 2002)."""
+    """A random projection that keeps inner products in expectation: every number is added, with a random sign, to one
+    of `size` places (Charikar et al., 2002)."""
 
     def __init__(self, numbers: int, size: int = SKETCH, seed: int = 0) -> None:
         generator = torch.Generator().manual_seed(seed)

@@ -3,8 +3,8 @@ these GPUs.
 
     python benchmarks/scale_model.py --out docs/scale.json --figure docs/scale.png
 
-FLOPs and bytes come from the estimator of `sync-r1 train --dry-run` (sync_r1/costs/estimate.py); ASSUMED lists everything
-else.
+FLOPs and bytes come from the estimator of `sync-r1 train --dry-run` (sync_r1/costs/estimate.py); ASSUMED lists
+everything else.
 """
 
 from __future__ import annotations

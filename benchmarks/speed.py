@@ -170,7 +170,10 @@ def machine(options: argparse.Namespace) -> str:
     processor = next(
         (line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine()
     )
-    return f"{processor}, {torch.get_num_threads()} threads, {options.dtype}, torch {torch.__version__}, load {os.getloadavg()[0]:.1f}"
+    return (
+        f"{processor}, {torch.get_num_threads()} threads, {options.dtype}, torch {torch.__version__}, load "
+        f"{os.getloadavg()[0]:.1f}"
+    )
 
 
 def memory(name: str, options: argparse.Namespace) -> Row:
@@ -255,8 +258,8 @@ def table(found: list[Row]) -> str:
         limits = " / ".join(f"{limit:.3g}" for limit in row["ours_limits_s"])
         part = f" ({row['plain_rows']} of 8 rows)" if row.get("plain_rows", 8) < 8 else ""
         lines.append(
-            f"| {row['model']} | {row['name']} | {row['ours_s']:.3g} | {row['plain_s']:.4g}{part} | **{row['ratio']}×** | {goal} | "
-            f"{row['flop_ratio']}× | {limits} | {share:.0%} | {row['runs']} |"
+            f"| {row['model']} | {row['name']} | {row['ours_s']:.3g} | {row['plain_s']:.4g}{part} | "
+            f"**{row['ratio']}×** | {goal} | {row['flop_ratio']}× | {limits} | {share:.0%} | {row['runs']} |"
         )
     return "\n".join(lines)
 

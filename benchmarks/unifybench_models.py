@@ -116,7 +116,10 @@ def as_page(result: dict[str, Any], command: str) -> str:
         names = ", ".join(trained["concepts"])
         lines += [
             "",
-            f"**The {len(trained['concepts'])} concepts with a training of their own** ({names}): all five models on these alone.",
+            (
+                f"**The {len(trained['concepts'])} concepts with a training of their own** ({names}): all five models "
+                "on these alone."
+            ),
             "",
         ]
         lines += [*_columns(trained["models"]), "", *_differences(trained["differences"])]
@@ -221,7 +224,10 @@ def main() -> None:
         row["items"] = _items(open_scores(str(folders[label])))
     result["versions"] = f"sync-r1 {version('sync-r1')}, PyTorch {version('torch')}, {os.cpu_count()} cores, one thread"
     write_text(given.out, json.dumps(result, indent=1) + "\n")
-    command = f"python benchmarks/unifybench_models.py --study {given.study} --out {given.out} \\\n        --page {given.page}"
+    command = (
+        f"python benchmarks/unifybench_models.py --study {given.study} --out {given.out} \\\n"
+        f"        --page {given.page}"
+    )
     page = as_page(result, command)
     if given.page:
         put_into(given.page, page)

@@ -89,7 +89,10 @@ class JudgeConfig:
 
     url: str = option(
         "world",
-        "base URL such as http://localhost:8000/v1, several of the same model by commas; 'world' reads the embedded world; empty is none",
+        (
+            "base URL such as http://localhost:8000/v1, several of the same model by commas; 'world' reads the "
+            "embedded world; empty is none"
+        ),
     )
     model: str = option("", "model name the endpoint expects")
     key_env: str = option("SYNC_R1_JUDGE_KEY", "environment variable that holds the key; unset sends none")
@@ -153,7 +156,10 @@ class SFTConfig:
     stages: list[str] = dataclasses.field(
         default_factory=list,
         metadata={
-            "doc": "of 1, 2, 3 (UniCTokens), photos (tokens learn to draw them) and baseline (what RL asks, answered), in order"
+            "doc": (
+                "of 1, 2, 3 (UniCTokens), photos (tokens learn to draw them) and baseline (what RL asks, answered), "
+                "in order"
+            )
         },
     )
     epochs: int | None = option(
@@ -216,13 +222,19 @@ class RLConfig:
     num_iterations: int = option(1, "updates per rollout; the clip only matters above 1", ge=1)
     draw_every: int = option(
         1,
-        "one rollout in so many is drawn; those in between teach the text half on its own rewards, at a small share of the cost",
+        (
+            "one rollout in so many is drawn; those in between teach the text half on its own rewards, at a small "
+            "share of the cost"
+        ),
         ge=1,
     )
 
     text_prompts_per_step: int | None = option(
         None,
-        "groups per step on each process in rollouts without pictures: more prompts make steadier texts; empty is prompts_per_step",
+        (
+            "groups per step on each process in rollouts without pictures: more prompts make steadier texts; empty is "
+            "prompts_per_step"
+        ),
         ge=1,
     )
 
@@ -274,7 +286,10 @@ class RLConfig:
     entropy_coef: float = option(0.0, "entropy bonus on the text tokens", ge=0)
     closed_loss: Literal["none", "log", "expected"] = option(
         "none",
-        "exact gradient of yes-or-no questions: of log p(rewarded answer) or of the expected reward; none samples groups",
+        (
+            "exact gradient of yes-or-no questions: of log p(rewarded answer) or of the expected reward; none samples "
+            "groups"
+        ),
     )
     closed_prompts_per_step: int = option(
         8, "such questions per update on each process, as many with yes as with no", ge=2
@@ -316,11 +331,17 @@ class RLConfig:
     dgs_preview_step: int = option(3, "k, decoding steps before the preview", ge=1)
     dgs_keep: Literal["best", "spread"] = option(
         "best",
-        "candidates to finish: those above a threshold that follows the acceptance, or those whose previews differ most",
+        (
+            "candidates to finish: those above a threshold that follows the acceptance, or those whose previews "
+            "differ most"
+        ),
     )
     dgs_preview_score: Literal["clip", "reward"] = option(
         "clip",
-        "what judges previews: a·CLIP-I + (1−a)·CLIP-T, or the ready-made image rewards with their weights (costs a second look)",
+        (
+            "what judges previews: a·CLIP-I + (1−a)·CLIP-T, or the ready-made image rewards with their weights (costs "
+            "a second look)"
+        ),
     )
     dgs_preview_fill: Literal["likely", "sampled"] = option(
         "sampled", "what previews show where nothing is drawn yet: the likeliest code, or a sampled one"
@@ -357,7 +378,10 @@ class RLConfig:
     def prompts_of(self, rollout: int) -> tuple[int, int]:
         """How many prompts a process asks in rollout number `rollout`, and how many it asked in all before it."""
         counts = (self.text_prompts_per_step or self.prompts_per_step, self.prompts_per_step)
-        drawn = 0 if self.optimise == "text" else -(-rollout // self.draw_every)
+        if self.optimise == "text":
+            drawn = 0
+        else:
+            drawn = -(-rollout // self.draw_every)
         return counts[self.drawn(rollout)], drawn * counts[True] + (rollout - drawn) * counts[False]
 
 
@@ -420,7 +444,10 @@ class Config:
     def validate(self) -> Config:
         """Check every range, then what fields demand of each other. Raises ValueError: value seen, limit, fix."""
         check_ranges(self, "")
-        _check_relations(self.rl, self.run)
+        _check_steps(self.rl)
+        _check_losses(self.rl)
+        _check_run(self.rl, self.run)
+        _check_rewards(self.rl)
         _check_warm_up(self.sft)
         if self.model.dtype == "bf16" and self.rl.learning_rate > 0 and not self.rl.lora_rank:
             limit = (
@@ -435,8 +462,8 @@ class Config:
         return self
 
 
-def _check_relations(rl: RLConfig, run: RunConfig) -> None:
-    steps, updates = rl.generation_timesteps, rl.num_iterations
+def _check_steps(rl: RLConfig) -> None:
+    steps = rl.generation_timesteps
     limit = f"it must be at most rl.generation_timesteps = {steps}"
     if rl.replayed_timesteps() > steps:
         fail("rl.train_timesteps", rl.train_timesteps, limit, "lower it or leave it empty")
@@ -450,6 +477,20 @@ def _check_relations(rl: RLConfig, run: RunConfig) -> None:
     if rl.look_fraction + rl.recognize_fraction > 1:
         limit = f"with rl.look_fraction = {rl.look_fraction} it must be at most {1 - rl.look_fraction:.2g}"
         fail("rl.recognize_fraction", rl.recognize_fraction, limit, "lower one of the two")
+    if rl.epsilon_high is not None and rl.epsilon_high < rl.epsilon:
+        fail(
+            "rl.epsilon_high",
+            rl.epsilon_high,
+            f"it must be at least rl.epsilon = {rl.epsilon}",
+            "raise it or leave it empty",
+        )
+    if rl.learning_rate == 0 and rl.concept_learning_rate == 0:
+        fail("rl.learning_rate", 0.0, "with rl.concept_learning_rate = 0 nothing would train", "raise one of the two")
+    if rl.warmup_steps > rl.max_steps:
+        fail("rl.warmup_steps", rl.warmup_steps, f"it must be at most rl.max_steps = {rl.max_steps}", "lower it")
+
+
+def _check_losses(rl: RLConfig) -> None:
     if rl.image_baseline == "previews" and rl.multi_objective_aggregation == "normalize_then_sum":
         limit = "it compares rewards as they are, and rl.multi_objective_aggregation=normalize_then_sum changes them"
         fail("rl.image_baseline", "previews", limit, "set rl.multi_objective_aggregation=sum_then_normalize")
@@ -460,15 +501,10 @@ def _check_relations(rl: RLConfig, run: RunConfig) -> None:
         fail("rl.closed_prompts_per_step", rl.closed_prompts_per_step, limit, "add one")
     if rl.closed_loss != "none" and rl.optimise == "image":
         fail("rl.closed_loss", rl.closed_loss, "rl.optimise=image trains no text", "set rl.closed_loss=none")
-    if rl.epsilon_high is not None and rl.epsilon_high < rl.epsilon:
-        fail(
-            "rl.epsilon_high",
-            rl.epsilon_high,
-            f"it must be at least rl.epsilon = {rl.epsilon}",
-            "raise it or leave it empty",
-        )
-    if rl.learning_rate == 0 and rl.concept_learning_rate == 0:
-        fail("rl.learning_rate", 0.0, "with rl.concept_learning_rate = 0 nothing would train", "raise one of the two")
+
+
+def _check_run(rl: RLConfig, run: RunConfig) -> None:
+    updates = rl.num_iterations
     for name, value in (("run.save_steps", run.save_steps), ("rl.max_steps", rl.max_steps)):
         if value % updates:
             limit = f"it must be a multiple of rl.num_iterations = {updates}"
@@ -478,12 +514,11 @@ def _check_relations(rl: RLConfig, run: RunConfig) -> None:
     if is_device_name(run.name):
         fail("run.name", run.name, "it cannot be a folder on Windows", "choose another name")
     if run.sharding != "none" and (rl.lora_rank or not rl.learning_rate):
-        trained = f"with rl.lora_rank = {rl.lora_rank}" if rl.learning_rate else "with rl.learning_rate = 0"
+        trained = "with rl.learning_rate = 0"
+        if rl.learning_rate:
+            trained = f"with rl.lora_rank = {rl.lora_rank}"
         limit = f"{trained} so little trains that every process may keep all of it"
         fail("run.sharding", run.sharding, limit, "set run.sharding=none")
-    if rl.warmup_steps > rl.max_steps:
-        fail("rl.warmup_steps", rl.warmup_steps, f"it must be at most rl.max_steps = {rl.max_steps}", "lower it")
-    _check_rewards(rl)
 
 
 def _check_warm_up(sft: SFTConfig) -> None:
@@ -557,14 +592,18 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = (), *
         ValueError: an unknown option (with near matches) or a value outside its range (value, limit, fix).
         FileNotFoundError: `path` does not exist.
     """
-    config = base if base is not None else Config()
+    if base is not None:
+        config = base
+    else:
+        config = Config()
     if path is not None:
         if not Path(path).exists():
             raise FileNotFoundError(f"{path}: no such configuration file")
         values = parse_yaml(read_text(Path(path)), str(path), texts=True) or {}
         if not isinstance(values, Mapping):
             raise ValueError(
-                f"{path} holds {type(values).__name__}; it must be a mapping of {', '.join(f.name for f in dataclasses.fields(config))}"
+                f"{path} holds {type(values).__name__}; it must be a mapping of "
+                f"{', '.join(f.name for f in dataclasses.fields(config))}"
             )
         merge(config, values, known=_names())
     for text in overrides:

@@ -61,8 +61,8 @@ class _Plain(yaml.SafeLoader):
             key, line = self.construct_object(node_of_key), node_of_key.start_mark.line + 1
             if key in lines:
                 raise _GivenTwice(
-                    f"{shown(key)} is given on line {lines[key]} and again on line {line}; write it once, with all that "
-                    "belongs to it"
+                    f"{shown(key)} is given on line {lines[key]} and again on line {line}; write it once, with all "
+                    "that belongs to it"
                 )
             lines[key] = line
         return super().construct_mapping(node, deep)
@@ -97,23 +97,25 @@ def parse_yaml(text: str, where: str, *, texts: bool = False) -> Any:
 
 
 class _Shown(reprlib.Repr):
-    """Bounded whatever the value is:
-
-    nested lists may stand for billions of entries, a number for more digits than Python prints.
-    """
+    """Bounded whatever the value is: nested lists may stand for billions of entries, a number for more digits than
+    Python prints."""
 
     def __init__(self) -> None:
         super().__init__()
         self.maxlevel, self.maxstring, self.maxother, self.maxlong = 3, 60, 60, 60
 
     def repr_int(self, x: int, level: int) -> str:
-        return repr(x) if x.bit_length() < 200 else f"a number of {x.bit_length()} bits"
+        if x.bit_length() < 200:
+            return repr(x)
+        return f"a number of {x.bit_length()} bits"
 
 
 def shown(value: object) -> str:
     """A value from outside as an error message shows it: like `repr`, but never longer than a line."""
     text = _Shown().repr(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."
+    if len(text) <= 100:
+        return text
+    return f"{text[:97]}..."
 
 
 def check_unicode(text: str, what: str) -> str:
@@ -142,7 +144,8 @@ def check_ranges(section: Any, where: str) -> None:
             check_ranges(value, f"{name}.")
             continue
         value = _convert(value, hints[field.name], name)
-        value = os.path.expanduser(value) if field.metadata.get("path") else value
+        if field.metadata.get("path"):
+            value = os.path.expanduser(value)
         setattr(section, field.name, value)
         if isinstance(value, float) and not math.isfinite(value):
             fail(name, value, "it must be finite", f"set {name} to a number")
@@ -157,7 +160,9 @@ def check_ranges(section: Any, where: str) -> None:
 
 
 def _nearest(key: str, limit: float) -> str:
-    return f"{limit}" if key in ("ge", "le") else f"a number above {limit}"
+    if key in ("ge", "le"):
+        return f"{limit}"
+    return f"a number above {limit}"
 
 
 def _convert(value: Any, kind: Any, name: str) -> Any:
@@ -211,7 +216,9 @@ def _convert_plain(value: Any, kind: Any, name: str) -> Any:
     if kind is str:
         if isinstance(value, (bool, Mapping, list)):
             fail(name, value, "it must be text", f"put {name} in quotes")
-        return "" if value is None else str(value)
+        if value is None:
+            return ""
+        return str(value)
     if isinstance(value, bool):
         fail(name, value, "it must be a number", f"write {name}=1")
     number = _exact(value, name)
@@ -226,7 +233,10 @@ def _convert_plain(value: Any, kind: Any, name: str) -> Any:
 
 def _exact(value: Any, name: str) -> Decimal:
     """A number, or a text that is one, to the last digit."""
-    text = re.sub(r"^([+-]?)\.(inf|nan)$", r"\1\2", value.strip().lower()) if isinstance(value, str) else value
+    if isinstance(value, str):
+        text = re.sub(r"^([+-]?)\.(inf|nan)$", r"\1\2", value.strip().lower())
+    else:
+        text = value
     try:
         number = Decimal(text)
     except (TypeError, ValueError, InvalidOperation):
@@ -251,11 +261,10 @@ def merge(section: Any, values: Mapping[str, Any], where: str = "", *, known: Se
             near = [n for n in known if n.endswith(f".{key}")] or [
                 where + k for k in difflib.get_close_matches(str(key), hints, n=3)
             ]
-            hint = (
-                f"did you mean {' or '.join(near)}?"
-                if near
-                else f"{where or 'the configuration'} has {', '.join(hints)}"
-            )
+            if near:
+                hint = f"did you mean {' or '.join(near)}?"
+            else:
+                hint = f"{where or 'the configuration'} has {', '.join(hints)}"
             raise ValueError(f"unknown option {shown(name)}; {hint}")
         current = getattr(section, key)
         if dataclasses.is_dataclass(current):

@@ -1,7 +1,5 @@
-"""The processes of an `accelerate launch` or `torchrun`:
-
-who one is, what the others have, and what happens when one is lost.
-"""
+"""The processes of an `accelerate launch` or `torchrun`: who one is, what the others have, and what happens when one
+is lost."""
 
 from __future__ import annotations
 
@@ -40,7 +38,9 @@ class Processes:
 
         `value` is pickled: keep large things out of it.
         """
-        return cast(list[T], gather_object([value])) if self.count > 1 else [value]
+        if self.count > 1:
+            return cast(list[T], gather_object([value]))
+        return [value]
 
     def join(self, rows: Sequence[T]) -> list[T]:
         """The rows of all processes, one after the other."""
@@ -98,8 +98,8 @@ def join_processes(cpu: bool, timeout_s: float) -> Processes:
         if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true":
             raise ValueError(
                 f"accelerate was told to use {name}, which training does not support; launch plain data parallelism "
-                "(distributed_type: MULTI_GPU, as in examples/launch), and set run.sharding=fsdp2, run.sharding=zero1 or rl.lora_rank=16 "
-                "if memory is short (docs/scale.md)"
+                "(distributed_type: MULTI_GPU, as in examples/launch), and set run.sharding=fsdp2, run.sharding=zero1 "
+                "or rl.lora_rank=16 if memory is short (docs/scale.md)"
             )
     if launched() == 1:
         return Processes()

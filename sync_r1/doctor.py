@@ -36,10 +36,7 @@ class Check:
 
 
 def examine(assets: Path = ASSETS, folder: Path = Path(".")) -> list[Check]:
-    """All checks:
-
-    Python, packages, device, memory, disk space below `folder`, and the shipped weights in `assets`.
-    """
+    """All checks: Python, packages, device, memory, disk space below `folder`, and the shipped weights in `assets`."""
     return [
         check_python(),
         *check_packages(),
@@ -137,7 +134,9 @@ def check_device() -> list[Check]:
     else:
         device = Check("device", "ok", "cpu: enough for the demo and the tiny model; full-size models want a GPU")
     cores, threads = os.cpu_count() or 1, torch.get_num_threads()
-    hint = "unset OMP_NUM_THREADS to use all of them" if threads < cores // 2 else ""
+    hint = ""
+    if threads < cores // 2:
+        hint = "unset OMP_NUM_THREADS to use all of them"
     return [device, Check("threads", "note" if hint else "ok", f"{threads} of {cores} cores; {wait_policy()}", hint)]
 
 

@@ -59,7 +59,10 @@ class Canvas:
     @classmethod
     def of(cls, model: UnifiedModel, image: Image.Image | Drawing) -> Canvas:
         """A drawing keeps the tokens it was drawn from; any other picture is encoded."""
-        picture = image.image if isinstance(image, Drawing) else image.convert("RGB")
+        if isinstance(image, Drawing):
+            picture = image.image
+        else:
+            picture = image.convert("RGB")
         square = Square(picture.width, picture.height, math.isqrt(model.num_image_tokens))
         if isinstance(image, Drawing):
             return cls(picture, square, image.trace.tokens[0])
@@ -89,7 +92,9 @@ def drawings(
     for trace in traces:
         for row, image in enumerate(to_images(model.decode_image(trace.tokens))):
             number = len(drawn)
-            mask = masks[number] if canvas is not None else None
+            mask = None
+            if canvas is not None:
+                mask = masks[number]
             drawn.append(
                 Drawing(
                     prompt=prompt,

@@ -117,8 +117,12 @@ def _prepare(
     check_data(config)
     watched = config.rl.validation_prompts > 0 and config.rl.optimise != "text"
     scorers = build_scorers(config)
-    evaluator = _evaluator(config, compare_phases) if compare_phases or watched else None
-    judge = evaluator.image_judge if evaluator is not None and watched else None
+    evaluator = None
+    if compare_phases or watched:
+        evaluator = _evaluator(config, compare_phases)
+    judge = None
+    if evaluator is not None and watched:
+        judge = evaluator.image_judge
     if watched and judge is None:
         seen = f"rl.validation_prompts is {config.rl.validation_prompts}, but no judge watches them"
         raise ValueError(f"{seen}; set eval.judge.url, or rl.validation_prompts=0")
@@ -239,7 +243,9 @@ def _run_warm_up(
     check_folder(folder, config, checkpoint)
     disable_progress_bar()
     check_data(config)
-    evaluator = _evaluator(config, compare_phases) if compare_phases else None
+    evaluator = None
+    if compare_phases:
+        evaluator = _evaluator(config, compare_phases)
     session = open_run(config, console)
     if checkpoint is None:
         save_config(config, folder / "config.yaml")
@@ -349,7 +355,9 @@ def run_cost(started: float, device: torch.device) -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: version(name) for name in LIBRARIES},
     }
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    where = "CPU"
+    if device.type == "cuda":
+        where = torch.cuda.get_device_name(device)
     return {
         "device": where,
         "wall_time_s": round(time.monotonic() - started, 1),

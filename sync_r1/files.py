@@ -63,7 +63,8 @@ def read_text(path: Path) -> str:
         raise ValueError(f"{path}: no such file") from error
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path}: cannot be read as UTF-8 text (byte {error.start} is {error.object[error.start]:#x}); save it as UTF-8"
+            f"{path}: cannot be read as UTF-8 text (byte {error.start} is {error.object[error.start]:#x}); save it as "
+            "UTF-8"
         ) from error
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
@@ -88,10 +89,8 @@ def read_json(path: Path) -> Any:
 
 
 def sync_folder(folder: Path, deep: bool = True) -> None:
-    """Wait until a folder's entries, and with `deep` all files and folders below, are on the disk:
-
-    a power cut then takes nothing away.
-    """
+    """Wait until a folder's entries, and with `deep` all files and folders below, are on the disk: a power cut then
+    takes nothing away."""
     paths = [*(path for path in Path(folder).rglob("*") if deep and not path.is_symlink()), Path(folder)]
     for path in paths:
         if path.is_dir() and os.name == "nt":

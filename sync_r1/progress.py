@@ -62,8 +62,10 @@ class WorkProgress:
 
     def update(self, done: float, *, title: str | None = None, figures: str | None = None) -> None:
         """So many are done now; `title` and `figures` stay what they were unless given."""
-        self.title = self.title if title is None else title
-        self.figures = self.figures if figures is None else figures
+        if title is not None:
+            self.title = title
+        if figures is not None:
+            self.figures = figures
         self.done, self._updated = done, time.monotonic()
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done)
@@ -84,7 +86,8 @@ class WorkProgress:
                 self._print()
 
     def left_s(self) -> float | None:
-        """Seconds that the rest takes at the mean speed so far; None while that is unknown, and when nothing is left."""
+        """Seconds that the rest takes at the mean speed so far; None while that is unknown, and when nothing is
+        left."""
         if self.total is None or not self._begun < self.done < self.total:
             return None
         rest = (self._updated - self._started) / (self.done - self._begun) * (self.total - self.done)
@@ -92,7 +95,9 @@ class WorkProgress:
 
     def count(self) -> str:
         """How many of how many, such as "3/200"; nothing where the total is unknown."""
-        return "" if self.total is None else f"{_number(self.done)}/{_number(self.total)}"
+        if self.total is None:
+            return ""
+        return f"{_number(self.done)}/{_number(self.total)}"
 
     def times(self) -> str:
         """How long it has taken and how long the rest takes, such as "0:40 elapsed  2:10 left"."""
@@ -133,18 +138,24 @@ def _columns(work: WorkProgress) -> list[ProgressColumn]:
     if work.console.width < BAR_FROM:
         return [_Shown(lambda: f"{work.count()}  {work.times()}  {work.title}")]
     columns = [_Shown(lambda: work.title), BarColumn(bar_width=20), _Shown(work.count), _Shown(work.times)]
-    return [*columns, _Shown(lambda: work.figures)] if work.console.width >= FIGURES_FROM else columns
+    if work.console.width >= FIGURES_FROM:
+        return [*columns, _Shown(lambda: work.figures)]
+    return columns
 
 
 def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) else f"{value:.1f}"
+    if value == int(value):
+        return str(int(value))
+    return f"{value:.1f}"
 
 
 def _clock(seconds: float) -> str:
     """`65` → "1:05", `3700` → "1:01:40"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    if hours:
+        return f"{hours}:{minutes:02}:{rest:02}"
+    return f"{minutes}:{rest:02}"
 
 
 @contextmanager

@@ -45,10 +45,8 @@ def world(config: Config) -> None:
 
 
 def photos_first(config: Config) -> None:
-    """Before RL, the concept's soft tokens learn to draw its photos (textual inversion):
-
-    half a minute, and no answer is told.
-    """
+    """Before RL, the concept's soft tokens learn to draw its photos (textual inversion): half a minute, and no answer
+    is told."""
     config.sft.stages, config.sft.epochs = ["photos"], None
     config.sft.learning_rate, config.sft.body_learning_rate = config.rl.concept_learning_rate, 0.0
 
@@ -123,10 +121,8 @@ def generation_only(config: Config) -> None:
 
 
 def image_credit_only(config: Config) -> None:
-    """Image tokens on the whole reward:
-
-    the text is judged but its tokens get no gradient (the published code's behaviour).
-    """
+    """Image tokens on the whole reward: the text is judged but its tokens get no gradient (the published code's
+    behaviour)."""
     config.rl.optimise, config.rl.credit, config.rl.draw_every = "image", "shared", 1
 
 
@@ -195,11 +191,15 @@ def apply_recipes(names: Sequence[str], config: Config | None = None) -> Config:
     Raises:
         ValueError: an unknown name, or a starting point behind a recipe that it would undo.
     """
-    config = config if config is not None else Config()
+    if config is None:
+        config = Config()
     for place, name in enumerate(names):
         if name not in RECIPES:
             near = difflib.get_close_matches(name, RECIPES, n=2)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(RECIPES)}"
+            if near:
+                hint = f"did you mean {' or '.join(near)}?"
+            else:
+                hint = f"there are {', '.join(RECIPES)}"
             raise ValueError(f"unknown recipe {name!r}; {hint}")
         if name in STARTING_POINTS and (undone := [other for other in names[:place] if other not in STARTING_POINTS]):
             raise ValueError(f"recipe {name!r} is a starting point and would undo {undone[-1]!r}; name it first")

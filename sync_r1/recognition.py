@@ -97,7 +97,10 @@ def calibrate(photos: Tensor, pool: Tensor) -> Calibration:
     weights = token_weights(photos, pool)
     known, others = photos @ weights, pool @ weights
     threshold, distance = float(known.min() + others.max()) / 2, float(known.mean() - others.mean())
-    scale = max(float(known.mean()) - threshold, distance / 10) if distance > 0 else math.inf
+    if distance > 0:
+        scale = max(float(known.mean()) - threshold, distance / 10)
+    else:
+        scale = math.inf
     return Calibration(weights, threshold, scale, max(UNSURE, (float(others.max()) - threshold) / scale))
 
 
@@ -106,8 +109,14 @@ def recognised(answer: str | None, margin: float | None, unsure: float = UNSURE)
 
     An answer is a yes when it holds the word yes and not the word no.
     """
-    words = None if answer is None else bool(recognition(answer, "Yes.")) and not recognition(answer, "No.")
-    drawn = "" if margin is None else f"by drawing {'yes' if margin > 0 else 'no'}, margin {margin:+.2f}"
+    if answer is None:
+        words = None
+    else:
+        words = bool(recognition(answer, "Yes.")) and not recognition(answer, "No.")
+    if margin is None:
+        drawn = ""
+    else:
+        drawn = f"by drawing {'yes' if margin > 0 else 'no'}, margin {margin:+.2f}"
     said = "; ".join(part for part in (answer, drawn) if part)
     if margin is None:
         return Recognition(bool(words), said, words)
@@ -116,4 +125,6 @@ def recognised(answer: str | None, margin: float | None, unsure: float = UNSURE)
 
 def combine(words: bool, margin: float, unsure: float) -> bool:
     """Both votes: the drawing decides, unless its margin is smaller than `unsure`; then the words do."""
-    return words if abs(margin) < unsure else margin > 0
+    if abs(margin) < unsure:
+        return words
+    return margin > 0

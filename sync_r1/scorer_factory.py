@@ -66,11 +66,13 @@ class Scorers:
         """
         for name, references in self.references.items():
             weight = self.weights.get(name, 0.0)
-            weight = weight.get(concept.category, 0.0) if isinstance(weight, dict) else weight
+            if isinstance(weight, dict):
+                weight = weight.get(concept.category, 0.0)
             if not len(references(concept)) and weight and name not in self.fallback:
                 raise ValueError(
-                    f"rl.reward_weights.{name} is {weight} for {concept.name!r}, but none of its {len(concept.train_images)} training "
-                    f"photos shows a face; add one, declare a stand-in (scorers.fallback.{name}=identity), or set the weight to 0"
+                    f"rl.reward_weights.{name} is {weight} for {concept.name!r}, but none of its "
+                    f"{len(concept.train_images)} training photos shows a face; add one, declare a stand-in "
+                    f"(scorers.fallback.{name}=identity), or set the weight to 0"
                 )
 
 
@@ -122,8 +124,8 @@ def _preview(config: Config, library: Library, weights: Mapping[str, Weight]) ->
     judging = {name: (library[name][0], weight) for name, weight in weights.items() if name in BEHIND and weight}
     if not judging:
         raise ValueError(
-            f"rl.dgs_preview_score is 'reward', but rl.reward_weights has no ready-made image reward ({', '.join(BEHIND)}); "
-            "add one, or use rl.dgs_preview_score=clip"
+            "rl.dgs_preview_score is 'reward', but rl.reward_weights has no ready-made image reward "
+            f"({', '.join(BEHIND)}); add one, or use rl.dgs_preview_score=clip"
         )
     return ready_made.weighted_mean(judging)
 
@@ -189,16 +191,14 @@ def _check_world(config: Config, option: str, fix: str) -> None:
     """The world's networks see 32-pixel pictures of the world only. ValueError when the model draws anything else."""
     if not is_world_sized(config.model.path):
         raise ValueError(
-            f"{option} is 'world', which reads the embedded world's {WORLD_SIDE}-pixel pictures only, but model.path is "
-            f"{config.model.path!r}; {fix}"
+            f"{option} is 'world', which reads the embedded world's {WORLD_SIDE}-pixel pictures only, but model.path "
+            f"is {config.model.path!r}; {fix}"
         )
 
 
 def is_world_sized(path: str) -> bool:
-    """Whether a model draws the embedded world's pictures:
-
-    it is "world", or a model, checkpoint or run folder that says so.
-    """
+    """Whether a model draws the embedded world's pictures: it is "world", or a model, checkpoint or run folder that
+    says so."""
     if path == WORLD:
         return True
     folder = Path(path)
@@ -210,7 +210,9 @@ def is_world_sized(path: str) -> bool:
 def _device(config: Config) -> str:
     """The process's own device: `cuda` alone would put the scorers of all processes on the first GPU."""
     device = pick_device(config.run.device)
-    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if device == "cuda" else device
+    if device == "cuda":
+        return f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    return device
 
 
 def _build(network: Network, config: Config) -> tuple[dict[str, RewardFunction], dict[str, ready_made.References], str]:
@@ -246,7 +248,9 @@ def _load_clip(path: str, config: Config) -> ClipScorer:
 
 
 def _clip_name(path: str) -> str:
-    return "world CLIP" if path == WORLD else f"CLIP {path}"
+    if path == WORLD:
+        return "world CLIP"
+    return f"CLIP {path}"
 
 
 def _reward_judge(config: JudgeConfig) -> tuple[Judge, str]:
@@ -272,13 +276,17 @@ def build_evaluator(config: Config) -> Evaluator:
         _check_world(
             config, "eval.judge.url", "set eval.judge.url=http://localhost:8000/v1, or leave it empty (eval.judge.url=)"
         )
-    clip = _load_clip(options.clip, config) if options.clip else None
+    clip = None
+    if options.clip:
+        clip = _load_clip(options.clip, config)
     if options.judge.url == WORLD:
         from sync_r1.world.assets import EVALUATOR, load_evaluator_reader
         from sync_r1.world.judge import WorldJudge
 
         return Evaluator(WorldJudge(load_evaluator_reader()), clip, EVALUATOR)
-    clip_name = _clip_name(options.clip) if options.clip else ""
+    clip_name = ""
+    if options.clip:
+        clip_name = _clip_name(options.clip)
     if not options.judge.url:
         return Evaluator(None, clip, clip_name)
     judge = RemoteJudge(options.judge)
@@ -286,10 +294,8 @@ def build_evaluator(config: Config) -> Evaluator:
 
 
 def evaluator_notes(config: Config) -> list[str]:
-    """What the evaluation shares with the reward, one sentence each:
-
-    a rise there may be learned from the very network that measures it.
-    """
+    """What the evaluation shares with the reward, one sentence each: a rise there may be learned from the very network
+    that measures it."""
     users, options, scorers = _users(config), config.eval, config.scorers
     notes = []
     if options.clip and "clip" in users and _same_place(options.clip, scorers.clip):

@@ -161,7 +161,9 @@ class Session:
         ValueError names a file that is no usable picture.
         """
         size = self.options.batch_size
-        parts = [[_as_image(image) for image in images[start : start + size]] for start in range(0, len(images), size)]
+        parts = []
+        for start in range(0, len(images), size):
+            parts.append([_as_image(image) for image in images[start : start + size]])
         return torch.cat([self.model.look(part) for part in parts])
 
     def question_context(self, question: str, codes: Tensor | None = None) -> TextContext:
@@ -231,7 +233,10 @@ class Session:
     def ask(self, question: str, image: Picture | None = None) -> str:
         """Answer a question about the concept, or about a picture."""
         question = _said(question, "question")
-        codes = None if image is None else self.encode([image])[0]
+        if image is None:
+            codes = None
+        else:
+            codes = self.encode([image])[0]
         return self.concept.shown(self.answers([self.question_context(self.mention(question), codes)])[0])
 
     def recognize(self, image: Picture, how: How = "words", looking: bool = True) -> tuple[bool, str]:
@@ -262,7 +267,10 @@ class Session:
         if how != "drawing" and pictures:
             question = RECOGNITION_QUESTION.format(name=self.concept.placeholder)
             written = self.answers([self.question_context(question, codes) for codes in self.encode(pictures)])
-            answers = written if looking else [split_decision(text, DECISIONS)[1] or text for text in written]
+            if looking:
+                answers = written
+            else:
+                answers = [split_decision(text, DECISIONS)[1] or text for text in written]
         if how != "words" and pictures:
             margins, unsure = self.margins(pictures)
         return [recognised(answer, margin, unsure) for answer, margin in zip(answers, margins, strict=True)]
@@ -280,7 +288,9 @@ class Session:
         """
         version = sum(parameter._version for parameter in self.model.parameters())  # training changes it
         if self._calibration is None or self._calibration[0] != version:
-            others = negative_images(self.root, self.concept) if self.root is not None else []
+            others = []
+            if self.root is not None:
+                others = negative_images(self.root, self.concept)
             learned = calibrate(self._evidence(self.concept.train_images), self._evidence(others))
             self._calibration = version, learned
         return self._calibration[1]
@@ -328,7 +338,10 @@ class Session:
         text, (seed,) = self._asked(prompt, 1, seed)
         sampling = sampling or self.image_sampling
         total = sampling.generation_timesteps
-        count = total if previews is None else previews
+        if previews is None:
+            count = total
+        else:
+            count = previews
         if not 1 <= count <= total:
             raise ValueError(f"previews is {previews}; it must be 1 to {total}, the number of steps")
         return self._shown(text, seed, [total * (number + 1) // count for number in range(count)], sampling)
@@ -366,7 +379,10 @@ class Session:
         cells = canvas.square.cells(pixels)
         if cells.all():
             warnings.warn("the region touches every image token, so nothing guides it: a new drawing", stacklevel=2)
-        what = mask if isinstance(mask, str) else f"{int(pixels.sum())} px"
+        if isinstance(mask, str):
+            what = mask
+        else:
+            what = f"{int(pixels.sum())} px"
         masks, rows = [pixels] * n, torch.from_numpy(cells).expand(n, -1)
         return self._redrawn(canvas, masks, rows, text, seeds, sampling or self.image_sampling, what)
 
@@ -393,7 +409,10 @@ class Session:
         if not 0 < share <= 1:
             raise ValueError(f"share is {share}; it must be above 0 and at most 1")
         canvas = Canvas.of(self.model, given := _given(image))
-        known = given.prompt if isinstance(given, Drawing) else str(given.info.get("prompt", ""))
+        if isinstance(given, Drawing):
+            known = given.prompt
+        else:
+            known = str(given.info.get("prompt", ""))
         text, seeds = self._asked(prompt or known or f"a photo of {self.concept.placeholder}", n, seed)
         cells = random_cells(len(canvas.codes), share, seeds)
         masks = [canvas.square.pixels(row) for row in cells.numpy()]
@@ -446,11 +465,15 @@ def _said(text: str, what: str) -> str:
 
 
 def _given(image: Picture | Drawing) -> Image.Image | Drawing:
-    return image if isinstance(image, Drawing) else _as_image(image)
+    if isinstance(image, Drawing):
+        return image
+    return _as_image(image)
 
 
 def _as_image(image: Picture) -> Image.Image:
-    return image if isinstance(image, Image.Image) else load_image(image)
+    if isinstance(image, Image.Image):
+        return image
+    return load_image(image)
 
 
 def load_model(path: str | Path, device: str = "auto", settings: ModelConfig | None = None) -> UnifiedModel:
@@ -478,7 +501,8 @@ def _only_concept(source: str, trained: Sequence[str]) -> str:
     if len(names) == 1:
         return names[0]
     raise ValueError(
-        f"which concept? name one of {', '.join(names) or 'none yet: add one with `sync-r1 concept add`'} with --concept"
+        f"which concept? name one of {', '.join(names) or 'none yet: add one with `sync-r1 concept add`'} with "
+        "--concept"
     )
 
 

@@ -9,7 +9,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = "import torch; from transformers import PhiModel"
-COMMAND = "import sys; from sync_r1.cli import main; sys.argv = ['sync-r1', *{}]\ntry:\n    main()\nexcept SystemExit:\n    pass"
+COMMAND = (
+    "import sys; from sync_r1.cli import main; sys.argv = ['sync-r1', *{}]\n"
+    "try:\n"
+    "    main()\n"
+    "except SystemExit:\n"
+    "    pass"
+)
 SHOW = "\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
 MOST_MODULES = 160  # of other packages, that the bare import of the model's classes does not need
 

@@ -152,7 +152,10 @@ def test_a_wrong_import_would_be_found(tmp_path: Path, monkeypatch: pytest.Monke
     wrong = tmp_path / "sync_r1" / "unifybench" / "score.py"
     wrong.parent.mkdir(parents=True)
     wrong.write_text(
-        "def f():\n    from ..rl import loss\n    from sync_r1 import cli, __version__\n    import sync_r1.data.prompts\n"
+        "def f():\n"
+        "    from ..rl import loss\n"
+        "    from sync_r1 import cli, __version__\n"
+        "    import sync_r1.data.prompts\n"
     )
     monkeypatch.setattr(sys.modules[__name__], "PACKAGE", tmp_path / "sync_r1")
     assert sorted(imported_groups(wrong)) == [("cli", 3), ("data", 4), ("rl", 2)]

@@ -20,9 +20,10 @@ from tests.scorers.published import save_published_clip
 from tests.test_experiment import QUIET, small
 
 SMALL = [
-    "rl.max_steps=2", "rl.num_generations=2", "rl.generation_timesteps=4", "rl.train_timesteps=2", "rl.dgs_preview_step=2",
-    "rl.max_completion_length=6", "rl.guidance_scale=2", "rl.warmup_steps=0", "run.save_steps=1", "run.precision=fp32", "run.device=cpu",
-    "eval.generation_timesteps=2", "eval.max_completion_length=4", "eval.max_items=1", "eval.tasks=[vqa,rea,rea_gen]",
+    "rl.max_steps=2", "rl.num_generations=2", "rl.generation_timesteps=4", "rl.train_timesteps=2",
+    "rl.dgs_preview_step=2", "rl.max_completion_length=6", "rl.guidance_scale=2", "rl.warmup_steps=0",
+    "run.save_steps=1", "run.precision=fp32", "run.device=cpu", "eval.generation_timesteps=2",
+    "eval.max_completion_length=4", "eval.max_items=1", "eval.tasks=[vqa,rea,rea_gen]",
 ]  # fmt: skip
 
 

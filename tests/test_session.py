@@ -154,7 +154,7 @@ def test_drawings_carry_what_made_them(session: Session, tmp_path: Path) -> None
         "_4.png",
     ]
     with Image.open(paths[1]) as image:
-        assert image.text["prompt"] == "a photo of <bo> in the snow" and image.text["seed"] == "4"  # type: ignore[attr-defined]
+        assert image.text["prompt"] == ("a photo of <bo> in the snow") and image.text["seed"] == "4"  # type: ignore[attr-defined]
         assert image.text["run"] == "runs/x" and image.text["concept"] == "bo" and "sync-r1" in image.text["software"]  # type: ignore[attr-defined]
 
 

@@ -276,7 +276,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(
-        f"{record['kills']} kills in {record['interrupted_runs']} runs, {record['runs_that_differ']} of which differ; {options.out}"
+        f"{record['kills']} kills in {record['interrupted_runs']} runs, {record['runs_that_differ']} of which differ; "
+        f"{options.out}"
     )
     return int(record["runs_that_differ"] > 0)
 

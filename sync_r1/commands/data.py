@@ -88,7 +88,10 @@ PICTURE_TITLES = ("concept", "class", "category", "photos", "crops", "test", "ne
 PICTURE_LEGEND = (
     "negative: hard ones, in negative_example; stages: warm-up files, derived from the concept where there are none"
 )
-PROMPT_LEGEND = "L implicit prompts, the last T for testing; train: for RL; overlap: test prompts that the published half would train on"
+PROMPT_LEGEND = (
+    "L implicit prompts, the last T for testing; train: for RL; overlap: test prompts that the published half would "
+    "train on"
+)
 PROMPT_TITLES = ("concept", "version", "L", "test T", "train", "overlap", "dense", "pairs", "rec", "vqa", "text")
 
 
@@ -113,12 +116,17 @@ def _prompts(concept: ConceptReport) -> list[str]:
         concept.dense_pairs,
     )
     asked = (concept.rec, concept.vqa, concept.text_only)
-    version = f"legacy ({concept.plain})" if concept.conditions == "legacy" else concept.conditions or "?"
+    if concept.conditions == "legacy":
+        version = f"legacy ({concept.plain})"
+    else:
+        version = concept.conditions or "?"
     return [concept.name, version, *map(_count, counts), *map(_count, asked)]
 
 
 def _count(value: int | None) -> str:
-    return "?" if value is None else str(value)
+    if value is None:
+        return "?"
+    return str(value)
 
 
 def _print_problems(console: Console, name: str, errors: Sequence[str], doubts: Sequence[str]) -> None:

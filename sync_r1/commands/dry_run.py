@@ -50,10 +50,16 @@ def cost(config: Config) -> dict[str, Any]:
 
     sizes, prompts = read_sizes(config.model), Prompts()
     workload, device = Workload(config, sizes, prompts), pick_device(config.run.device)
-    processes = launched() if launched() > 1 or config.run.sharding == "none" else PROCESSES
+    if launched() > 1 or config.run.sharding == "none":
+        processes = launched()
+    else:
+        processes = PROCESSES
     images, steps = workload.piece
     wide = min(max(images * steps * workload.guided * workload.span, 256), 8192)
-    dtype = torch.float32 if workload.mode == "fp32" else torch.bfloat16
+    if workload.mode == "fp32":
+        dtype = torch.float32
+    else:
+        dtype = torch.bfloat16
     narrow = workload.asked * workload.candidates
     rates = measure_throughput(sizes.hidden, sizes.intermediate, wide=wide, narrow=narrow, device=device, dtype=dtype)
     result: CostEstimate = estimate(config, sizes, rates, prompts, processes)
@@ -91,18 +97,18 @@ def _print(config: Config, facts: dict[str, Any]) -> None:
             table.add_row(name, _shown(key, value))
         console.print(table)
     rates, assumed = facts["rates"], facts["assumed"]
-    shared = (
-        f"one of {assumed['processes']} processes that share by {config.run.sharding}"
-        if config.run.sharding != "none"
-        else "one process"
-    )
-    warm_up = f"the warm-up ({', '.join(config.sft.stages)}) and " if config.sft.stages else ""
+    shared = "one process"
+    if config.run.sharding != "none":
+        shared = f"one of {assumed['processes']} processes that share by {config.run.sharding}"
+    warm_up = ""
+    if config.sft.stages:
+        warm_up = f"the warm-up ({', '.join(config.sft.stages)}) and "
     say(
-        f"An estimate of {shared}, {assumed['trains']} training in {assumed['numbers']}: understanding prompts of {assumed['reading']} "
-        f"tokens and drawing prompts of {assumed['drawing']}, full-length texts; time at half the rate of matrix products measured on "
-        f"{rates['device']}, {rates['wide'] / 1e12:.3g} TFLOP/s ({rates['narrow'] / 1e12:.3g} for one decoding step). "
-        "Scorers' networks, Python and the libraries come on top of the memory, "
-        f"{warm_up}the evaluations on top of the time.",
+        f"An estimate of {shared}, {assumed['trains']} training in {assumed['numbers']}: understanding prompts of "
+        f"{assumed['reading']} tokens and drawing prompts of {assumed['drawing']}, full-length texts; time at half "
+        f"the rate of matrix products measured on {rates['device']}, {rates['wide'] / 1e12:.3g} TFLOP/s "
+        f"({rates['narrow'] / 1e12:.3g} for one decoding step). Scorers' networks, Python and the libraries come on "
+        f"top of the memory, {warm_up}the evaluations on top of the time.",
         console=console,
     )
     need, free = facts["peak"] / 2**30, facts["available"] / 2**30
@@ -123,7 +129,9 @@ def _print(config: Config, facts: dict[str, Any]) -> None:
 
 def _shown(key: str, value: float) -> str:
     if key not in UNITS:
-        return f"{value:,.0f}" if value == int(value) else f"{value:g}"
+        if value == int(value):
+            return f"{value:,.0f}"
+        return f"{value:g}"
     if key == "seconds" and value >= 600:
         return f"{value / 3600:,.1f} h"
     unit, name = UNITS[key]

@@ -33,4 +33,6 @@ def _expanded(name: str, value: Any) -> Any:
         return [_expanded(name, entry) for entry in value]
     if isinstance(value, Path):
         return Path(os.path.expanduser(value))
-    return os.path.expanduser(value) if isinstance(value, str) and name in TEXT_PATHS else value
+    if isinstance(value, str) and name in TEXT_PATHS:
+        return os.path.expanduser(value)
+    return value

@@ -35,7 +35,10 @@ def serve(
     from sync_r1.world.judge import WorldJudge
     from sync_r1.world.judge_server import MODEL, JudgeServer, Rehearsal
 
-    judge = WorldJudge(load_evaluator_reader()) if evaluator else WorldJudge(load_reward_reader(), soft=True)
+    if evaluator:
+        judge = WorldJudge(load_evaluator_reader())
+    else:
+        judge = WorldJudge(load_reward_reader(), soft=True)
     server = JudgeServer(judge, port, host, Rehearsal(fail_rate, lie_rate, delay), None if quiet else say)
     say(f"judge {MODEL!r} at {server.url}; stop it with Ctrl-C")
     try:
@@ -108,4 +111,6 @@ def check(
 
 
 def _shown(score: float | None) -> str:
-    return "none" if score is None else f"{score:.2f}"
+    if score is None:
+        return "none"
+    return f"{score:.2f}"

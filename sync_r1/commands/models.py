@@ -42,7 +42,10 @@ def info(
         say_json(facts)
         return
     for key, value in facts.items():
-        shown = ", ".join(f"{name} {number:,}" for name, number in value.items()) if isinstance(value, dict) else value
+        if isinstance(value, dict):
+            shown = ", ".join(f"{name} {number:,}" for name, number in value.items())
+        else:
+            shown = value
         say(f"{key:<14}{shown if shown != [] else 'none'}")
 
 
@@ -69,7 +72,9 @@ def import_weights(
         raise ValueError(f"--dtype is {dtype!r}; use one of {', '.join(DTYPES)}")
     if concept and not class_noun:
         raise ValueError("--concept needs --class-noun: what it is, such as dog")
-    tokens = ConceptTokens(concept, class_noun=class_noun) if concept else None
+    tokens = None
+    if concept:
+        tokens = ConceptTokens(concept, class_noun=class_noun)
     model = import_showo(showo, image_tokenizer, text_tokenizer, concept=tokens, dtype=DTYPES[dtype])
     model.save_pretrained(out)
     say(f"model  {out}  ({model.config.vocab_size} vocabulary rows, {model.image_size} px)")

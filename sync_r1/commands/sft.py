@@ -28,7 +28,10 @@ def sft(
     recipe: Annotated[
         list[str] | None,
         typer.Option(
-            help="A starting point (world, demo, showo-256, showo-512), then changes such as label-free; repeat the option."
+            help=(
+                "A starting point (world, demo, showo-256, showo-512), then changes such as label-free; repeat the "
+                "option."
+            )
         ),
     ] = None,
     config_file: Annotated[
@@ -56,8 +59,10 @@ def sft(
 
     given = {"model.path": model, "data.root": data}
     pairs = [f"{key}={value}" for key, value in given.items() if value is not None]
-    pairs += [f"data.concepts={json.dumps([concept])}"] if concept else []
-    pairs += [f"sft.stages=[{','.join(stage)}]"] if stage else []
+    if concept:
+        pairs += [f"data.concepts={json.dumps([concept])}"]
+    if stage:
+        pairs += [f"sft.stages=[{','.join(stage)}]"]
     config = load_config(config_file, [*pairs, *(overrides or [])], base=apply_recipes(recipe or []))
     console = open_console()
     summary = run_warm_up(config, console, resume, evaluate)

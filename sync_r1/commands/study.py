@@ -49,7 +49,10 @@ def study(
     runner = Runner(chosen, place, jobs, console)
     name = chosen.name.removesuffix("-quick").replace("-", "_")
     base = out or Path("docs", "results" if name == "claims" else f"results_{name}")
-    target = base.with_name(f"{base.name}_quick") if quick else base
+    if quick:
+        target = base.with_name(f"{base.name}_quick")
+    else:
+        target = base
     read_earlier(chosen, target)  # refuses another study's place before hours of work
     with ExitStack() as running:
         if not only_report:
@@ -66,14 +69,14 @@ def study(
     result = write_results(chosen, cells, target, command, place, stale)
     for claim in result["claims"]:
         verdict, style = VERDICTS[claim["holds"]]
-        figure = (
-            ""
-            if claim["delta"] is None
-            else f"  {claim['delta']:+.3f} [{claim['ci95'][0]:+.3f}, {claim['ci95'][1]:+.3f}]"
-        )
+        if claim["delta"] is None:
+            figure = ""
+        else:
+            figure = f"  {claim['delta']:+.3f} [{claim['ci95'][0]:+.3f}, {claim['ci95'][1]:+.3f}]"
         console.print(Text.assemble((verdict, style), f"  {claim['id']}{figure}"))
     say(f"results  {target.with_suffix('.md')}", console=console)
     if failed:
         raise ValueError(
-            f"{len(failed)} cells failed, first {failed[0].name}; see {place / failed[0].name / 'log.txt'}, then run it again"
+            f"{len(failed)} cells failed, first {failed[0].name}; see {place / failed[0].name / 'log.txt'}, then run "
+            "it again"
         )

@@ -59,7 +59,10 @@ def train(
     recipe: Annotated[
         list[str] | None,
         typer.Option(
-            help="A starting point (world, demo, showo-256, showo-512), then changes such as label-free; repeat the option."
+            help=(
+                "A starting point (world, demo, showo-256, showo-512), then changes such as label-free; repeat the "
+                "option."
+            )
         ),
     ] = None,
     config_file: Annotated[
@@ -92,7 +95,8 @@ def train(
 
     given = {"model.path": model, "data.root": data}
     pairs = [f"{key}={value}" for key, value in given.items() if value is not None]
-    pairs += [f"data.concepts={json.dumps([concept])}"] if concept else []
+    if concept:
+        pairs += [f"data.concepts={json.dumps([concept])}"]
     config = load_config(config_file, [*pairs, *(overrides or [])], base=apply_recipes(recipe or []))
     if show:
         from dataclasses import asdict

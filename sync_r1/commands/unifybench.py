@@ -115,9 +115,8 @@ def run(
     chosen = load_protocol(protocol or "world", change or [])
     settings = _settings(overrides or [], run, chat)
     _check_named(run, steps, chat, chat_model)
-    out = out or Path("runs") / "bench" / _slug(
-        "-".join(filter(None, [run or chat_model or model, "" if kind == "tokens" else kind]))
-    )
+    tested = "-".join(filter(None, [run or chat_model or model, "" if kind == "tokens" else kind]))
+    out = out or Path("runs") / "bench" / _slug(tested)
     with _working_in(out):
         root = _data_root(data, out)
         names = choose_concepts(root, concept or [], chosen)
@@ -136,21 +135,18 @@ def run(
         )
         judges = _judges(plan, judge, judge_model, clip, device, overrides or []) if scored else None
         if chat is not None:
-            endpoint = JudgeConfig(
+            how = JudgeConfig(
                 url=chat, model=chat_model, key_env=chat_key_env, cache=chat_cache, timeout_s=chat_timeout
             )
-            candidates = [external(endpoint, chosen, photo=kind == "image-prompt")]
+            candidates = [external(how, chosen, photo=kind == "image-prompt")]
         else:
             candidates = _candidates(model, run, steps, kind, plan, device, settings)
         with noted():
             open_run_manifest(out, plan, candidates)
             failed = predict_all(plan, candidates, out, _progress)
         if failed:
-            say(
-                f"{failed} items got no answer and stay open; run the same command again to ask for them",
-                "red",
-                err=True,
-            )
+            told = f"{failed} items got no answer and stay open; run the same command again to ask for them"
+            say(told, "red", err=True)
         if judges is not None:
             _score(out, chosen, names, _split(tasks), [candidate.epoch for candidate in candidates], judges, failed)
         if failed:
@@ -180,7 +176,10 @@ def score(
 
     plan, labels = read_run_manifest(out)
     with _working_in(out):
-        chosen = load_protocol(protocol, change or []) if protocol else changed(plan.protocol, change or [])
+        if protocol:
+            chosen = load_protocol(protocol, change or [])
+        else:
+            chosen = changed(plan.protocol, change or [])
         named = [find_concept(plan.root, one) for one in concept or []]
         plan = replace(plan, protocol=chosen, concepts=named or list(plan.concepts))
         judges = _judges(plan, judge, judge_model, clip, device, overrides or [])
@@ -301,7 +300,8 @@ def _settings(overrides: list[str], run: str | None, chat: str | None) -> ModelC
     given = [text for text in overrides if text.startswith("model.")]
     if given and (run is not None or chat is not None):
         raise ValueError(
-            f"{given[0]!r} has no effect on {'--chat' if run is None else '--run, which keeps its own settings'}; leave it out"
+            f"{given[0]!r} has no effect on {'--chat' if run is None else '--run, which keeps its own settings'}; "
+            "leave it out"
         )
     return read_options(overrides).model
 
@@ -366,7 +366,10 @@ def _score(
     if missing := unfinished(tables):
         for line in missing:
             say(line, "red", err=True)
-        go_on = "the same command, which asks the model again" if unanswered else f"sync-r1 bench score {out}"
+        if unanswered:
+            go_on = "the same command, which asks the model again"
+        else:
+            go_on = f"sync-r1 bench score {out}"
         say(f"go on with: {go_on}", "red", err=True)
         raise typer.Exit(1)
 

@@ -52,7 +52,9 @@ def build(
     if bool(judge_url) != bool(model):
         raise ValueError("--judge-url and --model go together; give both, or neither for templates")
     sizes = Sizes(per_fact=per_fact, dense_pairs=dense_pairs, dense=dense, test_fraction=test_fraction)
-    writer = ChatWriter(JudgeConfig(url=judge_url, model=model, key_env=key_env)) if judge_url else None
+    writer = None
+    if judge_url:
+        writer = ChatWriter(JudgeConfig(url=judge_url, model=model, key_env=key_env))
     names = chosen_names(data, concept)
     if present := [str(path) for name in names if (path := review_path(data, name)).exists() and not overwrite]:
         raise ValueError(
@@ -130,8 +132,8 @@ def _show(made: TestSet) -> None:
 def _applied(done: Applied) -> None:
     concept, report = done.concept, done.report
     say(
-        f"<{concept.name}> can be tested: {len(concept.test_indices)} test prompts, {len(concept.rl_indices)} for training, "
-        f"{len(concept.items)} questions; see sync-r1 bench run --concept {concept.name}"
+        f"<{concept.name}> can be tested: {len(concept.test_indices)} test prompts, {len(concept.rl_indices)} for "
+        f"training, {len(concept.items)} questions; see sync-r1 bench run --concept {concept.name}"
     )
     for doubt in [*done.doubts, *report.doubts]:
         say(f"  doubt   {doubt}")

@@ -45,9 +45,9 @@ def show(
     from sync_r1.world.render import ATTRIBUTES, random_thing, render
 
     rng = np.random.default_rng(seed)
-    rows = [
-        np.concatenate([render(random_thing(rng, kind=kind)) for kind in ATTRIBUTES["kind"]], axis=1) for _ in range(6)
-    ]
+    rows = []
+    for _ in range(6):
+        rows.append(np.concatenate([render(random_thing(rng, kind=kind)) for kind in ATTRIBUTES["kind"]], axis=1))
     sheet = Image.fromarray(np.concatenate(rows))
     sheet.resize((sheet.width * 4, sheet.height * 4), Image.Resampling.NEAREST).save(picture)
     say(f"wrote {picture}")
@@ -79,7 +79,10 @@ def pretrain(
     if threads:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    recipe = Recipe() if steps is None else Recipe().shortened(steps)
+    if steps is None:
+        recipe = Recipe()
+    else:
+        recipe = Recipe().shortened(steps)
     with hold(work, "name another --work"), if_stopped(f"{work} keeps the training so far"):
         card = run(recipe, work, out)
     say_json(card["measured"])

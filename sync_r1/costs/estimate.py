@@ -79,7 +79,10 @@ def _parameters(workload: Workload) -> dict[str, int]:
 
 def _work(workload: Workload) -> dict[str, float]:
     rl = workload.config.rl
-    steps = 1 if workload.sizes.autoregressive else rl.replayed_timesteps()
+    if workload.sizes.autoregressive:
+        steps = 1
+    else:
+        steps = rl.replayed_timesteps()
     return {
         "prompts": workload.asked,
         "candidates": workload.asked * workload.candidates,
@@ -137,7 +140,10 @@ def _drawing(workload: Workload) -> float:
             + 2.0 * nfe * sizes.hidden * sizes.codebook
         )
     counts = masked_counts(sizes.image_tokens, rl.generation_timesteps)
-    stop = rl.dgs_preview_step if rl.dgs_enabled else rl.generation_timesteps
+    if rl.dgs_enabled:
+        stop = rl.dgs_preview_step
+    else:
+        stop = rl.generation_timesteps
     asked = workload.drawn * sum(counts[:stop]) + workload.images * sum(
         counts[stop:]
     )  # positions that are still masked
@@ -151,9 +157,14 @@ def _drawing(workload: Workload) -> float:
 def _replay_forward(workload: Workload) -> tuple[tuple[float, float], tuple[float, float]]:
     """FLOPs of one forward pass over everything replayed: (body, head) of texts and of images."""
     rl, sizes = workload.config.rl, workload.sizes
-    texts = workload.texts if rl.optimise != "image" else 0
+    texts = 0
+    if rl.optimise != "image":
+        texts = workload.texts
     whole = rl.gradient_checkpointing  # prefixes are recomputed with every row
-    contexts = texts if whole else max(min(workload.asked, texts), math.ceil(texts / rl.sequences_per_backward))
+    if whole:
+        contexts = texts
+    else:
+        contexts = max(min(workload.asked, texts), math.ceil(texts / rl.sequences_per_backward))
     length = rl.max_completion_length
     text = workload.forward(contexts * workload.context, workload.context / 2) + workload.forward(
         texts * length, workload.context + length / 2
@@ -162,9 +173,11 @@ def _replay_forward(workload: Workload) -> tuple[tuple[float, float], tuple[floa
     rows, together = workload.piece
     passes = math.ceil(steps / together) * math.ceil(workload.images / max(rows, 1))
     sequences = workload.images * workload.guided * (1 if sizes.autoregressive else steps)
-    prefixes = (
-        sequences if whole else passes * (rows + workload.guided - 1)
-    )  # distinct prompts once per pass, and the empty one
+    # distinct prompts once per pass, and the empty one
+    if whole:
+        prefixes = sequences
+    else:
+        prefixes = passes * (rows + workload.guided - 1)
     seen = workload.prefix + (workload.span / 2 if sizes.autoregressive else workload.span)
     image = workload.forward(prefixes * workload.prefix, workload.prefix / 2) + workload.forward(
         sequences * workload.span, seen

@@ -37,8 +37,13 @@ def lasting(workload: Workload) -> dict[str, float]:
     sizes, rl = workload.sizes, workload.config.rl
     trained = workload.trained + workload.rows
     kept = trained - workload.shared + workload.own
-    copied: float = sizes.body + workload.vocabulary if workload.kind == "full" else workload.rows
-    copied -= workload.shared - workload.own if workload.config.run.sharding == "fsdp2" else 0
+    copied: float
+    if workload.kind == "full":
+        copied = sizes.body + workload.vocabulary
+    else:
+        copied = workload.rows
+    if workload.config.run.sharding == "fsdp2":
+        copied -= workload.shared - workload.own
     return {
         "weights": float(
             workload.weight_bytes * (sizes.body + workload.vocabulary)
@@ -88,7 +93,10 @@ def _image_piece(workload: Workload) -> float:
     rows, together = workload.piece
     counts = masked_counts(sizes.image_tokens, rl.generation_timesteps)
     largest = sorted((before - after for before, after in pairwise(counts)), reverse=True)[:together]
-    asked = sizes.image_tokens * together / rl.generation_timesteps if sizes.autoregressive else sum(largest)
+    if sizes.autoregressive:
+        asked = sizes.image_tokens * together / rl.generation_timesteps
+    else:
+        asked = sum(largest)
     sequences = rows * workload.guided * (1 if sizes.autoregressive else together)
     return _saved(
         workload,
@@ -128,5 +136,7 @@ def _saved(workload: Workload, sequences: int, own: float, prefixes: int, prefix
             + copies * sizes.linear / sizes.layers
         )
         kept, layer = sizes.layers * layer, 0.0
-    vocabulary = workload.weight_bytes * sizes.largest_matrix if workload.rows else 0
+    vocabulary = 0
+    if workload.rows:
+        vocabulary = workload.weight_bytes * sizes.largest_matrix
     return float(kept + layer + 4 * LOGIT_COPIES * logits + vocabulary)

@@ -67,7 +67,10 @@ def read_sizes(model: ModelConfig) -> ModelSizes:
     """
     if model.path in KNOWN and not Path(model.path).exists():
         return _published({"num_vq_tokens": KNOWN[model.path]}, {})
-    folder = _world() if model.path == WORLD else fetch(model.path, weights=False)
+    if model.path == WORLD:
+        folder = _world()
+    else:
+        folder = fetch(model.path, weights=False)
     config = read_config(folder)
     if is_published(config):
         present = folder.is_file() or any(
@@ -77,11 +80,9 @@ def read_sizes(model: ModelConfig) -> ModelSizes:
     if config["model_type"] == "janus":
         return janus_sizes(JanusConfig.from_pretrained(folder))
     tokenizer = folder / "magvit"
-    magvit = (
-        MagvitConfig.from_dict(json.loads((tokenizer / "config.json").read_text(encoding="utf-8")))
-        if tokenizer.is_dir()
-        else None
-    )
+    magvit = None
+    if tokenizer.is_dir():
+        magvit = MagvitConfig.from_dict(json.loads((tokenizer / "config.json").read_text(encoding="utf-8")))
     return showo_sizes_of(ShowoConfig.from_file(folder / "config.json"), magvit)
 
 
@@ -103,8 +104,13 @@ def showo_sizes_of(config: ShowoConfig, magvit: MagvitConfig | None) -> ModelSiz
     """Of a Show-o; without `magvit`, of one that trains on codes alone."""
     with blank(device="meta"):
         network = PhiForCausalLM(config.phi())
-        tokenizer = Magvit(magvit) if magvit is not None else None
-    flops, widest = (0, 0) if tokenizer is None else _decoding(tokenizer, tokenizer.decoder, _latents(tokenizer))
+        tokenizer = None
+        if magvit is not None:
+            tokenizer = Magvit(magvit)
+    if tokenizer is None:
+        flops, widest = (0, 0)
+    else:
+        flops, widest = _decoding(tokenizer, tokenizer.decoder, _latents(tokenizer))
     return ModelSizes(
         family="showo",
         **_count_parts(network),
@@ -187,7 +193,8 @@ def _decoding(tokenizer: nn.Module, decode: Callable[[Tensor], Tensor], given: T
 
     def look(module: nn.Module, inputs: Any, output: Any) -> None:
         nonlocal widest
-        widest = max(widest, output.numel()) if isinstance(output, Tensor) else widest
+        if isinstance(output, Tensor):
+            widest = max(widest, output.numel())
 
     for module in tokenizer.modules():
         module.register_forward_hook(look)

@@ -54,7 +54,10 @@ def _time_of(call: Callable[[], object], device: str, budget: float) -> float:
     def own_time() -> float:
         return time.process_time() / threads
 
-    clock = default_timer if device.startswith("cuda") else own_time
+    if device.startswith("cuda"):
+        clock = default_timer
+    else:
+        clock = own_time
     timer = Timer("call()", globals={"call": call}, num_threads=threads, timer=clock)
     if not budget:
         return timer.timeit(1).mean  # after a first call that does not count

@@ -1,7 +1,5 @@
-"""A configuration and a model's sizes as the counts that estimates are made of:
-
-rows, tokens, evaluations, FLOPs of a pass.
-"""
+"""A configuration and a model's sizes as the counts that estimates are made of: rows, tokens, evaluations, FLOPs of a
+pass."""
 
 from __future__ import annotations
 
@@ -36,23 +34,35 @@ class Workload:
     @property
     def kind(self) -> Kind:
         rl = self.config.rl
-        return "rows" if rl.learning_rate == 0 else "lora" if rl.lora_rank else "full"
+        if rl.learning_rate == 0:
+            return "rows"
+        if rl.lora_rank:
+            return "lora"
+        return "full"
 
     @property
     def mode(self) -> str:
         autocast = self.config.run.precision == "bf16"
         if self.config.model.dtype == "bf16":
-            return "bf16 autocast" if autocast else "bf16"
-        return "autocast" if autocast else "fp32"
+            if autocast:
+                return "bf16 autocast"
+            return "bf16"
+        if autocast:
+            return "autocast"
+        return "fp32"
 
     @property
     def weight_bytes(self) -> int:
-        return 2 if self.config.model.dtype == "bf16" else 4
+        if self.config.model.dtype == "bf16":
+            return 2
+        return 4
 
     @property
     def value_bytes(self) -> int:
         """Of an activation."""
-        return 4 if self.mode == "fp32" else 2
+        if self.mode == "fp32":
+            return 4
+        return 2
 
     @property
     def draws(self) -> bool:
@@ -61,7 +71,9 @@ class Workload:
     @property
     def guided(self) -> int:
         """Forward passes per evaluation of an image."""
-        return 2 if self.config.rl.guidance_scale > 0 else 1
+        if self.config.rl.guidance_scale > 0:
+            return 2
+        return 1
 
     @property
     def candidates(self) -> int:
@@ -73,9 +85,9 @@ class Workload:
         if not rl.dgs_enabled:
             return rl.num_generations
         budget = math.ceil(rl.dgs_candidate_factor * rl.num_generations)
-        return (
-            budget if rl.dgs_keep == "spread" else min(math.ceil(rl.num_generations / rl.dgs_target_acceptance), budget)
-        )
+        if rl.dgs_keep == "spread":
+            return budget
+        return min(math.ceil(rl.num_generations / rl.dgs_target_acceptance), budget)
 
     @property
     def asked(self) -> int:
@@ -94,18 +106,25 @@ class Workload:
 
     @property
     def images(self) -> int:
-        return self.texts * self.config.rl.images_per_text if self.draws else 0
+        if self.draws:
+            return self.texts * self.config.rl.images_per_text
+        return 0
 
     @property
     def drawn(self) -> int:
         """Images that are begun."""
-        return self.asked * self.candidates * self.config.rl.images_per_text if self.draws else 0
+        if self.draws:
+            return self.asked * self.candidates * self.config.rl.images_per_text
+        return 0
 
     @property
     def context(self) -> float:
         """Tokens of an understanding context, mean over kinds."""
         rl = self.config.rl
-        pictures = 1.0 if self.sizes.blank_picture else rl.look_fraction + rl.recognize_fraction
+        if self.sizes.blank_picture:
+            pictures = 1.0
+        else:
+            pictures = rl.look_fraction + rl.recognize_fraction
         return self.prompts.reading + pictures * (self.sizes.image_tokens + 3)
 
     @property
@@ -122,12 +141,13 @@ class Workload:
     def adapter(self) -> int:
         rl = self.config.rl
         wanted = rl.lora_target_modules
-        width = sum(
-            size
-            for name, size in self.sizes.adaptable.items()
-            if not wanted or any(ends_with(name, part) for part in wanted)
-        )
-        return rl.lora_rank * width if self.kind == "lora" else 0
+        width = 0
+        for name, size in self.sizes.adaptable.items():
+            if not wanted or any(ends_with(name, part) for part in wanted):
+                width += size
+        if self.kind == "lora":
+            return rl.lora_rank * width
+        return 0
 
     @property
     def trained(self) -> int:
@@ -138,7 +158,9 @@ class Workload:
     def shared(self) -> int:
         """Numbers of which a process keeps its share only, while the optimizer steps."""
         shared = {"none": 0, "fsdp2": self.sizes.in_layers, "zero1": self.trained + self.rows}[self.config.run.sharding]
-        return shared if self.processes > 1 else 0
+        if self.processes > 1:
+            return shared
+        return 0
 
     @property
     def own(self) -> float:
@@ -154,7 +176,9 @@ class Workload:
     def rows(self) -> int:
         """Numbers in the concept's rows."""
         count = self.config.model.num_tokens + (not self.sizes.named)
-        return count * self.sizes.row if self.config.rl.concept_learning_rate > 0 else 0
+        if self.config.rl.concept_learning_rate > 0:
+            return count * self.sizes.row
+        return 0
 
     def forward(self, tokens: float, seen: float) -> float:
         """FLOPs of `tokens` tokens through the body, each attending to `seen` others."""
@@ -163,10 +187,8 @@ class Workload:
 
     @property
     def backward(self) -> float:
-        """Times a forward pass through the body: to inputs, to weights, and what is recomputed:
-
-        all but each layer's last matrix.
-        """
+        """Times a forward pass through the body: to inputs, to weights, and what is recomputed: all but each layer's
+        last matrix."""
         sizes = self.sizes
         again = 1 - sizes.layers * sizes.hidden * sizes.intermediate / sizes.linear
         return 1 + (self.kind == "full") + again * self.config.rl.gradient_checkpointing
@@ -182,7 +204,10 @@ class Workload:
         """Evaluations of one trainer step, and what finishing every candidate would take."""
         rl = self.config.rl
         whole = self.evaluations(rl.generation_timesteps)
-        preview = self.evaluations(rl.dgs_preview_step) if rl.dgs_enabled else whole
+        if rl.dgs_enabled:
+            preview = self.evaluations(rl.dgs_preview_step)
+        else:
+            preview = whole
         return self.drawn * preview + self.images * (whole - preview), self.drawn * whole
 
     @property

@@ -72,20 +72,12 @@ def add_concept_folder(
                 f"concept name {called!r} is also its class noun {noun!r}; "
                 "choose a name that prompts use for nothing else"
             )
-    if isinstance(facts, str) or not facts:
-        raise ValueError(
-            f"facts is {facts!r}; give a list of at least one private fact, for example '<{name}> has a green raincoat.'"
-        )
-    if category is not None and category not in CATEGORIES:
-        raise ValueError(f"category is {category!r}; allowed are {', '.join(CATEGORIES)}")
-    if not 0 < test_fraction < 1:
-        raise ValueError(f"test_fraction is {test_fraction}; it must lie between 0 and 1")
+    _check_values(name, facts, category, test_fraction)
     sources = _usable_pictures(Path(pictures), notes)
     train, test = _split(sources, test_fraction)
     kind: Category = category or category_of(noun)
-    told = []
-    for number, fact in enumerate(facts):
-        told.append(with_placeholder(_filled(f"facts[{number}]", fact), name, display_name))
+    filled = [_filled(f"facts[{number}]", fact) for number, fact in enumerate(facts)]
+    told = [with_placeholder(fact, name, display_name) for fact in filled]
     described = info_sentence(sentence, name, display_name)
     notes += _changes("fact", facts, told) + _changes("info", [sentence], [described])
     layout = Layout(Path(root))
@@ -112,6 +104,18 @@ def add_concept_folder(
     return AddedConcept(load_concept(root, name), notes)
 
 
+def _check_values(name: str, facts: Sequence[str], category: Category | None, test_fraction: float) -> None:
+    if isinstance(facts, str) or not facts:
+        raise ValueError(
+            f"facts is {facts!r}; give a list of at least one private fact, for example '<{name}> has a green "
+            "raincoat.'"
+        )
+    if category is not None and category not in CATEGORIES:
+        raise ValueError(f"category is {category!r}; allowed are {', '.join(CATEGORIES)}")
+    if not 0 < test_fraction < 1:
+        raise ValueError(f"test_fraction is {test_fraction}; it must lie between 0 and 1")
+
+
 def is_class_noun(name: str, class_noun: str) -> bool:
     """Whether `name` is a word of the class noun, singular or plural, so that texts could not tell the concept from its
     kind.
@@ -133,7 +137,9 @@ def _choose_id(root: Path, name: str, wanted: str | None, overwrite: bool, notes
     ValueError when the name or the id is taken by another concept, or is a word of every text.
     """
     folder = Layout(root).train_images.parent
-    present = sorted(p.name for p in list_folder(folder) if p.is_dir()) if folder.is_dir() else []
+    present = []
+    if folder.is_dir():
+        present = sorted(p.name for p in list_folder(folder) if p.is_dir())
     names = display_names(Layout(root), present)
     namesake = next((other for other in present if same_name(names[other], name) and names[other] != other), None)
     made = wanted or namesake or make_id(name)
@@ -151,7 +157,10 @@ def _choose_id(root: Path, name: str, wanted: str | None, overwrite: bool, notes
     if namesake not in (None, concept_id):
         raise ValueError(f"concept name {name!r} is taken by {namesake!r} in {folder}; choose another name")
     if clash is not None and not replaces:
-        whose = clash if names[clash] == clash else f"{names[clash]} ({clash})"
+        if names[clash] == clash:
+            whose = clash
+        else:
+            whose = f"{names[clash]} ({clash})"
         raise ValueError(
             f"concept name {name!r} is taken by {whose!r} in {folder}; choose another name or overwrite it"
             + ("" if concept_id == name else f", or give another id than {concept_id!r}")
@@ -160,7 +169,9 @@ def _choose_id(root: Path, name: str, wanted: str | None, overwrite: bool, notes
 
 
 def _filled(field: str, value: str) -> str:
-    text = " ".join(value.split()) if isinstance(value, str) else ""
+    text = ""
+    if isinstance(value, str):
+        text = " ".join(value.split())
     if not text:
         raise ValueError(f"{field} is {value!r}; it must be text that is not empty")
     return check_unicode(text, field)
@@ -190,7 +201,9 @@ def _changes(what: str, given: Sequence[str], kept: Sequence[str]) -> list[str]:
 def _kept_type(picture: Path) -> str:
     """The file type under which a picture is kept: as it is, but HEIC becomes JPEG, which every program opens."""
     suffix = picture.suffix.lower()
-    return ".jpg" if suffix in HEIC_TYPES else suffix
+    if suffix in HEIC_TYPES:
+        return ".jpg"
+    return suffix
 
 
 def _usable_pictures(folder: Path, notes: list[str]) -> list[Path]:
@@ -204,7 +217,8 @@ def _usable_pictures(folder: Path, notes: list[str]) -> list[Path]:
     for path in sorted((p for p in list_folder(folder) if p.is_file() and not p.name.startswith(".")), key=natural_key):
         if path.suffix.lower() in _OTHER_PICTURES:
             raise ValueError(
-                f"{path}: file type {path.suffix!r} is not supported; convert it to {', '.join(PICTURE_TYPES)}, or remove it"
+                f"{path}: file type {path.suffix!r} is not supported; convert it to {', '.join(PICTURE_TYPES)}, or "
+                "remove it"
             )
         if not is_picture_name(path):
             notes.append(f"left out {path.name}: no picture")
@@ -215,7 +229,10 @@ def _usable_pictures(folder: Path, notes: list[str]) -> list[Path]:
             notes.append(f"left out {path.name}: the same picture as {kept[digest].name}")
         else:
             kept[digest] = path
-    below = [] if kept else subfolders_with_pictures(folder)
+    if kept:
+        below = []
+    else:
+        below = subfolders_with_pictures(folder)
     if below:
         raise ValueError(
             f"{folder}: its pictures lie in folders of their own: {', '.join(below)}; "
@@ -229,10 +246,8 @@ def _usable_pictures(folder: Path, notes: list[str]) -> list[Path]:
 
 
 def _split(paths: Sequence[Path], test_fraction: float) -> tuple[list[Path], list[Path]]:
-    """Every so many-th picture is for testing:
-
-    neighbours in a folder often come from one moment, so a tail would be a biased choice.
-    """
+    """Every so many-th picture is for testing: neighbours in a folder often come from one moment, so a tail would be a
+    biased choice."""
     count = min(len(paths) - 1, max(1, round(len(paths) * test_fraction)))
     chosen = {int((i + 0.5) * len(paths) / count) for i in range(count)}
     return [p for i, p in enumerate(paths) if i not in chosen], [p for i, p in enumerate(paths) if i in chosen]

@@ -14,19 +14,20 @@ def _words(text: str) -> frozenset[str]:
 
 
 _PERSON = _words("""
-    human person man woman boy girl baby child kid toddler infant teenager teen adult guy lady gentleman people men women children
-    actor actress singer dancer musician rapper idol celebrity athlete footballer officer teacher student doctor nurse chef
-    mother father mom dad mum parent grandmother grandfather grandma grandpa sister brother son daughter aunt uncle cousin friend
-    husband wife bride groom king queen prince princess politician president scientist artist writer
+    human person man woman boy girl baby child kid toddler infant teenager teen adult guy lady gentleman people men
+    women children actor actress singer dancer musician rapper idol celebrity athlete footballer officer teacher
+    student doctor nurse chef mother father mom dad mum parent grandmother grandfather grandma grandpa sister brother
+    son daughter aunt uncle cousin friend husband wife bride groom king queen prince princess politician president
+    scientist artist writer
 """)
 _ANIMAL = _words("""
-    animal pet dog puppy hound cat kitten kitty bird parrot budgie canary chicken hen rooster duck goose owl eagle penguin pigeon
-    horse pony donkey cow bull calf sheep lamb goat pig piglet rabbit bunny hamster gerbil mouse mice rat ferret hedgehog squirrel
-    fish goldfish shark whale dolphin seal turtle tortoise lizard gecko snake frog toad fox wolf bear panda koala kangaroo lion tiger
-    leopard cheetah elephant giraffe zebra monkey ape gorilla deer otter raccoon bee butterfly spider crab llama alpaca
-    terrier retriever shepherd poodle bulldog beagle husky corgi dachshund chihuahua pug spaniel collie labrador dalmatian mastiff
-    rottweiler doberman pomeranian schnauzer pinscher setter shiba akita samoyed maltese whippet greyhound malamute
-    tabby siamese persian ragdoll sphynx calico
+    animal pet dog puppy hound cat kitten kitty bird parrot budgie canary chicken hen rooster duck goose owl eagle
+    penguin pigeon horse pony donkey cow bull calf sheep lamb goat pig piglet rabbit bunny hamster gerbil mouse mice
+    rat ferret hedgehog squirrel fish goldfish shark whale dolphin seal turtle tortoise lizard gecko snake frog toad
+    fox wolf bear panda koala kangaroo lion tiger leopard cheetah elephant giraffe zebra monkey ape gorilla deer otter
+    raccoon bee butterfly spider crab llama alpaca terrier retriever shepherd poodle bulldog beagle husky corgi
+    dachshund chihuahua pug spaniel collie labrador dalmatian mastiff rottweiler doberman pomeranian schnauzer
+    pinscher setter shiba akita samoyed maltese whippet greyhound malamute tabby siamese persian ragdoll sphynx calico
 """)
 _LIFELESS = _words("stuffed plush teddy ceramic wooden rubber plastic inflatable porcelain bronze lego computer")
 _CLAUSE = _words("with in on of from wearing holding at for by")
@@ -47,7 +48,9 @@ def category_of(class_noun: str, conversation_type: str = "") -> Category:
     forms = {head, head.removesuffix("s"), head.removesuffix("es")}
     if forms & _PERSON:
         return "person"
-    return "animal" if forms & _ANIMAL else "object"
+    if forms & _ANIMAL:
+        return "animal"
+    return "object"
 
 
 def class_nouns() -> frozenset[str]:

@@ -116,11 +116,10 @@ def check_root(root: Path | str) -> RootReport:
         names = [name for name in folders if layout.info(name).is_file()]
     elif layout.concepts_list.is_file():
         gone = sorted(set(read_json(layout.concepts_list)) - set(folders))
-        report.doubts += (
-            [f"{layout.concepts_list}: names {', '.join(gone)}, of which there is no folder in {folder}"]
-            if gone
-            else []
-        )
+        if gone:
+            report.doubts += [
+                f"{layout.concepts_list}: names {', '.join(gone)}, of which there is no folder in {folder}"
+            ]
     report.doubts += [
         f"{folder / name}: no info.json, so it is no concept" for name in folders if not layout.info(name).is_file()
     ]
@@ -176,7 +175,9 @@ def _read(report: ConceptReport, layout: Layout, name: str) -> Concept | None:
     """Read file by file, so that a mistake in one does not hide those in others. None when any has an error."""
     info = report.attempt(read_info, layout, name, allow_empty_facts=True)
     conditions = report.attempt(read_conditions, layout, name)
-    testing = report.attempt(read_num_testing, info, conditions) if info and conditions else None
+    testing = None
+    if info and conditions:
+        testing = report.attempt(read_num_testing, info, conditions)
     photos = report.attempt(read_train_images, layout, name)
     talks = report.attempt(read_conversations, layout, name)
     items = _read_items(report, layout, name)
@@ -184,7 +185,12 @@ def _read(report: ConceptReport, layout: Layout, name: str) -> Concept | None:
         report.display_name = info.display_name
         report.class_noun, report.category, report.facts = info.class_noun, info.category, len(info.facts)
     if conditions:
-        report.conditions = "legacy" if conditions.legacy else "++" if layout.conditions(name).is_file() else "none"
+        if conditions.legacy:
+            report.conditions = "legacy"
+        elif layout.conditions(name).is_file():
+            report.conditions = "++"
+        else:
+            report.conditions = "none"
         report.implicit, report.dense = len(conditions.implicit), len(conditions.dense)
         report.dense_pairs, report.plain = len(conditions.dense_implicit), len(conditions.plain)
     report.photos, report.test_prompts = None if photos is None else len(photos), testing
@@ -249,11 +255,8 @@ def _check_loose(report: ConceptReport, layout: Layout) -> None:
     train, test = layout.train(report.name), layout.test(report.name)
     files = [read_loose(train / "positive_recognitions.json"), read_loose(train / "random_recognitions.json")]
     files += [read_scores(layout.negatives(report.name) / "score.json")]
-    files += (
-        [read_loose(test / "vqa.json"), read_loose(test / "text_only.json")]
-        if layout.items(report.name).is_file()
-        else []
-    )
+    if layout.items(report.name).is_file():
+        files += [read_loose(test / "vqa.json"), read_loose(test / "text_only.json")]
     for loose in files:
         lost = loose.total - len(loose.items)
         if lost:
@@ -269,4 +272,6 @@ def _shortened(problems: Sequence[str]) -> list[str]:
 
 def _first_of(group: list[str]) -> list[str]:
     more = len(group) - LISTED
-    return group if more <= 0 else [*group[: LISTED - 1], f"{group[LISTED - 1]} (and {more} more like this)"]
+    if more <= 0:
+        return group
+    return [*group[: LISTED - 1], f"{group[LISTED - 1]} (and {more} more like this)"]

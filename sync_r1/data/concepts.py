@@ -23,21 +23,22 @@ from sync_r1.data.types import CONDITION_KEYS, QA, TEXT_ONLY, Concept, Condition
 from sync_r1.files import read_json
 
 __all__ = [
-    "QA", "Category", "Concept", "Conditions", "Layout", "TestItem", "category_of", "list_concepts", "load_concept", "load_image",
-    "named_pictures", "random_images", "resolve_image", "soft_problems", "split_problems", "validate_name", "verify_images",
+    "QA", "Category", "Concept", "Conditions", "Layout", "TestItem", "category_of", "list_concepts", "load_concept",
+    "load_image", "named_pictures", "random_images", "resolve_image", "soft_problems", "split_problems",
+    "validate_name", "verify_images",
 ]  # fmt: skip
 
 
 def list_concepts(root: Path | str) -> list[str]:
-    """Complete concepts (folders of concept/train with an info.json):
-
-    first in the order of concepts_list.json, then the others by name.
-    """
+    """Complete concepts (folders of concept/train with an info.json): first in the order of concepts_list.json, then
+    the others by name."""
     layout = Layout(Path(root))
     folder = layout.root / "concept" / "train"
     if not folder.is_dir():
         near = _root_nearby(layout.root)
-        hint = f"; did you mean {near}?" if near else ""
+        hint = ""
+        if near:
+            hint = f"; did you mean {near}?"
         raise ValueError(
             f"{folder}: no such folder; --data must point at a folder that holds concept/train/<name>/{hint}"
         )
@@ -53,8 +54,12 @@ def list_concepts(root: Path | str) -> list[str]:
 
 def _root_nearby(folder: Path) -> Path | None:
     """A data root one or two levels up or one level down."""
-    inside = sorted(path for path in list_folder(folder) if path.is_dir()) if folder.is_dir() else []
-    around = [folder.parent, folder.parent.parent] if folder.name in ("concept", "train") else []
+    inside = []
+    if folder.is_dir():
+        inside = sorted(path for path in list_folder(folder) if path.is_dir())
+    around = []
+    if folder.name in ("concept", "train"):
+        around = [folder.parent, folder.parent.parent]
     return next((path for path in [*around, *inside] if (path / "concept" / "train").is_dir()), None)
 
 
@@ -121,7 +126,10 @@ def load_concept(root: Path | str, name: str, *, allow_empty_facts: bool = False
 def named_pictures(layout: Layout, concept: Concept) -> dict[Path, str]:
     """Every picture a concept uses → the file and field, or the folder, that it comes from."""
     name = concept.name
-    photos = f"{layout.train_images}, field {name!r}" if layout.train_images.is_file() else str(layout.train(name))
+    if layout.train_images.is_file():
+        photos = f"{layout.train_images}, field {name!r}"
+    else:
+        photos = str(layout.train(name))
     places = {item.image: f"{layout.items(name)}, field 'image'" for item in concept.items if item.image}
     return (
         places
@@ -131,22 +139,26 @@ def named_pictures(layout: Layout, concept: Concept) -> dict[Path, str]:
 
 
 def split_problems(concept: Concept) -> list[str]:
-    """What is wrong with the split of the implicit prompts into training and testing, and what it keeps from running."""
+    """What is wrong with the split of the implicit prompts into training and testing, and what it keeps from
+    running."""
     length, testing, conditions = len(concept.conditions.implicit), concept.num_testing_info, concept.conditions
     works = ["the warm-up", "pure_gen"] + (["training on questions about its photos"] if concept.conversations else [])
-    works += [
-        task
-        for task, kind in (("rec", "rec"), ("vqa", "vqa"), ("qa", "text_only"))
-        if any(i.kind == kind for i in concept.items)
-    ]
+    kinds = {item.kind for item in concept.items}
+    works += [task for task, kind in (("rec", "rec"), ("vqa", "vqa"), ("qa", "text_only")) if kind in kinds]
     runs = f"{', '.join(works)} can still run"
     if conditions.legacy:
         return [
-            f"t2i_conditions.json has the old list form of UnifyBench, which has no prompts to rewrite and no test split; {runs}"
+            (
+                "t2i_conditions.json has the old list form of UnifyBench, which has no prompts to rewrite and no test "
+                f"split; {runs}"
+            )
         ]
     if conditions == Conditions():
         return [
-            f"no test split: concept/test/{concept.name}/t2i_conditions.json holds no prompts to rewrite or draw; {runs}"
+            (
+                f"no test split: concept/test/{concept.name}/t2i_conditions.json holds no prompts to rewrite or draw; "
+                f"{runs}"
+            )
         ]
     problems = []
     if concept.overlap:
@@ -161,7 +173,8 @@ def split_problems(concept: Concept) -> list[str]:
     repeats = length - len(set(concept.conditions.implicit))
     if repeats:
         problems.append(
-            f"{repeats} of {length} implicit prompts repeat another word for word, so that nothing tells which fact is meant"
+            f"{repeats} of {length} implicit prompts repeat another word for word, so that nothing tells which fact is "
+            "meant"
         )
     if length and not testing:
         problems.append("num_testing_info is 0, so that no implicit prompt is for testing: rea and rea_gen cannot run")

@@ -1,7 +1,5 @@
-"""The fields of JSON files that other people wrote:
-
-every error names the file, the field, the value seen and what is allowed.
-"""
+"""The fields of JSON files that other people wrote: every error names the file, the field, the value seen and what is
+allowed."""
 
 from __future__ import annotations
 
@@ -26,10 +24,15 @@ class Fields:
 
     @property
     def place(self) -> str:
-        return f"{self.path}: {self.where}" if self.where else str(self.path)
+        if self.where:
+            return f"{self.path}: {self.where}"
+        return str(self.path)
 
     def _wrong(self, key: str, value: Any, allowed: str) -> ValueError:
-        seen = "is missing" if value is _MISSING else f"is {shown(value)}"
+        if value is _MISSING:
+            seen = "is missing"
+        else:
+            seen = f"is {shown(value)}"
         return ValueError(f"{self.place}: field {key!r} {seen}; it must be {allowed}")
 
     def text(self, key: str, default: str | None = None) -> str:

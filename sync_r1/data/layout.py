@@ -104,7 +104,10 @@ def resolve_image(root: Path, stored: str, where: str, second_root: Path | None 
     after += [parts[i:] for i, part in enumerate(parts) if part in ("concept", "random_images")]
     if Layout(root).is_black(stored):
         after.append(parts[-1:])
-    roots = [root] if second_root is None else [root, second_root]
+    if second_root is None:
+        roots = [root]
+    else:
+        roots = [root, second_root]
     candidates = [(base, base.joinpath(*rest)) for base in roots for rest in after if rest]
     below = [file for base, file in candidates if _is_below(file, base)]
     for candidate in [*below, *([root / stored] if _is_below(root / stored, root) else [])]:
@@ -112,11 +115,12 @@ def resolve_image(root: Path, stored: str, where: str, second_root: Path | None 
             return candidate
     if below:
         raise ValueError(
-            f"{where} is {shown(stored)}, but {shown(str(below[0]))} is no file; copy the picture there or correct the path"
+            f"{where} is {shown(stored)}, but {shown(str(below[0]))} is no file; copy the picture there or correct the "
+            "path"
         )
     raise ValueError(
-        f"{where} is {shown(stored)}, which is not below {root}; stored paths must hold unictokens_data/, concept/ or random_images/, "
-        "or name the black image"
+        f"{where} is {shown(stored)}, which is not below {root}; stored paths must hold unictokens_data/, concept/ or "
+        "random_images/, or name the black image"
     )
 
 

@@ -52,7 +52,9 @@ def make_id(name: str) -> str:
     decomposed = unicodedata.normalize("NFKD", without_apostrophes.translate(_PLAIN_LETTERS))
     letters = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
     made = regex.sub(r"[^a-z0-9]+", "-", letters).strip("-")[:LONGEST_NAME].strip("-")
-    return made if regex.search("[a-z]", made) else ""
+    if regex.search("[a-z]", made):
+        return made
+    return ""
 
 
 def same_name(one: str, other: str) -> bool:
@@ -108,7 +110,9 @@ def _pattern(concept_id: str, name: str, sentence: bool) -> regex.Pattern[str]:
 def _capitalised(form: str, sentence: bool) -> str:
     written = _whole_word(form[:1].upper() + form[1:])
     found = rf"(?-if:{written})"
-    return rf"{found}|\A{_whole_word(form)}" if sentence else found
+    if sentence:
+        return rf"{found}|\A{_whole_word(form)}"
+    return found
 
 
 def _whole_word(form: str) -> str:
@@ -122,7 +126,9 @@ def _joined(edge: str) -> str:
         return r"\p{M}"
     if regex.match(f"[{_KATAKANA}]", edge):
         return _KATAKANA
-    return _SPACED if regex.match(r"[\p{L}\p{M}\p{N}_]", edge) else ""
+    if regex.match(r"[\p{L}\p{M}\p{N}_]", edge):
+        return _SPACED
+    return ""
 
 
 def _escaped(form: str) -> str:

@@ -82,7 +82,9 @@ def with_placeholder(fact: str, concept_id: str, name: str = "") -> str:
     if mark in named:
         return named
     spoken = _pronoun_replaced(fact, mark)
-    return spoken if mark in spoken else f"{mark} {fact}"
+    if mark in spoken:
+        return spoken
+    return f"{mark} {fact}"
 
 
 def info_sentence(info: str, concept_id: str, name: str = "") -> str:
@@ -91,10 +93,15 @@ def info_sentence(info: str, concept_id: str, name: str = "") -> str:
     if mark in info:
         return info
     named = mention(info, concept_id, name, sentence=True)
-    sentence = named if named.startswith(mark) else _pronoun_replaced(info, mark)
+    if named.startswith(mark):
+        sentence = named
+    else:
+        sentence = _pronoun_replaced(info, mark)
     if sentence.startswith(mark):
         return sentence
-    return f"{mark} {sentence}" if sentence.lower().startswith("is ") else f"{mark} is {sentence}"
+    if sentence.lower().startswith("is "):
+        return f"{mark} {sentence}"
+    return f"{mark} is {sentence}"
 
 
 def _pronoun_replaced(sentence: str, mark: str) -> str:
@@ -108,12 +115,16 @@ def _pronoun_replaced(sentence: str, mark: str) -> str:
 
 def article(noun: str) -> str:
     """ "a" or "an", by the first letter."""
-    return "an" if noun[:1].lower() in tuple("aeiou") else "a"
+    if noun[:1].lower() in tuple("aeiou"):
+        return "an"
+    return "a"
 
 
 def with_article(noun: str) -> str:
     """ "apple" → "an apple"; a noun that has an article keeps it."""
-    return noun if _ARTICLE.match(noun) else f"{article(noun)} {noun}"
+    if _ARTICLE.match(noun):
+        return noun
+    return f"{article(noun)} {noun}"
 
 
 def without_article(noun: str) -> str:
@@ -134,9 +145,15 @@ def drawing_pairs(facts: Sequence[str], name: str, category: Category) -> list[t
 
 def _pair(fact: str, mark: str, category: Category) -> tuple[str, str]:
     photo = f"A photo of {mark}"
-    whose = "their" if category == "person" else "its"
-    pronoun = "which" if category == "object" else "who"
-    said = _IS.sub(" is ", fact.removeprefix(mark)) if fact.startswith(mark) else ""
+    whose = "its"
+    if category == "person":
+        whose = "their"
+    pronoun = "who"
+    if category == "object":
+        pronoun = "which"
+    said = ""
+    if fact.startswith(mark):
+        said = _IS.sub(" is ", fact.removeprefix(mark))
     if owned := _OF.match(said):
         return _possession(photo, whose, owned["thing"])
     if not said.startswith(" "):
@@ -159,5 +176,8 @@ def _pair(fact: str, mark: str, category: Category) -> tuple[str, str]:
 
 def _possession(photo: str, whose: str, said: str) -> tuple[str, str]:
     """ "bowl is blue" → ("… with its bowl", "…, whose bowl is blue")."""
-    thing, verb, _ = _BE.split(said, maxsplit=1) if _BE.search(said) else ("", "", "")
+    if _BE.search(said):
+        thing, verb, _ = _BE.split(said, maxsplit=1)
+    else:
+        thing, verb, _ = ("", "", "")
     return (f"{photo} with {whose} {thing}" if verb else photo), f"{photo}, whose {said}"

@@ -1,7 +1,5 @@
-"""Opening pictures that a user supplied:
-
-every limit is checked before pixels are decoded, and every error names the file.
-"""
+"""Opening pictures that a user supplied: every limit is checked before pixels are decoded, and every error names the
+file."""
 
 from __future__ import annotations
 
@@ -32,7 +30,10 @@ Reader = Callable[[Image.Image], Image.Image]  # what is kept of a decoded pictu
 
 def natural_key(path: Path | str) -> tuple[tuple[int, int, str], ...]:
     """Sort key under which `2.png` comes before `10.png`."""
-    name = path if isinstance(path, str) else path.name
+    if isinstance(path, str):
+        name = path
+    else:
+        name = path.name
     parts = re.findall(r"[0-9]+|[^0-9]+", name)
     return (*((0, int(p), "") if "0" <= p[0] <= "9" else (1, 0, p) for p in parts), (0, -1, name))
 
@@ -135,7 +136,9 @@ def _decode_from(
         picture = read(image)
     for key in TURNED:
         picture.info.pop(key, None)
-    return picture if turn is None else picture.transpose(turn)
+    if turn is None:
+        return picture
+    return picture.transpose(turn)
 
 
 def _exif_of(image: Image.Image) -> Image.Exif:
@@ -156,14 +159,18 @@ def _flat(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, (255, 255, 255, 255)), layer).convert("RGB")
-    return image if image.mode in ("L", "RGB", "CMYK") else image.convert("RGB")
+    if image.mode in ("L", "RGB", "CMYK"):
+        return image
+    return image.convert("RGB")
 
 
 def _decoders(path: Path) -> tuple[str, ...]:
     """Pillow's names of the decoders a file may need. Refused when it is a HEIC photo and nothing reads those here."""
     with path.open("rb") as file:
         head = file.read(64)
-    brands = head[8 : int.from_bytes(head[:4], "big")] if head[4:8] == b"ftyp" else b""
+    brands = b""
+    if head[4:8] == b"ftyp":
+        brands = head[8 : int.from_bytes(head[:4], "big")]
     if b"avif" in brands or b"avis" in brands or not any(brand in brands for brand in HEIC_BRANDS):
         return DECODERS
     try:
@@ -201,7 +208,8 @@ def _check_file(path: Path) -> None:
         raise ValueError(f"{path}: no such picture")
     if path.suffix.lower() not in PICTURE_TYPES:
         raise ValueError(
-            f"{path}: file type {path.suffix or 'without ending'!r} is not supported; allowed are {', '.join(PICTURE_TYPES)}"
+            f"{path}: file type {path.suffix or 'without ending'!r} is not supported; allowed are "
+            f"{', '.join(PICTURE_TYPES)}"
         )
     if path.stat().st_size > MAX_MEGABYTES * 1_000_000:
         raise ValueError(f"{path}: {path.stat().st_size // 1_000_000} MB are too many; the limit is {MAX_MEGABYTES} MB")

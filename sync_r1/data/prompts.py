@@ -36,7 +36,9 @@ def text_prefix(concept: Described) -> str:
 
 def understanding_prompt(concept: Described, question: str, tokens: Sequence[str] = ()) -> str:
     """Context of a question about a photo or about the concept. Soft tokens, if any, introduce it: `<c> is TOKS.`"""
-    introduction = f"{placeholder(concept.name)} is {''.join(tokens)}.\n" if tokens else ""
+    introduction = ""
+    if tokens:
+        introduction = f"{placeholder(concept.name)} is {''.join(tokens)}.\n"
     return f"USER: {text_prefix(concept)}\n{introduction}{question} ASSISTANT:"
 
 
@@ -74,4 +76,6 @@ def compose(kind: PromptKind, name: str, prompt: str, completion: str) -> str:
     if kind == "reason":
         return written or prompt
     photo = f"a photo of {placeholder(name)}"
-    return f"{photo}, {written}" if written and kind == "look" else photo
+    if written and kind == "look":
+        return f"{photo}, {written}"
+    return photo

@@ -108,7 +108,9 @@ def read_info(layout: Layout, name: str, allow_empty_facts: bool = False) -> Inf
 
 
 def _generation_type(info: Fields, category: Category) -> str:
-    default = "object" if category == "object" else "live_subject"
+    default = "live_subject"
+    if category == "object":
+        default = "object"
     seen = info.text("generation_type", default=default)
     kind = GENERATION_TYPES.get(re.sub(r"[\s-]+", "_", seen.strip().lower()))
     if kind is None:
@@ -145,8 +147,8 @@ def read_conditions(layout: Layout, name: str) -> Conditions:
     for first, second in (("implicit", "explicit"), ("dense_implicit", "dense_explicit")):
         if len(values[first]) != len(values[second]):
             raise ValueError(
-                f"{path}: field {CONDITION_KEYS[first]!r} has {len(values[first])} prompts and {CONDITION_KEYS[second]!r} has "
-                f"{len(values[second])}; they are pairs and must be equally many"
+                f"{path}: field {CONDITION_KEYS[first]!r} has {len(values[first])} prompts and "
+                f"{CONDITION_KEYS[second]!r} has {len(values[second])}; they are pairs and must be equally many"
             )
     return Conditions(**values)
 
@@ -170,7 +172,8 @@ def read_train_images(layout: Layout, name: str) -> list[Path]:
             )
         if not os.path.isfile(folder / file_name):
             raise ValueError(
-                f"{index}: field {name!r} names {file_name!r}, which is not in {folder}; remove the name or add the picture"
+                f"{index}: field {name!r} names {file_name!r}, which is not in {folder}; remove the name or add the "
+                "picture"
             )
     if len(set(names)) < len(names):
         raise ValueError(
@@ -204,7 +207,8 @@ def read_items(layout: Layout, name: str, pictures_root: Path | None = None) -> 
 
 
 def item_entries(layout: Layout, name: str) -> list[Fields]:
-    """The items of test_data/<c>.json without multiple choice, which old archives hold and none of the nine tasks uses."""
+    """The items of test_data/<c>.json without multiple choice, which old archives hold and none of the nine tasks
+    uses."""
     entries = Fields(layout.items(name), {"item": read_json(layout.items(name))}).objects("item")
     return [entry for entry in entries if "choice" not in entry.text("type")]
 
@@ -221,7 +225,9 @@ def read_item(layout: Layout, entry: Fields, pictures_root: Path | None = None) 
     if not stored and kind != "text_only":
         raise ValueError(f"{entry.place}: field 'image' is missing; items of type {kind} need a picture")
     try:
-        image = resolve_image(layout.root, stored, f"{entry.place}: field 'image'", pictures_root) if stored else None
+        image = None
+        if stored:
+            image = resolve_image(layout.root, stored, f"{entry.place}: field 'image'", pictures_root)
     except ValueError:
         if kind != "text_only" or not layout.is_black(stored):
             raise

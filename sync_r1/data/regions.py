@@ -81,7 +81,9 @@ def read_region(region: Region, square: Square, names: Mapping[str, Sequence[Box
     elif isinstance(region, Image.Image):
         mask = _painted(region, "the mask")
     elif isinstance(region, str | Path):
-        known = f"{', '.join(names)}, " if names else ""
+        known = ""
+        if names:
+            known = f"{', '.join(names)}, "
         raise ValueError(f"unknown region {str(region)!r}; it must be {known}{_ALLOWED} ({', '.join(PICTURE_TYPES)})")
     else:
         mask = np.asarray(region)

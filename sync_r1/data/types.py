@@ -88,7 +88,9 @@ class Concept:
     @property
     def title(self) -> str:
         """The name for a table or a message, with the id where that is another."""
-        return f"{self.display_name} ({self.name})" if self.display_name else self.name
+        if self.display_name:
+            return f"{self.display_name} ({self.name})"
+        return self.name
 
     def shown(self, text: str) -> str:
         """A text of the model or of the data as its owner reads it: with `<name>` for `<id>`."""
@@ -106,10 +108,8 @@ class Concept:
 
     @property
     def rl_indices(self) -> list[int]:
-        """Implicit prompts RL may train on:
-
-        the published half without the last T, and without prompts that testing asks word for word.
-        """
+        """Implicit prompts RL may train on: the published half without the last T, and without prompts that testing
+        asks word for word."""
         prompts = self.conditions.implicit
         tested = {_words(prompts[index]) for index in self.test_indices} | {
             _words(text) for text in self.conditions.dense_implicit

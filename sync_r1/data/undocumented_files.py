@@ -46,7 +46,9 @@ def picture_of(root: Path, folder: Path, item: LooseItem) -> Path | None:
     None when it is not there.
     """
     if "/" not in item.image.replace("\\", "/"):
-        return folder / item.image if item.image and os.path.isfile(folder / item.image) else None
+        if item.image and os.path.isfile(folder / item.image):
+            return folder / item.image
+        return None
     try:
         return resolve_image(root, item.image, "")
     except ValueError:
@@ -70,29 +72,28 @@ def read_loose(path: Path) -> Loose:
 
 
 def read_scores(path: Path) -> Loose:
-    """negative_example/score.json: entries that say a number about a picture, as {picture:
-
-    number} or [{"image", "score"}].
-    """
+    """negative_example/score.json: entries that say a number about a picture, as {picture: number} or [{"image",
+    "score"}]."""
     if not path.is_file():
         return Loose(path, [], 0)
     try:
         data = read_json(path)
     except ValueError:
         return Loose(path, [], 1)
-    rows = (
-        list(data.items())
-        if isinstance(data, dict)
-        else [_score_row(row) for row in data]
-        if isinstance(data, list)
-        else [("", None)]
-    )
+    if isinstance(data, dict):
+        rows = list(data.items())
+    elif isinstance(data, list):
+        rows = [_score_row(row) for row in data]
+    else:
+        rows = [("", None)]
     scored = [LooseItem(str(name), "", str(value)) for name, value in rows if name and isinstance(value, (int, float))]
     return Loose(path, scored, len(rows))
 
 
 def _score_row(row: Any) -> tuple[str, Any]:
-    return (_first(row, IMAGE_KEYS), row.get("score")) if isinstance(row, dict) else ("", None)
+    if isinstance(row, dict):
+        return (_first(row, IMAGE_KEYS), row.get("score"))
+    return ("", None)
 
 
 def _entries(data: Any, image: str) -> Iterator[LooseItem | None]:
@@ -137,7 +138,9 @@ def _asks(text: str) -> bool:
 
 def _item(image: str, question: str, answer: str) -> LooseItem | None:
     question, answer = question.strip(), answer.strip()
-    return LooseItem(image, question, answer) if question and answer else None
+    if question and answer:
+        return LooseItem(image, question, answer)
+    return None
 
 
 def _first(data: Any, keys: tuple[str, ...]) -> str:

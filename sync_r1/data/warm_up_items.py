@@ -48,7 +48,10 @@ def load_training_items(root: Path | str, concept: Concept, stage: int) -> list[
             f"{layout.info(concept.name)}: no concept {concept.name!r} here; name the data root it was read from"
         )
     path = layout.stage(STAGE_FILE[stage], concept.name)
-    items = read_stage(layout, path) if path.is_file() else derived_items(layout.root, concept)
+    if path.is_file():
+        items = read_stage(layout, path)
+    else:
+        items = derived_items(layout.root, concept)
     if not items:
         raise ValueError(
             f"{path}: field '(list)' is []; it must hold at least one item, or remove the file to use the concept's own"
@@ -85,11 +88,9 @@ def stage_entries(path: Path) -> list[Fields]:
 def items_without_picture(path: Path, entries: Sequence[Fields]) -> str:
     """A sentence with the count, or ""."""
     bare = sum(not entry.data.get("image") for entry in entries)
-    return (
-        f"{path}: {bare} of {len(entries)} items have no field 'image'; they train as questions from memory"
-        if bare
-        else ""
-    )
+    if bare:
+        return f"{path}: {bare} of {len(entries)} items have no field 'image'; they train as questions from memory"
+    return ""
 
 
 def derived_items(root: Path, concept: Concept) -> list[TrainingItem]:
@@ -124,10 +125,8 @@ def derived_items(root: Path, concept: Concept) -> list[TrainingItem]:
 
 
 def negative_images(root: Path | str, concept: Concept) -> list[Path]:
-    """Pictures of something else that no test item asks about:
-
-    negative_example and random_images in turns, then what is left of either.
-    """
+    """Pictures of something else that no test item asks about: negative_example and random_images in turns, then what
+    is left of either."""
     asked = {item.image for item in concept.items}
     hard = [path for path in list_pictures(Layout(Path(root)).negatives(concept.name)) if path not in asked]
     easy = [path for path in random_images(root) if path not in asked]

@@ -84,7 +84,10 @@ def _photos_present(layout: Layout) -> dict[str, list[str]]:
     others.
     """
     folders = [path.parent for path in sorted(layout.train_images.parent.glob("*/info.json"))]
-    return {folder.name: [path.name for path in without_masks(list_pictures(folder))] for folder in folders}
+    found: dict[str, list[str]] = {}
+    for folder in folders:
+        found[folder.name] = [path.name for path in without_masks(list_pictures(folder))]
+    return found
 
 
 def write_concept(
@@ -129,9 +132,12 @@ def write_concept(
 
 
 def check_free(root: Path, name: str, overwrite: bool) -> None:
-    """No other concept may carry the name, not even in other letter case: some file systems hold only one of the two."""
+    """No other concept may carry the name, not even in other letter case: some file systems hold only one of the
+    two."""
     folder = Layout(root).train(name).parent
-    present = [path.name for path in list_folder(folder) if path.is_dir()] if folder.is_dir() else []
+    present = []
+    if folder.is_dir():
+        present = [path.name for path in list_folder(folder) if path.is_dir()]
     clash = next((other for other in present if other.casefold() == name.casefold() and other != name), None)
     if clash or (name in present and not overwrite):
         raise ValueError(
@@ -171,7 +177,9 @@ def _stage(concept: Concept, layout: Layout, staged: Layout, pictures: Mapping[P
             raise ValueError(
                 f"{path}: pictures must lie below {own[0]} or {own[1]}, or exist below {layout.root} already"
             )
-    named = {"display_name": concept.display_name} if concept.display_name else {}
+    named = {}
+    if concept.display_name:
+        named = {"display_name": concept.display_name}
     info = {
         **named,
         "class": concept.class_noun,
@@ -182,9 +190,9 @@ def _stage(concept: Concept, layout: Layout, staged: Layout, pictures: Mapping[P
         "num_testing_info": concept.num_testing_info,
         "category": concept.category,
     }
-    talks = {
-        key: [{"query": qa.question, "answer": qa.answer} for qa in talk] for key, talk in concept.conversations.items()
-    }
+    talks = {}
+    for key, talk in concept.conversations.items():
+        talks[key] = [{"query": qa.question, "answer": qa.answer} for qa in talk]
     _write_json(staged.info(name), info)
     _write_json(staged.conversations(name), talks)
     _write_json(staged.conditions(name), _conditions_json(concept.conditions))
@@ -199,8 +207,13 @@ def _conditions_json(conditions: Conditions) -> Any:
 
 
 def _item_json(item: TestItem, root: Path) -> dict[str, Any]:
-    question = item.question if item.kind == "text_only" else f"<image>\n{item.question}"
-    image = {"image": f"{ARCHIVE_NAME}/{item.image.relative_to(root).as_posix()}"} if item.image else {}
+    if item.kind == "text_only":
+        question = item.question
+    else:
+        question = f"<image>\n{item.question}"
+    image = {}
+    if item.image:
+        image = {"image": f"{ARCHIVE_NAME}/{item.image.relative_to(root).as_posix()}"}
     return {
         "type": item.kind,
         **image,
@@ -212,7 +225,9 @@ def _check(concept: Concept, layout: Layout, stage: Path) -> None:
     """Read the staged files back: their own pictures must decode, every field must be equal."""
 
     def final(path: Path) -> Path:
-        return layout.root / path.relative_to(stage) if path.is_relative_to(stage) else path
+        if path.is_relative_to(stage):
+            return layout.root / path.relative_to(stage)
+        return path
 
     try:
         seen = read_layout(Layout(stage), concept.name, pictures_root=layout.root)
@@ -285,7 +300,8 @@ def _write_json(path: Path, data: Any) -> None:
 def _write_picture(path: Path, picture: Picture) -> None:
     if not is_picture_name(path):
         raise ValueError(
-            f"{path}: file type {path.suffix or 'without ending'!r} is not supported; allowed are {', '.join(PICTURE_TYPES)}"
+            f"{path}: file type {path.suffix or 'without ending'!r} is not supported; allowed are "
+            f"{', '.join(PICTURE_TYPES)}"
         )
     if isinstance(picture, Path) and not picture.is_file():
         raise ValueError(f"{picture}: no such picture")
@@ -293,6 +309,9 @@ def _write_picture(path: Path, picture: Picture) -> None:
         write_bytes(path, picture.read_bytes())
         return
     encoded = io.BytesIO()
-    pixels = load_image(picture) if isinstance(picture, Path) else picture
+    if isinstance(picture, Path):
+        pixels = load_image(picture)
+    else:
+        pixels = picture
     pixels.save(encoded, FORMATS[path.suffix.lower()], quality=QUALITY)
     write_bytes(path, encoded.getvalue())

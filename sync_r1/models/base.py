@@ -103,10 +103,8 @@ class UnifiedModel(nn.Module, ABC):
         """Codes [B, N] → pictures uint8 [B, 3, image_size, image_size]."""
 
     def look(self, images: Images) -> Tensor:
-        """What understanding reads of pictures, row b for TextContext.image:
-
-        codes [B, N] unless a family sees something else.
-        """
+        """What understanding reads of pictures, row b for TextContext.image: codes [B, N] unless a family sees
+        something else."""
         return self.encode_image(images)
 
     @abstractmethod
@@ -289,10 +287,8 @@ def switch_checkpointing(
 
 
 def pictures_at_once(image_size: int) -> int:
-    """How many pictures an image tokenizer takes per pass:
-
-    as many as four of 512 × 512 have pixels, which bounds its memory.
-    """
+    """How many pictures an image tokenizer takes per pass: as many as four of 512 × 512 have pixels, which bounds its
+    memory."""
     return max(1, 4 * 512 * 512 // image_size**2)
 
 
@@ -322,7 +318,10 @@ def _pil_tensor(image: Image.Image) -> Tensor:
 
 
 def _tensor_pixels(images: Tensor, size: int) -> Tensor:
-    unit = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    if images.dtype == torch.uint8:
+        unit = images.float() / 255
+    else:
+        unit = images.float()
     height, width = unit.shape[-2:]
     scale = size / min(height, width)
     if scale != 1:

@@ -1,7 +1,5 @@
-"""Concepts in UniCTokens' files:
-
-`epoch_<N>_{embed,lm_head_weight,lm_head_bias}.pt`, plain fp32 tensors, row 0 the placeholder's.
-"""
+"""Concepts in UniCTokens' files: `epoch_<N>_{embed,lm_head_weight,lm_head_bias}.pt`, plain fp32 tensors, row 0 the
+placeholder's."""
 
 from __future__ import annotations
 
@@ -27,7 +25,9 @@ def concept_paths(folder: str | Path, epoch: int) -> list[Path]:
 
 def token_roles(count: int) -> tuple[int, int | None]:
     """(read, draw) of a concept with `count` soft tokens: UniCTokens' for its 16, 24 and 32, else none and all."""
-    return (min(SHARED, count), min(DRAWING, count)) if count in (16, 24, 32) else (0, None)
+    if count in (16, 24, 32):
+        return (min(SHARED, count), min(DRAWING, count))
+    return (0, None)
 
 
 def import_concept(model: UnifiedModel, folder: str | Path, epoch: int, name: str, class_noun: str) -> ConceptTokens:

@@ -37,7 +37,10 @@ def start_rows(
     if init == "none":
         return noise_rows(model, len(concept.all_tokens), seed)
     noun = noun_rows(model, concept.class_noun)
-    name = noun if concept.pool_name is None else model.read_rows([model.tokenizer.get_vocab()[concept.pool_name]])
+    if concept.pool_name is None:
+        name = noun
+    else:
+        name = model.read_rows([model.tokenizer.get_vocab()[concept.pool_name]])
     rows = stack(name, *[noun] * len(concept.tokens))
     if init == "images":
         if not photos:
@@ -100,16 +103,15 @@ def photo_centres(model: UnifiedModel, photos: Sequence[Path], count: int, seed:
 
 
 def face_embeddings(face: Tensor, count: int, width: int) -> Tensor:
-    """[count, width] from one face embedding [D]:
-
-    `count` pieces of 64 numbers, each stretched linearly to the width.
-    """
-    pieces = (
-        F.interpolate(face.float()[None, None], count * FACE_WIDTH, mode="linear")[0].view(count, FACE_WIDTH)
-        if count
-        else face[:0]
-    )
-    return F.interpolate(pieces[None], width, mode="linear")[0] if count else torch.empty(0, width)
+    """[count, width] from one face embedding [D]: `count` pieces of 64 numbers, each stretched linearly to the
+    width."""
+    if count:
+        pieces = F.interpolate(face.float()[None, None], count * FACE_WIDTH, mode="linear")[0].view(count, FACE_WIDTH)
+    else:
+        pieces = face[:0]
+    if count:
+        return F.interpolate(pieces[None], width, mode="linear")[0]
+    return torch.empty(0, width)
 
 
 def k_means(points: Tensor, count: int, seed: int = 0, iterations: int = 300) -> Tensor:
@@ -122,7 +124,10 @@ def k_means(points: Tensor, count: int, seed: int = 0, iterations: int = 300) ->
     centres = points[torch.randint(len(points), (1,), generator=generator).to(points.device)]
     while len(centres) < count:
         away = torch.cdist(points, centres).min(1).values.square().cpu()
-        chances = away if away.sum() > 0 else torch.ones_like(away)
+        if away.sum() > 0:
+            chances = away
+        else:
+            chances = torch.ones_like(away)
         centres = torch.cat([centres, points[torch.multinomial(chances, 1, generator=generator).to(points.device)]])
     nearest = torch.full((len(points),), -1, device=points.device)
     for _ in range(iterations):

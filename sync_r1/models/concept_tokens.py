@@ -48,15 +48,22 @@ def add_concept(
     continue the numbering. Raises ValueError for an unusable name, a token that exists already, an empty class noun or
     impossible numbers.
     """
-    drawing = num_tokens if drawing_tokens is None else drawing_tokens
+    if drawing_tokens is None:
+        drawing = num_tokens
+    else:
+        drawing = drawing_tokens
     if not 0 <= reading_tokens <= drawing <= num_tokens:
         raise ValueError(
-            f"num_tokens is {num_tokens}, drawing_tokens {drawing_tokens}, reading_tokens {reading_tokens}; they must satisfy "
-            "0 <= reading_tokens <= drawing_tokens <= num_tokens: the tokens for reading are the first of those for drawing"
+            f"num_tokens is {num_tokens}, drawing_tokens {drawing_tokens}, reading_tokens {reading_tokens}; they must "
+            "satisfy 0 <= reading_tokens <= drawing_tokens <= num_tokens: the tokens for reading are the first of "
+            "those for drawing"
         )
     first = sum(len(concept.tokens) for concept in model.concepts)
     tokens = [f"<token_{first + i}>" for i in range(num_tokens)]
-    pool_name = None if init == "none" else _unused_pool_name(model)
+    if init == "none":
+        pool_name = None
+    else:
+        pool_name = _unused_pool_name(model)
     concept = ConceptTokens(name, tokens, class_noun, pool_name, reading_tokens, drawing_tokens)
     return _insert(model, concept, start_rows(model, concept, init, photos, face, seed))
 
@@ -118,7 +125,9 @@ def load_concept(model: UnifiedModel, path: str | Path) -> ConceptTokens:
             )
     try:
         tokens, read = json.loads(details["tokens"]), int(details.get("read", 0))
-        draw = int(details["draw"]) if "draw" in details else None
+        draw = None
+        if "draw" in details:
+            draw = int(details["draw"])
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{path}: tokens, read or draw cannot be read ({str(error)[:80]}); write it with save_concept"
@@ -172,10 +181,15 @@ def _unused_pool_name(model: UnifiedModel) -> str | None:
     unused = [name for name in model.name_pool if name not in used]
     if model.name_pool and not unused:
         warnings.warn(
-            f"all {len(model.name_pool)} pool names are in use; this concept starts at its class noun and cannot be copied in text yet",
+            (
+                f"all {len(model.name_pool)} pool names are in use; this concept starts at its class noun and cannot "
+                "be copied in text yet"
+            ),
             stacklevel=3,
         )
-    return unused[0] if unused else None
+    if unused:
+        return unused[0]
+    return None
 
 
 def _ids(model: UnifiedModel, tokens: Sequence[str]) -> list[int]:

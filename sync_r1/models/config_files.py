@@ -24,7 +24,8 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def check_kinds(path: Path, values: Mapping[str, Any], defaults: Any) -> None:
-    """Raises ValueError for a name that `defaults`, a dataclass, lacks, or a value of another kind than the default's."""
+    """Raises ValueError for a name that `defaults`, a dataclass, lacks, or a value of another kind than the
+    default's."""
     known = {field.name: getattr(defaults, field.name) for field in fields(defaults)}
     if unknown := sorted(set(values) - set(known)):
         raise ValueError(f"{path} has unknown fields {str(unknown)[:200]}; allowed are {', '.join(known)}")

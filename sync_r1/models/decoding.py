@@ -104,7 +104,10 @@ def begin(
         )
     elif seeds is not None and list(seeds) != state.seeds.tolist():
         raise ValueError("a resumed image keeps its seeds; pass seeds=None together with state")
-    stop = total if stop_at is None else stop_at
+    if stop_at is None:
+        stop = total
+    else:
+        stop = stop_at
     check_trace(prompts, sampling, state, num_image_tokens)
     if not 0 <= stop <= total:
         raise ValueError(f"stop_at is {stop}; it must lie in 0..{total} (generation_timesteps)")
@@ -134,7 +137,8 @@ def begin_redraw(
     numbers = [random.getrandbits(48) for _ in prompts] if seeds is None else seeds
     if not len(numbers) == len(prompts) == len(codes):
         raise ValueError(
-            f"got {len(prompts)} prompts and {len(numbers)} seeds for {len(codes)} pictures; give one of each per picture"
+            f"got {len(prompts)} prompts and {len(numbers)} seeds for {len(codes)} pictures; give one of each per "
+            "picture"
         )
     total = sampling.generation_timesteps
     check_timesteps(total, num_image_tokens)
@@ -190,7 +194,10 @@ Asked = tuple[str, bool]  # a drawing prompt, and whether it is dropped
 
 def with_dropped(prompts: Sequence[str], dropped: Sequence[bool] | None = None) -> list[Asked]:
     """Each prompt with its flag; by default none is dropped. Raises ValueError unless there is one flag per prompt."""
-    flags = [False] * len(prompts) if dropped is None else [bool(flag) for flag in dropped]
+    if dropped is None:
+        flags = [False] * len(prompts)
+    else:
+        flags = [bool(flag) for flag in dropped]
     if len(flags) != len(prompts):
         raise ValueError(
             f"dropped has {len(flags)} flags for {len(prompts)} prompts; give one flag per prompt, or None"

@@ -29,7 +29,9 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 def pick_device(device: str = "auto") -> str:
     """ "auto" becomes "cuda" where there is one, else "cpu". ValueError for "cuda" without a GPU."""
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        if torch.cuda.is_available():
+            return "cuda"
+        return "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"device is {device!r}, but PyTorch sees no GPU; use cpu or auto")
     return device
@@ -79,16 +81,18 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         found = ", ".join(sorted(item.name for item in folder.iterdir())[:12]) or "nothing"
         raise ValueError(
-            f"{path} is missing (found {found}); a model is a folder with config.json, model.safetensors and tokenizer.json, or 'world'; "
+            (
+                f"{path} is missing (found {found}); a model is a folder with config.json, model.safetensors and "
+                "tokenizer.json, or 'world'; "
+            )
             + PUBLISHED
         )
     config = read_object(path)
     if not is_published(config) and config.get("model_type") not in ("showo", "janus"):
-        what = (
-            f"model_type {config.get('model_type')!r}"
-            if config.get("model_type")
-            else f"fields {', '.join(list(config)[:6])}"
-        )
+        if config.get("model_type"):
+            what = f"model_type {config.get('model_type')!r}"
+        else:
+            what = f"fields {', '.join(list(config)[:6])}"
         raise ValueError(f"{path} has {what}; 'showo' and 'janus' can be loaded; {PUBLISHED}")
     return config
 

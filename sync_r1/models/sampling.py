@@ -39,10 +39,8 @@ def random_cells(count: int, share: float, seeds: Sequence[int]) -> Tensor:
 
 
 def uniforms(seeds: Sequence[int], stream: int, step: int, count: int) -> Tensor:
-    """[B, count] fp32 in (0, 1]. Row b is a function of (seeds[b], stream, step) only, and is drawn on the CPU:
-
-    equal on every device.
-    """
+    """[B, count] fp32 in (0, 1]. Row b is a function of (seeds[b], stream, step) only, and is drawn on the CPU: equal
+    on every device."""
     rows = []
     for seed in seeds:
         rows.append(1 - torch.rand(count, generator=torch.Generator().manual_seed(mix(seed, stream, step))))

@@ -46,10 +46,8 @@ def causal_mask(valid: Tensor) -> Tensor:
 
 
 def seen_mask(valid: Tensor, own: Tensor) -> Tensor:
-    """Mask of S tokens behind tokens `valid` [B, P]:
-
-    they see the valid ones, and each other as `own` [S, S] says → [B, 1, S, P+S].
-    """
+    """Mask of S tokens behind tokens `valid` [B, P]: they see the valid ones, and each other as `own` [S, S] says →
+    [B, 1, S, P+S]."""
     size = own.shape[0]
     seen = valid[:, None, None, :].expand(-1, 1, size, -1)
     return torch.cat([seen, own[None, None].expand(len(valid), 1, -1, -1)], dim=-1)
@@ -75,7 +73,9 @@ class PrefixCache(Cache):
         return torch.cat([keys, key_states], 2), torch.cat([values, value_states], 2)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        return self.states[0][0].shape[2] if self.states else 0
+        if self.states:
+            return self.states[0][0].shape[2]
+        return 0
 
     def select(self, index: Tensor) -> PrefixCache:
         chosen = PrefixCache()

@@ -44,14 +44,18 @@ class WeightFiles:
             with _opened(file) as (shapes, _):
                 if twice := sorted(self.shapes.keys() & shapes.keys()):
                     raise ValueError(
-                        f"{file} has tensors of another file of the folder, such as {twice[0]}; give one file, not the folder"
+                        f"{file} has tensors of another file of the folder, such as {twice[0]}; give one file, not the "
+                        "folder"
                     )
                 self.shapes |= shapes
                 self._names[file] = list(shapes)
 
     def stream(self, names: Iterable[str] | None = None) -> Iterator[tuple[str, Tensor]]:
         """(name, tensor on the CPU) of all tensors, or of `names`; drop each tensor before asking for the next ones."""
-        wanted = None if names is None else set(names)
+        if names is None:
+            wanted = None
+        else:
+            wanted = set(names)
         for file, present in self._names.items():
             chosen = [name for name in present if wanted is None or name in wanted]
             for piece in _pieces(chosen, self.shapes) if _can_be_mapped(file) else [chosen]:
@@ -71,7 +75,9 @@ def weight_files(source: Path) -> list[Path]:
     """
     if source.is_file():
         return [source]
-    names = sorted(path.name for path in source.iterdir()) if source.is_dir() else []
+    names = []
+    if source.is_dir():
+        names = sorted(path.name for path in source.iterdir())
     indices = [name for stem in STEMS for suffix in SUFFIXES[:2] if (name := f"{stem}{suffix}.index.json") in names]
     if indices and not any(f"{stem}{suffix}" in names for stem in STEMS for suffix in SUFFIXES):
         index = source / indices[0]
@@ -81,7 +87,8 @@ def weight_files(source: Path) -> list[Path]:
         picked = pick(names)
     if not picked:
         raise ValueError(
-            f"{source} holds no weights ({_listing(names)}); expected model.safetensors, pytorch_model.bin or shards with an index"
+            f"{source} holds no weights ({_listing(names)}); expected model.safetensors, pytorch_model.bin or shards "
+            "with an index"
         )
     for name in picked:
         if not (source / name).is_file():
@@ -169,12 +176,18 @@ def fill(module: nn.Module, tensors: Iterable[tuple[str, Tensor]], source: str |
 
 def _shards_of(index: Path) -> list[str]:
     content = read_json(index)
-    shards = content.get("weight_map") if isinstance(content, dict) else None
-    names = list(shards.values()) if isinstance(shards, dict) else [shards]
+    shards = None
+    if isinstance(content, dict):
+        shards = content.get("weight_map")
+    if isinstance(shards, dict):
+        names = list(shards.values())
+    else:
+        names = [shards]
     for name in names:
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(SUFFIXES[:2]):
             raise ValueError(
-                f"{index} is no index of shards: weight_map names {name!r:.80}, not a weight file beside it; download it again"
+                f"{index} is no index of shards: weight_map names {name!r:.80}, not a weight file beside it; download "
+                "it again"
             )
     return sorted({str(name) for name in names})
 
@@ -193,10 +206,8 @@ def _pieces(names: Sequence[str], shapes: Mapping[str, Sequence[int]]) -> Iterat
 
 
 def _can_be_mapped(file: Path) -> bool:
-    """Not PyTorch's files from before 1.6, which are no zip archives:
-
-    they are read whole, a second copy for that while.
-    """
+    """Not PyTorch's files from before 1.6, which are no zip archives: they are read whole, a second copy for that
+    while."""
     return file.suffix == ".safetensors" or zipfile.is_zipfile(file)
 
 
@@ -224,7 +235,8 @@ def _unpickled(file: Path) -> dict[str, Tensor]:
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=_can_be_mapped(file))
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{file} is refused: it holds Python objects besides tensors, and opening it could run code; use a safetensors file instead"
+            f"{file} is refused: it holds Python objects besides tensors, and opening it could run code; use a "
+            "safetensors file instead"
         ) from error
     except (RuntimeError, EOFError, OSError) as error:
         raise ValueError(f"{file} is damaged ({str(error).splitlines()[0]}); fetch or write it again") from error
@@ -237,16 +249,12 @@ def _unpickled(file: Path) -> dict[str, Tensor]:
 
 
 def _kind(content: Any) -> str:
-    return (
-        f"a dict of {', '.join(map(str, list(content)[:5]))}"
-        if isinstance(content, dict)
-        else f"a {type(content).__name__}"
-    )
+    if isinstance(content, dict):
+        return f"a dict of {', '.join(map(str, list(content)[:5]))}"
+    return f"a {type(content).__name__}"
 
 
 def _listing(names: Sequence[str]) -> str:
-    return (
-        f"found {', '.join(names[:12])}{', …' if len(names) > 12 else ''}"
-        if names
-        else "no such folder, or it is empty"
-    )
+    if names:
+        return f"found {', '.join(names[:12])}{', …' if len(names) > 12 else ''}"
+    return "no such folder, or it is empty"

@@ -36,12 +36,15 @@ def write_sheet(folder: Path | str, columns: int = 6) -> Path | None:
 def drawn_pairs(run: Run, columns: int) -> list[Pair]:
     """Pairs with both pictures, taken evenly from every drawing task."""
     tasks = [task for task in run.tasks() if TASKS.get(task, ("generation",))[0] == "generation"]
-    per_task = {task: [pair for pair in run.pairs(task) if pair.before.image and pair.after.image] for task in tasks}
+    per_task = {}
+    for task in tasks:
+        per_task[task] = [pair for pair in run.pairs(task) if pair.before.image and pair.after.image]
     per_task = {task: pairs for task, pairs in per_task.items() if pairs}
     chosen: list[Pair] = []
     for number, pairs in enumerate(per_task.values()):
         share = (columns - len(chosen)) // (len(per_task) - number)
-        chosen += [pairs[index] for index in spread(len(pairs), share)] if share else []
+        if share:
+            chosen += [pairs[index] for index in spread(len(pairs), share)]
     return chosen
 
 
@@ -59,7 +62,10 @@ def draw_sheet(run: Run, pairs: list[Pair]) -> Image.Image:
     height = top + text_height + 2 * CELL + GAP + MARGIN
     sheet = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(sheet)
-    subject = shown(f"<{run.concept.name}>") if run.concept.name else run.name
+    if run.concept.name:
+        subject = shown(f"<{run.concept.name}>")
+    else:
+        subject = run.name
     pen.text((MARGIN, MARGIN), f"{subject}: before and after Sync-R1", INK, title)
     pen.text((MARGIN, MARGIN + 32), subtitle(run), QUIET, plain)
     if references:

@@ -61,7 +61,9 @@ def _with_label(model: BenchModel, labels: Sequence[str]) -> BenchModel:
 
 def _of_place(place: str) -> Iterator[BenchModel]:
     name, at, number = place.rpartition("@")
-    one = int(number) if at and number.isdigit() and not Path(place).is_dir() else None
+    one = None
+    if at and number.isdigit() and not Path(place).is_dir():
+        one = int(number)
     folder = Path(name if one is not None else place)
     notes = _read(folder / "bench.json")
     manifests: dict[int, list[Path]] = {}
@@ -69,7 +71,10 @@ def _of_place(place: str) -> Iterator[BenchModel]:
         manifests.setdefault(int(path.parent.name.removeprefix("model_epoch_")), []).append(path)
     epochs = [epoch for epoch in sorted(manifests) if one in (None, epoch)]
     if not epochs:
-        which = "" if one is None else f" of model epoch {one}"
+        if one is None:
+            which = ""
+        else:
+            which = f" of model epoch {one}"
         raise ValueError(f"{folder} holds no predictions{which}; `sync-r1 bench run --out {folder}` writes them")
     labels = notes.get("models") or {}
     for epoch in epochs:
@@ -92,7 +97,7 @@ def _model(folder: Path, epoch: int, label: str, manifests: Sequence[Path]) -> B
             item_id = str(record.get("item_id") or record.get("prompt_id"))
             answers[task, concept, item_id] = _answer(path.parent, record, metrics.get(item_id, {}))
     columns = _read(folder / "scores" / "_aggregates" / f"model_epoch_{epoch}" / "summary.json").get("columns") or {}
-    said = {key: ", ".join(sorted({value for value in values if value})) for key, values in judges.items()}
+    said = {key: ", ".join(sorted(set(filter(None, values)))) for key, values in judges.items()}
     return BenchModel(folder=folder, epoch=epoch, label=label, columns=columns, answers=answers, **said)
 
 
@@ -129,4 +134,6 @@ def _read(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return value if isinstance(value, dict) else {}
+    if isinstance(value, dict):
+        return value
+    return {}

@@ -1,4 +1,5 @@
-"""The page of a benchmark: the table of 15 columns, and every prompt with what each model made of it, failures first."""
+"""The page of a benchmark: the table of 15 columns, and every prompt with what each model made of it, failures
+first."""
 
 from __future__ import annotations
 
@@ -59,7 +60,10 @@ class Pictures:
             return NONE
         if path not in self._known:
             source = self._source(path)
-            self._known[path] = len(self.sources) if source else GONE
+            if source:
+                self._known[path] = len(self.sources)
+            else:
+                self._known[path] = GONE
             self.sources += [source] if source else []
             self.missing += [] if source else [path]
         return self._known[path]
@@ -67,7 +71,9 @@ class Pictures:
     def _source(self, path: Path) -> str:
         if self.embed:
             shown = picture(path)
-            return str(shown["uri"]) if shown else ""
+            if shown:
+                return str(shown["uri"])
+            return ""
         if not path.is_file():
             return ""
         try:
@@ -97,12 +103,18 @@ def render_page(models: Sequence[BenchModel], page: Path, *, embed: bool = False
         loader=PackageLoader("sync_r1.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     sources = Pictures(page, embed)
-    columns = [name for name in COLUMNS if any(name in model.columns for model in models)]
+    columns = []
+    for name in COLUMNS:
+        if any(name in model.columns for model in models):
+            columns.append(name)
+    cells = []
+    for model in models:
+        cells.append([_cell(model.columns.get(name)) for name in columns])
     content = {
         "models": [model.label for model in models],
         "concepts": sorted({key[1] for model in models for key in model.answers}),
         "tasks": [_task(name, models) for name in tasks_of(models)],
-        "cells": [[_cell(model.columns.get(name)) for name in columns] for model in models],
+        "cells": cells,
         "items": _items(models, sources),
         "pictures": sources.sources,
     }
@@ -119,10 +131,10 @@ def render_page(models: Sequence[BenchModel], page: Path, *, embed: bool = False
 
 def settings(models: Sequence[BenchModel]) -> dict[str, list[str]]:
     """Protocol, judge and CLIP, each with its different values: more than one means that models cannot be compared."""
-    return {
-        name: list(dict.fromkeys(getattr(model, name) or "none" for model in models))
-        for name in ("protocol", "judge", "clip")
-    }
+    found: dict[str, list[str]] = {}
+    for name in ("protocol", "judge", "clip"):
+        found[name] = list(dict.fromkeys(getattr(model, name) or "none" for model in models))
+    return found
 
 
 def for_script(value: Any) -> str:
@@ -151,14 +163,18 @@ def differences(truth: str, text: str) -> list[tuple[str, str]]:
     Letter case and final periods do not count.
     """
     ours, theirs = re.findall(r"\S+", truth), re.findall(r"\S+", text)
-    plain = [[word.casefold().rstrip(".,") for word in words] for words in (ours, theirs)]
+    plain = []
+    for words in (ours, theirs):
+        plain.append([word.casefold().rstrip(".,") for word in words])
     parts: list[tuple[str, str]] = []
     for _, a, b, c, d in difflib.SequenceMatcher(None, plain[0], plain[1], autojunk=False).get_opcodes():
         if plain[0][a:b] == plain[1][c:d]:
             parts.append(("=", " ".join(theirs[c:d])))
         else:
-            parts += [("-", " ".join(ours[a:b]))] if b > a else []
-            parts += [("+", " ".join(theirs[c:d]))] if d > c else []
+            if b > a:
+                parts += [("-", " ".join(ours[a:b]))]
+            if d > c:
+                parts += [("+", " ".join(theirs[c:d]))]
     return parts
 
 

@@ -159,7 +159,9 @@ def correlation(first: Sequence[float], second: Sequence[float]) -> float | None
     mean_first, mean_second = sum(first) / count, sum(second) / count
     covariance = sum((a - mean_first) * (b - mean_second) for a, b in zip(first, second, strict=True))
     scale = math.sqrt(sum((a - mean_first) ** 2 for a in first) * sum((b - mean_second) ** 2 for b in second))
-    return covariance / scale if scale > 0 else None
+    if scale > 0:
+        return covariance / scale
+    return None
 
 
 def svg_uri(figure: Figure | None) -> str | None:

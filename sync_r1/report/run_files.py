@@ -54,11 +54,15 @@ class ConceptCard:
     @property
     def subject(self) -> str:
         """`<name>`, or nothing where no name is known."""
-        return f"<{self.display_name or self.name}>" if self.name else ""
+        if self.name:
+            return f"<{self.display_name or self.name}>"
+        return ""
 
     def shown(self, text: str) -> str:
         """The text with `<name>` for `<id>`."""
-        return text.replace(f"<{self.name}>", self.subject) if self.name else text
+        if self.name:
+            return text.replace(f"<{self.name}>", self.subject)
+        return text
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,8 @@ class Run:
     def tasks(self) -> list[str]:
         """Tasks of the summary, then those only the evaluation files know."""
         known = list(self.summary.get("tasks") or {})
-        return known + [task for task in dict.fromkeys(item.task for item in self.items["before"]) if task not in known]
+        present = dict.fromkeys(item.task for item in self.items["before"])
+        return known + [task for task in present if task not in known]
 
 
 def read_run(folder: Path | str) -> Run:

@@ -109,7 +109,9 @@ def command(run: Run) -> str:
     """What to type for the same run: as the summary says, else from the settings that every run keeps."""
     if run.summary.get("command"):
         return str(run.summary["command"])
-    return f"sync-r1 train --config {run.folder / 'config.yaml'} run.name={run.name}-again" if run.config_text else ""
+    if run.config_text:
+        return f"sync-r1 train --config {run.folder / 'config.yaml'} run.name={run.name}-again"
+    return ""
 
 
 def change(name: str, value: Any) -> Change | None:
@@ -156,9 +158,15 @@ def headline(run: Run, halves: dict[str, Change | None]) -> str:
     subject = run.concept.subject or "its concept"
     understanding, generation = halves["understanding"], halves["generation"]
     if understanding is None and generation is None:
-        about = f" on {subject}" if run.concept.name else ""
-        return f"{steps} training steps{about}, not evaluated yet." if steps else f"A run{about}, not trained yet."
-    start = f"After {steps} training steps" if steps else "Compared with the start"
+        about = ""
+        if run.concept.name:
+            about = f" on {subject}"
+        if steps:
+            return f"{steps} training steps{about}, not evaluated yet."
+        return f"A run{about}, not trained yet."
+    start = "Compared with the start"
+    if steps:
+        start = f"After {steps} training steps"
     words = {"up": "better", "down": "worse", "same": "about as before"}
     ends = {half.family: words[half.verdict] for half in (understanding, generation) if half}
     if len(ends) == 1:
@@ -193,7 +201,9 @@ def example_tasks(run: Run, family: str, shown: int) -> list[dict[str, Any]]:
     found = []
     for name in run.tasks():
         pairs = run.pairs(name)
-        guess = "understanding" if any(pair.after.truth for pair in pairs) else "generation"
+        guess = "generation"
+        if any(pair.after.truth for pair in pairs):
+            guess = "understanding"
         known, title, about = TASKS.get(name, (guess, name.replace("_", " ").capitalize(), ""))
         if known != family or not pairs:
             continue
@@ -315,32 +325,46 @@ def picture(path: Path | None) -> dict[str, Any] | None:
 
 def finite(value: Any) -> float | None:
     """A finite float, or None for anything else."""
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    if isinstance(value, int | float) and math.isfinite(value):
+        return float(value)
+    return None
 
 
 def percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.0f} %"
+    if value is None:
+        return "–"
+    return f"{100 * value:.0f} %"
 
 
 def points(value: float | None) -> str:
     """A difference in percentage points, with its sign."""
-    return "–" if value is None else f"{100 * value:+.1f}".replace("-", "−")
+    if value is None:
+        return "–"
+    return f"{100 * value:+.1f}".replace("-", "−")
 
 
 def decimal(value: Any) -> str:
     number = finite(value)
-    return "–" if number is None else f"{number:.2f}".replace("-", "−")
+    if number is None:
+        return "–"
+    return f"{number:.2f}".replace("-", "−")
 
 
 def duration(seconds: float) -> str:
     """Seconds as a person says them: 42 s, 7.9 min, 3.2 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 5400:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"
 
 
 def mark(item: Item) -> str:
     """right, partly, wrong or unknown, from the score."""
     if item.score is None:
         return "unknown"
-    return "right" if item.score >= 0.999 else "partly" if item.score >= 0.5 else "wrong"
+    if item.score >= 0.999:
+        return "right"
+    if item.score >= 0.5:
+        return "partly"
+    return "wrong"

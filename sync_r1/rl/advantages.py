@@ -1,4 +1,5 @@
-"""Group-centred advantages for both halves of a trajectory (design: P prompts, G texts per prompt, M images per text)."""
+"""Group-centred advantages for both halves of a trajectory (design: P prompts, G texts per prompt, M images per
+text)."""
 
 from __future__ import annotations
 
@@ -76,7 +77,10 @@ def step_advantages(rewards: Tensor, previews: Tensor, scale: Tensor) -> Tensor:
         [P, G, M] fp32 without NaN. With several images per text, the others are those of the same text.
     """
     prompts, group, images = rewards.shape
-    rows = (prompts, group) if images == 1 else (prompts * group, images)
+    if images == 1:
+        rows = (prompts, group)
+    else:
+        rows = (prompts * group, images)
     found, promised = rewards.reshape(rows), previews.reshape(rows)
     promised = torch.where(promised.isnan(), promised.nanmean(dim=1, keepdim=True), promised).nan_to_num(0.0)
     surprise = found - promised
@@ -136,7 +140,8 @@ def advantages(
     """
     if image_rewards.shape[:2] != text_rewards.shape or image_rewards.dim() != 3:
         raise ValueError(
-            f"image_rewards is {list(image_rewards.shape)}; it must be [P, G, M] with P, G of {list(text_rewards.shape)}"
+            f"image_rewards is {list(image_rewards.shape)}; it must be [P, G, M] with P, G of "
+            f"{list(text_rewards.shape)}"
         )
     prompts, group, images = image_rewards.shape
     drawn = image_rewards.nanmean(dim=2)
@@ -147,7 +152,10 @@ def advantages(
         image_signal = image_rewards.reshape(prompts * group, images)
     else:
         image_signal = image_rewards.reshape(prompts, group)
-    whole = total if same is None or credit == "shared" else text_rewards + pool_same(drawn, same)
+    if same is None or credit == "shared":
+        whole = total
+    else:
+        whole = text_rewards + pool_same(drawn, same)
     return Advantages(
         text=centre(whole, scale_rewards),
         image=centre(image_signal, scale_rewards).reshape(prompts, group, images),

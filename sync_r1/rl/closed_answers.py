@@ -1,8 +1,9 @@
 """The exact gradient of questions with few possible answers.
 
-Where the answers can be counted, their probabilities are known without sampling. A group of sampled answers to "is it in
-this picture?" soon agrees with itself, and then has nothing to learn from: recognition collapsed to yes (docs/log.md).
-The expected reward over all answers always has a gradient, and needs no group, no baseline and no clipping.
+Where the answers can be counted, their probabilities are known without sampling. A group of sampled answers to "is
+it in this picture?" soon agrees with itself, and then has nothing to learn from: recognition collapsed to yes
+(docs/log.md). The expected reward over all answers always has a gradient, and needs no group, no baseline and no
+clipping.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ ClosedLoss = Literal["log", "expected"]
 def closed_loss(logps: Tensor, rewards: Tensor, kind: ClosedLoss) -> tuple[Tensor, dict[str, float]]:
     """Loss of B questions with A answers each, and its metrics.
 
-    "expected": −mean Σ_a p(a)·r(a), the exact policy gradient. "log": −mean Σ_a r(a)·log p(a) / Σ_a r(a), which does not
-    fade where the rewarded answer is still unlikely; questions whose answers are all without reward add nothing to it.
+    "expected": −mean Σ_a p(a)·r(a), the exact policy gradient. "log": −mean Σ_a r(a)·log p(a) / Σ_a r(a), which
+    does not fade where the rewarded answer is still unlikely; questions whose answers are all without reward add
+    nothing to it.
 
     Args:
         logps: [B, A] fp32, normalised over the answers, differentiable.
@@ -63,8 +65,8 @@ def closed_loss(logps: Tensor, rewards: Tensor, kind: ClosedLoss) -> tuple[Tenso
 class ClosedAnswers:
     """Asks closed questions, as many with each true answer, and adds their exact gradient.
 
-    The reward of an answer is 1 when it is the prompt's, else 0. What the model says before it decides is written by the
-    model itself, most likely words first, and the decision is learned behind it.
+    The reward of an answer is 1 when it is the prompt's, else 0. What the model says before it decides is written
+    by the model itself, most likely words first, and the decision is learned behind it.
     """
 
     prompts: Sequence[Prompt]
@@ -79,17 +81,12 @@ class ClosedAnswers:
         answers = sorted({prompt.answer for prompt in self.prompts})
         count = self.rl.closed_prompts_per_step // len(answers)
         first = (step * self.processes.count + self.processes.index) * count
-        return [
-            prompt
-            for answer in answers
-            for prompt in prompt_stream(
-                [prompt for prompt in self.prompts if prompt.answer == answer],
-                count=count,
-                shares={prompt.kind: 1.0 for prompt in self.prompts},
-                seed=self.seed,
-                first=first,
-            )
-        ]
+        shares: dict[str, float] = {prompt.kind: 1.0 for prompt in self.prompts}
+        asked: list[Prompt] = []
+        for answer in answers:
+            own = [prompt for prompt in self.prompts if prompt.answer == answer]
+            asked += prompt_stream(own, count=count, shares=shares, seed=self.seed, first=first)
+        return asked
 
     def backward(self, policy: UnifiedModel, step: int) -> tuple[Tensor, dict[str, float]]:
         """Add the gradient of one update's questions. Returns the weighted loss (scalar, detached) and metrics."""

@@ -31,7 +31,9 @@ class Threshold:
         known = torch.tensor([score for score in scores if math.isfinite(score)], dtype=torch.float64)
         if self.value is None and len(known):
             self.value = torch.quantile(known, 1 - self.target).item()
-        return 0.0 if self.value is None else self.value
+        if self.value is None:
+            return 0.0
+        return self.value
 
     def update(self, acceptance: float) -> None:
         """Too many accepted → stricter. Without a τ yet, as no preview could be scored, nothing changes."""
@@ -48,7 +50,8 @@ class Threshold:
         numbers = [*history, *([] if value is None else [value])]
         if not all(type(number) in (int, float) and math.isfinite(number) for number in numbers):
             raise ValueError(
-                f"the threshold of Dynamic Group Scaling is {value!r} after {len(history)} others, not all of them numbers"
+                f"the threshold of Dynamic Group Scaling is {value!r} after {len(history)} others, not all of them "
+                "numbers"
             )
         self.value, self.history = value, history
 
@@ -94,10 +97,11 @@ def fill_groups(draw: Draw, threshold: Threshold, *, groups: int, size: int, bud
             found.extend(more)
         rounds += 1
         tau = threshold.calibrate([score for found in scores for score in found])
-        passed = [sum(score >= tau for score in found) for found in scores]
-        rate = max(
-            sum(passed) / sum(map(len, scores)), threshold.target / 2
-        )  # do not ask for many because a few failed
+        passed = []
+        for found in scores:
+            passed.append(sum(score >= tau for score in found))
+        # do not ask for many because a few failed
+        rate = max(sum(passed) / sum(map(len, scores)), threshold.target / 2)
         wanted = [
             min(math.ceil(max(size - good, 0) / rate), budget - len(found)) for good, found in zip(passed, scores)
         ]
@@ -243,7 +247,10 @@ def scaling_metrics(selection: Selection, rewards: Tensor, *, nfe_preview: int, 
     """
     finished = sum(map(len, selection.kept))
     spent = selection.candidates * nfe_preview + finished * (nfe_final - nfe_preview)
-    kept = torch.tensor([[found[i] for i in chosen] for found, chosen in zip(selection.scores, selection.kept)])
+    rows = []
+    for found, chosen in zip(selection.scores, selection.kept):
+        rows.append([found[i] for i in chosen])
+    kept = torch.tensor(rows)
     known = ~(kept.isnan() | rewards.isnan())
     preview = _within(kept, known)
     reward = _within(rewards, known)
@@ -275,6 +282,11 @@ def _within(values: Tensor, known: Tensor) -> Tensor:
 
 def _pooled_variance(groups: list[list[float]]) -> float:
     """Variance inside groups, pooled, of the finite values."""
-    finite = [[value for value in group if math.isfinite(value)] for group in groups]
-    squares = sum(sum((value - sum(group) / len(group)) ** 2 for value in group) for group in finite if group)
-    return squares / max(sum(len(group) - 1 for group in finite if group), 1)
+    squares, freedom = 0.0, 0
+    for group in groups:
+        finite = [value for value in group if math.isfinite(value)]
+        if finite:
+            mean = sum(finite) / len(finite)
+            squares += sum((value - mean) ** 2 for value in finite)
+            freedom += len(finite) - 1
+    return squares / max(freedom, 1)

@@ -32,7 +32,11 @@ def split_validation(tasks: Sequence[Prompt], count: int) -> tuple[list[Prompt],
         )
     held = reasons[len(reasons) - count :]
     kept = [task for task in tasks if not (task.kind == "reason" and task.prompt in held)]
-    return kept, [next(task for task in tasks if task.kind == "reason" and task.prompt == prompt) for prompt in held]
+    first: dict[str, Prompt] = {}
+    for task in tasks:
+        if task.kind == "reason":
+            first.setdefault(task.prompt, task)
+    return kept, [first[prompt] for prompt in held]
 
 
 def diverged(rewards: Sequence[float], evaluations: Sequence[float], *, window: int = WINDOW) -> bool:
@@ -88,12 +92,17 @@ class RewardHackingMonitor(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        rows = read_metrics(self.metrics) if state.is_world_process_zero else []
+        rows = []
+        if state.is_world_process_zero:
+            rows = read_metrics(self.metrics)
         pairs = [(row.get("val/reward"), row.get("val/evaluator")) for row in rows]
         self.history = [
             (reward, evaluation) for reward, evaluation in pairs if reward is not None and evaluation is not None
         ]
-        self.alarmed = diverged(*zip(*self.history, strict=True)) if self.history else False
+        if self.history:
+            self.alarmed = diverged(*zip(*self.history, strict=True))
+        else:
+            self.alarmed = False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         if state.global_step % self.every and state.global_step < state.max_steps:
@@ -111,9 +120,9 @@ class RewardHackingMonitor(TrainerCallback):
         self.note({"val/diverged": float(apart)})
         if apart and not self.alarmed:
             self.warn(
-                f"step {state.global_step}: on {len(self.tasks)} held-out prompts the reward rises while the independent evaluator falls "
-                f"(now {reward:.3f} and {evaluation:.3f}): the rewards are being exploited; raise rl.beta, lower the learning rate, "
-                "or take an earlier checkpoint"
+                f"step {state.global_step}: on {len(self.tasks)} held-out prompts the reward rises while the "
+                f"independent evaluator falls (now {reward:.3f} and {evaluation:.3f}): the rewards are being "
+                "exploited; raise rl.beta, lower the learning rate, or take an earlier checkpoint"
             )
         self.alarmed = apart
 
@@ -127,5 +136,8 @@ class RewardHackingMonitor(TrainerCallback):
         scale = self.rewards.scale("image", self.tasks[0].concept.category)
         columns = rollout.columns("image")
         found = [value for judge in self.evaluators for value in judge(**columns) if value is not None]
-        reward = float(scores.image.nanmean()) / scale if scale else math.nan
+        if scale:
+            reward = float(scores.image.nanmean()) / scale
+        else:
+            reward = math.nan
         return reward, statistics.fmean(found) if found else math.nan

@@ -50,7 +50,9 @@ def sequence_log_ratio(log_ratio: Tensor, mask: Tensor, segments: Tensor | None 
     """
     if segments is None:
         segments = torch.zeros_like(mask, dtype=torch.long)
-    size = int(segments.max()) + 1 if segments.numel() else 1
+    size = 1
+    if segments.numel():
+        size = int(segments.max()) + 1
     zeros = log_ratio.new_zeros(log_ratio.shape[0], size)
     total = zeros.scatter_add(1, segments, log_ratio * mask)
     count = zeros.scatter_add(1, segments, mask.to(log_ratio.dtype))
@@ -123,11 +125,14 @@ def policy_loss(
             "clip_ratio/region_mean": (too_low | too_high).float(),
             **extra,
         }
-        tokens = mask.sum().clamp(min=1)
-        means = torch.stack(
-            [(torch.where(mask, value, 0.0).sum() / tokens).float() for value in watched.values()]
-        ).tolist()
-    return loss, {**dict(zip(watched, means)), "tokens": float(mask.sum())}
+        return loss, _token_means(watched, mask)
+
+
+def _token_means(values: dict[str, Tensor], mask: Tensor) -> dict[str, float]:
+    """Means over the tokens that `mask` [B, L] counts, and their number as `tokens`."""
+    tokens = mask.sum().clamp(min=1)
+    means = torch.stack([(torch.where(mask, value, 0.0).sum() / tokens).float() for value in values.values()]).tolist()
+    return {**dict(zip(values, means)), "tokens": float(mask.sum())}
 
 
 def merge_metrics(pieces: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -136,4 +141,7 @@ def merge_metrics(pieces: Sequence[dict[str, float]]) -> dict[str, float]:
     if not tokens:
         return {}
     names = [name for name in pieces[0] if name != "tokens"]
-    return {name: sum(piece[name] * piece["tokens"] for piece in pieces) / tokens for name in names}
+    found: dict[str, float] = {}
+    for name in names:
+        found[name] = sum(piece[name] * piece["tokens"] for piece in pieces) / tokens
+    return found

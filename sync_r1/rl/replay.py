@@ -155,11 +155,12 @@ class Replay:
         }
 
     def _rows(self, advantages: Tensor, at_most: int, always: bool = False) -> Iterator[list[int]]:
-        """Rows in pieces. Rows without advantage are left out unless KL or something else (`always`) moves them:
-
-        their gradient is 0.
-        """
-        moved = torch.ones_like(advantages, dtype=torch.bool) if always or self.rl.beta > 0 else advantages != 0
+        """Rows in pieces. Rows without advantage are left out unless KL or something else (`always`) moves them: their
+        gradient is 0."""
+        if always or self.rl.beta > 0:
+            moved = torch.ones_like(advantages, dtype=torch.bool)
+        else:
+            moved = advantages != 0
         rows = moved.nonzero().flatten().tolist()
         yield from (rows[i : i + at_most] for i in range(0, len(rows), at_most))
 
@@ -168,7 +169,10 @@ def step_table(advantages: Advantages, steps: Iterable[int], timesteps: int) -> 
     """[images, T + 1] what the tokens committed at each of `steps` are told; 0 at other steps and in the last place."""
     table = torch.zeros(advantages.image.numel(), timesteps + 1)
     for step in steps:
-        told = advantages.image if advantages.steps is None else advantages.steps[step]
+        if advantages.steps is None:
+            told = advantages.image
+        else:
+            told = advantages.steps[step]
         table[:, step] = told.flatten()
     return table
 
@@ -180,7 +184,9 @@ def timesteps(rl: RLConfig, seed: int, step: int) -> dict[int, float]:
     `timestep_sampling` "late", the last ⌊K/2⌋ are always chosen.
     """
     total, count = rl.generation_timesteps, rl.replayed_timesteps()
-    always = count // 2 if rl.timestep_sampling == "late" and count < total else 0
+    always = 0
+    if rl.timestep_sampling == "late" and count < total:
+        always = count // 2
     generator = torch.Generator().manual_seed(derive_seed(seed, "timesteps", step))
     order = torch.randperm(total - always, generator=generator)[: count - always].tolist()
     chosen = dict.fromkeys(order, (total - always) / (count - always)) | dict.fromkeys(

@@ -38,7 +38,9 @@ class Reward:
     weight: Weight = 1.0
 
     def weight_for(self, category: str) -> float:
-        return self.weight.get(category, 0.0) if isinstance(self.weight, dict) else self.weight
+        if isinstance(self.weight, dict):
+            return self.weight.get(category, 0.0)
+        return self.weight
 
     def concerns(self, categories: Collection[str]) -> bool:
         return not isinstance(self.weight, dict) or any(self.weight_for(category) for category in categories)
@@ -59,21 +61,23 @@ class Breakdown:
         if len(parts) == 1:
             return parts[0]
         names = dict.fromkeys(name for part in parts for name in part.scores)
-        image = {name: any(part.scores[name].dim() == 3 for part in parts if name in part.scores) for name in names}
-        scores = {
-            name: torch.cat(
+        image = {}
+        for name in names:
+            image[name] = any(part.scores[name].dim() == 3 for part in parts if name in part.scores)
+        scores = {}
+        for name in names:
+            scores[name] = torch.cat(
                 [
                     part.scores.get(name, torch.full_like(part.image if image[name] else part.text, torch.nan))
                     for part in parts
                 ]
             )
-            for name in names
-        }
         metrics = {
             key: value for name, values in scores.items() for key, value in _statistics(name, values.flatten()).items()
         }
         counts = dict.fromkeys(key for part in parts for key in part.metrics if key.endswith("/fallback"))
-        metrics |= {key: sum(part.metrics.get(key, 0.0) for part in parts) for key in counts}
+        for key in counts:
+            metrics[key] = sum(part.metrics.get(key, 0.0) for part in parts)
         return Breakdown(
             scores, torch.cat([part.text for part in parts]), torch.cat([part.image for part in parts]), metrics
         )
@@ -139,7 +143,11 @@ class RewardEnsemble:
 
     def parts(self, categories: Collection[str] = CATEGORIES) -> set[Part]:
         """Parts with a weight above 0 for one of these categories."""
-        return {reward.part for reward in self.rewards if any(reward.weight_for(category) for category in categories)}
+        found: set[Part] = set()
+        for reward in self.rewards:
+            if any(reward.weight_for(category) for category in categories):
+                found.add(reward.part)
+        return found
 
     def scale(self, part: Part, category: str) -> float:
         """Largest weighted sum a part can reach when every score is at most 1."""
@@ -184,7 +192,9 @@ class RewardEnsemble:
     def _fill(self, name: str, scores: Mapping[str, Tensor]) -> Tensor:
         """[P, S] scores of a member, gaps filled by its stand-in, whose own gaps may be filled by another."""
         own = scores[name].flatten(1)
-        return stand_in(own, self._fill(self.fallback[name], scores)) if name in self.fallback else own
+        if name in self.fallback:
+            return stand_in(own, self._fill(self.fallback[name], scores))
+        return own
 
     def _replaced(
         self, scores: Mapping[str, Tensor], filled: Mapping[str, Tensor], rollout: Rollout
@@ -209,7 +219,8 @@ class RewardEnsemble:
             siblings = rollout.group_size * (rollout.images_per_text if part == "image" else 1)
             return torch.zeros(prompts, siblings), torch.zeros(prompts, dtype=torch.bool)
         categories = [task.concept.category for task in rollout.tasks]
-        weights = torch.tensor([[reward.weight_for(category) for category in categories] for reward in members])
+        rows = [list(map(reward.weight_for, categories)) for reward in members]
+        weights = torch.tensor(rows)
         return combine(torch.stack([scores[reward.name] for reward in members]), weights)
 
 
@@ -230,8 +241,8 @@ def build_rewards(
     library: Mapping[str, tuple[RewardFunction, Part]],
     fallback: Mapping[str, str] | None = None,
 ) -> RewardEnsemble:
-    """The ensemble that `weights` name, from a library of functions (see `scorer_factory.build_scorers`), with the stand-ins
-    it needs.
+    """The ensemble that `weights` name, from a library of functions (see `scorer_factory.build_scorers`), with the
+    stand-ins it needs.
 
     Raises:
         ValueError: a name that the library lacks, or stand-ins that go in a circle or judge the other half.
@@ -318,7 +329,8 @@ def _number(name: str, row: int, value: Any) -> float:
         value = value.item()
     if not isinstance(value, Real):
         raise ValueError(
-            f"reward {name!r} returned {_short(value)} for trajectory {row}; return a number, or None where it cannot score"
+            f"reward {name!r} returned {_short(value)} for trajectory {row}; return a number, or None where it cannot "
+            "score"
         )
     return float(value)
 

@@ -59,11 +59,13 @@ class Rollout:
         """[P, G] long: of each sibling the number of the first one in its group with the same drawing prompt."""
         size = self.group_size
         groups = [self.drawing_prompts[start : start + size] for start in range(0, len(self.drawing_prompts), size)]
-        return torch.tensor([[group.index(prompt) for prompt in group] for group in groups])
+        return torch.tensor([list(map(group.index, group)) for group in groups])
 
     def columns(self, part: Literal["text", "image"]) -> dict[str, Any]:
         """What reward functions are told (see rewards.py), one entry per text row or per image row."""
-        repeat = self.images_per_text if part == "image" else 1
+        repeat = 1
+        if part == "image":
+            repeat = self.images_per_text
         tasks = [task for task in self.tasks for _ in range(self.group_size)]
         return _columns(
             tasks, self.completions.texts, self.drawing_prompts, self.images if part == "image" else None, repeat
@@ -113,7 +115,10 @@ class Sampler:
             first: number of this process's first prompt among those of all.
             draw: off, the trajectories end with their texts.
         """
-        sampler = self if draw else replace(self, draw_images=False, scaling=NoScaling())
+        if draw:
+            sampler = self
+        else:
+            sampler = replace(self, draw_images=False, scaling=NoScaling())
         pool, everyone = CandidatePool(sampler, tasks, seed, step, first), self.processes
 
         def propose(wanted: list[int]) -> list[list[float]]:
@@ -137,7 +142,9 @@ class CandidatePool:
 
     def draw(self, wanted: list[int]) -> list[list[float]]:
         """Propose `wanted[p]` more candidates for group p, all in one batch, and score their previews."""
-        drawn = [sum(group == p for group, _ in self.places) for p in range(len(wanted))]
+        drawn = []
+        for p in range(len(wanted)):
+            drawn.append(sum(group == p for group, _ in self.places))
         rows = [(p, drawn[p] + i) for p, count in enumerate(wanted) for i in range(count)]
         if not rows:  # only another process's groups are short
             return [[] for _ in wanted]
@@ -153,7 +160,10 @@ class CandidatePool:
             self._draw_images(rows, prompts)
             if sampler.scaling.stop_at is not None:
                 scores = self._preview([self.tasks[p] for p, _ in rows], completions.texts, prompts)
-        return [[score for (p, _), score in zip(rows, scores) if p == group] for group in range(len(wanted))]
+        found: list[list[float]] = []
+        for group in range(len(wanted)):
+            found.append([score for (p, _), score in zip(rows, scores) if p == group])
+        return found
 
     def _draw_images(self, rows: list[tuple[int, int]], prompts: list[str]) -> None:
         images = range(self.sampler.images_per_text)
@@ -205,7 +215,9 @@ class CandidatePool:
 
     def _record(self, selection: Selection, rows: list[int]) -> list[Candidate]:
         texts = [text for piece in self.completions for text in piece.texts]
-        previews = torch.cat(self.previews) if self.previews else None
+        previews = None
+        if self.previews:
+            previews = torch.cat(self.previews)
         place = {row: i for i, row in enumerate(rows)}
         return [
             Candidate(
@@ -239,10 +251,8 @@ def select_completions(pieces: Sequence[TextCompletions], rows: Sequence[int]) -
 
 
 def completion_metrics(rollout: Rollout, limit: int) -> dict[str, float]:
-    """Lengths of the texts and how much siblings differ:
-
-    a group whose texts are all the same has nothing to learn from.
-    """
+    """Lengths of the texts and how much siblings differ: a group whose texts are all the same has nothing to learn
+    from."""
     lengths = rollout.completions.mask.sum(dim=1).float()
     groups = [rollout.completions.texts[i : i + rollout.group_size] for i in range(0, len(lengths), rollout.group_size)]
     return {

@@ -110,8 +110,8 @@ class SyncGRPOTrainer(Trainer):
         )
         if self.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
             raise ValueError(
-                f"accelerate's {self.accelerator.distributed_type.value} is not supported; launch plain data parallelism, "
-                "with run.sharding=fsdp2 to share what the optimizer keeps"
+                f"accelerate's {self.accelerator.distributed_type.value} is not supported; launch plain data "
+                "parallelism, with run.sharding=fsdp2 to share what the optimizer keeps"
             )
         # replay does not go through a wrapper's forward, so gradients are averaged in update() and no wrapper is wanted
         prepare = self.accelerator.prepare_model
@@ -137,19 +137,14 @@ class SyncGRPOTrainer(Trainer):
         )
         self.closed = self._closed_answers()
         self.sync_state = SyncState(seed=config.run.seed)
-        self.phases, self.interrupt, self.generators = (
-            Phases(),
-            StopOnSignal(config, console, self.processes),
-            RestoreRNG(),
-        )
-        for callback in (
-            RunStart(config, self.say),
-            MetricsFile(config.run.folder / "metrics.jsonl"),
-            self.interrupt,
-            self.generators,
-        ):
+        self.phases = Phases()
+        self.interrupt, self.generators = StopOnSignal(config, console, self.processes), RestoreRNG()
+        metrics = MetricsFile(config.run.folder / "metrics.jsonl")
+        for callback in (RunStart(config, self.say), metrics, self.interrupt, self.generators):
             self.add_callback(callback)
-        self.progress = ProgressBar(console) if console is not None else None
+        self.progress = None
+        if console is not None:
+            self.progress = ProgressBar(console)
         if self.progress is not None:
             self.add_callback(self.progress)
         self.experience: Experience | None = None
@@ -254,7 +249,8 @@ class SyncGRPOTrainer(Trainer):
         self.sync_state.nfe += int(scaled["dgs/nfe"])
 
     def loss(self, experience: Experience) -> Tensor:
-        """Replay both halves piece by piece, with a backward each, so that memory does not grow with steps or siblings."""
+        """Replay both halves piece by piece, with a backward each, so that memory does not grow with steps or
+        siblings."""
         replay = Replay(
             self.policy, self.config.rl, self.reference, self.accelerator, self.config.run.seed, self.processes
         )
@@ -287,11 +283,16 @@ class SyncGRPOTrainer(Trainer):
             return "no trajectory could be scored"
         if not math.isfinite(loss):
             return f"the loss is {loss}"
-        return "" if math.isfinite(self._grad_norm) else f"the gradient norm is {self._grad_norm}"
+        if math.isfinite(self._grad_norm):
+            return ""
+        return f"the gradient norm is {self._grad_norm}"
 
     def _count_skip(self, reason: str) -> None:
         state, limit = self.sync_state, self.config.rl.max_skipped_steps
-        state.skipped_in_a_row = state.skipped_in_a_row + 1 if reason else 0
+        if reason:
+            state.skipped_in_a_row = state.skipped_in_a_row + 1
+        else:
+            state.skipped_in_a_row = 0
         state.skipped_steps += bool(reason)
         self._metrics["skipped_steps"] = float(state.skipped_steps)
         if not reason:
@@ -300,8 +301,9 @@ class SyncGRPOTrainer(Trainer):
         self.say(f"step {step} changed nothing: {reason}", "yellow")
         if state.skipped_in_a_row > limit:
             raise TrainingStopped(
-                f"step {step}: {reason}, {state.skipped_in_a_row} times in a row (rl.max_skipped_steps={limit}); "
-                "look at rewards/*/missing and abs_dlogp in metrics.jsonl, lower the learning rate, resume from the last checkpoint"
+                f"step {step}: {reason}, {state.skipped_in_a_row} times in a row (rl.max_skipped_steps={limit}); look "
+                "at rewards/*/missing and abs_dlogp in metrics.jsonl, lower the learning rate, resume from the last "
+                "checkpoint"
             )
 
     def _forget_gradients(self) -> None:
@@ -333,7 +335,10 @@ class SyncGRPOTrainer(Trainer):
         checkpoint = checkpoint_to_resume(resume, self.config.run.folder, self.say) if resume else None
         if checkpoint is not None:
             check_progress(checkpoint, SyncState.load(checkpoint).step, self.state)
-        lost = f"start all processes again, with --resume latest once {folder} holds a checkpoint: those there are complete"
+        lost = (
+            f"start all processes again, with --resume latest once {folder} holds a checkpoint: those there are "
+            "complete"
+        )
         try:
             with self.interrupt.listening(), watching(self.processes, lost):
                 done = super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

@@ -35,8 +35,9 @@ def check_setup(
     asked, shares = {task.kind for task in tasks}, rl.shares()
     if not any(shares[kind] > 0 for kind in asked):
         raise ValueError(
-            f"the concept has only {' and '.join(sorted(asked))} prompts, and their share is 0 (rl.look_fraction={rl.look_fraction}, "
-            f"rl.recognize_fraction={rl.recognize_fraction}); change the shares, or give the concept other prompts"
+            f"the concept has only {' and '.join(sorted(asked))} prompts, and their share is 0 "
+            f"(rl.look_fraction={rl.look_fraction}, rl.recognize_fraction={rl.recognize_fraction}); change the shares, "
+            "or give the concept other prompts"
         )
     parts = rewards.parts({task.concept.category for task in tasks})
     both = {"text", "image"}
@@ -47,19 +48,20 @@ def check_setup(
     for half in ("text", "image") if rl.optimise == "both" else (rl.optimise,):
         if not parts & movers[half]:
             raise ValueError(
-                f"rl.optimise is {rl.optimise!r} and rl.credit {rl.credit!r}, but no reward judges {' or '.join(sorted(movers[half]))}, "
-                f"so the {half} half cannot learn; add one with a weight for this concept to rl.reward_weights, or optimise the other half"
+                f"rl.optimise is {rl.optimise!r} and rl.credit {rl.credit!r}, but no reward judges "
+                f"{' or '.join(sorted(movers[half]))}, so the {half} half cannot learn; add one with a weight for this "
+                "concept to rl.reward_weights, or optimise the other half"
             )
     if rl.draw_every > 1 and (rl.optimise == "image" or "text" not in parts):
         raise ValueError(
-            f"rl.draw_every is {rl.draw_every}, but rollouts without pictures have nothing to teach: rl.optimise is {rl.optimise!r} and "
-            f"the rewards judge {' and '.join(sorted(parts))}; set rl.draw_every=1"
+            f"rl.draw_every is {rl.draw_every}, but rollouts without pictures have nothing to teach: rl.optimise is "
+            f"{rl.optimise!r} and the rewards judge {' and '.join(sorted(parts))}; set rl.draw_every=1"
         )
     if rl.closed_loss != "none" and len({task.answer for task in tasks if task.options}) < 2:
         raise ValueError(
-            f"rl.closed_loss is {rl.closed_loss!r}, but there are no pictures of both kinds to ask about, of the concept "
-            "and of something else; put pictures of other things into its negative_example folder or into random_images, "
-            "or set rl.closed_loss=none"
+            f"rl.closed_loss is {rl.closed_loss!r}, but there are no pictures of both kinds to ask about, of the "
+            "concept and of something else; put pictures of other things into its negative_example folder or into "
+            "random_images, or set rl.closed_loss=none"
         )
     if rl.dgs_enabled and preview_score is None:
         raise ValueError(

@@ -85,7 +85,9 @@ def _row(
 
 def _number(value: float | Tensor) -> float | None:
     value = float(value)
-    return value if math.isfinite(value) else None
+    if math.isfinite(value):
+        return value
+    return None
 
 
 def _picture(folder: Path, name: str, pixels: Tensor, wanted: bool) -> str | None:

@@ -54,7 +54,9 @@ def is_scored(score: Score) -> bool:
 def mean_ignoring_none(scores: Iterable[Score]) -> Score:
     """Mean of what could be scored; None when nothing could."""
     known = [float(score) for score in scores if score is not None and math.isfinite(score)]
-    return sum(known) / len(known) if known else None
+    if known:
+        return sum(known) / len(known)
+    return None
 
 
 def check_name(name: str, known: Collection[str], option: str) -> None:
@@ -62,7 +64,10 @@ def check_name(name: str, known: Collection[str], option: str) -> None:
     if name in known:
         return
     near = difflib.get_close_matches(name, known, n=2)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(sorted(known)) or 'none'}."
+    if near:
+        hint = f"did you mean {' or '.join(near)}?"
+    else:
+        hint = f"there are {', '.join(sorted(known)) or 'none'}."
     raise ValueError(f"{option} names {name!r}, which is no reward; {hint} Your own go in rl.custom_rewards")
 
 

@@ -90,17 +90,20 @@ class ClipScorer:
         """
         if isinstance(texts, str) or len(texts) == 0:
             raise ValueError(f"texts is {texts!r}; it must be a list of at least one text")
-        limit = self.max_text_tokens if truncate else None
+        limit = None
+        if truncate:
+            limit = self.max_text_tokens
         rows: list[list[int]] = self.tokenizer(list(texts), truncation=truncate, max_length=limit).input_ids
         for text, row in zip(texts, rows):
             if len(row) > self.max_text_tokens:
                 raise ValueError(
-                    f"a text of {len(row)} tokens is longer than the {self.max_text_tokens} CLIP can read: {text[:80]!r}; "
-                    "shorten it or allow truncation"
+                    f"a text of {len(row)} tokens is longer than the {self.max_text_tokens} CLIP can read: "
+                    f"{text[:80]!r}; shorten it or allow truncation"
                 )
             if self._end_id != _LEGACY_END_ID and self._end_id not in row:
                 raise ValueError(
-                    f"the tokenizer does not end {text[:80]!r} with token {self._end_id}, where this CLIP reads its summary"
+                    f"the tokenizer does not end {text[:80]!r} with token {self._end_id}, where this CLIP reads its "
+                    "summary"
                 )
         width, pad = max(len(row) for row in rows), self._pad_id()
         ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=self.device)
@@ -119,20 +122,22 @@ class ClipScorer:
             )
         # The mean of cosines to unit vectors is the product with their mean.
         cosine = self.image_features(images) @ references.to(self.device).float().mean(0)
-        return cosine.clamp(0, 1) if unit else cosine
+        if unit:
+            return cosine.clamp(0, 1)
+        return cosine
 
     def clip_t(self, images: Pictures, texts: Sequence[str], *, unit: bool = True, truncate: bool = False) -> Tensor:
         """Cosine of picture b to text b → fp32 [B]; `unit` maps it into [0,1] by max(0,·)."""
         if len(images) != len(texts):
             raise ValueError(f"clip_t got {len(images)} pictures and {len(texts)} texts; it needs one text per picture")
         cosine = (self.image_features(images) * self.text_features(texts, truncate=truncate)).sum(-1)
-        return cosine.clamp(0, 1) if unit else cosine
+        if unit:
+            return cosine.clamp(0, 1)
+        return cosine
 
     def pixels(self, images: Pictures) -> Tensor:
-        """Standard CLIP preprocessing:
-
-        shorter side to the model's size (bicubic), centre crop, mean and std → fp32 [B,3,S,S].
-        """
+        """Standard CLIP preprocessing: shorter side to the model's size (bicubic), centre crop, mean and std → fp32
+        [B,3,S,S]."""
         sized = torch.cat([self._prepare.fit(batch) for batch in as_tensors(images, self.device)])
         return self._prepare.normalise((sized + 1) / 2 if self.preprocessing == "legacy" else sized)
 
@@ -142,7 +147,11 @@ class ClipScorer:
 
     def _pad_id(self) -> int:
         pad, end = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
-        return pad if pad is not None else end if end is not None else 0
+        if pad is not None:
+            return pad
+        if end is not None:
+            return end
+        return 0
 
 
 def _read_tokenizer(folder: Path | str) -> PreTrainedTokenizerBase:

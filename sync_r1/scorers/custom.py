@@ -56,6 +56,6 @@ def _check_signature(function: Any, path: str) -> None:
     except TypeError as error:
         given = ", ".join(COLUMNS)
         raise ValueError(
-            f"reward function {path!r} has the signature {signature} ({error}); it is called with the keywords {given}: "
-            "take those you need and end with **columns"
+            f"reward function {path!r} has the signature {signature} ({error}); it is called with the keywords "
+            f"{given}: take those you need and end with **columns"
         ) from error

@@ -1,4 +1,5 @@
-"""Identity by DINOv2: cosine of class tokens, which look at shape and texture rather than at what a caption would say."""
+"""Identity by DINOv2: cosine of class tokens, which look at shape and texture rather than at what a caption would
+say."""
 
 from __future__ import annotations
 

@@ -96,9 +96,9 @@ def decode(outputs: Sequence[np.ndarray], size: int, threshold: float) -> Faces:
     their order.
     """
     flat = [output.reshape(-1, output.shape[-1]) for output in outputs]
-    levels = [
-        sorted((output for output in flat if output.shape[1] == width), key=len, reverse=True) for width in (1, 4, 10)
-    ]
+    levels = []
+    for width in (1, 4, 10):
+        levels.append(sorted((output for output in flat if output.shape[1] == width), key=len, reverse=True))
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for stride, score, distance, offset in zip(STRIDES, *levels):
         cells = -(-size // stride)
@@ -160,7 +160,10 @@ class FaceScorer:
         self.recogniser = recogniser
         self.name = name
         batch, _, self.face_size, _ = recogniser.get_inputs()[0].shape
-        self.batch_size = batch if isinstance(batch, int) else batch_size
+        if isinstance(batch, int):
+            self.batch_size = batch
+        else:
+            self.batch_size = batch_size
         self.width: int = recogniser.get_outputs()[0].shape[-1]
 
     @classmethod
@@ -194,10 +197,8 @@ class FaceScorer:
         return cls(FaceDetector(sessions[detectors[0]]), sessions[recognisers[0]], recognisers[0])
 
     def embed(self, images: Pictures) -> tuple[Tensor, Tensor]:
-        """uint8 [B,3,H,W] or PIL pictures → unit-norm fp32 [B,512] of each largest face, and [B] bool:
-
-        found one (else its row is 0).
-        """
+        """uint8 [B,3,H,W] or PIL pictures → unit-norm fp32 [B,512] of each largest face, and [B] bool: found one (else
+        its row is 0)."""
         pictures = [picture for batch in as_tensors(images) for picture in batch.cpu()]
         crops = [self._largest_face(picture) for picture in pictures]
         found = torch.tensor([crop is not None for crop in crops], dtype=torch.bool)
@@ -243,11 +244,9 @@ def _open(path: Path, device: torch.device) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # published files declare a batch of one but take any
-    gpu = (
-        [(CUDA, {"device_id": device.index or 0})]
-        if device.type == "cuda" and CUDA in onnxruntime.get_available_providers()
-        else []
-    )
+    gpu = []
+    if device.type == "cuda" and CUDA in onnxruntime.get_available_providers():
+        gpu = [(CUDA, {"device_id": device.index or 0})]
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=[*gpu, "CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has its own exceptions, one per kind of damage
@@ -273,7 +272,10 @@ def concept_face(concept: Concept, pack: str) -> Tensor | None:
         return None
     if not pack:
         warnings.warn(
-            f"<{concept.name}> is a person, but scorers.face names no insightface pack; its drawing tokens start without a face",
+            (
+                f"<{concept.name}> is a person, but scorers.face names no insightface pack; its drawing tokens start "
+                "without a face"
+            ),
             stacklevel=2,
         )
         return None

@@ -35,7 +35,9 @@ _FORM = ConfigDict(strict=True, extra="ignore", json_schema_extra={"additionalPr
 def _number(value: Any) -> Any:
     """A number that a model put in quotes."""
     try:
-        return float(value) if isinstance(value, str) else value
+        if isinstance(value, str):
+            return float(value)
+        return value
     except ValueError:
         return value
 
@@ -129,10 +131,14 @@ class RemoteJudge:
         Raises:
             ValueError: inputs of different lengths, or an endpoint that denies every request.
         """
-        photos = [tuple(map(Path, row)) for row in references] if references is not None else [()] * len(texts)
+        if references is not None:
+            photos = [tuple(map(Path, row)) for row in references]
+        else:
+            photos = [()] * len(texts)
         if not len(images) == len(texts) == len(photos):
             raise ValueError(
-                f"got {len(images)} pictures, {len(texts)} texts and {len(photos)} rows of references; give one of each per picture"
+                f"got {len(images)} pictures, {len(texts)} texts and {len(photos)} rows of references; give one of "
+                "each per picture"
             )
         pictures = to_pictures(images)
         calls = list(_calls(texts, photos, self.config))
@@ -156,10 +162,10 @@ class RemoteJudge:
             {"task": "answer", "question": question, "reference": reference, "answer": answer}
             for question, reference, answer in zip(questions, references, answers, strict=True)
         ]
-        return [
-            verdict.score if verdict else None
-            for verdict in self._grade(self.instructions.answer, rows, [[] for _ in rows])
-        ]
+        found: list[Score] = []
+        for verdict in self._grade(self.instructions.answer, rows, [[] for _ in rows]):
+            found.append(verdict.score if verdict else None)
+        return found
 
     def score_prompt_similarity(self, references: Sequence[str], rewrites: Sequence[str]) -> list[Score]:
         """Does each rewrite keep the intent and the personal details of the reference rewrite? 0, 0.5 or 1 by the
@@ -169,10 +175,10 @@ class RemoteJudge:
             {"task": "rewrite", "reference": reference, "rewrite": rewrite}
             for reference, rewrite in zip(references, rewrites, strict=True)
         ]
-        return [
-            verdict.score if verdict else None
-            for verdict in self._grade(self.instructions.rewrite, rows, [[] for _ in rows])
-        ]
+        found: list[Score] = []
+        for verdict in self._grade(self.instructions.rewrite, rows, [[] for _ in rows]):
+            found.append(verdict.score if verdict else None)
+        return found
 
     def score_clauses(self, images: Tensor, prompts: Sequence[str]) -> list[Score]:
         """Share of a prompt's clauses that its picture shows, one question each.
@@ -209,7 +215,9 @@ class RemoteJudge:
         return conversation(self.instructions.pictures, data, parts, "pictures", len(call.rows))
 
     def _combine(self, entry: PictureGrades, compared: bool) -> Score:
-        weight = self.config.identity_weight if compared else 0.0
+        weight = 0.0
+        if compared:
+            weight = self.config.identity_weight
         graded = [(weight, entry.identity), (1 - weight, entry.faithfulness)]
         known = [(share, grade / 100) for share, grade in graded if share > 0 and grade is not None]
         if len(known) < sum(share > 0 for share, _ in graded):
@@ -278,7 +286,11 @@ class RemoteJudge:
 
 def clauses(prompt: str) -> list[str]:
     """The parts of a prompt between commas, with "the subject" for any `<…>`."""
-    return [part for part in (piece.strip() for piece in about_subject(prompt).split(",")) if part]
+    found: list[str] = []
+    for part in (piece.strip() for piece in about_subject(prompt).split(",")):
+        if part:
+            found.append(part)
+    return found
 
 
 def about_subject(text: str) -> str:

@@ -1,7 +1,5 @@
-"""The ready-made rewards, in TRL's shape:
-
-keyword columns in, per trajectory a score in [0, 1] out, or None where it does not apply.
-"""
+"""The ready-made rewards, in TRL's shape: keyword columns in, per trajectory a score in [0, 1] out, or None where it
+does not apply."""
 
 from __future__ import annotations
 
@@ -50,11 +48,12 @@ def _text_score(said: str, truth: str) -> float:
 
 
 def wanted_picture(concept: Concept, kind: str, truth: str) -> str:
-    """What a right picture shows, in words without the placeholder:
-
-    the explicit prompt, or for `look` the plain concept.
-    """
-    prompt = truth if kind == "reason" else f"a photo of {placeholder(concept.name)}"
+    """What a right picture shows, in words without the placeholder: the explicit prompt, or for `look` the plain
+    concept."""
+    if kind == "reason":
+        prompt = truth
+    else:
+        prompt = f"a photo of {placeholder(concept.name)}"
     return prompt.replace(placeholder(concept.name), concept.class_noun)
 
 
@@ -84,7 +83,9 @@ class References:
         return [self._cosine(feature, self(who)) for feature, who in zip(features, concepts, strict=True)]
 
     def _cosine(self, feature: Tensor, photos: Tensor) -> Score:
-        return float((feature @ photos.mean(0)).clamp(0, 1)) if len(photos) else None
+        if len(photos):
+            return float((feature @ photos.mean(0)).clamp(0, 1))
+        return None
 
 
 class ClipRewards:
@@ -148,7 +149,9 @@ class JudgeRewards:
 
     def likeness(self, *, images: Tensor, concept: Sequence[Concept], **_: Any) -> list[Score]:
         """Against the info line, and the photos for a judge that compares."""
-        references = [who.train_images for who in concept] if self.photos else None
+        references = None
+        if self.photos:
+            references = [who.train_images for who in concept]
         return list(self.judge(images, [who.info for who in concept], references=references))
 
     def faithfulness(
@@ -199,24 +202,24 @@ def _mix(first: Score, second: Score, weight: float) -> Score:
 
 
 def weighted_mean(rewards: Mapping[str, tuple[RewardFunction, Weight]]) -> RewardFunction:
-    """One score per trajectory from several rewards:
-
-    the mean, by weight for the concept's category, of those that could score.
-    """
+    """One score per trajectory from several rewards: the mean, by weight for the concept's category, of those that
+    could score."""
 
     def score(**columns: Any) -> list[Score]:
         found = [function(**columns) for function, _ in rewards.values()]
         weights = [weight for _, weight in rewards.values()]
-        return [
-            _mean(row, [_of(weight, who.category) for weight in weights])
-            for who, *row in zip(columns["concept"], *found, strict=True)
-        ]
+        rows: list[Score] = []
+        for who, *row in zip(columns["concept"], *found, strict=True):
+            rows.append(_mean(row, [_of(weight, who.category) for weight in weights]))
+        return rows
 
     return score
 
 
 def _of(weight: Weight, category: str) -> float:
-    return weight.get(category, 0.0) if isinstance(weight, dict) else weight
+    if isinstance(weight, dict):
+        return weight.get(category, 0.0)
+    return weight
 
 
 def _mean(scores: Sequence[Score], weights: Sequence[float]) -> Score:
@@ -226,4 +229,6 @@ def _mean(scores: Sequence[Score], weights: Sequence[float]) -> Score:
         if value is not None and math.isfinite(value)
     ]
     total = sum(weight for _, weight in known)
-    return sum(value * weight for value, weight in known) / total if total else None
+    if total:
+        return sum(value * weight for value, weight in known) / total
+    return None

@@ -62,7 +62,9 @@ def recognition(prediction: str, truth: str, protocol: Matching = "unifybench++"
 
     unifybench++: whole words in any letter case. legacy: substrings, so that "not" and "know" count as no.
     """
-    wanted = "no" if is_negative(truth, protocol) else "yes"
+    wanted = "yes"
+    if is_negative(truth, protocol):
+        wanted = "no"
     if protocol == "legacy":
         return float(wanted in prediction.lower())
     return float(re.search(rf"\b{wanted}\b", prediction, re.IGNORECASE) is not None)
@@ -103,4 +105,6 @@ def recognition_weight(answers: Iterable[tuple[str, str]], protocol: Matching = 
 
 
 def _mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+    if values:
+        return sum(values) / len(values)
+    return 0.0

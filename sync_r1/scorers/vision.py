@@ -1,7 +1,5 @@
-"""What the picture networks share:
-
-strict reading of a published folder, and pictures made ready in torch (no torchvision).
-"""
+"""What the picture networks share: strict reading of a published folder, and pictures made ready in torch (no
+torchvision)."""
 
 from __future__ import annotations
 
@@ -107,7 +105,8 @@ def read_network(network: type[PreTrainedModel], folder: Path | str, what: str) 
     if wrong := sorted(report["mismatched_keys"]):
         name, found, expected = wrong[0]
         raise ValueError(
-            f"{folder}: {name} of the {what} has shape {tuple(found)}; its config.json asks for {tuple(expected)}; {fix}"
+            f"{folder}: {name} of the {what} has shape {tuple(found)}; its config.json asks for {tuple(expected)}; "
+            f"{fix}"
         )
     return model.eval().requires_grad_(False)
 
@@ -123,7 +122,9 @@ def read_preprocessing(folder: Path | str, default: Preprocessing) -> Preprocess
         ValueError: an entry of another form, or a crop above the resized side.
     """
     path = cached_file(str(folder), "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
-    stored: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+    stored: dict[str, Any] = {}
+    if path:
+        stored = json.loads(Path(path).read_text(encoding="utf-8"))
     resize, crop = _side(path, stored, "size", default.resize), _side(path, stored, "crop_size", default.crop)
     if crop > resize:
         raise ValueError(f"{path}: field 'crop_size' is {crop}; it must be at most 'size' = {resize}")
@@ -136,8 +137,13 @@ def read_preprocessing(folder: Path | str, default: Preprocessing) -> Preprocess
 def _side(path: str | None, stored: dict[str, Any], key: str, default: int) -> int:
     """A side in pixels: a number (old files), {"shortest_edge": n} or {"height": n, "width": n}."""
     value = stored.get(key, default)
-    sides = set(value.values()) if isinstance(value, dict) else {value}
-    side = next(iter(sides)) if len(sides) == 1 else None
+    if isinstance(value, dict):
+        sides = set(value.values())
+    else:
+        sides = {value}
+    side = None
+    if len(sides) == 1:
+        side = next(iter(sides))
     if not isinstance(side, int) or side < 1:
         raise ValueError(f"{path}: field {key!r} is {value!r}; it must be one side in pixels")
     return side

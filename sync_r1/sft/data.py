@@ -67,7 +67,9 @@ def stage_dialogues(session: Session, stage: Stage, described: bool = False) -> 
 
 def turn_contexts(concept: Concept, turns: Sequence[QA], tokens: Sequence[str], described: bool) -> list[str]:
     """What precedes each answer of a dialogue: the soft tokens' introduction and all earlier turns."""
-    introduction = f"{concept.placeholder} is {''.join(tokens)}.\n" if tokens else ""
+    introduction = ""
+    if tokens:
+        introduction = f"{concept.placeholder} is {''.join(tokens)}.\n"
     plain = f"USER: {introduction}{turns[0].question} ASSISTANT:"
     contexts = [understanding_prompt(concept, turns[0].question, tokens) if described else plain]
     for before, turn in pairwise(turns):
@@ -88,7 +90,9 @@ def view(image: Image.Image, size: int, scale: float, flip: bool, seed: int) -> 
         left = int(torch.randint(image.width - size + 1, (), generator=generator))
         top = int(torch.randint(image.height - size + 1, (), generator=generator))
         image = image.crop((left, top, left + size, top + size))
-    return ImageOps.mirror(image) if flip and torch.rand((), generator=generator) < 0.5 else image
+    if flip and torch.rand((), generator=generator) < 0.5:
+        return ImageOps.mirror(image)
+    return image
 
 
 def chunks(count: int, size: int, seed: int) -> list[list[int]]:
@@ -110,19 +114,25 @@ class Streams:
         concept = session.concept
         self.draws = stage.drawing_batch > 0 and (self.sft.drawing_weight > 0 or stage.understanding_batch == 0)
         self.reads = stage.understanding_batch > 0 and (self.sft.understanding_weight > 0 or stage.drawing_batch == 0)
-        self.tasks = (
-            list(session_prompts(session) if tasks is None else tasks)
-            if stage.name == "baseline" and self.reads
-            else []
-        )
-        self.dialogues = self._dialogues() if self.reads else []
+        if stage.name == "baseline" and self.reads:
+            self.tasks = list(session_prompts(session) if tasks is None else tasks)
+        else:
+            self.tasks = []
+        if self.reads:
+            self.dialogues = self._dialogues()
+        else:
+            self.dialogues = []
         if self.reads and not self.dialogues:
             raise ValueError(
-                f"stage {stage.name} has nothing to ask about <{concept.name}>; give it facts with prompts, or questions"
+                f"stage {stage.name} has nothing to ask about <{concept.name}>; give it facts with prompts, or "
+                "questions"
             )
         text = self.sft.photo_prompt.replace("{name}", placeholder(concept.name))
         self.prompt = drawing_prompt(concept.name, text, session.tokens.drawing_tokens)
-        self.photos = self._photos() if self.draws else []
+        if self.draws:
+            self.photos = self._photos()
+        else:
+            self.photos = []
         self._drawn: tuple[int, list[Batch]] | None = None
 
     def _dialogues(self) -> list[Dialogue]:
@@ -132,11 +142,15 @@ class Streams:
 
     def _photos(self) -> list[Path]:
         root, concept = self.session.root, self.session.concept
-        return cropped_images(root, concept) if self.stage.crops and root is not None else concept.train_images
+        if self.stage.crops and root is not None:
+            return cropped_images(root, concept)
+        return concept.train_images
 
     def epoch(self, number: int) -> list[Batch]:
         """Batches of epoch `number`: as many as the longer stream has; the shorter one starts over."""
-        drawn = number if self.sft.fresh_epochs or self.tasks else 0
+        drawn = 0
+        if self.sft.fresh_epochs or self.tasks:
+            drawn = number
         if self._drawn is None or self._drawn[0] != drawn:
             self._drawn = (drawn, self._materialise(drawn))
         return self._drawn[1]
@@ -145,11 +159,10 @@ class Streams:
         sft, stage = self.sft, self.stage
         key = (self.seed, stage.name, number)
         size = sft.understanding_batch or max(stage.understanding_batch, 1)
-        asked = (
-            self._rl_order(number, size)
-            if self.tasks
-            else chunks(len(self.dialogues), size, derive_seed(*key, "questions"))
-        )
+        if self.tasks:
+            asked = self._rl_order(number, size)
+        else:
+            asked = chunks(len(self.dialogues), size, derive_seed(*key, "questions"))
         shown = chunks(
             len(self.photos), sft.drawing_batch or max(stage.drawing_batch, 1), derive_seed(*key, "pictures")
         )
@@ -163,7 +176,9 @@ class Streams:
         codes = torch.cat(parts) if parts else None
         batches = []
         for step in range(max(len(asked), len(shown))):
-            rows = asked[step % len(asked)] if asked else []
+            rows = []
+            if asked:
+                rows = asked[step % len(asked)]
             readings = [reading for row in rows for reading in self.dialogues[row]]
             batches.append(Batch(readings, None if codes is None else codes[shown[step % len(shown)]]))
         return batches

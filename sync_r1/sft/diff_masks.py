@@ -1,7 +1,5 @@
-"""What the model is still unsure of late in a drawing:
-
-the start of stage 3's soft tokens (UniCTokens, between stages 2 and 3).
-"""
+"""What the model is still unsure of late in a drawing: the start of stage 3's soft tokens (UniCTokens, between stages
+2 and 3)."""
 
 from __future__ import annotations
 

@@ -34,12 +34,16 @@ class Stage:
             "3": tokens.tokens[len(tokens.drawing_tokens) :],
             "photos": tokens.drawing_tokens,
         }
-        name = [tokens.placeholder] if self.understanding_batch else []
+        name = []
+        if self.understanding_batch:
+            name = [tokens.placeholder]
         return name + soft.get(self.name, tokens.tokens)
 
     def introduction(self, tokens: ConceptTokens) -> list[str]:
         """Soft tokens of understanding prompts: the last ones join in stage 3."""
-        return tokens.tokens[: tokens.read] if self.name in ("1", "2") else tokens.reading_tokens
+        if self.name in ("1", "2"):
+            return tokens.tokens[: tokens.read]
+        return tokens.reading_tokens
 
 
 STAGES = {
@@ -74,8 +78,8 @@ def stage_row_ids(model: UnifiedModel, stage: Stage, tokens: ConceptTokens) -> T
     missing = {"1": "model.reading_tokens", "2": drawing, "3": f"model.num_tokens above {drawing}", "photos": drawing}
     if stage.name in missing and set(learned) <= {tokens.placeholder}:
         raise ValueError(
-            f"stage {stage.name} has no soft tokens of <{tokens.name}> to train; give it some with {missing[stage.name]} "
-            "(UniCTokens: model.num_tokens=32 model.reading_tokens=16 model.drawing_tokens=24)"
+            f"stage {stage.name} has no soft tokens of <{tokens.name}> to train; give it some with "
+            f"{missing[stage.name]} (UniCTokens: model.num_tokens=32 model.reading_tokens=16 model.drawing_tokens=24)"
         )
     vocabulary, free = model.tokenizer.get_vocab(), set(learned_row_ids(model).tolist())
     return torch.tensor([vocabulary[token] for token in learned if vocabulary[token] in free], dtype=torch.long)

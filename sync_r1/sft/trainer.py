@@ -126,7 +126,8 @@ def check_folder(folder: Path, config: Config, resume: str | Path | None = None)
         raise ValueError("sft.stages is []; name stages, for example sft.stages=[1,2,3] or sft.stages=[baseline]")
     if not resume and newest(folder):
         raise ValueError(
-            f"{folder} holds an earlier run; continue it with --resume latest, choose another run.name, or delete the folder"
+            f"{folder} holds an earlier run; continue it with --resume latest, choose another run.name, or delete the "
+            "folder"
         )
 
 
@@ -315,7 +316,9 @@ class Learner:
         """The two losses are only weighed against each other when both are there."""
         sft = self.config.sft
         both = {"text_loss", "image_loss"} <= parts.keys()
-        weights = {"text_loss": sft.understanding_weight, "image_loss": sft.drawing_weight} if both else {}
+        weights = {}
+        if both:
+            weights = {"text_loss": sft.understanding_weight, "image_loss": sft.drawing_weight}
         return {name: weights.get(name, 1.0) for name in parts} | ({"pull": sft.pull} if "pull" in parts else {})
 
     def save(self, folder: Path) -> None:

@@ -16,7 +16,8 @@ from sync_r1.study.study_file import START, Claim
 from sync_r1.unifybench.results import GENERATION, UNDERSTANDING
 
 RESAMPLES = 4000
-MIN_CELLS = 3  # a bootstrap over fewer has next to no spread between cells, so its interval would be too narrow to decide anything
+# a bootstrap over fewer has next to no spread between cells, so its interval would be too narrow to decide anything
+MIN_CELLS = 3
 HALVES = {"understanding": UNDERSTANDING, "generation": GENERATION}
 
 CellData = Mapping[str, Any]
@@ -62,12 +63,18 @@ def item_values(
     for row in cell["items"]:
         if row[0] in HALVES.get(measure, (measure,)) and (among is None or (row[0], row[4]) in among):
             tasks.setdefault(row[0], {}).setdefault(row[1], []).append(row[column])
-    return [[np.array(values) for values in strata.values()] for strata in tasks.values()]
+    found: list[list[np.ndarray]] = []
+    for strata in tasks.values():
+        found.append([np.array(values) for values in strata.values()])
+    return found
 
 
 def score(values: Sequence[Sequence[np.ndarray]]) -> float:
     """Mean over tasks of the mean over strata of the mean over items."""
-    return float(np.mean([np.mean([side.mean() for side in task]) for task in values]))
+    per_task = []
+    for task in values:
+        per_task.append(np.mean([side.mean() for side in task]))
+    return float(np.mean(per_task))
 
 
 def compare(
@@ -143,60 +150,81 @@ def judge(claim: Claim, cells: Sequence[CellData]) -> dict[str, Any]:
     """
     arms = by_arm(cells)
     entry: dict[str, Any] = {"id": claim.id, "statement": claim.statement, "goal": claim.goal, "rule": claim.rule}
-    undecided = {
+    rows = _comparisons(claim, arms)
+    if not rows:
+        nothing: dict[str, Any] = {
+            "holds": None,
+            "delta": None,
+            "ci95": None,
+            "n_seeds": 0,
+            "n_concepts": 0,
+            "runs": [],
+            "measures": [],
+        }
+        return {**entry, **nothing}
+    sign = 1
+    if claim.rule == "cheaper":
+        sign = -1
+    worst = min(rows, key=lambda row: (bool(row["holds"]), sign * row["value"]))
+    names = sorted({name for row in rows for name in row["cells"]})
+    concepts, seeds = [], []
+    for row in rows:
+        split = [name.rpartition("-") for name in row["cells"]]
+        concepts.append(len({concept for concept, _, _ in split}))
+        seeds.append(len({seed for _, _, seed in split}))
+    runs = []
+    for arm in (claim.arm, *claim.against):
+        if arm != START:
+            runs += [f"{arm}/{name}" for name in names if name in arms.get(arm, {})]
+    return {
         **entry,
-        "holds": None,
-        "delta": None,
-        "ci95": None,
-        "n_seeds": 0,
-        "n_concepts": 0,
-        "runs": [],
-        "measures": [],
+        "holds": _verdict(claim, rows),
+        "delta": worst["value"],
+        "ci95": worst["ci95"],
+        "n_seeds": min(seeds),
+        "n_concepts": min(concepts),
+        "runs": runs,
+        "measures": rows,
     }
+
+
+def _comparisons(claim: Claim, arms: Mapping[str, Cells]) -> list[dict[str, Any]]:
+    """The rows `measures` of an entry: the claim's arm against each other one, by each measure that has data yet."""
     mine = arms.get(claim.arm, {})
     rows: list[dict[str, Any]] = []
     for other in claim.against:
         for measure in claim.measures:
-            against = mine if other == START else arms.get(other, {})
+            against = arms.get(other, {})
+            if other == START:
+                against = mine
             try:
                 found, holds = RULES[claim.rule](claim, mine, against, measure, other == START)
             except ValueError:
                 continue  # nothing to compare yet
-            rows.append(
-                {
-                    "measure": measure,
-                    "against": other,
-                    "holds": holds if len(found.cells) >= MIN_CELLS else None,
-                    "value": found.value,
-                    "ci95": [found.low, found.high],
-                    "arm": found.arm,
-                    "other": found.other,
-                    "cells": found.cells,
-                }
-            )
-    if not rows:
-        return undecided
-    found_all = len(rows) == len(claim.against) * len(claim.measures)
-    verdicts = {row["holds"] for row in rows} | (set() if found_all else {None})
-    sign = -1 if claim.rule == "cheaper" else 1
-    worst = min(rows, key=lambda row: (bool(row["holds"]), sign * row["value"]))
-    names = sorted({name for row in rows for name in row["cells"]})
-    pairs = [[name.rpartition("-") for name in row["cells"]] for row in rows]
-    return {
-        **entry,
-        "holds": False if False in verdicts else None if None in verdicts else True,
-        "delta": worst["value"],
-        "ci95": worst["ci95"],
-        "n_seeds": min(len({seed for _, _, seed in row}) for row in pairs),
-        "n_concepts": min(len({concept for concept, _, _ in row}) for row in pairs),
-        "runs": [
-            f"{arm}/{name}"
-            for arm in (claim.arm, *claim.against)
-            for name in names
-            if name in arms.get(arm, {}) and arm != START
-        ],
-        "measures": rows,
-    }
+            row = {
+                "measure": measure,
+                "against": other,
+                "holds": None,
+                "value": found.value,
+                "ci95": [found.low, found.high],
+                "arm": found.arm,
+                "other": found.other,
+                "cells": found.cells,
+            }
+            if len(found.cells) >= MIN_CELLS:
+                row["holds"] = holds
+            rows.append(row)
+    return rows
+
+
+def _verdict(claim: Claim, rows: Sequence[dict[str, Any]]) -> bool | None:
+    """False where one comparison fails, None where one is undecided or missing, else True."""
+    verdicts = {row["holds"] for row in rows}
+    if False in verdicts:
+        return False
+    if None in verdicts or len(rows) < len(claim.against) * len(claim.measures):
+        return None
+    return True
 
 
 Rule = Callable[[Claim, Cells, Cells, str, bool], tuple[PairedEstimate, bool]]
@@ -252,21 +280,27 @@ def nfe_share(arm: Sequence[Mapping[str, float]], other: Sequence[Mapping[str, f
     """Image evaluations with which `arm` first reaches the other's final value of `key` (mean of its last three
     points), as a share of those with which the other first reached it: 1 for an arm against itself. Never reached
     counts as all the arm spent, at least 1."""
-    mine, theirs = (
-        [(row["nfe_total"], row[key]) for row in curve if row.get(key) is not None] for curve in (arm, other)
-    )
+    mine = [(row["nfe_total"], row[key]) for row in arm if row.get(key) is not None]
+    theirs = [(row["nfe_total"], row[key]) for row in other if row.get(key) is not None]
     goal = float(np.mean([value for _, value in theirs[-3:]]))
     reached, needed = _first(mine, goal), _first(theirs, goal)
     assert needed is not None, "a curve reaches the mean of its own points"
-    return reached / needed if reached is not None else max(mine[-1][0] / needed, 1.0)
+    if reached is not None:
+        return reached / needed
+    return max(mine[-1][0] / needed, 1.0)
 
 
 def _first(curve: Sequence[tuple[float, float]], goal: float) -> float | None:
     """Where a curve of (x, value) first reaches `goal`, straight lines between its points; None where it never does."""
     for place, (x, value) in enumerate(curve):
         if value >= goal - 1e-9:  # the mean of equal numbers may round up
-            before, low = curve[place - 1] if place else (x, value)
-            return x if value == low else before + (x - before) * (goal - low) / (value - low)
+            if place:
+                before, low = curve[place - 1]
+            else:
+                before, low = (x, value)
+            if value == low:
+                return x
+            return before + (x - before) * (goal - low) / (value - low)
     return None
 
 

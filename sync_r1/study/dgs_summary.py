@@ -39,10 +39,9 @@ def dgs_summary(arms: Mapping[str, Mapping[str, CellData]]) -> dict[str, Any]:
         runs = [rows for cell in group.values() if (rows := filtered(cell))]
         if arm == START or not runs:
             continue
-        means = {
-            key: [np.mean(have) for rows in runs if (have := [row[key] for row in rows if key in row])]
-            for key in COLUMNS.values()
-        }
+        means = {}
+        for key in COLUMNS.values():
+            means[key] = [np.mean(have) for rows in runs if (have := [row[key] for row in rows if key in row])]
         found[arm] = {
             "cells": len(runs),
             "rollouts": sum(map(len, runs)),
@@ -57,10 +56,22 @@ def dgs_section(summary: Mapping[str, Any], figure: str | None) -> list[str]:
     if not summary:
         return [*lines, "No finished run filters candidates.", ""]
     lines += [
-        "Means over filtered rollouts, then over runs. *NFE* are evaluations of the backbone for one rollout's pictures; *saved* is",
-        "against finishing every candidate, not against drawing only the group. *Reward* is the whole trajectory's, text and picture.",
-        "*Correlation* is between preview score and reward among the kept, so the filter has already narrowed it; *variance, all* is",
-        "estimated from the kept (`rl/dgs.py`). Correlation by preview step and the gradient's variance: [dgs.md](dgs.md).",
+        (
+            "Means over filtered rollouts, then over runs. *NFE* are evaluations of the backbone for one rollout's "
+            "pictures; *saved* is"
+        ),
+        (
+            "against finishing every candidate, not against drawing only the group. *Reward* is the whole "
+            "trajectory's, text and picture."
+        ),
+        (
+            "*Correlation* is between preview score and reward among the kept, so the filter has already narrowed it; "
+            "*variance, all* is"
+        ),
+        (
+            "estimated from the kept (`rl/dgs.py`). Correlation by preview step and the gradient's variance: "
+            "[dgs.md](dgs.md)."
+        ),
         "",
         *([f"![{figure}]({figure})", ""] if figure else []),
         "| arm | runs | rollouts | " + " | ".join(COLUMNS) + " |",

@@ -28,7 +28,8 @@ def join(understanding: Path, generation: Path, out: Path) -> EvalResult:
     reader, drawer = (Session.open(checkpoint=run) for run in (understanding, generation))
     if reader.concept.name != drawer.concept.name:
         raise ValueError(
-            f"{understanding} learned {reader.concept.name!r} and {generation} {drawer.concept.name!r}; join one concept's runs"
+            f"{understanding} learned {reader.concept.name!r} and {generation} {drawer.concept.name!r}; join one "
+            "concept's runs"
         )
     reader.run = f"{reader.run} + {drawer.run}"
     config = load_config(understanding / "config.yaml")
@@ -39,10 +40,9 @@ def join(understanding: Path, generation: Path, out: Path) -> EvalResult:
     parts: list[dict[str, Any]] = [
         json.loads((run / "summary.json").read_text(encoding="utf-8")) for run in (understanding, generation)
     ]
-    summary = {
-        **{key: parts[0][key] for key in ("versions", "device")},
-        **{key: sum(part[key] for part in parts) for key in ("nfe", "steps")},
-    }
+    summary = {key: parts[0][key] for key in ("versions", "device")}
+    for key in ("nfe", "steps"):
+        summary[key] = sum(part[key] for part in parts)
     write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
     return result
 

@@ -52,12 +52,16 @@ def write_results(
         "arms": {name: arm_means(group, name) for name, group in by_arm(cells).items()},
         "claims": [judge(claim, cells) for claim in study.claims],
     }
-    shown = next((name for name in study.arms if any(cell["arm"] == name and cell["nfe"] for cell in cells)), None)
+    drew = {cell["arm"] for cell in cells if cell["nfe"]}
+    shown = next((name for name in study.arms if name in drew), None)
     chosen = [cell for cell in cells if cell["arm"] == shown]
     runs = [
         read_run(place) for cell in chosen if ((place := run_folder(folder, cell)) / "eval" / "after.json").is_file()
     ]
-    loop = {"arm": shown, **loop_summary(runs)} if runs or "loop" not in earlier else earlier["loop"]
+    if runs or "loop" not in earlier:
+        loop = {"arm": shown, **loop_summary(runs)}
+    else:
+        loop = earlier["loop"]
     result |= {"alarm": alarm_summary(by_arm(cells)), "dgs": dgs_summary(by_arm(cells)), "loop": loop}
     write_text(out.with_suffix(".json"), json.dumps(result, indent=1) + "\n")
     write_text(out.with_name(f"{out.name}_cells.json"), json.dumps([*cells, *stale]) + "\n")
@@ -72,7 +76,9 @@ def write_results(
     if runs:
         names["loop"] = _save(loop_figure(examples(runs)), sheet)
     else:
-        names["loop"] = sheet.name if sheet.is_file() and loop["runs"] else None
+        names["loop"] = None
+        if sheet.is_file() and loop["runs"]:
+            names["loop"] = sheet.name
     write_text(out.with_suffix(".md"), page(result, names))
     return result
 
@@ -80,7 +86,9 @@ def write_results(
 def read_earlier(study: Study, out: Path) -> dict[str, Any]:
     """What an earlier report wrote to `<out>.json`; empty without one. ValueError when it is another study's."""
     path = out.with_suffix(".json")
-    earlier: dict[str, Any] = json.loads(read_text(path)) if path.is_file() else {}
+    earlier: dict[str, Any] = {}
+    if path.is_file():
+        earlier = json.loads(read_text(path))
     if earlier.get("study", study.name) != study.name:
         raise ValueError(f"{path} holds the study {earlier['study']!r}; give {study.name!r} a place of its own (--out)")
     return earlier
@@ -92,7 +100,10 @@ def ran_with(cells: Sequence[CellData]) -> dict[str, str]:
     for cell in cells:
         place = f"torch {cell['versions']['torch']}, {cell.get('device', 'device not recorded')}"
         places.setdefault(place, Counter())[cell["arm"]] += 1
-    return {place: ", ".join(f"{arm} ({count})" for arm, count in arms.items()) for place, arms in places.items()}
+    told = {}
+    for made, arms in places.items():
+        told[made] = ", ".join(f"{arm} ({count})" for arm, count in arms.items())
+    return told
 
 
 def run_folder(folder: Path, cell: CellData) -> Path:
@@ -114,16 +125,17 @@ def _save(figure: Figure | Image.Image | None, path: Path) -> str | None:
 
 def arm_means(group: Mapping[str, CellData], arm: str) -> dict[str, Any]:
     """Mean over cells of every half and task, with the number of cells, steps, image evaluations and seconds."""
-    phase = "before" if arm == START else "after"
+    phase = "after"
+    if arm == START:
+        phase = "before"
     means = {}
     for measure in (*HALVES, *TASKS):
         values = [score(found) for cell in group.values() if (found := item_values(cell, measure, phase))]
         if values:
             means[measure] = float(np.mean(values))
-    spent = {
-        key: 0.0 if arm == START else float(np.mean([cell[key] for cell in group.values()]))
-        for key in ("steps", "nfe", "wall_time_s")
-    }
+    spent = {}
+    for key in ("steps", "nfe", "wall_time_s"):
+        spent[key] = 0.0 if arm == START else float(np.mean([cell[key] for cell in group.values()]))
     return {"cells": len(group), **spent, "scores": means}
 
 
@@ -137,8 +149,14 @@ def page(result: Mapping[str, Any], figures: Mapping[str, str | None]) -> str:
         "# Results",
         "",
         f"Study `{result['study']}`, made by `{result['command']}`. Scores are of held-out prompts, pictures judged by",
-        f"*{result['evaluator']}*, a network that no reward uses. Intervals are 95 %, from a bootstrap over (concept, seed) cells",
-        "and over the items inside each, paired between arms. The verdict is computed by the rule beside it. Raw scores of every",
+        (
+            f"*{result['evaluator']}*, a network that no reward uses. Intervals are 95 %, from a bootstrap over "
+            "(concept, seed) cells"
+        ),
+        (
+            "and over the items inside each, paired between arms. The verdict is computed by the rule beside it. Raw "
+            "scores of every"
+        ),
         "cell lie beside this page.",
         "",
         f"Where the arms' cells ran: {'; '.join(f'{place}: {arms}' for place, arms in result['ran_with'].items())}.",
@@ -175,19 +193,19 @@ def alarm_summary(arms: Mapping[str, Mapping[str, CellData]]) -> dict[str, dict[
     """
     summary = {}
     for name, group in arms.items():
-        pairs = [
-            [
-                (row["val/reward"], row["val/evaluator"])
-                for row in cell["curve"]
-                if {"val/reward", "val/evaluator"} <= set(row)
-            ]
-            for cell in group.values()
-        ]
+        pairs = []
+        for cell in group.values():
+            pairs.append(
+                [
+                    (row["val/reward"], row["val/evaluator"])
+                    for row in cell["curve"]
+                    if {"val/reward", "val/evaluator"} <= set(row)
+                ]
+            )
         looks = [list(zip(*found, strict=True)) for found in pairs if len(found) >= 2 * WINDOW]
-        set_off = sum(
-            any(diverged(rewards[:end], seen[:end]) for end in range(2 * WINDOW, len(seen) + 1))
-            for rewards, seen in looks
-        )
+        set_off = 0
+        for rewards, seen in looks:
+            set_off += any(diverged(rewards[:end], seen[:end]) for end in range(2 * WINDOW, len(seen) + 1))
         if name != START and looks:
             summary[name] = {"runs": len(looks), "set_off": set_off}
     return summary
@@ -201,13 +219,17 @@ def alarm_section(summary: Mapping[str, Mapping[str, int]]) -> list[str]:
     told = ", ".join(f"{arm} {found['set_off']} of {found['runs']}" for arm, found in summary.items())
     return [
         *lines,
-        f"Runs in which the reward on validation prompts rose while the independent evaluator fell (`rl/hacking_monitor.py`): {told}.",
+        (
+            "Runs in which the reward on validation prompts rose while the independent evaluator fell "
+            f"(`rl/hacking_monitor.py`): {told}."
+        ),
         "",
     ]
 
 
 def _arms_table(arms: Mapping[str, Any]) -> str:
-    measures = [name for name in (*HALVES, *TASKS) if any(name in arm["scores"] for arm in arms.values())]
+    scored = {name for arm in arms.values() for name in arm["scores"]}
+    measures = [name for name in (*HALVES, *TASKS) if name in scored]
     lines = ["| arm | cells | steps | NFE | " + " | ".join(measures) + " |", "|---" * (4 + len(measures)) + "|"]
     for name, arm in arms.items():
         scores = " | ".join(f"{arm['scores'][measure]:.3f}" if measure in arm["scores"] else "" for measure in measures)
@@ -266,9 +288,10 @@ def settings_figure(claims: Sequence[Claim], arms: Mapping[str, Mapping[str, Cel
     ):
         style(axes)
         for half, color in zip(HALVES, (BLUE, GREEN), strict=True):
-            table = np.array(
-                [[score(item_values(arms[arm][cell], half, "after")) for arm in compared] for cell in shared]
-            )
+            rows = []
+            for cell in shared:
+                rows.append([score(item_values(arms[arm][cell], half, "after")) for arm in compared])
+            table = np.array(rows)
             axes.plot(table.T, color=color, linewidth=0.7, alpha=0.5)
             axes.plot(table.mean(axis=0), "o-", color=color, linewidth=2, label=half)
         axes.set_xticks(range(len(compared)), [arm.replace("-", "\n") for arm in compared], fontsize=8)
@@ -287,10 +310,9 @@ def curves_figure(arms: Mapping[str, Mapping[str, CellData]], key: str = "val/ev
     style(axes)
     drawn = 0
     for name, group in arms.items():
-        curves = [
-            [(row["nfe_total"], row[key]) for row in cell["curve"] if row.get(key) is not None]
-            for cell in group.values()
-        ]
+        curves = []
+        for cell in group.values():
+            curves.append([(row["nfe_total"], row[key]) for row in cell["curve"] if row.get(key) is not None])
         curves = [curve for curve in curves if len(curve) > 1 and curve[-1][0] > 0]
         if name == START or not curves:
             continue

@@ -18,8 +18,8 @@ from sync_r1.report.run_files import Pair, Run
 TASKS = ("rea_gen", "dense_rea_gen")
 LOW, RIGHT = 0.5, 0.999  # a wrong picture's score at most; a right picture's at least
 RULE = (
-    f"prompts with private words, rewritten wrongly and drawn with a score of at most {LOW} before, both right after (picture's score 1);"
-    " of each run the one whose score rose most"
+    f"prompts with private words, rewritten wrongly and drawn with a score of at most {LOW} before, both right after "
+    "(picture's score 1); of each run the one whose score rose most"
 )
 NOTE = "A score of 1 says that the evaluator read everything it was asked about right, not that the picture is clean."
 EXAMPLES = 3
@@ -72,10 +72,9 @@ def loop_summary(runs: Sequence[Run]) -> dict[str, Any]:
     for before in (False, True):
         for after in (False, True):
             own = [pair for pair in pairs if says_right(pair) == (before, after)]
-            scores = [
-                [item.score or 0.0 for item in side]
-                for side in zip(*((pair.before, pair.after) for pair in own), strict=True)
-            ]
+            scores = []
+            for side in zip(*((pair.before, pair.after) for pair in own), strict=True):
+                scores.append([item.score or 0.0 for item in side])
             means = [sum(side) / len(side) for side in scores] or [None, None]
             right = sum((pair.after.score or 0.0) >= RIGHT for pair in own)
             fates.append(
@@ -100,8 +99,14 @@ def loop_section(summary: dict[str, Any], figure: str | None) -> list[str]:
         return [*lines, "The run folders are not here, so nothing can be said about single pictures.", ""]
     word = {False: "wrong", True: "right"}
     lines += [
-        f"Held-out prompts with private words in {summary['runs']} runs. A rewrite is right when it says what it should word for word.",
-        "Pictures gain in every row, as training also teaches the looks; what a right rewrite adds is the difference between rows.",
+        (
+            f"Held-out prompts with private words in {summary['runs']} runs. A rewrite is right when it says what it "
+            "should word for word."
+        ),
+        (
+            "Pictures gain in every row, as training also teaches the looks; what a right rewrite adds is the "
+            "difference between rows."
+        ),
         "",
         "| rewrite before → after | prompts | picture's score before | after | right pictures after |",
         "|---|---|---|---|---|",
@@ -109,7 +114,8 @@ def loop_section(summary: dict[str, Any], figure: str | None) -> list[str]:
     for row in summary["rewrites"]:
         scores = " | ".join("–" if score is None else f"{score:.3f}" for score in row["scores"])
         lines.append(
-            f"| {word[row['before']]} → {word[row['after']]} | {row['items']} | {scores} | {row['right_pictures_after']} |"
+            f"| {word[row['before']]} → {word[row['after']]} | {row['items']} | {scores} | "
+            f"{row['right_pictures_after']} |"
         )
     if figure:
         return [*lines, "", f"![{figure}]({figure})", "", f"Examples chosen by rule: {RULE}.", NOTE, ""]
@@ -117,13 +123,13 @@ def loop_section(summary: dict[str, Any], figure: str | None) -> list[str]:
 
 
 def facts_behind(facts: Sequence[str], pair: Pair) -> list[str]:
-    """The private facts that the true rewrite needs:
-
-    those that share with it a word which neither the prompt nor another fact has.
-    """
+    """The private facts that the true rewrite needs: those that share with it a word which neither the prompt nor
+    another fact has."""
     new = set(words(pair.before.truth)) - set(words(pair.before.prompt))
     said = [set(words(fact)) for fact in facts]
-    alone = [own.difference(*(other for other in said if other is not own)) for own in said]
+    alone = []
+    for own in said:
+        alone.append(own.difference(*(other for other in said if other is not own)))
     return [fact for fact, own in zip(facts, alone, strict=True) if new & own]
 
 
@@ -146,7 +152,10 @@ def loop_figure(chosen: Sequence[tuple[Run, Pair]]) -> Image.Image | None:
     sheet = Image.new("RGB", (width, 2 * MARGIN + 70 + len(chosen) * (SIDE + 2 * GAP)), PAPER)
     pen = ImageDraw.Draw(sheet)
     pen.text((MARGIN, MARGIN), "Rewrite and picture were wrong before, both are right after", INK, font(20, bold=True))
-    note = "same prompt and seed, held out from training; small: what was given; score: the independent evaluator's; chosen by a rule"
+    note = (
+        "same prompt and seed, held out from training; small: what was given; score: the independent evaluator's; "
+        "chosen by a rule"
+    )
     pen.text((MARGIN, MARGIN + 32), note, QUIET, font(13))
     for row, (run, pair) in enumerate(chosen):
         _example(sheet, pen, MARGIN + 70 + row * (SIDE + 2 * GAP), run, pair)

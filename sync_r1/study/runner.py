@@ -155,7 +155,9 @@ class Runner:
         """How much of a running cell is done, by its lines of metrics."""
         path = self.place(cell) / "metrics.jsonl"
         steps = self.config(cell).rl.max_steps
-        return min(path.read_bytes().count(b"\n") / steps, 1.0) * 0.95 if path.is_file() else 0.0
+        if path.is_file():
+            return min(path.read_bytes().count(b"\n") / steps, 1.0) * 0.95
+        return 0.0
 
     def finished(self, cell: Cell) -> bool:
         """Whether cell.json is there and was made with what the study says now, and so were the cells it builds on."""
@@ -173,7 +175,9 @@ class Runner:
         """
         declared = set(self.cells())
         try:
-            earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+            earlier = []
+            if path.is_file():
+                earlier = json.loads(path.read_text(encoding="utf-8"))
             cells = [(Cell(values["arm"], values["concept"], values["seed"]), values) for values in earlier]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
@@ -258,7 +262,10 @@ class Runner:
             resume = ["--resume", "latest"] if checkpoints(place) else []
             if not resume:
                 shutil.rmtree(place / "checkpoints", ignore_errors=True)
-            command = ["sft", "--evaluate"] if arm.command == "sft" else ["train"]
+            if arm.command == "sft":
+                command = ["sft", "--evaluate"]
+            else:
+                command = ["train"]
             self._process(place, [sys.executable, "-m", "sync_r1.cli", *command, "--config", str(wanted), *resume])
         self._finish(cell, place, time.monotonic() - started)
 
@@ -327,4 +334,7 @@ def scores_of(before: EvalResult, after: EvalResult) -> list[list[Any]]:
 def curve_of(place: Path) -> list[dict[str, float]]:
     """The finite values of metrics.jsonl that a study needs, one row per step; empty without that file."""
     rows = read_metrics(place / "metrics.jsonl", [])
-    return [{key: row[key] for key in CURVE if math.isfinite(row.get(key, math.nan))} for row in rows]
+    found: list[dict[str, float]] = []
+    for row in rows:
+        found.append({key: row[key] for key in CURVE if math.isfinite(row.get(key, math.nan))})
+    return found

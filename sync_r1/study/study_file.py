@@ -1,7 +1,5 @@
-"""A study as declared in YAML:
-
-arms (what is compared), cells (concept and seed pairs, the same for every arm) and claims.
-"""
+"""A study as declared in YAML: arms (what is compared), cells (concept and seed pairs, the same for every arm) and
+claims."""
 
 from __future__ import annotations
 
@@ -34,10 +32,8 @@ MEASURES = (
 
 @dataclass(kw_only=True)
 class Arm:
-    """One way to train. An arm with `understanding` and `generation` trains nothing:
-
-    it joins the models of two other arms.
-    """
+    """One way to train. An arm with `understanding` and `generation` trains nothing: it joins the models of two other
+    arms."""
 
     command: str = "train"  # or "sft": only the supervised part
     recipes: list[str] = field(default_factory=list)  # on top of the study's
@@ -117,9 +113,14 @@ def load_study(path: Path | str, *, quick: bool = False) -> Study:
     values = dict(values)
     small = values.pop("quick", None) or {}
     for field_name, kind in {"arms": Mapping, "set": Mapping, "cells": list, "claims": list, "quick": Mapping}.items():
-        value = small if field_name == "quick" else values.get(field_name)
+        if field_name == "quick":
+            value = small
+        else:
+            value = values.get(field_name)
         if value is not None and not isinstance(value, kind):
-            wanted = "a mapping" if kind is Mapping else "a list"
+            wanted = "a list"
+            if kind is Mapping:
+                wanted = "a mapping"
             raise ValueError(f"{path}: {field_name} is {type(value).__name__}; it must be {wanted}")
     if quick:
         values["set"] = {**(values.get("set") or {}), **(small.get("set") or {})}
@@ -170,44 +171,50 @@ def _check(path: Path, study: Study) -> None:
     if len(set(study.cells)) < len(study.cells):
         raise ValueError(f"{path}: a cell is listed twice in {study.cells}; every [concept, seed] pair counts once")
     for claim in study.claims:
-        if claim.rule not in RULES:
-            raise ValueError(
-                f"{path}: claim {claim.id!r} has rule {claim.rule!r}, which is no rule; there are {', '.join(RULES)}"
-            )
-        for field_name in ("against", "measures"):
-            if not isinstance(getattr(claim, field_name), list):
-                raise ValueError(
-                    f"{path}: claim {claim.id!r} has {field_name} {getattr(claim, field_name)!r}; it must be a list"
-                )
-        for name in claim.against:
-            if name not in {*study.arms, START}:
-                raise ValueError(
-                    f"{path}: claim {claim.id!r} names arm {name!r}; there are {', '.join(study.arms)} and {START}"
-                )
-        if claim.arm not in study.arms:
-            raise ValueError(
-                f"{path}: claim {claim.id!r} is about arm {claim.arm!r}; there are {', '.join(study.arms)}"
-            )
-        if unknown := [name for name in claim.measures if name not in MEASURES]:
-            raise ValueError(f"{path}: claim {claim.id!r} has measures {unknown}; there are {', '.join(MEASURES)}")
+        _check_claim(path, study, claim)
     for name, arm in study.arms.items():
-        for other in arm.needs:
-            if other not in study.arms:
-                raise ValueError(f"{path}: arm {name!r} needs {other!r}, which is no arm of this study")
-            if len(study.pairs(other)) < len(study.pairs(name)):
-                raise ValueError(f"{path}: arm {name!r} needs {other!r} on all of its cells; give {other!r} as many")
-        if arm.command not in COMMANDS:
-            raise ValueError(f"{path}: arm {name!r} has command {arm.command!r}; there are {' and '.join(COMMANDS)}")
-        if bool(arm.understanding) != bool(arm.generation):
-            raise ValueError(f"{path}: arm {name!r} must name both understanding and generation, or neither")
-        if not arm.joined:
-            rl = study.config(name, *study.cells[0], Path("runs")).rl
-            if arm.same_nfe_as and (rl.dgs_enabled or rl.num_iterations > 1 or rl.optimise == "text"):
-                raise ValueError(
-                    f"{path}: arm {name!r} has same_nfe_as, but how many evaluations a step takes is known beforehand only without DGS, "
-                    "with rl.num_iterations=1 and with pictures; give it rl.max_steps instead"
-                )
+        _check_arm(path, study, name, arm)
     run_order(study.arms)
+
+
+def _check_claim(path: Path, study: Study, claim: Claim) -> None:
+    if claim.rule not in RULES:
+        raise ValueError(
+            f"{path}: claim {claim.id!r} has rule {claim.rule!r}, which is no rule; there are {', '.join(RULES)}"
+        )
+    for field_name in ("against", "measures"):
+        if not isinstance(getattr(claim, field_name), list):
+            raise ValueError(
+                f"{path}: claim {claim.id!r} has {field_name} {getattr(claim, field_name)!r}; it must be a list"
+            )
+    for name in claim.against:
+        if name not in {*study.arms, START}:
+            raise ValueError(
+                f"{path}: claim {claim.id!r} names arm {name!r}; there are {', '.join(study.arms)} and {START}"
+            )
+    if claim.arm not in study.arms:
+        raise ValueError(f"{path}: claim {claim.id!r} is about arm {claim.arm!r}; there are {', '.join(study.arms)}")
+    if unknown := [name for name in claim.measures if name not in MEASURES]:
+        raise ValueError(f"{path}: claim {claim.id!r} has measures {unknown}; there are {', '.join(MEASURES)}")
+
+
+def _check_arm(path: Path, study: Study, name: str, arm: Arm) -> None:
+    for other in arm.needs:
+        if other not in study.arms:
+            raise ValueError(f"{path}: arm {name!r} needs {other!r}, which is no arm of this study")
+        if len(study.pairs(other)) < len(study.pairs(name)):
+            raise ValueError(f"{path}: arm {name!r} needs {other!r} on all of its cells; give {other!r} as many")
+    if arm.command not in COMMANDS:
+        raise ValueError(f"{path}: arm {name!r} has command {arm.command!r}; there are {' and '.join(COMMANDS)}")
+    if bool(arm.understanding) != bool(arm.generation):
+        raise ValueError(f"{path}: arm {name!r} must name both understanding and generation, or neither")
+    if not arm.joined:
+        rl = study.config(name, *study.cells[0], Path("runs")).rl
+        if arm.same_nfe_as and (rl.dgs_enabled or rl.num_iterations > 1 or rl.optimise == "text"):
+            raise ValueError(
+                f"{path}: arm {name!r} has same_nfe_as, but how many evaluations a step takes is known beforehand "
+                "only without DGS, with rl.num_iterations=1 and with pictures; give it rl.max_steps instead"
+            )
 
 
 def run_order(arms: Mapping[str, Arm]) -> list[str]:
@@ -229,10 +236,10 @@ def run_order(arms: Mapping[str, Arm]) -> list[str]:
 
 def _unlike(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     """Sections → options that differ from the defaults."""
-    return {
-        name: {key: value for key, value in section.items() if value != defaults[name][key]}
-        for name, section in values.items()
-    }
+    found: dict[str, Any] = {}
+    for name, section in values.items():
+        found[name] = {key: value for key, value in section.items() if value != defaults[name][key]}
+    return found
 
 
 def fingerprint(config: Config, command: str = "train") -> str:

@@ -1,1 +1,2 @@
-"""Shared by the reinforcement learner and the warm-up: what trains, checkpoints, metrics, prompts, several processes."""
+"""Shared by the reinforcement learner and the warm-up: what trains, checkpoints, metrics, prompts, several
+processes."""

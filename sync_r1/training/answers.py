@@ -34,7 +34,8 @@ def answer_ids(model: UnifiedModel, answers: Sequence[str]) -> tuple[Tensor, Ten
 def option_logps(
     model: UnifiedModel, contexts: Sequence[TextContext], before: Sequence[str], options: Sequence[str]
 ) -> Tensor:
-    """Log-probability of every option as the end of an answer: fp32 [B, A], normalised over the options, differentiable.
+    """Log-probability of every option as the end of an answer: fp32 [B, A], normalised over the options,
+    differentiable.
 
     Args:
         contexts: B questions.

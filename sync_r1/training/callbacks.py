@@ -75,7 +75,9 @@ class RestoreRNG(TrainerCallback):
         if not (folder / GENERATORS_FILE).is_file():
             return  # written before generators were saved
         states = torch.load(folder / GENERATORS_FILE, weights_only=True)
-        self.waiting = states[process] if process < len(states) else None
+        self.waiting = None
+        if process < len(states):
+            self.waiting = states[process]
         if self.waiting is not None:  # tried now, so that a misfit is refused here and not in the first step
             now = generator_states()
             try:

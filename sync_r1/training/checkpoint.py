@@ -95,7 +95,8 @@ def move_newer_aside(folder: Path, step: int, say: Say) -> None:
             aside = folder / f"aside_{name}_{number}"
         path.rename(aside)
         say(
-            f"{path} is newer than step {step}, where this run goes on; it is kept as {aside.name}; delete it when you do not need it"
+            f"{path} is newer than step {step}, where this run goes on; it is kept as {aside.name}; delete it when you "
+            "do not need it"
         )
 
 
@@ -134,7 +135,8 @@ def check_progress(folder: Path, step: int, fresh: TrainerState) -> None:
         wrong.append("best_model_checkpoint")  # this trainer writes none
     if wrong or found.get("global_step") != step:
         raise ValueError(
-            f"{path} does not fit: step {found.get('global_step')!r}, expected {step}; fields that are wrong: {wrong[:5]}"
+            f"{path} does not fit: step {found.get('global_step')!r}, expected {step}; fields that are wrong: "
+            f"{wrong[:5]}"
         )
 
 
@@ -154,9 +156,9 @@ def checked_load(folder: Path, optimizer: torch.optim.Optimizer, scheduler: Any 
     """
 
     def settings() -> list[Any]:
-        groups = [
-            {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
-        ]
+        groups = []
+        for group in optimizer.param_groups:
+            groups.append({name: value for name, value in group.items() if name != "params"})
         return [kinds(group) for group in (*groups, *([scheduler.state_dict()] if scheduler else []))]
 
     with as_value_error(folder):
@@ -189,5 +191,9 @@ def kinds(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [kinds(inner) for inner in value]
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return "number" if abs(value) < 1e300 else value
-    return value if value is None or isinstance(value, (bool, str)) else type(value)
+        if abs(value) < 1e300:
+            return "number"
+        return value
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    return type(value)

@@ -42,7 +42,11 @@ def adapted_layers(model: nn.Module, spare: set[int], only: Sequence[str] = ()) 
     if unknown := [wanted for wanted in only if not any(ends_with(name, wanted) for name in names)]:
         known = sorted({name.rpartition(".")[2] for name in names})
         raise ValueError(f"rl.lora_target_modules names {', '.join(unknown)}; this model has {', '.join(known)}")
-    return [name for name in names if not only or any(ends_with(name, wanted) for wanted in only)]
+    found: list[str] = []
+    for name in names:
+        if not only or any(ends_with(name, wanted) for wanted in only):
+            found.append(name)
+    return found
 
 
 def ends_with(name: str, part: str) -> bool:
@@ -132,7 +136,8 @@ class Adapters:
             )
         if settings.lora_alpha != self.settings.lora_alpha:
             raise ValueError(
-                f"{folder} was trained with rl.lora_alpha={settings.lora_alpha:g}; it is {self.settings.lora_alpha:g} now"
+                f"{folder} was trained with rl.lora_alpha={settings.lora_alpha:g}; it is {self.settings.lora_alpha:g} "
+                "now"
             )
         set_peft_model_state_dict(self.model, {name.removeprefix(PREFIX): value for name, value in saved.items()}, NAME)
 

@@ -55,7 +55,9 @@ class MetricsFile(TrainerCallback):
 
 def drop_metrics_after(path: Path, step: int) -> None:
     """Make room for a run that starts, or goes on, at `step`: later lines and those cut short by a crash go."""
-    before = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    before = ""
+    if path.exists():
+        before = path.read_text(encoding="utf-8", errors="replace")
     kept = "".join(line + "\n" for line in before.splitlines() if _step_of(line) <= step)
     if kept != before or not path.exists():
         with or_say_how_to_go_on(path):
@@ -83,7 +85,9 @@ def or_say_how_to_go_on(path: Path) -> Iterator[None]:
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines so far; one cut short by a crash is left out."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    lines = []
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return [json.loads(line) for line in lines if math.isfinite(_step_of(line))]
 
 
@@ -125,5 +129,8 @@ def peak_memory_mb() -> float:
         return psutil.Process().memory_info().peak_wset / 2**20
     import resource  # not on Windows
 
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kilobytes
+    # macOS counts bytes, Linux kilobytes
+    unit = 1024
+    if sys.platform == "darwin":
+        unit = 1
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

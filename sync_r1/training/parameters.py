@@ -45,7 +45,10 @@ class ConceptRows:
         def hook(matrix: Tensor) -> None:
             assert matrix.grad is not None
             mine = matrix.grad[self.ids].float()
-            row.grad = mine if row.grad is None else row.grad + mine
+            if row.grad is None:
+                row.grad = mine
+            else:
+                row.grad = row.grad + mine
             matrix.grad = None
 
         return hook
@@ -79,7 +82,8 @@ class ConceptRows:
         mine = {"ids": self.ids, **dict(zip(self.names, self.rows))}
         if {name: value.shape for name, value in saved.items()} != {name: value.shape for name, value in mine.items()}:
             raise ValueError(
-                f"{path} holds {sorted(saved)}; {sorted(mine)} train here; set rl.concept_learning_rate as in its config.yaml"
+                f"{path} holds {sorted(saved)}; {sorted(mine)} train here; set rl.concept_learning_rate as in its "
+                "config.yaml"
             )
         for name, row in zip(self.names, self.rows):
             row.copy_(saved[name])
@@ -113,10 +117,8 @@ class CopiedReference:
 
 
 class SwitchedReference:
-    """Only concept rows and adapters train:
-
-    the start is the same model with the first rows put back and the adapters off.
-    """
+    """Only concept rows and adapters train: the start is the same model with the first rows put back and the adapters
+    off."""
 
     def __init__(self, model: UnifiedModel, rows: ConceptRows, adapters: Adapters | None) -> None:
         self.model, self.rows, self.adapters = model, rows, adapters
@@ -170,7 +172,8 @@ class Trainables:
             body = self.adapters.parameters()
         if low := next((parameter.dtype for parameter in body if parameter.dtype != torch.float32), None):
             raise ValueError(
-                f"the body is {low} and would lose small updates; load it as fp32 (model.dtype=fp32) or set rl.lora_rank=16"
+                f"the body is {low} and would lose small updates; load it as fp32 (model.dtype=fp32) or set "
+                "rl.lora_rank=16"
             )
         model.requires_grad_(False)
         for parameter in body:
@@ -181,7 +184,8 @@ class Trainables:
         )
         if not self.parameters():
             raise ValueError(
-                "nothing would train: the model has no concept tokens and rl.learning_rate is 0; add a concept or raise it"
+                "nothing would train: the model has no concept tokens and rl.learning_rate is 0; add a concept or "
+                "raise it"
             )
 
     def parameters(self) -> list[nn.Parameter]:

@@ -102,10 +102,8 @@ def prompt_stream(
 
 
 def derive_seed(*parts: object) -> int:
-    """A seed in [0, 2^62) from any values:
-
-    the same parts give the same seed everywhere, so no generator state needs saving.
-    """
+    """A seed in [0, 2^62) from any values: the same parts give the same seed everywhere, so no generator state needs
+    saving."""
     digest = hashlib.sha256("::".join(map(str, parts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 2
 

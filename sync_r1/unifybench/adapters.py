@@ -1,7 +1,5 @@
-"""Models under test. An adapter knows one concept and turns items into requests:
-
-the literal text, picture and seeds a model gets.
-"""
+"""Models under test. An adapter knows one concept and turns items into requests: the literal text, picture and seeds a
+model gets."""
 
 from __future__ import annotations
 
@@ -166,7 +164,10 @@ class TokensAdapter(ModelAdapter):
         elif item.task in REWRITING:
             text, words, conditioning = rewriting_text(protocol, concept, item.task, item.prompt), item.prompt, ""
         else:
-            words = self.source(item, rewrite) if item.task.endswith("rea_gen") else item.prompt
+            if item.task.endswith("rea_gen"):
+                words = self.source(item, rewrite)
+            else:
+                words = item.prompt
             text = drawing_text(protocol, concept, words, self.tokens.drawing_tokens)
             conditioning = "".join(self.tokens.drawing_tokens)
         drawing = item.task.endswith("_gen")

@@ -44,9 +44,17 @@ class TextPrompt(ModelAdapter):
     def __init__(self, model: UnifiedModel, concept: Concept, protocol: Protocol, batch_size: int = 16) -> None:
         super().__init__(model, concept, protocol, batch_size)
         self.own = protocol.baseline_name == "own"
-        known = model.name_pool[0] if model.name_pool else ""
-        self.mention = concept.placeholder if self.own else known or f"the {concept.class_noun}"
-        name = concept.name if self.own else known.strip("<>") or concept.class_noun
+        known = ""
+        if model.name_pool:
+            known = model.name_pool[0]
+        if self.own:
+            self.mention = concept.placeholder
+        else:
+            self.mention = known or f"the {concept.class_noun}"
+        if self.own:
+            name = concept.name
+        else:
+            name = known.strip("<>") or concept.class_noun
         self.spoken = Spoken(name, self.mention, self.said(concept.info), [self.said(fact) for fact in concept.facts])
 
     def said(self, text: str) -> str:
@@ -56,7 +64,10 @@ class TextPrompt(ModelAdapter):
     def request(self, item: EvalItem, rewrite: str | None = None) -> Request:
         drawing = item.task.endswith("_gen")
         read = replace(self.protocol, text_prefix="all")  # being told in words is what this baseline is
-        told = read if self.own or not drawing else self.protocol
+        if self.own or not drawing:
+            told = read
+        else:
+            told = self.protocol
         prefix = prefix_lines(told, self.spoken, drawing)
         if item.task in QUESTIONS:
             text = question_text(read, self.spoken, self.said(item.prompt))
@@ -80,11 +91,16 @@ class TextPrompt(ModelAdapter):
     def description(self) -> str:
         """The info line as a noun phrase: "a red striped dog with a star"."""
         phrase = re.sub(rf"^{re.escape(self.mention)} is ", "", self.spoken.info).strip().rstrip(".")
-        return phrase if re.match(r"(an?|the|my)\b", phrase) else f"{with_article(self.concept.class_noun)}, {phrase}"
+        if re.match(r"(an?|the|my)\b", phrase):
+            return phrase
+        return f"{with_article(self.concept.class_noun)}, {phrase}"
 
     def _drawing(self, item: EvalItem, rewrite: str | None, told: Protocol) -> str:
         mark = self.concept.placeholder
-        words = self.source(item, rewrite).replace(self.mention, mark) if item.task.endswith("rea_gen") else item.prompt
+        if item.task.endswith("rea_gen"):
+            words = self.source(item, rewrite).replace(self.mention, mark)
+        else:
+            words = item.prompt
         if self.own:
             return drawing_text(told, self.spoken, words, ())
         if told.text_prefix == "all":
@@ -123,7 +139,9 @@ class ImagePrompt(TextPrompt):
 
     def request(self, item: EvalItem, rewrite: str | None = None) -> Request:
         request = replace(super().request(item, rewrite), photos=(self.photo,))
-        return replace(request, image=self.photo) if item.task == "qa" and item.image is None else request
+        if item.task == "qa" and item.image is None:
+            return replace(request, image=self.photo)
+        return request
 
 
 def name_in_words(prompt: str, mark: str, noun: str, phrase: str | None = None) -> str:
@@ -133,9 +151,14 @@ def name_in_words(prompt: str, mark: str, noun: str, phrase: str | None = None) 
     "a photo of <bo> at sea" → "a photo of a dog at sea"; "a <bo> in the snow" → "a dog in the snow"; "a red <bo>" → "a
     red dog".
     """
-    named = with_article(noun) if phrase is None else phrase
+    if phrase is None:
+        named = with_article(noun)
+    else:
+        named = phrase
     quoted = re.escape(mark)
-    articles = "an?" if phrase is None else "an?|the|my"
+    articles = "an?|the|my"
+    if phrase is None:
+        articles = "an?"
     text = re.sub(rf"\b(?:{articles}) {quoted}", lambda _: named, prompt, flags=re.IGNORECASE)
     text = re.sub(
         rf"(^|\b(?:{_BEFORE_NAME}) |, |\n){quoted}", lambda found: found[1] + named, text, flags=re.IGNORECASE

@@ -22,9 +22,10 @@ def bootstrap_interval(
         tasks: per task its strata, per stratum the values [n] of its items; items are resampled within their stratum.
     """
     rng = np.random.default_rng(seed)
-    total = np.mean(
-        [np.mean([resampled_means(side, resamples, rng) for side in sides], axis=0) for sides in tasks], axis=0
-    )
+    means = []
+    for sides in tasks:
+        means.append(np.mean([resampled_means(side, resamples, rng) for side in sides], axis=0))
+    total = np.mean(means, axis=0)
     tail = (1 - confidence) / 2
     low, high = np.quantile(total, [tail, 1 - tail])
     return float(low), float(high)
@@ -56,9 +57,10 @@ def macro_interval(
         names = tuple(concepts)
         if names not in chosen:
             chosen[names] = rng.integers(len(names), size=(len(names), resamples))
-        pool = np.stack(
-            [np.mean([resampled_means(side, resamples, rng) for side in concepts[name]], axis=0) for name in names]
-        )
+        means = []
+        for name in names:
+            means.append(np.mean([resampled_means(side, resamples, rng) for side in concepts[name]], axis=0))
+        pool = np.stack(means)
         # A concept drawn twice brings two different draws of its items.
         totals.append(np.mean([pool[row, rng.permutation(resamples)] for row in chosen[names]], axis=0))
     tail = (1 - confidence) / 2

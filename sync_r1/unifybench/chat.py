@@ -36,9 +36,11 @@ class ChatAdapter:
                 f"concept {concept.name!r} has no training photo to show; add some to concept/train/{concept.name}/"
             )
         self.client, self.concept, self.photo = client, concept, photo
-        wording = (
-            "instruction" if protocol.rewrite_prompt == "trained" else protocol.rewrite_prompt
-        )  # an external model was not trained on the short form
+        # an external model was not trained on the short form
+        if protocol.rewrite_prompt == "trained":
+            wording = "instruction"
+        else:
+            wording = protocol.rewrite_prompt
         self.protocol = replace(protocol, text_prefix="all", rewrite_prompt=wording)
 
     @property
@@ -80,7 +82,8 @@ class ChatAdapter:
         shown: list[tuple[str, Path, bool]] = [
             (f"A photo of <{self.concept.name}>:", photo, False) for photo in request.photos
         ]
-        shown += [("The picture:", request.image, request.flip)] if request.image is not None else []
+        if request.image is not None:
+            shown += [("The picture:", request.image, request.flip)]
         parts = []
         for caption, path, flip in shown:
             image = load_image(path)

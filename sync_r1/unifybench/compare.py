@@ -67,13 +67,20 @@ def compare_scores(first: TableFiles, second: TableFiles) -> dict[str, Any]:
 
 def _row(columns: Sequence[PairedValues]) -> dict[str, Any]:
     def macro(which: int) -> float:
-        means = [[np.mean([pair[which].mean() for pair in strata]) for strata in values.values()] for values in columns]
-        return float(np.mean([np.mean(concepts) for concepts in means]))
+        means = []
+        for values in columns:
+            concepts = []
+            for sides in values.values():
+                concepts.append(np.mean([pair[which].mean() for pair in sides]))
+            means.append(np.mean(concepts))
+        return float(np.mean(means))
 
-    differences: list[dict[str, Strata]] = [
-        {concept: [second - first for first, second in strata] for concept, strata in values.items()}
-        for values in columns
-    ]
+    differences: list[dict[str, Strata]] = []
+    for values in columns:
+        own: dict[str, Strata] = {}
+        for concept, sides in values.items():
+            own[concept] = [second - first for first, second in sides]
+        differences.append(own)
     low, high = macro_interval(differences)
     count = sum(len(first) for values in columns for strata in values.values() for first, _ in strata)
     names = {concept for values in columns for concept in values}
@@ -95,14 +102,18 @@ def _pairs(
     protocol = _same_setting(first, second)
     rows, others = results_of(first), results_of(second)
     _same_items(first, rows, others)
-    name = "recognition" if metric == "weight" else metric
+    if metric == "weight":
+        name = "recognition"
+    else:
+        name = metric
     known = [
         (a, b)
         for a, b in zip(rows, others)
         if a["metrics"].get(name) is not None and b["metrics"].get(name) is not None
     ]
     if metric == "weight":
-        ours, theirs = (list(sides_of([pair[which] for pair in known], protocol).values()) for which in (0, 1))
+        ours = list(sides_of([first for first, _ in known], protocol).values())
+        theirs = list(sides_of([second for _, second in known], protocol).values())
         strata = [(np.array(a), np.array(b)) for a, b in zip(ours, theirs, strict=True) if a]
         if protocol.empty_side == "zero":
             strata += [(np.zeros(1), np.zeros(1))] * (2 - len(strata))
@@ -125,15 +136,16 @@ def _same_setting(first: dict[str, Any], second: dict[str, Any]) -> Protocol:
 
 
 def _same_items(content: dict[str, Any], rows: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> None:
-    ours, theirs = ([(row["item_id"], row["source_prompt"]) for row in side] for side in (rows, others))
+    ours = [(row["item_id"], row["source_prompt"]) for row in rows]
+    theirs = [(row["item_id"], row["source_prompt"]) for row in others]
     if ours != theirs:
         place = next(
             (number for number, pair in enumerate(zip(ours, theirs)) if pair[0] != pair[1]), min(len(ours), len(theirs))
         )
         sides = [str(keys[place]) if place < len(keys) else "nothing" for keys in (ours, theirs)]
         raise ValueError(
-            f"task {content['task']} of {content['concept']} asked different things, first at item {place}: {sides[0]} against {sides[1]}; "
-            "run both with the same data and --max-items"
+            f"task {content['task']} of {content['concept']} asked different things, first at item {place}: {sides[0]} "
+            f"against {sides[1]}; run both with the same data and --max-items"
         )
 
 
@@ -161,7 +173,9 @@ def compare(before: EvalResult, after: EvalResult, *, resamples: int = RESAMPLES
         if known:
             sides = strata(first for first, _ in known)
             after_of = {first.key: second for first, second in known}
-            parts[task] = [[(item, after_of[item.key]) for item in side] for side in sides.values()]
+            parts[task] = []
+            for side in sides.values():
+                parts[task].append([(item, after_of[item.key]) for item in side])
     if not parts:
         raise ValueError("no item was scored both before and after; look at the judge")
     result: dict[str, Any] = {}
@@ -191,9 +205,9 @@ def match(before: EvalResult, after: EvalResult) -> list[Pair]:
             raise ValueError(
                 f"{name} is {old!r} before and {new!r} after; scores of different judges cannot be compared"
             )
-    settings = [
-        {name: value for name, value in result.protocol.items() if name != "model"} for result in (before, after)
-    ]
+    settings = []
+    for result in (before, after):
+        settings.append({name: value for name, value in result.protocol.items() if name != "model"})
     if settings[0] != settings[1]:
         changed = [name for name in {**settings[0], **settings[1]} if settings[0].get(name) != settings[1].get(name)]
         raise ValueError(f"{', '.join(changed)} differ before and after; evaluate both with the same options")
@@ -204,11 +218,20 @@ def _summary(tasks: Sequence[Sequence[Sequence[Pair]]], resamples: int, seed: in
     """tasks → strata → pairs, each level averaged with equal weights."""
 
     def level(which: int) -> float:
-        return mean(mean(mean(pair[which].score or 0.0 for pair in side) for side in sides) for sides in tasks)
+        means = []
+        for sides in tasks:
+            per_side = []
+            for side in sides:
+                per_side.append(mean(pair[which].score or 0.0 for pair in side))
+            means.append(mean(per_side))
+        return mean(means)
 
-    differences = [
-        [np.array([(b.score or 0.0) - (a.score or 0.0) for a, b in side]) for side in sides] for sides in tasks
-    ]
+    differences = []
+    for sides in tasks:
+        arrays = []
+        for side in sides:
+            arrays.append(np.array([(second.score or 0.0) - (first.score or 0.0) for first, second in side]))
+        differences.append(arrays)
     before, after = level(0), level(1)
     low, high = bootstrap_interval(differences, resamples=resamples, seed=seed)
     count = sum(len(side) for sides in tasks for side in sides)

@@ -75,4 +75,6 @@ def _notes(messages: list[str]) -> list[str]:
     """Distinct warnings in order, the last line counting those left out."""
     distinct = list(dict.fromkeys(messages))
     more = len(distinct) - MAX_NOTES
-    return distinct if more <= 0 else [*distinct[:MAX_NOTES], f"and {more} more of the kind"]
+    if more <= 0:
+        return distinct
+    return [*distinct[:MAX_NOTES], f"and {more} more of the kind"]

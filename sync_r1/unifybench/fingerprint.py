@@ -46,10 +46,13 @@ def configuration(config: Any) -> Any:
     """A model's configuration as JSON values, without the name of its folder."""
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         return dataclasses.asdict(config)
-    values = config.to_dict() if hasattr(config, "to_dict") else config
-    return (
-        {name: value for name, value in values.items() if name not in _ORIGIN} if isinstance(values, dict) else values
-    )
+    if hasattr(config, "to_dict"):
+        values = config.to_dict()
+    else:
+        values = config
+    if isinstance(values, dict):
+        return {name: value for name, value in values.items() if name not in _ORIGIN}
+    return values
 
 
 def network_content(place: str, network: nn.Module) -> str:

@@ -72,9 +72,14 @@ def build_judges(protocol: Protocol, options: Sequence[str], model: str = "world
     if found.image_judge is not None:
         judges.judge_name = found.name
     if isinstance(judges.judge, RemoteJudge):
-        judges.judge.parsing = "published" if protocol.unparsable == "zero" else "strict"
+        judges.judge.parsing = "strict"
+        if protocol.unparsable == "zero":
+            judges.judge.parsing = "published"
         temperature = config.eval.judge.temperature
-        judges.judge_name += "" if temperature is None else f"; temperature {temperature:g}"
+        if temperature is None:
+            judges.judge_name += ""
+        else:
+            judges.judge_name += f"; temperature {temperature:g}"
         judges.judge_setting = digest(
             [judges.judge.name, temperature, config.eval.judge.max_side, config.eval.judge.images_per_call]
         )
@@ -99,12 +104,14 @@ def _set_client(protocol: Protocol, judge: JudgeConfig, options: Sequence[str]) 
 
 
 def check_world_judges(judges: dict[str, str], root: Path, concepts: Sequence[str]) -> None:
-    """ValueError when the embedded world's judge or CLIP (option → value) would score anything but the embedded world."""
+    """ValueError when the embedded world's judge or CLIP (option → value) would score anything but the embedded
+    world."""
     named = [option for option, value in judges.items() if value == WORLD]
     if named and not is_world_data(root, concepts):
         raise ValueError(
-            f"{' and '.join(named)}: the default 'world' reads words and {WORLD_SIDE}-pixel pictures of the embedded world only, "
-            f"but the data is {root}; give --judge <URL> or --judge none, and --clip openai/clip-vit-base-patch32 or --clip none"
+            f"{' and '.join(named)}: the default 'world' reads words and {WORLD_SIDE}-pixel pictures of the embedded "
+            f"world only, but the data is {root}; give --judge <URL> or --judge none, and --clip "
+            "openai/clip-vit-base-patch32 or --clip none"
         )
 
 

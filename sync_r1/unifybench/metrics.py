@@ -1,7 +1,5 @@
-"""Metrics of answers and drawings, in [0, 1] but for CLIP's cosines:
-
-the same scorers that rewards use, applied as a protocol says.
-"""
+"""Metrics of answers and drawings, in [0, 1] but for CLIP's cosines: the same scorers that rewards use, applied as a
+protocol says."""
 
 from __future__ import annotations
 
@@ -131,7 +129,10 @@ class ItemMetrics:
         flat = [(row, path) for row in rows for path in row.images]
         images = load_pictures([path for _, path in flat])
         values = iter(self._of_pictures(metric, images, [row for row, _ in flat]))
-        return [_mean([next(values) for _ in row.images]) for row in rows]
+        found: list[Score] = []
+        for row in rows:
+            found.append(_mean([next(values) for _ in row.images]))
+        return found
 
     def _of_pictures(self, metric: str, images: Tensor, rows: Sequence[Row]) -> Sequence[Score]:
         clip = self.judges.clip
@@ -154,17 +155,23 @@ class ItemMetrics:
 
 def matcher_of(protocol: Protocol) -> Matching:
     """The rule of `scorers.text` that the protocol names."""
-    return "legacy" if protocol.recognition == "substring" else "unifybench++"
+    if protocol.recognition == "substring":
+        return "legacy"
+    return "unifybench++"
 
 
 def reference_pictures(concept: Concept, protocol: Protocol) -> list[Path]:
     """The pictures CLIP-I compares with; training pictures where there are no test pictures."""
-    wanted = concept.test_images if protocol.clip_references == "test" else concept.train_images
+    if protocol.clip_references == "test":
+        wanted = concept.test_images
+    else:
+        wanted = concept.train_images
     key = natural_key if protocol.clip_reference_order == "natural" else lambda path: str(path.name)
     paths = sorted(wanted or concept.train_images, key=key)[: protocol.clip_reference_count]
     if not paths:
         raise ValueError(
-            f"concept {concept.name!r} has no pictures to compare drawings with; add some to concept/test/{concept.name}/"
+            f"concept {concept.name!r} has no pictures to compare drawings with; add some to "
+            f"concept/test/{concept.name}/"
         )
     return paths
 
@@ -173,7 +180,9 @@ def clip_text(row: Row, concept: Concept, protocol: Protocol) -> str:
     """What CLIP-T reads. Published: the class noun in pure_gen, the literal placeholder elsewhere."""
     if protocol.clip_text == "class-noun":
         return class_text(row.truth, concept)
-    return row.truth.replace(concept.placeholder, concept.class_noun) if row.task == "pure_gen" else row.truth
+    if row.task == "pure_gen":
+        return row.truth.replace(concept.placeholder, concept.class_noun)
+    return row.truth
 
 
 def class_text(prompt: str, concept: Concept) -> str:
@@ -200,4 +209,6 @@ def load_pictures(paths: Sequence[Path]) -> Tensor:
 
 def _mean(values: Sequence[Score]) -> Score:
     known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
+    if known and len(known) == len(values):
+        return sum(known) / len(known)
+    return None

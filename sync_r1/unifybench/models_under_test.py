@@ -119,7 +119,10 @@ def checkpoints(
                     started.model.path, "tokens", protocol, device=device, batch_size=batch_size, settings=started.model
                 )
                 return fresh.open(concept, root)
-            folder = newest[concept.name] if step is None else _steps(folders[concept.name])[step]
+            if step is None:
+                folder = newest[concept.name]
+            else:
+                folder = _steps(folders[concept.name])[step]
             session = Session.open(checkpoint=folder, data=root, concept=concept.name, device=device, options=options)
             return TokensAdapter(session, protocol)
 

@@ -81,24 +81,27 @@ def _own_predictions(
     folder = out / "images"
     found: dict[tuple[str, str], Prediction] = {}
     rewrites: dict[str, str] = {}
-    for task in (task for task in TASKS if any(item.task == task for item in items)):
+    present = {item.task for item in items}
+    for task in filter(present.__contains__, TASKS):
         own = [item for item in items if item.task == task]
         if task in REWRITING or task.endswith("rea_gen"):
             rewrites |= _rewritten(reader, own, rewrites)
         for number, batch in enumerate(batches(own, session.options.batch_size)):
             if number % processes.count != processes.index:
                 continue
-            adapter = reader if task in UNDERSTANDING else painter
+            if task in UNDERSTANDING:
+                adapter = reader
+            else:
+                adapter = painter
             requests = [adapter.request(item, rewrites.get(item.prompt)) for item in batch]
             if task in REWRITING:
                 texts: Sequence[str] = [rewrites[item.prompt] for item in batch]
             elif task in UNDERSTANDING:
                 texts = reader.answers(requests)
-            made = (
-                _read(requests, texts, folder / "seen")
-                if task in UNDERSTANDING
-                else _drawn(drawer, painter, requests, folder / phase)
-            )
+            if task in UNDERSTANDING:
+                made = _read(requests, texts, folder / "seen")
+            else:
+                made = _drawn(drawer, painter, requests, folder / phase)
             found |= {(task, prediction.id): prediction for prediction in made}
             progress(task, min(len(own), (number + 1) * session.options.batch_size), len(own))
     return found

@@ -56,7 +56,8 @@ def predict_to(
     """
     state = PartialState()
     failed = 0
-    for task in [task for task in TASKS if any(item.task == task for item in items)]:
+    present = {item.task for item in items}
+    for task in filter(present.__contains__, TASKS):
         if task not in adapter.tasks:
             raise ValueError(f"a {adapter.kind} model cannot do task {task}; it can do {', '.join(adapter.tasks)}")
         own = [item for item in items if item.task == task]
@@ -106,7 +107,8 @@ def upstream_rewrites(
             raise ValueError(f"{path} has no rewrite of {item.prompt!r}; predict task {source} with the same items")
         if record["model_prompt"] != adapter.request(replace(item, task=source)).text:
             raise ValueError(
-                f"{path} holds rewrites of another prompt than {item.prompt!r} leads to now; predict task {source} again first"
+                f"{path} holds rewrites of another prompt than {item.prompt!r} leads to now; predict task {source} "
+                "again first"
             )
         rewrites.append(record["prediction"])
     return rewrites
@@ -118,8 +120,14 @@ def _reads_rewrites(task: str, protocol: Protocol) -> bool:
 
 def _raise_together(error: Exception | None, state: PartialState) -> None:
     """Wait for all processes; when one failed, all of them raise, so that none waits forever."""
-    said = None if error is None else f"{type(error).__name__}: {error}"
-    found = gather_object([said]) if state.num_processes > 1 else [said]
+    if error is None:
+        said = None
+    else:
+        said = f"{type(error).__name__}: {error}"
+    if state.num_processes > 1:
+        found = gather_object([said])
+    else:
+        found = [said]
     if error is not None:
         raise error
     for number, other in enumerate(found):

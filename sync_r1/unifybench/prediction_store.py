@@ -25,7 +25,9 @@ from sync_r1.unifybench.results import UNDERSTANDING
 
 
 def family_of(task: str) -> str:
-    return "understanding" if task in UNDERSTANDING else "generation"
+    if task in UNDERSTANDING:
+        return "understanding"
+    return "generation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,9 @@ class PredictionStore:
     def record(self, request: Request) -> Path:
         folder = self.folder(request.item.task)
         item = request.item.id
-        return folder / item / "prompt.json" if request.seeds else folder / f"{item}.json"
+        if request.seeds:
+            return folder / item / "prompt.json"
+        return folder / f"{item}.json"
 
     def stored(self, task: str, picture: Path) -> str:
         """A picture's path as records hold it: relative to the task's folder."""
@@ -76,14 +80,14 @@ def read_object(path: Path) -> dict[str, Any] | None:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return value if isinstance(value, dict) else None
+    if isinstance(value, dict):
+        return value
+    return None
 
 
 def content_hash(request: Request, adapter: Adapter, protocol: Protocol) -> str:
-    """SHA-256 of everything the prediction follows from:
-
-    model, adapter, prompt, pictures, seeds and the protocol's prediction options.
-    """
+    """SHA-256 of everything the prediction follows from: model, adapter, prompt, pictures, seeds and the protocol's
+    prediction options."""
     return digest(
         {
             "model": adapter.fingerprint,
@@ -122,7 +126,9 @@ def find_record(store: PredictionStore, request: Request, wanted: str) -> dict[s
         return None
     pictures = [path.parent / name for name in record.get("image_files", [])]
     whole = all(picture.is_file() and sha256(picture) == one for picture, one in zip(pictures, hashes, strict=True))
-    return record if whole else None
+    if whole:
+        return record
+    return None
 
 
 def unanswered(record: dict[str, Any]) -> bool:
@@ -135,7 +141,9 @@ def write_answer(
 ) -> None:
     """Without an answer the prediction is null and `metadata.failure` says why."""
     item = request.item
-    failure = {"failure": answer.message} if isinstance(answer, ChatFailure) else {}
+    failure = {}
+    if isinstance(answer, ChatFailure):
+        failure = {"failure": answer.message}
     record = {
         "item_id": item.id,
         "source_prompt": item.prompt,
@@ -170,9 +178,9 @@ def write_drawing(
         image.save(buffer, format="PNG")
         write_bytes(path.parent / name, buffer.getvalue())
         hashes.append(hashlib.sha256(buffer.getvalue()).hexdigest())
-    upstream = (
-        item.task.removesuffix("_gen") if item.task.endswith("rea_gen") and protocol.gen_input == "prediction" else None
-    )
+    upstream = None
+    if item.task.endswith("rea_gen") and protocol.gen_input == "prediction":
+        upstream = item.task.removesuffix("_gen")
     metadata = {
         "content_hash": wanted,
         "image_sha256": hashes,
@@ -241,8 +249,8 @@ def read_task(store: PredictionStore, task: str) -> dict[str, Any]:
     manifest = read_object(store.folder(task) / MANIFEST)
     if manifest is None:
         raise ValueError(
-            f"{store.folder(task) / MANIFEST} is missing: task {task} of {store.concept} is not (completely) predicted; "
-            f"run `sync-r1 bench run` with --tasks {task} first"
+            f"{store.folder(task) / MANIFEST} is missing: task {task} of {store.concept} is not (completely) "
+            f"predicted; run `sync-r1 bench run` with --tasks {task} first"
         )
     return manifest
 

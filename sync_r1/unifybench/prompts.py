@@ -44,7 +44,9 @@ INSTRUCTIONS = {
 def prefix_lines(protocol: Protocol, concept: Described, drawing: bool) -> str:
     """The name and info lines where the protocol wants them, else ""."""
     wanted = protocol.text_prefix == "all" or (protocol.text_prefix == "understanding" and not drawing)
-    return text_prefix(concept) if wanted else ""
+    if wanted:
+        return text_prefix(concept)
+    return ""
 
 
 def question_text(protocol: Protocol, concept: Described, question: str, introduction: str = "") -> str:
@@ -55,7 +57,9 @@ def question_text(protocol: Protocol, concept: Described, question: str, introdu
 
 def tokens_line(name: str, tokens: Sequence[str]) -> str:
     """`<c> is TOKS.`, or "" without tokens."""
-    return f"{placeholder(name)} is {''.join(tokens)}." if tokens else ""
+    if tokens:
+        return f"{placeholder(name)} is {''.join(tokens)}."
+    return ""
 
 
 def rewriting_text(protocol: Protocol, concept: Told, task: str, prompt: str) -> str:
@@ -68,9 +72,10 @@ def rewriting_text(protocol: Protocol, concept: Told, task: str, prompt: str) ->
         return rewrite_prompt(concept, prompt)
     if protocol.rewrite_prompt == "trained":
         return f"USER: facts: {' '.join(concept.facts)}\nrewrite: {prompt} ASSISTANT:"
-    wording = (
-        INSTRUCTIONS if protocol.rewrite_prompt == "instruction" else read_instructions(Path(protocol.rewrite_prompt))
-    )
+    if protocol.rewrite_prompt == "instruction":
+        wording = INSTRUCTIONS
+    else:
+        wording = read_instructions(Path(protocol.rewrite_prompt))
     values = {
         "name": concept.placeholder,
         "facts": repr(list(concept.facts)),
@@ -89,7 +94,9 @@ def read_instructions(path: Path) -> dict[str, str]:
     except (OSError, ValueError) as error:
         raise ValueError(f"rewrite_prompt is {str(path)!r}, which is no readable JSON file ({error})") from error
     for task in INSTRUCTIONS:
-        text = values.get(task) if isinstance(values, dict) else None
+        text = None
+        if isinstance(values, dict):
+            text = values.get(task)
         if not isinstance(text, str) or "{facts}" not in text or "{prompt}" not in text:
             raise ValueError(f"{path}: field {task!r} must be a text that holds {{facts}} and {{prompt}}")
     return dict(values)
@@ -98,11 +105,15 @@ def read_instructions(path: Path) -> dict[str, str]:
 def drawing_text(protocol: Protocol, concept: Told, words: str, tokens: Sequence[str]) -> str:
     """Prefix lines, then the words with the soft tokens before every placeholder; words without it get none."""
     mark = concept.placeholder
-    space = " " if protocol.token_space and tokens else ""
+    space = ""
+    if protocol.token_space and tokens:
+        space = " "
     lines = [prefix_lines(protocol, concept, drawing=True), words.replace(mark, f"{''.join(tokens)}{space}{mark}")]
     return "\n".join(line for line in lines if line)
 
 
 def drawn_words(protocol: Protocol, name: str, prompt: str, rewrite: str) -> str:
     """What *_rea_gen draws after the rewrite."""
-    return compose("reason", name, prompt, rewrite) if protocol.drawn_rewrite == "composed" else rewrite
+    if protocol.drawn_rewrite == "composed":
+        return compose("reason", name, prompt, rewrite)
+    return rewrite

@@ -20,12 +20,13 @@ from sync_r1.config_fields import check_ranges, merge, option, parse_yaml
 from sync_r1.types import Sampling
 
 PUBLISHED_20 = (
-    "fine_woolfhard", "butin", "will", "gold_pineapple", "coco", "nha_tho_hanoi", "wangkai", "adrien_brody", "bo", "ningning", "emma",
-    "dunpai", "mam", "maeve_dog", "leonardo", "pig_cup", "skulls_mug", "mydieu", "b_jordan", "willinvietnam",
+    "fine_woolfhard", "butin", "will", "gold_pineapple", "coco", "nha_tho_hanoi", "wangkai", "adrien_brody", "bo",
+    "ningning", "emma", "dunpai", "mam", "maeve_dog", "leonardo", "pig_cup", "skulls_mug", "mydieu", "b_jordan",
+    "willinvietnam",
 )  # fmt: skip
 PUBLISHED_13 = (
-    "adrien_brody", "b_jordan", "butin", "coco", "dunpai", "fine_woolfhard", "gold_pineapple", "leonardo", "maeve_dog", "mam",
-    "ningning", "pig_cup", "wangkai",
+    "adrien_brody", "b_jordan", "butin", "coco", "dunpai", "fine_woolfhard", "gold_pineapple", "leonardo", "maeve_dog",
+    "mam", "ningning", "pig_cup", "wangkai",
 )  # fmt: skip
 CONCEPT_LISTS = {"published-20": PUBLISHED_20, "published-13": PUBLISHED_13}
 
@@ -181,8 +182,8 @@ ABOUT = {  # one sentence per preset
     "world": "prompts and decoding the embedded model was made for",
     "unifybenchpp-2026": "the published rules of UnifyBench++, oddities included",
     "legacy": (
-        "the first UnifyBench in part: recognition, questions and plain drawings with its prompts, matching and CLIP; not its face metric, "
-        "its pictures that need knowledge, its multiple choice, nor its judges' wording"
+        "the first UnifyBench in part: recognition, questions and plain drawings with its prompts, matching and CLIP; "
+        "not its face metric, its pictures that need knowledge, its multiple choice, nor its judges' wording"
     ),
     "corrected": "the published setting without its oddities",
 }
@@ -196,7 +197,10 @@ def load_protocol(preset: str = "world", changes: Sequence[str] = ()) -> Protoco
     """
     if preset not in PRESETS:
         near = difflib.get_close_matches(preset, PRESETS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(PRESETS)}"
+        if near:
+            hint = f"did you mean {near[0]}?"
+        else:
+            hint = f"there are {', '.join(PRESETS)}"
         raise ValueError(f"unknown protocol {preset!r}; {hint}")
     return changed(Protocol(name=preset, **PRESETS[preset]), changes)
 
@@ -208,7 +212,10 @@ def changed(protocol: Protocol, changes: Sequence[str]) -> Protocol:
         key, equals, raw = text.partition("=")
         if not equals or key not in _FIELDS[1:]:
             near = difflib.get_close_matches(key, _FIELDS[1:], n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_FIELDS[1:])}"
+            if near:
+                hint = f"did you mean {near[0]}?"
+            else:
+                hint = f"there are {', '.join(_FIELDS[1:])}"
             raise ValueError(f"protocol option {text!r} is not option=value of a known option; {hint}")
         merge(protocol, {key: parse_yaml(raw, f"protocol option {text!r}", texts=True)}, known=_FIELDS)
     protocol.name = ", ".join([protocol.name, *sorted(changes)])
@@ -229,7 +236,10 @@ def describe_protocols() -> list[tuple[str, str, dict[str, Any]]]:
     """(option, documentation, value per preset) of every option."""
     made = {name: dataclasses.asdict(load_protocol(name)) for name in PRESETS}
     fields = [field for field in dataclasses.fields(Protocol) if field.name != "name"]
-    return [(field.name, field.metadata["doc"], {name: made[name][field.name] for name in PRESETS}) for field in fields]
+    found: list[tuple[str, str, dict[str, Any]]] = []
+    for field in fields:
+        found.append((field.name, field.metadata["doc"], {name: made[name][field.name] for name in PRESETS}))
+    return found
 
 
 def digest(value: Any) -> str:

@@ -14,8 +14,9 @@ UNDERSTANDING = ("rec", "vqa", "qa", "rea", "dense_rea")
 GENERATION = ("pure_gen", "dense_gen", "rea_gen", "dense_rea_gen")
 TASKS = UNDERSTANDING + GENERATION
 COLUMNS = (  # of the published table
-    "rec.weight", "rea.bleu", "dense_rea.gpt", "vqa.bleu", "vqa.gpt", "qa.bleu", "qa.gpt", "pure_gen.clip_t", "pure_gen.clip_i",
-    "dense_gen.gpt", "dense_gen.clip_i", "rea_gen.clip_t", "rea_gen.clip_i", "dense_rea_gen.gpt", "dense_rea_gen.clip_i",
+    "rec.weight", "rea.bleu", "dense_rea.gpt", "vqa.bleu", "vqa.gpt", "qa.bleu", "qa.gpt", "pure_gen.clip_t",
+    "pure_gen.clip_i", "dense_gen.gpt", "dense_gen.clip_i", "rea_gen.clip_t", "rea_gen.clip_i", "dense_rea_gen.gpt",
+    "dense_rea_gen.clip_i",
 )  # fmt: skip
 
 
@@ -45,15 +46,15 @@ class ScoredItem:
 
 
 def strata(items: Iterable[ScoredItem]) -> dict[str, list[ScoredItem]]:
-    """Items of one task in the parts that count equally:
-
-    yes and no for recognition (the published weight), else a single part.
-    """
+    """Items of one task in the parts that count equally: yes and no for recognition (the published weight), else a
+    single part."""
     parts: dict[str, list[ScoredItem]] = {}
     for item in items:
-        side = (
-            ("no_recall" if item.truth.strip().lower().startswith("no") else "recall") if item.task == "rec" else "all"
-        )
+        side = "all"
+        if item.task == "rec":
+            side = "recall"
+            if item.truth.strip().lower().startswith("no"):
+                side = "no_recall"
         parts.setdefault(side, []).append(item)
     return parts
 
@@ -77,13 +78,22 @@ class EvalResult:
 
     @property
     def tasks(self) -> dict[str, dict[str, Any]]:
-        """Per task: mean (None when nothing could be scored), n scored, unscored, metric, and the means of all metrics."""
-        names = [task for task in TASKS if any(item.task == task for item in self.items)]
-        return {task: self._task([item for item in self.items if item.task == task]) for task in names}
+        """Per task: mean (None when nothing could be scored), n scored, unscored, metric, and the means of all
+        metrics."""
+        names = []
+        for task in TASKS:
+            if any(item.task == task for item in self.items):
+                names.append(task)
+        found: dict[str, dict[str, Any]] = {}
+        for task in names:
+            found[task] = self._task([item for item in self.items if item.task == task])
+        return found
 
     def _task(self, items: list[ScoredItem]) -> dict[str, Any]:
         scored = [item for item in items if item.score is not None]
-        sides = {side: mean(item.score or 0.0 for item in part) for side, part in strata(scored).items()}
+        sides = {}
+        for side, part in strata(scored).items():
+            sides[side] = mean(item.score or 0.0 for item in part)
         measured = list(dict.fromkeys(name for item in items for name in item.metrics))
         return {
             "mean": mean(sides.values()) if sides else None,

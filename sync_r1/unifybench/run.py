@@ -81,7 +81,8 @@ def choose_concepts(root: Path, named: Sequence[str], protocol: Protocol) -> lis
             names += CONCEPT_LISTS.get(one) or [_id_of(root, one)]
     if absent := [name for name in names if name not in present]:
         raise ValueError(
-            f"{root} lacks concepts {', '.join(absent)}; it has {', '.join(present) or 'none'}; name some with --concept, or --concept all"
+            f"{root} lacks concepts {', '.join(absent)}; it has {', '.join(present) or 'none'}; name some with "
+            "--concept, or --concept all"
         )
     return list(dict.fromkeys(names))
 

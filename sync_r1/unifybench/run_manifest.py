@@ -1,7 +1,5 @@
-"""What a benchmark folder is about:
-
-`<out>/bench.json`, so that scoring needs no options and no folder mixes two models or protocols.
-"""
+"""What a benchmark folder is about: `<out>/bench.json`, so that scoring needs no options and no folder mixes two
+models or protocols."""
 
 from __future__ import annotations
 
@@ -34,13 +32,14 @@ def open_run_manifest(out: Path, plan: BenchmarkPlan, candidates: Sequence[Candi
     if old and old["protocol"] != new["protocol"]:
         differ = [key for key, value in new["protocol"].items() if old["protocol"].get(key) != value]
         raise ValueError(
-            f"{out} was made with protocol {old['protocol']['name']!r}, now it is {new['protocol']['name']!r}, which differs in "
-            f"{', '.join(differ)}; choose another --out"
+            f"{out} was made with protocol {old['protocol']['name']!r}, now it is {new['protocol']['name']!r}, which "
+            f"differs in {', '.join(differ)}; choose another --out"
         )
     for epoch, label in old.get("models", {}).items():
         if new["models"].setdefault(epoch, label) != label:
             raise ValueError(
-                f"{out} holds {label!r} as model epoch {epoch}, now it is {new['models'][epoch]!r}; choose another --out"
+                f"{out} holds {label!r} as model epoch {epoch}, now it is {new['models'][epoch]!r}; choose another "
+                "--out"
             )
     concepts = list(dict.fromkeys([*old.get("concepts", []), *new["concepts"]]))
     write_json(out / NAME, {**new, "concepts": concepts})

@@ -57,7 +57,8 @@ def score(
     if asked != got:
         wrong = next((pair for pair in zip(asked, got) if pair[0] != pair[1]), (len(asked), len(got)))
         raise ValueError(
-            f"items and predictions differ, first at {wrong[0]} against {wrong[1]}; score the predictions of these items"
+            f"items and predictions differ, first at {wrong[0]} against {wrong[1]}; score the predictions of these "
+            "items"
         )
     check_judges(any(item.task in GENERATION for item in items), image_judge, clip)
     judges = Evaluators(judge=image_judge, clip=clip)
@@ -75,7 +76,9 @@ def score(
     if image_judge is None and clip is not None:
         values = [_with_clip(row) for row in values]
     scored = [_scored(*row, Path(out)) for row in zip(items, predictions, values, strict=True)]
-    drawing_metric = "judge" if image_judge is not None else "clip"
+    drawing_metric = "clip"
+    if image_judge is not None:
+        drawing_metric = "judge"
     metrics = {task: drawing_metric if task in GENERATION else names[task][0] for task, _ in asked}
     judge = judge_name or (
         type(image_judge).__name__ if image_judge is not None else "CLIP" if clip is not None else ""
@@ -99,7 +102,9 @@ def _metrics(task: str, judges: Evaluators) -> list[str]:
             *(["judge"] if judges.judge is not None else []),
             *(["clip_t", "clip_i"] if judges.clip is not None else []),
         ]
-    return ["recognition"] if task == "rec" else ["exact", "token_f1", "bleu"]
+    if task == "rec":
+        return ["recognition"]
+    return ["exact", "token_f1", "bleu"]
 
 
 def _row(item: EvalItem, prediction: Prediction) -> Row:
@@ -109,7 +114,9 @@ def _row(item: EvalItem, prediction: Prediction) -> Row:
 def _with_clip(values: dict[str, Score]) -> dict[str, Score]:
     """The mean of both CLIP scores first, where they stand in for a judge."""
     text, image = values.get("clip_t"), values.get("clip_i")
-    return values if text is None or image is None else {"clip": (text + image) / 2, **values}
+    if text is None or image is None:
+        return values
+    return {"clip": (text + image) / 2, **values}
 
 
 def _scored(item: EvalItem, prediction: Prediction, values: dict[str, Score], out: Path) -> ScoredItem:

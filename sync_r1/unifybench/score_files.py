@@ -53,7 +53,10 @@ class Outage:
         lost = sum(score is None for score in scores)
         if counts := getattr(judge, "counts", None):
             lost, self._unavailable = counts["unavailable"] - self._unavailable, counts["unavailable"]
-        self.misses = self.misses + lost if all(score is None for score in scores) else 0
+        if all(score is None for score in scores):
+            self.misses = self.misses + lost
+        else:
+            self.misses = 0
         self.down = self.down or self.misses >= PATIENCE
 
 
@@ -96,8 +99,8 @@ def _check_protocol(manifest: dict[str, Any], protocol: Protocol, store: Predict
     made, wanted = manifest["protocol"], protocol.prediction_options()
     if changed := [name for name, value in wanted.items() if made.get(name) != value]:
         raise ValueError(
-            f"task {task} of {store.concept} was predicted under protocol {made['name']!r}, which differs in {', '.join(changed)}; "
-            "score it under that one, or predict again"
+            f"task {task} of {store.concept} was predicted under protocol {made['name']!r}, which differs in "
+            f"{', '.join(changed)}; score it under that one, or predict again"
         )
 
 
@@ -128,15 +131,23 @@ def _known(path: Path, settings: dict[str, str]) -> dict[str, dict[str, Any]]:
 
 def _start(record: dict[str, Any], known: dict[str, dict[str, Any]], task: str) -> dict[str, Any]:
     """A result without metrics, or with those an earlier scoring gave the same prediction."""
-    item_id = record["item_id"] if task in UNDERSTANDING else record["prompt_id"]
-    truth = record["reference"] if task in UNDERSTANDING else record["scoring_prompt"]
+    if task in UNDERSTANDING:
+        item_id = record["item_id"]
+    else:
+        item_id = record["prompt_id"]
+    if task in UNDERSTANDING:
+        truth = record["reference"]
+    else:
+        truth = record["scoring_prompt"]
     # A model of unknown weights may answer the same request in other words.
     content = digest(
         [record["metadata"]["content_hash"], record.get("prediction"), record["metadata"].get("image_sha256")]
     )
     earlier = known.get(item_id, {})
     same = (earlier.get("content_hash"), earlier.get("truth")) == (content, truth)
-    metrics = {name: value for name, value in earlier.get("metrics", {}).items() if value is not None} if same else {}
+    metrics = {}
+    if same:
+        metrics = {name: value for name, value in earlier.get("metrics", {}).items() if value is not None}
     asked = {"item_id": item_id, "source_prompt": record["source_prompt"], "truth": truth, "content_hash": content}
     return {**asked, "metrics": metrics}
 
@@ -158,7 +169,9 @@ def _write(
     protocol: Protocol,
     judges: Evaluators,
 ) -> dict[str, Any]:
-    finished = sum(all(result["metrics"].get(name) is not None for name in settings) for result in results)
+    finished = 0
+    for result in results:
+        finished += all(result["metrics"].get(name) is not None for name in settings)
     content = {
         **{
             key: manifest[key]
@@ -188,7 +201,9 @@ def summary_of(
     summary: dict[str, Any] = {"n": len(results)}
     for name in metrics:
         values = [result["metrics"][name] for result in results if result["metrics"].get(name) is not None]
-        summary[name] = sum(values) / len(values) if values else None
+        summary[name] = None
+        if values:
+            summary[name] = sum(values) / len(values)
         summary[f"{name}_n"] = len(values)
     return summary
 

@@ -1,7 +1,5 @@
-"""Score files → the table of 15 columns, per checkpoint:
-
-items → concepts → unweighted mean over concepts, with n and intervals.
-"""
+"""Score files → the table of 15 columns, per checkpoint: items → concepts → unweighted mean over concepts, with n and
+intervals."""
 
 from __future__ import annotations
 
@@ -45,7 +43,10 @@ def read_scores(out: Path | str, epoch: int | None = None) -> dict[int, dict[str
                 _check_current(out, path, content)
                 found.setdefault(number, {}).setdefault(task, {})[content["concept"]] = content
     if not found:
-        which = "" if epoch is None else f" of model epoch {epoch}"
+        if epoch is None:
+            which = ""
+        else:
+            which = f" of model epoch {epoch}"
         raise ValueError(
             f"{out} holds no scores{which}; write them with `sync-r1 bench run --out {out}` or `bench score`"
         )
@@ -76,10 +77,14 @@ def values_of(content: dict[str, Any], metric: str, protocol: Protocol) -> Strat
     """Scored values of one concept: one part, or for rec.weight the two recalls' sides."""
     if metric == "weight":
         sides = [np.array(side) for side in sides_of(results_of(content), protocol).values()]
-        empty = [np.zeros(1)] if protocol.empty_side == "zero" else []
+        empty = []
+        if protocol.empty_side == "zero":
+            empty = [np.zeros(1)]
         return [part for side in sides for part in ([side] if len(side) else empty)]
     values = [row["metrics"][metric] for row in results_of(content) if row["metrics"].get(metric) is not None]
-    return [np.array(values)] if values else []
+    if values:
+        return [np.array(values)]
+    return []
 
 
 def metric_names(files: Sequence[dict[str, Any]]) -> list[str]:
@@ -97,7 +102,10 @@ def aggregate(tasks: dict[str, dict[str, dict[str, Any]]], concepts: Sequence[st
     check_one_setting(tasks)
     rows: dict[str, dict[str, Any]] = {}
     for task, files in tasks.items():
-        chosen = {name: files[name] for name in concepts if name in files} if concepts else files
+        if concepts:
+            chosen = {name: files[name] for name in concepts if name in files}
+        else:
+            chosen = files
         if absent := [name for name in concepts if name not in files]:
             raise ValueError(
                 f"task {task} has no scores of {', '.join(absent)}; run these concepts too, or average over fewer"
@@ -197,20 +205,26 @@ def as_text(tables: dict[str, dict[str, dict[str, Any]]], style: str = "markdown
     """
     if style == "json":
         return json.dumps(tables, indent=1, ensure_ascii=False) + "\n"
-    columns = [name for name in COLUMNS if any(name in rows for rows in tables.values())]
+    columns = []
+    for name in COLUMNS:
+        if any(name in rows for rows in tables.values()):
+            columns.append(name)
     if style == "csv":
         return _csv(tables, columns)
     if style not in ("markdown", "latex"):
         raise ValueError(f"table style is {style!r}; allowed are markdown, csv, json and latex")
-    cells = [
-        ["model", *columns],
-        *([label, *(_cell(rows.get(name)) for name in columns)] for label, rows in tables.items()),
-    ]
+    cells = [["model", *columns]]
+    for label, scores in tables.items():
+        cells.append([label, *(_cell(scores.get(name)) for name in columns)])
     if style == "latex":
-        lines = [" & ".join(_in_latex(text) for text in row) + r" \\" for row in cells]
+        lines = []
+        for row in cells:
+            lines.append(" & ".join(_in_latex(text) for text in row) + r" \\")
         head = r"\begin{tabular}{l" + "r" * len(columns) + "}"
         return "\n".join([head, r"\hline", lines[0], r"\hline", *lines[1:], r"\hline", r"\end{tabular}"]) + "\n"
-    lines = ["| " + " | ".join(_in_markdown(text) for text in row) + " |" for row in cells]
+    lines = []
+    for row in cells:
+        lines.append("| " + " | ".join(_in_markdown(text) for text in row) + " |")
     return "\n".join([lines[0], "|" + "---|" * len(cells[0]), *lines[1:]]) + "\n"
 
 

@@ -68,7 +68,10 @@ def build_items(
         if not found and tasks:
             raise ValueError(why_empty(task, concept))
         _warn_of_duplicates(task, concept, found)
-        items += found if max_items is None else [found[i] for i in evenly(len(found), max_items)]
+        if max_items is None:
+            items += found
+        else:
+            items += [found[i] for i in evenly(len(found), max_items)]
     if not items:
         raise ValueError(f"concept {concept.name!r} has no items for any task; {why_empty('rec', concept)}")
     verify_images(dict.fromkeys(item.image for item in items if item.image is not None))
@@ -98,16 +101,17 @@ def check_tasks(tasks: Sequence[str]) -> list[str]:
     for name in names:
         if name not in TASKS:
             near = difflib.get_close_matches(name, TASKS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(TASKS)}"
+            if near:
+                hint = f"did you mean {near[0]}?"
+            else:
+                hint = f"there are {', '.join(TASKS)}"
             raise ValueError(f"unknown task {name!r}; {hint}")
     return names
 
 
 def evenly(count: int, at_most: int) -> list[int]:
-    """`at_most` of `count` indices, evenly spaced:
-
-    recognition lists its positive pictures first, so the head alone would be lopsided.
-    """
+    """`at_most` of `count` indices, evenly spaced: recognition lists its positive pictures first, so the head alone
+    would be lopsided."""
     if at_most < 1:
         raise ValueError(f"max_items is {at_most}; it must be at least 1, or empty for all")
     if count <= at_most:
@@ -125,8 +129,12 @@ class Source:
     epoch: int
 
     def seed(self, task: str, item_id: str) -> int:
-        family = "understanding" if task in UNDERSTANDING else "generation"
-        epoch = self.epoch if self.protocol.seed_epoch else 0
+        family = "generation"
+        if task in UNDERSTANDING:
+            family = "understanding"
+        epoch = 0
+        if self.protocol.seed_epoch:
+            epoch = self.epoch
         return item_seed(self.protocol.seed, self.protocol.seed_name, family, task, self.concept.name, epoch, item_id)
 
 
@@ -149,7 +157,9 @@ def _questions(task: str, source: Source) -> list[EvalItem]:
 def _picture_of(item: TestItem) -> Path | None:
     """A text-only item names the black picture; models that want one for text bring their own."""
     black = Layout(Path()).black_image.name
-    return None if item.kind == "text_only" and (item.image is None or item.image.name == black) else item.image
+    if item.kind == "text_only" and (item.image is None or item.image.name == black):
+        return None
+    return item.image
 
 
 def _rewrites(task: str, source: Source) -> list[EvalItem]:
@@ -200,10 +210,16 @@ SOURCES: dict[str, Callable[[str, Source], list[EvalItem]]] = {
 def why_empty(task: str, concept: Concept) -> str:
     """Why the concept has no items for a task, and what to do."""
     if task in ITEM_KIND:
-        return f"task {task!r} needs items of type {ITEM_KIND[task]!r} in test_data/{concept.name}.json; add some or leave the task out"
+        return (
+            f"task {task!r} needs items of type {ITEM_KIND[task]!r} in test_data/{concept.name}.json; add some or "
+            "leave the task out"
+        )
     if concept.conditions.legacy:
         return (
-            f"task {task!r} needs the prompts of UnifyBench++, but t2i_conditions.json of {concept.name!r} has the old list form; "
-            f"tasks that can run are {', '.join(runnable(concept))}"
+            f"task {task!r} needs the prompts of UnifyBench++, but t2i_conditions.json of {concept.name!r} has the old "
+            f"list form; tasks that can run are {', '.join(runnable(concept))}"
         )
-    return f"task {task!r} needs prompts in concept/test/{concept.name}/t2i_conditions.json; add some or leave the task out"
+    return (
+        f"task {task!r} needs prompts in concept/test/{concept.name}/t2i_conditions.json; add some or leave the task "
+        "out"
+    )

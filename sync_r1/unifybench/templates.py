@@ -10,25 +10,30 @@ from sync_r1.data import Concept
 # The public DreamBooth evaluation prompts (Ruiz et al., CVPR 2023): ten places for both types, ten more places for
 # objects or outfits for live subjects, five properties. Each continues "a {name}".
 SCENES = (
-    "in the jungle", "in the snow", "on the beach", "on a cobblestone street", "on top of pink fabric", "on top of a wooden floor",
-    "with a city in the background", "with a mountain in the background", "with a blue house in the background",
-    "on top of a purple rug in a forest",
+    "in the jungle", "in the snow", "on the beach", "on a cobblestone street", "on top of pink fabric",
+    "on top of a wooden floor", "with a city in the background", "with a mountain in the background",
+    "with a blue house in the background", "on top of a purple rug in a forest",
 )  # fmt: skip
 MORE_SCENES = (
-    "with a wheat field in the background", "with a tree and autumn leaves in the background", "with the Eiffel Tower in the background",
-    "floating on top of water", "floating in an ocean of milk", "on top of green grass with sunflowers around it", "on top of a mirror",
+    "with a wheat field in the background", "with a tree and autumn leaves in the background",
+    "with the Eiffel Tower in the background", "floating on top of water", "floating in an ocean of milk",
+    "on top of green grass with sunflowers around it", "on top of a mirror",
     "on top of the sidewalk in a crowded street", "on top of a dirt road", "on top of a white rug",
 )  # fmt: skip
 OUTFITS = (
-    "wearing a red hat", "wearing a santa hat", "wearing a rainbow scarf", "wearing a black top hat and a monocle", "in a chef outfit",
-    "in a firefighter outfit", "in a police outfit", "wearing pink glasses", "wearing a yellow shirt", "in a purple wizard outfit",
+    "wearing a red hat", "wearing a santa hat", "wearing a rainbow scarf", "wearing a black top hat and a monocle",
+    "in a chef outfit", "in a firefighter outfit", "in a police outfit", "wearing pink glasses",
+    "wearing a yellow shirt", "in a purple wizard outfit",
 )  # fmt: skip
 PROPERTIES = ("red", "purple", "shiny", "wet", "cube shaped")
 
 
 def plain_templates(generation_type: str) -> list[str]:
     """The 25 DreamBooth prompts of "object" or "live_subject", with `{name}`."""
-    middle = MORE_SCENES if generation_type == "object" else OUTFITS
+    if generation_type == "object":
+        middle = MORE_SCENES
+    else:
+        middle = OUTFITS
     return [*(f"a {{name}} {end}" for end in (*SCENES, *middle)), *(f"a {word} {{name}}" for word in PROPERTIES)]
 
 
@@ -37,7 +42,9 @@ def read_templates(root: Path | None, concept: Concept) -> list[str]:
 
     ValueError for a malformed list.
     """
-    path = root / "template.json" if root is not None else None
+    path = None
+    if root is not None:
+        path = root / "template.json"
     if path is None or not path.is_file():
         return plain_templates(concept.generation_type)
     try:

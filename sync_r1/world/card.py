@@ -48,12 +48,16 @@ viewer: false
 _TEXT = """
 # {title}
 
-{concepts} invented personal concepts of a 32×32 pixel-art world, each with photos, private facts, questions and drawing prompts, in the
-folder layout of UniCTokens and the tasks of UnifyBench++. It serves to develop, test and teach personalised unified multimodal models
-without a GPU, a download or a judge's API: everything in a picture is known, so answers are scored exactly, and a small network can read
+{concepts} invented personal concepts of a 32×32 pixel-art world, each with photos, private facts, questions and \
+drawing prompts, in the
+folder layout of UniCTokens and the tasks of UnifyBench++. It serves to develop, test and teach personalised unified \
+multimodal models
+without a GPU, a download or a judge's API: everything in a picture is known, so answers are scored exactly, and a \
+small network can read
 the attributes of a drawing.
 
-It imitates the format and the nine tasks of UnifyBench++. It holds none of that benchmark's pictures, prompts or people, and scores on the
+It imitates the format and the nine tasks of UnifyBench++. It holds none of that benchmark's pictures, prompts or \
+people, and scores on the
 two cannot be compared.
 
 ## Size
@@ -85,22 +89,28 @@ concept/test/<c>/t2i_conditions.json  five lists of drawing prompts
 test_data/<c>.json                    questions of type rec, vqa and text_only
 ```
 
-`<c>` is the name of a concept, and `<bo>`, with angle brackets, is how texts mention the concept bo. In t2i_conditions.json,
-`personalized_driven_generation` only hints at a fact ("with its treasure"); `explicit_personalized_driven_generation` holds the same
-prompts, by index, with the fact spelled out. The two lists with `dense` in their names do the same with several clauses, and
+`<c>` is the name of a concept, and `<bo>`, with angle brackets, is how texts mention the concept bo. In \
+t2i_conditions.json,
+`personalized_driven_generation` only hints at a fact ("with its treasure"); `explicit_personalized_driven_generation` \
+holds the same
+prompts, by index, with the fact spelled out. The two lists with `dense` in their names do the same with several \
+clauses, and
 `dense_prompt_generation` needs no fact.
 
 ## Splits
 
 - **Photos**: {train_photos} for training and {test_photos} for testing per concept; no photo appears twice.
-- **Prompts to rewrite**: of {implicit} per concept the last {testing} (`num_testing_info`) are for testing, and reinforcement learning
+- **Prompts to rewrite**: of {implicit} per concept the last {testing} (`num_testing_info`) are for testing, and \
+reinforcement learning
   draws from the first {rl}. Dense and plain prompts are for testing only.
 - **Negatives**: those that test questions name are for testing, the others for training.
 
 ## How it was made
 
-A program draws each concept's kind, colour, pattern and mark, three private facts (what it wears, what it holds, where it lives) and three
-private words that mean these facts for this concept only ("its treasure"). It renders the photos from that and writes questions, answers
+A program draws each concept's kind, colour, pattern and mark, three private facts (what it wears, what it holds, \
+where it lives) and three
+private words that mean these facts for this concept only ("its treasure"). It renders the photos from that and writes \
+questions, answers
 and prompts by a small grammar. No person, photograph or language model was involved. The same seed gives the same set:
 
 ```
@@ -110,18 +120,24 @@ sync-r1 bench run --data <folder> --concept all
 
 ## Known limits
 
-- Pictures are 32×32 pixels and show one thing in one of a few scenes. Nothing about photographs follows from results on them.
+- Pictures are 32×32 pixels and show one thing in one of a few scenes. Nothing about photographs follows from results \
+on them.
 - The language is a small grammar; a model can be right by learning its forms.
-- Facts are given in the prompt of the rewriting tasks, so these measure choosing and rewriting, not memory; the private words do have
+- Facts are given in the prompt of the rewriting tasks, so these measure choosing and rewriting, not memory; the \
+private words do have
   to be known.
-- The world's own judge reads attributes of drawings with a small network that makes mistakes; its accuracy is in the model card of the
+- The world's own judge reads attributes of drawings with a small network that makes mistakes; its accuracy is in the \
+model card of the
   package (`sync-r1 world card`).
-- People here are drawn figures with invented names. The set says nothing about recognising real people, and is not meant for that.
+- People here are drawn figures with invented names. The set says nothing about recognising real people, and is not \
+meant for that.
 
 ## Licence and citation
 
-Apache License 2.0, pictures and texts. The benchmark whose layout and tasks it imitates is UnifyBench++, introduced with Sync-R1
-(arXiv 2605.10445), which extends UnifyBench of UniCTokens (arXiv 2505.14671). Please cite these works for the tasks, and this set by its
+Apache License 2.0, pictures and texts. The benchmark whose layout and tasks it imitates is UnifyBench++, introduced \
+with Sync-R1
+(arXiv 2605.10445), which extends UnifyBench of UniCTokens (arXiv 2505.14671). Please cite these works for the tasks, \
+and this set by its
 name, "{title}", and the version of the package that exported it.
 """
 _TASKS = {
@@ -158,7 +174,9 @@ def data_card(root: Path | str) -> str:
     if not concepts:
         raise ValueError(f"{root} holds no concept of the world; write some with `sync-r1 world export {root}`")
     templates = len(json.loads(layout.template.read_text(encoding="utf-8"))["pure_gen"])
-    per_task = {task: [_prompts(concept, task, templates) for concept in concepts] for task in _TASKS}
+    per_task = {}
+    for task in _TASKS:
+        per_task[task] = [_prompts(concept, task, templates) for concept in concepts]
     total = sum(map(sum, per_task.values()))
     kinds = Counter(concept.category for concept in concepts)
     counts = [
@@ -196,11 +214,15 @@ def _prompts(concept: Concept, task: str, templates: int) -> int:
         return templates
     if task == "dense_gen":
         return len(concept.conditions.dense)
-    return len(concept.conditions.dense_implicit) if task.startswith("dense") else len(concept.test_indices)
+    if task.startswith("dense"):
+        return len(concept.conditions.dense_implicit)
+    return len(concept.test_indices)
 
 
 def _span(values: Sequence[int]) -> str:
-    return str(min(values)) if min(values) == max(values) else f"{min(values)}–{max(values)}"
+    if min(values) == max(values):
+        return str(min(values))
+    return f"{min(values)}–{max(values)}"
 
 
 def _size(count: int) -> str:

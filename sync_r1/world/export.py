@@ -33,7 +33,10 @@ def export_world(
 ) -> list[str]:
     """Write `names` (default: all twenty) below `root` and return them. ValueError for an unknown name."""
     everyone = personas(seed)
-    names = list(names) if names else list(everyone)
+    if names:
+        names = list(names)
+    else:
+        names = list(everyone)
     for name in names:
         if name not in everyone:
             raise ValueError(f"the world has no concept {name!r}; it has {', '.join(everyone)}")
@@ -65,10 +68,8 @@ def data_folder(root: str | Path, names: Sequence[str] | None = None) -> Path:
 
 
 def plain_prompts(rng: np.random.Generator) -> list[str]:
-    """Templates with `{name}` for pure_gen, the world's stand-in for the DreamBooth list:
-
-    one or two explicit parts each.
-    """
+    """Templates with `{name}` for pure_gen, the world's stand-in for the DreamBooth list: one or two explicit parts
+    each."""
     prompts: list[str] = []
     while len(prompts) < PLAIN_PROMPTS:
         context = _context(rng, int(rng.integers(1, 3)))
@@ -189,7 +190,10 @@ def _pairs(persona: Persona, rng: np.random.Generator, count: int, dense: bool) 
     pools = []
     for word_forms in zip(*(_forms(persona, word, dense) for word in persona.meanings), strict=True):
         for references, spelled in word_forms:
-            extras = [{spelled: value} for value in CONTEXT_VALUES[spelled]] if spelled else [{}]
+            if spelled:
+                extras = [{spelled: value} for value in CONTEXT_VALUES[spelled]]
+            else:
+                extras = [{}]
             prompts = [(opening, extra) for opening in grammar.OPENINGS for extra in extras]
             order = rng.permutation(len(prompts))
             pools.append(

@@ -1,7 +1,5 @@
-"""What the embedded world says:
-
-captions, questions, facts, implicit and explicit prompts, and the way back from words to attributes.
-"""
+"""What the embedded world says: captions, questions, facts, implicit and explicit prompts, and the way back from words
+to attributes."""
 
 from __future__ import annotations
 
@@ -109,12 +107,15 @@ def who_question(attribute: str, value: str) -> str:
 
 
 def pair_prompt(opening: str, subjects: Sequence[str], pair: Pair, dense: bool = False, place: bool = True) -> str:
-    """A drawing prompt for two, left before right, each with its hat: "a photo of <bo> wearing a cap and <ana> at the beach"."""
+    """A drawing prompt for two, left before right, each with its hat: "a photo of <bo> wearing a cap and <ana> at
+    the beach"."""
     parts = []
     for subject, (_, thing) in zip(subjects, pair.sides, strict=True):
         parts.append(" ".join(word for word in (subject, phrase("hat", thing.hat)) if word))
     text = f"{opening} {parts[0]} and {parts[1]}"
-    return text + (", " if dense else " ") + PLACES[pair.scene] if place else text
+    if place:
+        return text + (", " if dense else " ") + PLACES[pair.scene]
+    return text
 
 
 def caption(picture: Thing | Pair | Still) -> str:
@@ -142,11 +143,15 @@ def seen(picture: Thing | Pair | Still) -> str:
     """
     if isinstance(picture, Still):
         return with_article(picture.what)
-    things = [picture] if isinstance(picture, Thing) else [thing for _, thing in picture.sides]
+    if isinstance(picture, Thing):
+        things = [picture]
+    else:
+        things = [thing for _, thing in picture.sides]
     identities = [identity_of(thing) for thing in things]
-    return " and ".join(
-        describe({name: value for name, value in identity.items() if value != "none"}) for identity in identities
-    )
+    parts = []
+    for identity in identities:
+        parts.append(describe({name: value for name, value in identity.items() if value != "none"}))
+    return " and ".join(parts)
 
 
 def friendship(name: str, other: str) -> str:
@@ -175,7 +180,9 @@ def answer(attribute: str, value: str) -> str:
     if attribute == "scene":
         return PLACES[value]
     if attribute in ("kind", "hat", "item", "mark"):
-        return {"mark": "no mark"}.get(attribute, "nothing") if value == "none" else with_article(value)
+        if value == "none":
+            return {"mark": "no mark"}.get(attribute, "nothing")
+        return with_article(value)
     return value
 
 
@@ -227,16 +234,16 @@ def subjects(text: str) -> list[dict[str, str]]:
     asked = []
     for part in parts:
         names = [name for name in described if name in part]
-        known = described[names[0]] if names else {}
+        known = {}
+        if names:
+            known = described[names[0]]
         asked.append({**known, **parse(part), **scene})
     return asked
 
 
 def keywords(rng: np.random.Generator, identity: Mapping[str, str], count: int) -> list[str]:
-    """`count` draws with repetition from the identity's words, the kind always among them:
-
-    the shape that soft concept tokens take.
-    """
+    """`count` draws with repetition from the identity's words, the kind always among them: the shape that soft concept
+    tokens take."""
     words = [identity["kind"], *(value for name, value in identity.items() if name != "kind" and value != "none")]
     if rng.random() < 0.25:  # only the kind: where a new concept starts
         return [identity["kind"]] * count

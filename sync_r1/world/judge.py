@@ -44,7 +44,10 @@ class WorldJudge:
         rows: list[dict[str, float]] = [{} for _ in texts]
         looks = _looks([grammar.subjects(text) for text in texts])
         for look, scores in zip(looks, self._scores(images, looks), strict=True):
-            side = "" if look.view == "whole" else f"{look.view} "
+            if look.view == "whole":
+                side = ""
+            else:
+                side = f"{look.view} "
             rows[look.picture] |= {f"{side}{name}": score for name, score in scores.items()}
         return rows
 
@@ -61,10 +64,9 @@ class WorldJudge:
             scores = self.reader.probabilities(shown, wanted)
         else:
             found = self.reader.read(shown)
-            scores = [
-                {name: float(seen[name] == value) for name, value in row.items()}
-                for row, seen in zip(wanted, found, strict=True)
-            ]
+            scores = []
+            for asked, seen in zip(wanted, found, strict=True):
+                scores.append({name: float(seen[name] == value) for name, value in asked.items()})
         for row in scores:
             if "spare" in row:
                 row["item"] = max(row["item"], row.pop("spare"))
@@ -73,9 +75,9 @@ class WorldJudge:
     def unasked(self, images: Tensor, texts: Sequence[str]) -> list[int | None]:
         """How many things each picture (uint8 [B, 3, 32, 32]) shows that its text does not name.
 
-        A hat, every held thing and a second character count where the text asks for none; another hat than the one that
-        is asked for is wrong, not unasked. None where the text names nothing that can be drawn. ValueError with a reader
-        that was trained before pictures held two things.
+        A hat, every held thing and a second character count where the text asks for none; another hat than the one
+        that is asked for is wrong, not unasked. None where the text names nothing that can be drawn. ValueError
+        with a reader that was trained before pictures held two things.
         """
         if "spare" not in self.reader.values:
             raise ValueError(
@@ -118,7 +120,8 @@ class WorldJudge:
         return [_agreement(reference, answer) for reference, answer in zip(references, answers, strict=True)]
 
     def score_prompt_similarity(self, references: Sequence[str], rewrites: Sequence[str]) -> list[float | None]:
-        """1 when a rewrite asks for the same attributes of the same placeholder, 0.5 when it has some of them, else 0."""
+        """1 when a rewrite asks for the same attributes of the same placeholder, 0.5 when it has some of them, else
+        0."""
         scores: list[float | None] = []
         for reference, rewrite in zip(references, rewrites, strict=True):
             kept = set(re.findall(r"<[^<>\s]+>", reference)) <= set(re.findall(r"<[^<>\s]+>", rewrite))
@@ -134,14 +137,18 @@ class WorldJudge:
         scores: list[float | None] = []
         for seen, prompt in zip(self.reader.read(images), prompts, strict=True):
             wanted = [found for clause in prompt.split(",") if (found := grammar.parse(clause))]
-            hits = [all(seen[name] == value for name, value in clause.items()) for clause in wanted]
+            hits = []
+            for clause in wanted:
+                hits.append(all(seen[name] == value for name, value in clause.items()))
             scores.append(sum(hits) / len(hits) if hits else None)
         return scores
 
     def _mean(self, row: Mapping[str, float]) -> float | None:
         weights = {name: self.weights.get(name.split()[-1], 1.0) for name in row}
         total = sum(weights.values())
-        return sum(weights[name] * score for name, score in row.items()) / total if total else None
+        if total:
+            return sum(weights[name] * score for name, score in row.items()) / total
+        return None
 
 
 def _looks(asked: Sequence[Sequence[Mapping[str, str]]]) -> list[_Look]:
@@ -151,15 +158,21 @@ def _looks(asked: Sequence[Sequence[Mapping[str, str]]]) -> list[_Look]:
         if len(wanted) == 1:
             looks.append(_Look(index, "whole", wanted[0]))
             continue
-        left, right = ({name: value for name, value in one.items() if name != "scene"} for one in wanted)
-        both = {"subjects": "two", **{name: value for name, value in wanted[0].items() if name == "scene"}}
+        left, right = dict(wanted[0]), dict(wanted[1])
+        both = {"subjects": "two"}
+        if "scene" in left:
+            both["scene"] = left["scene"]
+        left.pop("scene", None)
+        right.pop("scene", None)
         looks += [_Look(index, "left", left), _Look(index, "right", right), _Look(index, "whole", both)]
     return looks
 
 
 def _shown(images: Tensor, look: _Look) -> Tensor:
     picture = images[look.picture : look.picture + 1]
-    return picture if look.view == "whole" else half(picture, look.view)
+    if look.view == "whole":
+        return picture
+    return half(picture, look.view)
 
 
 def _extra(look: _Look, seen: Mapping[str, str]) -> int:
@@ -178,5 +191,9 @@ def _agreement(reference: str, text: str) -> float:
     """
     meant, said = set(grammar.parse(reference).items()), set(grammar.parse(text).items())
     if not meant:
-        return 1.0 if exact(text, reference) else 0.5 * (token_f1(text, reference) >= 0.5)
-    return 1.0 if said == meant else 0.5 * bool(said & meant)
+        if exact(text, reference):
+            return 1.0
+        return 0.5 * (token_f1(text, reference) >= 0.5)
+    if said == meant:
+        return 1.0
+    return 0.5 * bool(said & meant)

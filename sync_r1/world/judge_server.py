@@ -92,7 +92,10 @@ def _grade(judge: WorldJudge, data: Mapping[str, Any], pictures: Sequence[str]) 
 
 
 def _grades(index: int, score: Score) -> dict[str, float | None]:
-    grade = None if score is None else 100 * score
+    if score is None:
+        grade = None
+    else:
+        grade = 100 * score
     return {"index": index, "identity": grade, "faithfulness": grade}
 
 
@@ -107,7 +110,9 @@ def _picture(url: str) -> Image.Image:
         image = Image.open(io.BytesIO(raw), formats=("PNG", "JPEG", "WEBP")).convert("RGB")
     except (binascii.Error, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"a picture cannot be read ({error})") from error
-    return image if image.size == (SIZE, SIZE) else image.resize((SIZE, SIZE), Image.Resampling.BOX)
+    if image.size == (SIZE, SIZE):
+        return image
+    return image.resize((SIZE, SIZE), Image.Resampling.BOX)
 
 
 def lies(pictures: int) -> list[str]:

@@ -37,9 +37,14 @@ def half(images: Tensor, side: str) -> Tensor:
     Args:
         side: "left" or "right".
     """
-    grey = 127 if images.dtype == torch.uint8 else 0.0
+    grey = 0.0
+    if images.dtype == torch.uint8:
+        grey = 127
     alone = torch.full_like(images, grey)
-    alone[..., 8:24] = images[..., :16] if side == "left" else images[..., 16:]
+    if side == "left":
+        alone[..., 8:24] = images[..., :16]
+    else:
+        alone[..., 8:24] = images[..., 16:]
     return alone
 
 
@@ -51,7 +56,10 @@ def truth(picture: Picture, view: View = "whole") -> dict[str, str]:
     if isinstance(picture, Pair):
         if view == "whole":
             return {"scene": picture.scene, "subjects": "two"}
-        thing = picture.left if view == "left" else picture.right
+        if view == "left":
+            thing = picture.left
+        else:
+            thing = picture.right
         return {name: getattr(thing, name) for name in (*ATTRIBUTES, "spare")}
     return {**{name: getattr(picture, name) for name in (*ATTRIBUTES, "spare")}, "subjects": "one"}
 
@@ -128,16 +136,19 @@ class AttributeReader(nn.Module):
     def read(self, images: Tensor) -> list[dict[str, str]]:
         """uint8 [B, 3, 32, 32] → the likeliest value of every attribute."""
         best = {name: logits.argmax(-1).tolist() for name, logits in self(to_pixels(images.to(self.device))).items()}
-        return [{name: self.values[name][rows[i]] for name, rows in best.items()} for i in range(len(images))]
+        found: list[dict[str, str]] = []
+        for i in range(len(images)):
+            found.append({name: self.values[name][rows[i]] for name, rows in best.items()})
+        return found
 
     @torch.no_grad()
     def probabilities(self, images: Tensor, wanted: Sequence[Mapping[str, str]]) -> list[dict[str, float]]:
         """Probability of each wanted value, per picture."""
         found = {name: logits.float().softmax(-1) for name, logits in self(to_pixels(images.to(self.device))).items()}
-        return [
-            {name: float(found[name][i, self.values[name].index(value)]) for name, value in row.items()}
-            for i, row in enumerate(wanted)
-        ]
+        rows: list[dict[str, float]] = []
+        for i, row in enumerate(wanted):
+            rows.append({name: float(found[name][i, self.values[name].index(value)]) for name, value in row.items()})
+        return rows
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config.json and model.safetensors (half precision), making the folder."""

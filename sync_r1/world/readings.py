@@ -1,4 +1,5 @@
-"""Questions of the world with their true answers, about pictures and about texts, each a pure function of a generator."""
+"""Questions of the world with their true answers, about pictures and about texts, each a pure function of a
+generator."""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ LOOKALIKES = ("same", "one attribute", "other kind")  # what a recognition quest
 
 
 def yes_or_no(truth: bool) -> str:
-    return "yes" if truth else "no"
+    if truth:
+        return "yes"
+    return "no"
 
 
 # about a picture of one
@@ -62,7 +65,10 @@ def checked(rng: np.random.Generator, thing: Thing | None = None) -> Reading:
     attribute = grammar.choose(rng, list(ATTRIBUTES))
     truth = bool(rng.random() < 0.5)
     value = getattr(thing, attribute)
-    asked = value if truth else grammar.choose(rng, [other for other in ATTRIBUTES[attribute] if other != value])
+    if truth:
+        asked = value
+    else:
+        asked = grammar.choose(rng, [other for other in ATTRIBUTES[attribute] if other != value])
     question = grammar.check_question(f"<{who.name}>", attribute, asked)
     return Reading(understanding_prompt(who, question), yes_or_no(truth), thing)
 
@@ -70,7 +76,10 @@ def checked(rng: np.random.Generator, thing: Thing | None = None) -> Reading:
 def counting(rng: np.random.Generator, picture: Picture | None = None) -> Reading:
     """How many are in the picture, how many things it holds, or who or what is there."""
     if picture is None:
-        picture = training_pair(rng) if rng.random() < 0.4 else training_thing(rng)
+        if rng.random() < 0.4:
+            picture = training_pair(rng)
+        else:
+            picture = training_thing(rng)
     if isinstance(picture, Thing):
         who = character(rng, grammar.identity_of(picture), described=DESCRIBED)
         items = CONTEXT_VALUES["item"]
@@ -95,7 +104,10 @@ def told_by_picture(rng: np.random.Generator, picture: Thing | Still | None = No
     """What a picture of it, or of a thing of its alone, tells: the facts as sentences, or the caption of the thing."""
     thing = training_thing(rng)
     if picture is None:
-        picture = random_still(rng) if rng.random() < 0.7 else thing
+        if rng.random() < 0.7:
+            picture = random_still(rng)
+        else:
+            picture = thing
     if isinstance(picture, Thing):
         thing = picture
     who = character(rng, grammar.identity_of(thing), described=DESCRIBED)
@@ -149,7 +161,10 @@ def _pair_question(rng: np.random.Generator, pair: Pair, names: Sequence[str]) -
     if kind == "attribute":
         return grammar.QUESTIONS[attribute].format(name=names[index]), grammar.answer(attribute, value)
     if kind == "check":
-        asked = value if rng.random() < 0.5 else grammar.choose(rng, ATTRIBUTES[attribute])
+        if rng.random() < 0.5:
+            asked = value
+        else:
+            asked = grammar.choose(rng, ATTRIBUTES[attribute])
         return grammar.check_question(names[index], attribute, asked), yes_or_no(asked == value)
     both = getattr(pair.left, attribute) == getattr(pair.right, attribute)
     return grammar.who_question(attribute, value), " and ".join(names) if both else names[index]
@@ -168,7 +183,10 @@ def who_of_mine(rng: np.random.Generator) -> Reading:
     known = introduced(rng, things)
     shown = int(rng.integers(len(things) + 1))
     names = [f"<{who.name}>" for who in known]
-    picture = things[shown] if shown < len(things) else impostor(rng, things[0])
+    if shown < len(things):
+        picture = things[shown]
+    else:
+        picture = impostor(rng, things[0])
     matching = [
         name
         for name, thing in zip(names, things, strict=True)
@@ -186,7 +204,10 @@ def impostor(rng: np.random.Generator, thing: Thing, attributes: Sequence[str] |
     By default these are all of the identity, or, half the time, only one of it.
     """
     if attributes is None:
-        attributes = list(IDENTITY) if rng.random() < 0.5 else [grammar.choose(rng, IDENTITY)]
+        if rng.random() < 0.5:
+            attributes = list(IDENTITY)
+        else:
+            attributes = [grammar.choose(rng, IDENTITY)]
     other = thing
     while grammar.identity_of(other) == grammar.identity_of(thing):
         changes: dict[str, Any] = {name: grammar.choose(rng, ATTRIBUTES[name]) for name in attributes}
@@ -220,7 +241,10 @@ def recognition(rng: np.random.Generator, thing: Thing | None = None, how: str |
         other = training_thing(rng)
         present = present or grammar.identity_of(other) == grammar.identity_of(thing)
         assert isinstance(shown, Thing)
-        shown = make_pair(shown, other) if rng.random() < 0.5 else make_pair(other, shown)
+        if rng.random() < 0.5:
+            shown = make_pair(shown, other)
+        else:
+            shown = make_pair(other, shown)
     question = RECOGNITION_QUESTION.format(name=f"<{who.name}>")
     return Reading(understanding_prompt(who, question), f"{grammar.seen(shown)}. {yes_or_no(present)}", shown)
 
@@ -244,7 +268,10 @@ def text_checked(rng: np.random.Generator, thing: Thing | None = None) -> Readin
     who = character(rng, grammar.identity_of(thing), {})
     attribute = grammar.choose(rng, IDENTITY)
     value = getattr(thing, attribute)
-    asked = value if rng.random() < 0.5 else grammar.choose(rng, ATTRIBUTES[attribute])
+    if rng.random() < 0.5:
+        asked = value
+    else:
+        asked = grammar.choose(rng, ATTRIBUTES[attribute])
     question = grammar.check_question(f"<{who.name}>", attribute, asked)
     return Reading(understanding_prompt(who, question), yes_or_no(asked == value), None)
 

@@ -101,7 +101,9 @@ class Still:
     @property
     def attribute(self) -> str:
         """Whether it is a "hat" or an "item"."""
-        return "hat" if self.what in ATTRIBUTES["hat"] else "item"
+        if self.what in ATTRIBUTES["hat"]:
+            return "hat"
+        return "item"
 
 
 Picture = Thing | Pair | Still

@@ -105,7 +105,9 @@ def any_drawing(rng: np.random.Generator) -> Drawing:
     kind = rng.random()
     if kind < 0.3:
         return pair_drawing(rng)
-    return still_drawing(rng) if kind < 0.34 else drawing(rng)
+    if kind < 0.34:
+        return still_drawing(rng)
+    return drawing(rng)
 
 
 def character(
@@ -121,7 +123,10 @@ def character(
     Facts come in random order.
     """
     name = name or grammar.choose(rng, NAME_POOL)
-    known = identity if facts is not None or rng.random() < described else {"kind": identity["kind"]}
+    if facts is not None or rng.random() < described:
+        known = identity
+    else:
+        known = {"kind": identity["kind"]}
     sentences = [grammar.fact(name, attribute, value) for attribute, value in (facts or {}).items()]
     rng.shuffle(sentences)
     return Character(name[1:-1], f"{name} is {grammar.describe(known)}.", sentences)
@@ -164,16 +169,28 @@ def rewriting(
     identity = identity or grammar.identity_of(training_thing(rng))
     kinds = list(CONTEXT)
     rng.shuffle(kinds)
-    listed = kinds if rng.random() < 0.8 else kinds[:2]
+    if rng.random() < 0.8:
+        listed = kinds
+    else:
+        listed = kinds[:2]
     facts = {name: grammar.choose(rng, CONTEXT_VALUES[name]) for name in listed}
     who = character(rng, identity, facts)
     dense = bool(rng.random() < 0.4)
-    count = 0 if ambiguous is None and rng.random() < 0.08 else 1 + int(dense and rng.random() < 0.7)
+    if ambiguous is None and rng.random() < 0.08:
+        count = 0
+    else:
+        count = 1 + int(dense and rng.random() < 0.7)
     private = [str(word) for word in rng.permutation(grammar.PRIVATE_WORDS)]
     references = []
     for attribute, word in zip(listed[:count], private):
-        plain = rng.random() < 0.3 if ambiguous is None else not ambiguous
-        words = grammar.PLAIN_REFERENCES[attribute] if plain else grammar.private_reference(word)
+        if ambiguous is None:
+            plain = rng.random() < 0.3
+        else:
+            plain = not ambiguous
+        if plain:
+            words = grammar.PLAIN_REFERENCES[attribute]
+        else:
+            words = grammar.private_reference(word)
         references.append((attribute, words))
     if defined:
         meanings = list(zip(listed, private))
@@ -200,7 +217,9 @@ def friend_rewriting(rng: np.random.Generator) -> Reading:
     sentences = [*who.facts, grammar.friendship(name, other)]
     rng.shuffle(sentences)
     opening = grammar.choose(rng, grammar.OPENINGS)
-    place = f" {grammar.phrase('scene', grammar.choose(rng, CONTEXT_VALUES['scene']))}" if rng.random() < 0.6 else ""
+    place = ""
+    if rng.random() < 0.6:
+        place = f" {grammar.phrase('scene', grammar.choose(rng, CONTEXT_VALUES['scene']))}"
     implicit = f"{opening} {name} {grammar.FRIEND_WORDS}{place}"
     return Reading(
         rewrite_prompt(replace(who, facts=sentences), implicit), f"{opening} {name} and {other}{place}", None

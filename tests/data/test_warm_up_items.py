@@ -54,7 +54,10 @@ def test_the_black_image_is_no_picture(archive: Path, bo: Concept) -> None:
         ),
         (
             {"image": "concept/train/bo/12.png", "conversations": talk("a", "b")},
-            r"item\[1\]: field 'image' is 'concept/train/bo/12.png', but '.*concept/train/bo/12.png' is no file; copy the picture there",
+            (
+                r"item\[1\]: field 'image' is 'concept/train/bo/12.png', but '.*concept/train/bo/12.png' is no file; "
+                r"copy the picture there"
+            ),
         ),
         ({"image": 3, "conversations": talk("a", "b")}, r"item\[1\]: field 'image' is 3; it must be non-empty text"),
         ({"conversations": talk("a", "b", "c")}, r"item\[1\]: field 'conversations' has 3 turns; it must be pairs"),

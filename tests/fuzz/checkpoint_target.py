@@ -1,7 +1,5 @@
-"""Checkpoints whose hashes fit and whose content does not:
-
-weights, moments, schedule, generators and counters written by another program.
-"""
+"""Checkpoints whose hashes fit and whose content does not: weights, moments, schedule, generators and counters written
+by another program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Configurations: a valid file with broken values, names or bytes, something else in its place, and broken overrides."""
+"""Configurations: a valid file with broken values, names or bytes, something else in its place, and broken
+overrides."""
 
 from __future__ import annotations
 

@@ -214,14 +214,16 @@ def write_something(r: Random, root: Path) -> Refused | None:
     layout = Layout(root)
     changed: dict[str, Any] = r.choice((
         {"name": text}, {"class_noun": text}, {"info": text}, {"facts": [text]}, {"facts": []},
-        {"num_testing_info": r.choice((-1, 7, 6, 2**70))},
-        {"generation_type": text}, {"conversation_type": text}, {"category": text}, {"train_images": []},
-        {"train_images": [layout.train("zed") / text.replace("\0", "")]}, {"test_images": [root / ".." / "escaped.png"]},
+        {"num_testing_info": r.choice((-1, 7, 6, 2**70))}, {"generation_type": text}, {"conversation_type": text},
+        {"category": text}, {"train_images": []}, {"train_images": [layout.train("zed") / text.replace("\0", "")]},
+        {"test_images": [root / ".." / "escaped.png"]},
         {"test_images": [layout.test("zed") / "../../../../escaped.png"]},
         {"conversations": {text: concept.conversations["10.jpg"]}},
-        {"items": [dataclasses.replace(concept.items[0], question=text)]}, {"items": [dataclasses.replace(concept.items[0], answer=text)]},
+        {"items": [dataclasses.replace(concept.items[0], question=text)]},
+        {"items": [dataclasses.replace(concept.items[0], answer=text)]},
         {"items": [dataclasses.replace(concept.items[0], image=layout.root / "../outside/secret.txt")]},
-        {"conditions": dataclasses.replace(concept.conditions, implicit=mutate_tree(r, list(concept.conditions.implicit)))},
+        {"conditions": dataclasses.replace(concept.conditions,
+            implicit=mutate_tree(r, list(concept.conditions.implicit)))},
     ))  # fmt: skip
     broken = dataclasses.replace(concept, **changed)
     got = attempt(

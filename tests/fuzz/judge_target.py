@@ -155,6 +155,11 @@ def reply(r: Random) -> Iterator[tuple[bytes, float]]:
                 b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 20_000,
             )
         )
+    yield from pieces(r, action, head, body)
+
+
+def pieces(r: Random, action: int, head: bytes, body: bytes) -> Iterator[tuple[bytes, float]]:
+    """The reply as it is sent: bytes, and seconds to wait after them."""
     whole = head + body
     if action == 9:
         yield whole[: r.randrange(len(whole))], 0

@@ -1,7 +1,5 @@
-"""The model loader, concept files and checkpoints:
-
-broken weights, configurations, tokenizers, states, indices and manifests.
-"""
+"""The model loader, concept files and checkpoints: broken weights, configurations, tokenizers, states, indices and
+manifests."""
 
 from __future__ import annotations
 

@@ -20,18 +20,20 @@ Random = random.Random
 DEEP = 100_000
 BOMB = zlib.compress(b"\0" * (80 << 20), 1)
 NAMES = (
-    "../../escaped", "/etc/passwd", "..", ".", "", " ", "a/b", "a\\b", "..\\..\\x", "zed\0", "CON", "-rf", "~root", "$HOME", "%2e%2e/x",
-    "a" * 300, "a/" * 3000, "\u202egnp.exe", "\ud800", "é" * 200, "concept/../../../escaped.png", "unictokens_data/../../escaped.png",
-    "random_images/../../../etc/passwd", "file:///etc/passwd", "black_512x512.png", "<zed>", "token_0", "\n", "x\r\ny",
+    "../../escaped", "/etc/passwd", "..", ".", "", " ", "a/b", "a\\b", "..\\..\\x", "zed\0", "CON", "-rf", "~root",
+    "$HOME", "%2e%2e/x", "a" * 300, "a/" * 3000, "\u202egnp.exe", "\ud800", "é" * 200, "concept/../../../escaped.png",
+    "unictokens_data/../../escaped.png", "random_images/../../../etc/passwd", "file:///etc/passwd", "black_512x512.png",
+    "<zed>", "token_0", "\n", "x\r\ny",
 )  # fmt: skip
 
 
 def hostile_value(r: Random) -> Any:
     """Anything that JSON can hold and nobody expects."""
     plain = (
-        None, True, False, 0, -1, 1, 2.5, -0.0, 1e308, 10**30, 10**400, -(10**400), 2**63, 2**31, float("nan"), float("inf"),
-        float("-inf"), "0", "1e999", "nan", "NaN", "null", [], {}, [[]], [None], {"": None}, {"a": {"b": {"c": []}}}, [1, "a", None],
-        "x" * 50_000, "\0", "\x1b[31m", "💥" * 40, "e\u0301" * 400, "'\"`{}[]<>%s{0}{name}", [{}] * 300, ["a"] * 3000,
+        None, True, False, 0, -1, 1, 2.5, -0.0, 1e308, 10**30, 10**400, -(10**400), 2**63, 2**31, float("nan"),
+        float("inf"), float("-inf"), "0", "1e999", "nan", "NaN", "null", [], {}, [[]], [None], {"": None},
+        {"a": {"b": {"c": []}}}, [1, "a", None], "x" * 50_000, "\0", "\x1b[31m", "💥" * 40, "e\u0301" * 400,
+        "'\"`{}[]<>%s{0}{name}", [{}] * 300, ["a"] * 3000,
     )  # fmt: skip
     chosen = r.randrange(len(plain) + 10)
     return plain[chosen] if chosen < len(plain) else r.choice(NAMES)
@@ -151,10 +153,8 @@ def mutate_json_file(r: Random, path: Path) -> None:
 
 
 def displace(r: Random, path: Path, outside: Path) -> None:
-    """Something that is no such file in its place:
-
-    nothing, a folder, a link to elsewhere, itself or a device, a pipe, a vast hole.
-    """
+    """Something that is no such file in its place: nothing, a folder, a link to elsewhere, itself or a device, a pipe,
+    a vast hole."""
     action = r.randrange(11)
     content = path.read_bytes()
     path.unlink()

@@ -1,7 +1,5 @@
-"""Hostile inputs, the same ones on every run:
-
-each is refused with a clear error or read in full, and nothing around it changes.
-"""
+"""Hostile inputs, the same ones on every run: each is refused with a clear error or read in full, and nothing around
+it changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Weights, concept files, states and indices that used to be taken as they are, or ended in an error of another kind."""
+"""Weights, concept files, states and indices that used to be taken as they are, or ended in an error of another
+kind."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
-"""What every family must hold, as checks over a factory of tiny random models:
-
-`pytest.mark.parametrize("check", CHECKS)`.
-"""
+"""What every family must hold, as checks over a factory of tiny random models: `pytest.mark.parametrize("check",
+CHECKS)`."""
 
 from __future__ import annotations
 

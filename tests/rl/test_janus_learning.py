@@ -51,7 +51,8 @@ def test_both_halves_learn(tmp_path: Path) -> None:
 
 @torch.no_grad()
 def gained(run: SyncGRPOTrainer) -> tuple[float, float]:
-    """Correlation of advantage and gain in log-probability over the rows of the last rollout, of texts and of pictures."""
+    """Correlation of advantage and gain in log-probability over the rows of the last rollout, of texts and of
+    pictures."""
     assert run.experience is not None and run.experience.rollout.trace is not None
     rollout, credit = run.experience.rollout, run.experience.advantages
     texts, trace, sampling, policy = rollout.completions, rollout.trace, run.config.rl.sampling(), run.policy.eval()

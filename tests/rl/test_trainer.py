@@ -22,10 +22,14 @@ from sync_r1.training.prompts import prompt_stream
 from tests.rl.toys import bright, ensemble, model_with_concept, same, small_config, trainer, weights, wordy
 
 EXPECTED = """
-    step loss grad_norm learning_rate reward reward_std frac_reward_zero_std rewards/wordy/mean rewards/bright/std rewards/bright/missing
-    kl entropy text/ratio_mean image/ratio_mean text/abs_dlogp text/clip_ratio/high_mean image/clip_ratio/low_mean text/reward image/reward
-    completions/mean_length completions/identical_groups dgs/acceptance_rate dgs/threshold dgs/candidates dgs/nfe dgs/nfe_saved
-    dgs/preview_corr dgs/reward_var_kept perf/rollout_time_s perf/reward_time_s perf/loss_time_s perf/update_time_s perf/peak_memory_mb
+    step loss grad_norm learning_rate reward reward_std frac_reward_zero_std rewards/wordy/mean rewards/bright/std \
+rewards/bright/missing
+    kl entropy text/ratio_mean image/ratio_mean text/abs_dlogp text/clip_ratio/high_mean image/clip_ratio/low_mean \
+text/reward image/reward
+    completions/mean_length completions/identical_groups dgs/acceptance_rate dgs/threshold dgs/candidates dgs/nfe \
+dgs/nfe_saved
+    dgs/preview_corr dgs/reward_var_kept perf/rollout_time_s perf/reward_time_s perf/loss_time_s perf/update_time_s \
+perf/peak_memory_mb
     nfe_total skipped_steps
 """
 SAVED = "manifest.json config.yaml model.safetensors optimizer.pt scheduler.pt trainer_state.json sync_state.json"
@@ -174,7 +178,8 @@ def test_pieces_of_any_size_give_the_same_gradient(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("level", ["token", "sequence"])
 def test_a_redrawn_region_teaches_as_a_picture_of_its_own(tmp_path: Path, level: str) -> None:
-    """Kept tokens neither count nor dilute: with advantage 1 and before an update the loss is −1, whatever the region."""
+    """Kept tokens neither count nor dilute: with advantage 1 and before an update the loss is −1, whatever the
+    region."""
     run = trainer(tmp_path, f"rl.importance_sampling_level={level}", "rl.optimise=image", "rl.train_timesteps=4")
     run.policy.train()
     rollout = run.roll_out()

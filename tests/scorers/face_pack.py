@@ -42,10 +42,11 @@ def save_detector(folder: Path, side: int | str = "?", points: bool = True) -> N
     node = onnx.helper.make_node
     offsets = (TEMPLATE - 56) / 56
     constants = {
-        "ends": np.array([2**31, 2**31], np.int64), "starts": np.array([0, 0], np.int64), "axes": np.array([2, 3], np.int64),
-        "column": np.array([-1, 1], np.int64), "none": np.float32(0), "one": np.float32(1),
-        "middle": np.float32(3), "spread": np.float32(2), "sides": np.ones((1, 4), np.float32), "twice": np.array([1, 2], np.int64),
-        "offsets": offsets.reshape(1, 10).astype(np.float32), "thirds": np.array([1, 1, 1], np.int64),
+        "ends": np.array([2**31, 2**31], np.int64), "starts": np.array([0, 0], np.int64),
+        "axes": np.array([2, 3], np.int64), "column": np.array([-1, 1], np.int64), "none": np.float32(0),
+        "one": np.float32(1), "middle": np.float32(3), "spread": np.float32(2), "sides": np.ones((1, 4), np.float32),
+        "twice": np.array([1, 2], np.int64), "offsets": offsets.reshape(1, 10).astype(np.float32),
+        "thirds": np.array([1, 1, 1], np.int64),
     }  # fmt: skip
     nodes, outputs = [], {}
     for stride in (8, 16, 32):

@@ -27,10 +27,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def save_published_clip(folder: Path) -> Path:
-    """openai/clip-vit-base-patch32 in small:
-
-    77 tokens and 224 pixels, old-style end id, sizes as plain numbers, .bin weights.
-    """
+    """openai/clip-vit-base-patch32 in small: 77 tokens and 224 pixels, old-style end id, sizes as plain numbers, .bin
+    weights."""
     alphabet = sorted(ByteLevel.alphabet())
     words = [*alphabet, *(letter + "</w>" for letter in alphabet), *("".join(pair) for pair in MERGES), START, END]
     text = CLIPTextConfig(**BODY, vocab_size=len(words), max_position_embeddings=77, bos_token_id=0, eos_token_id=2)

@@ -1,7 +1,5 @@
-"""What a kill, a dying disk or a full one leaves:
-
-the newest good checkpoint is found, the user is told, nothing good is lost.
-"""
+"""What a kill, a dying disk or a full one leaves: the newest good checkpoint is found, the user is told, nothing good
+is lost."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
-"""Layers shared by two processes (FSDP2 over gloo):
-
-what each keeps, uneven work, checkpoints for any number of processes, refusals.
-"""
+"""Layers shared by two processes (FSDP2 over gloo): what each keeps, uneven work, checkpoints for any number of
+processes, refusals."""
 
 from __future__ import annotations
 
@@ -43,7 +41,8 @@ WORKER = """
 import sys
 from pathlib import Path
 import torch
-from tests.training.test_fsdp2 import UNEVEN, check_shares, copies_of, one_prompt_pays, run_of, silent_at_first, train_and_go_on
+from tests.training.test_fsdp2 import UNEVEN, check_shares, copies_of, one_prompt_pays, run_of, silent_at_first, \
+train_and_go_on
 from tests.rl.test_processes import learned
 
 folder = Path(sys.argv[1])

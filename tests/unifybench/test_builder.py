@@ -272,13 +272,17 @@ def test_a_concept_with_photos_only(root: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("shows_it: true", "shows_it: perhaps", r"line \d+: field 'recognition\[0\].shows_it' is 'perhaps'; it must be true or false"),
+        (("shows_it: "
+            "true"), ("shows_it: "
+                "perhaps"), r"line \d+: field 'recognition\[0\].shows_it' is 'perhaps'; it must be true or false"),
         ("  - fact: 1\n", "  - fact: 9\n", r"field 'test\[0\].fact' is '9'; it must be the number of a fact, 1 to 4"),
         ("  - fact: 1\n", "  - fakt: 1\n", r"field 'test\[0\].fakt' is unknown; did you mean fact\?"),
-        ("  - fact: 1\n    implicit: A photo of <zed>", "  - fact: 1\n    implicit: A photo", r"test\[0\].*implicit prompt lacks <zed>"),
+        (("  - fact: 1\n    implicit: "
+            "A photo of <zed>"), "  - fact: 1\n    implicit: A photo", r"test\[0\].*implicit prompt lacks <zed>"),
         ("concept: zed\n", "concept: zed\nconcept: zed\n", "field 'concept' is twice, before on line "),
         ("concept: zed\n", "", "field 'concept' is missing"),
-        ("  1: <zed> has a green", "  1: <zed> has a blue", "field 'facts': they are not those of .*info.json; build again"),
+        (("  1: <zed> has "
+            "a green"), "  1: <zed> has a blue", "field 'facts': they are not those of .*info.json; build again"),
         ("question: Where does", "question: [x", r"line \d+, column \d+: not valid YAML"),
         ("answer: A dog.", "answer:", r"field 'questions\[3\].answer' is ''; it must be text that is not empty"),
         ("photo: random_images/0.png", "photo: concept/train/zed/0.png", r"recognition\[\d\].*is a training photo"),

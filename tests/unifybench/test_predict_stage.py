@@ -262,7 +262,8 @@ def test_two_processes_make_the_same_files(
 
 
 def half(root: Path, concept: Concept, out: Path, rank: int) -> list[object]:
-    """One of the two processes: how many items its model was asked, and how a run ends in which the second one breaks."""
+    """One of the two processes: how many items its model was asked, and how a run ends in which the second one
+    breaks."""
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
     PartialState._reset_state()
     PartialState(cpu=True)

@@ -306,10 +306,8 @@ def test_paired_differences(tmp_path: Path) -> None:
 
 
 def test_interval_over_concepts_and_items() -> None:
-    """Standard error of a mean over C concepts of n items:
-
-    √((σ_c² + σ_i²/n)/C) when concepts vary, σ_i/√n with one concept.
-    """
+    """Standard error of a mean over C concepts of n items: √((σ_c² + σ_i²/n)/C) when concepts vary, σ_i/√n with one
+    concept."""
     rng = np.random.default_rng(0)
     many = {f"c{i}": [rng.normal(center, 0.5, 50)] for i, center in enumerate(rng.normal(0, 1, 30))}
     low, high = macro_interval([many], resamples=4000)

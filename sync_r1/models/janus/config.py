@@ -1,7 +1,5 @@
-"""What a Janus folder says besides the network's sizes:
-
-how pictures and chats are prepared, and the concepts that were added.
-"""
+"""What a Janus folder says besides the network's sizes: how pictures and chats are prepared, and the concepts that
+were added."""
 
 from __future__ import annotations
 
@@ -43,10 +41,8 @@ class JanusExtras:
 
     @property
     def system_prompt(self) -> str:
-        """What every understanding chat starts with:
-
-        transformers' default where the published processor asks for it.
-        """
+        """What every understanding chat starts with: transformers' default where the published processor asks for
+        it."""
         if not self._json(PROCESSOR).get("use_default_system_prompt", False):
             return ""
         from transformers.models.janus.processing_janus import DEFAULT_SYSTEM_PROMPT
@@ -79,7 +75,10 @@ def read_folder(folder: Path) -> tuple[JanusConfig, JanusExtras]:
     section = getattr(config, SECTION, {})
     known = JanusExtras().section
     if not isinstance(section, dict) or (unknown := sorted(section.keys() - known)):
-        said = f"unknown fields {', '.join(unknown)}" if isinstance(section, dict) else f"the value {section!r}"
+        if isinstance(section, dict):
+            said = f"unknown fields {', '.join(unknown)}"
+        else:
+            said = f"the value {section!r}"
         raise ValueError(
             f"{path}: section {SECTION!r} has {said}; allowed are {', '.join(known)}. Save the folder again"
         )
@@ -92,8 +91,8 @@ def check_sizes(config: JanusConfig, vocabulary: int) -> None:
     scale, cells = 2 ** (len(vq.channel_multiplier) - 1), (vision.image_size // vision.patch_size) ** 2
     if vision.image_size % vision.patch_size or scale != vision.patch_size:
         raise ValueError(
-            f"patch_size is {vision.patch_size} on {vision.image_size} px, but the image tokenizer shrinks {scale} times; "
-            "both must divide a picture into the same cells"
+            f"patch_size is {vision.patch_size} on {vision.image_size} px, but the image tokenizer shrinks {scale} "
+            "times; both must divide a picture into the same cells"
         )
     if vision.num_image_tokens != cells:
         raise ValueError(f"num_image_tokens is {vision.num_image_tokens}; {cells} patches need as many")

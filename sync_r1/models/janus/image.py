@@ -42,7 +42,9 @@ def embed_prompts(model: JanusNetwork, asked: Sequence[Asked], sampling: Samplin
 
 
 def _doubled(rows: Tensor, sampling: Sampling) -> Tensor:
-    return torch.cat([rows, rows]) if sampling.guidance_scale > 0 else rows
+    if sampling.guidance_scale > 0:
+        return torch.cat([rows, rows])
+    return rows
 
 
 def code_logits(model: JanusNetwork, hidden: Tensor, sampling: Sampling) -> Tensor:

@@ -34,7 +34,8 @@ class Janus(JanusNetwork):
 
     @classmethod
     def from_config(cls, config: JanusConfig, tokenizer: PreTrainedTokenizerFast) -> Janus:
-        """A fresh model. The tokenizer gets the special tokens it lacks; the config's vocabulary must have room for them."""
+        """A fresh model. The tokenizer gets the special tokens it lacks; the config's vocabulary must have room for
+        them."""
         prepare_tokenizer(tokenizer)
         config.image_token_id = SpecialTokens.of(tokenizer).image
         return cls(JanusForConditionalGeneration(config), tokenizer)
@@ -150,7 +151,10 @@ class Janus(JanusNetwork):
             return nn.Parameter(torch.cat([old, old.new_zeros(more, old.shape[1])]), requires_grad=old.requires_grad)
 
         embed.weight = longer(embed.weight)
-        head.weight = embed.weight if tied else longer(head.weight)
+        if tied:
+            head.weight = embed.weight
+        else:
+            head.weight = longer(head.weight)
         embed.num_embeddings = head.out_features = self.config.text_config.vocab_size = size
         cast(Any, self.janus.model.language_model).vocab_size = size
 

@@ -15,24 +15,22 @@ CHUNK = 16  # pictures per tokenizer pass, which bounds its memory
 
 
 def letterbox(images: Images, size: int, background: Sequence[float]) -> Tensor:
-    """Pictures → uint8 [B, 3, size, size]:
-
-    long side resized (bicubic), the rest filled with a colour in [0, 1], nothing cropped.
-    """
+    """Pictures → uint8 [B, 3, size, size]: long side resized (bicubic), the rest filled with a colour in [0, 1],
+    nothing cropped."""
     if isinstance(images, Tensor) and (images.ndim != 4 or images.shape[1] != 3):
         raise ValueError(f"images have shape {tuple(images.shape)}; expected [B, 3, H, W], uint8 or float in [0, 1]")
     boxed = [_boxed(_unit(image), size, background) for image in images]
-    return (
-        (torch.stack(boxed) * 255).round().to(torch.uint8)
-        if boxed
-        else torch.empty(0, 3, size, size, dtype=torch.uint8)
-    )
+    if boxed:
+        return (torch.stack(boxed) * 255).round().to(torch.uint8)
+    return torch.empty(0, 3, size, size, dtype=torch.uint8)
 
 
 def _unit(image: object) -> Tensor:
     """fp32 [3, H, W] in [0, 1]."""
     if isinstance(image, Tensor):
-        return image.float() / 255 if image.dtype == torch.uint8 else image.float()
+        if image.dtype == torch.uint8:
+            return image.float() / 255
+        return image.float()
     import numpy as np
 
     return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).float() / 255  # type: ignore[attr-defined]

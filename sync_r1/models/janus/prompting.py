@@ -78,8 +78,11 @@ def reading_ids(
     body = text.strip().removeprefix(OUR_USER).removesuffix(OUR_ASSISTANT).strip()
     picture = [special.begin_image, *[special.image] * num_image_tokens, special.end_image]
     said = [*text_ids(tokenizer, ": "), *picture, *text_ids(tokenizer, f"\n{body}\n\n")]
-    said = said if num_image_tokens else text_ids(tokenizer, f": {body}\n\n")
-    lead = text_ids(tokenizer, system) if system else []
+    if not (num_image_tokens):
+        said = text_ids(tokenizer, f": {body}\n\n")
+    lead = []
+    if system:
+        lead = text_ids(tokenizer, system)
     return [special.bos, *lead, *special.user, *said, *special.assistant, *text_ids(tokenizer, ":")]
 
 

@@ -25,7 +25,10 @@ def write(model: Janus, context: TextContext, sampling: Sampling, seed: int) -> 
             torch.tensor(values).view(1, 3, 1, 1) for values in (model.extras.image_mean, model.extras.image_std)
         )
         pixels = (context.image[None] / 255 - mean) / std
-    places = 0 if pixels is None else model.num_image_tokens
+    if pixels is None:
+        places = 0
+    else:
+        places = model.num_image_tokens
     read = reading_ids(model.special_tokens, model.tokenizer, context.text, places, model.extras.system_prompt)
     allowed = [token for token in range(model.text_vocab) if token not in model.suppressed_ids]
     noise = uniforms([seed], TEXT_STREAM, 0, sampling.max_completion_length)[0]

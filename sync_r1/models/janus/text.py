@@ -46,7 +46,8 @@ def _key(model: JanusNetwork, image: Tensor | None) -> bytes:
     expected = (3, model.image_size, model.image_size)
     if image.dtype != torch.uint8 or image.shape != expected:
         raise ValueError(
-            f"a context shows {image.dtype} {tuple(image.shape)}; Janus reads what model.look(images) returns: uint8 {expected}, not codes"
+            f"a context shows {image.dtype} {tuple(image.shape)}; Janus reads what model.look(images) returns: uint8 "
+            f"{expected}, not codes"
         )
     return image.cpu().numpy().tobytes()
 

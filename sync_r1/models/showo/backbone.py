@@ -24,10 +24,8 @@ Rotary = tuple[Tensor, Tensor]  # cosines and sines [1 or B, L, rotated part of 
 
 
 class Wanted(NamedTuple):
-    """Positions whose result is read, ascending, as many in every row:
-
-    rows that want fewer are filled up with others.
-    """
+    """Positions whose result is read, ascending, as many in every row: rows that want fewer are filled up with
+    others."""
 
     places: Tensor  # [B, W] long
     real: Tensor  # [B, W] bool
@@ -42,11 +40,10 @@ class Wanted(NamedTuple):
 
     def take(self, values: Tensor) -> Tensor:
         """[B, W, …] of values [1 or B, L, …]."""
-        rows = (
-            torch.arange(len(self.places), device=values.device)[:, None]
-            if len(values) > 1
-            else torch.zeros_like(self.places)
-        )
+        if len(values) > 1:
+            rows = torch.arange(len(self.places), device=values.device)[:, None]
+        else:
+            rows = torch.zeros_like(self.places)
         return values[rows, self.places]
 
 
@@ -59,16 +56,22 @@ def run(
         mask: [B, 1, L, P+L] bool, True = row may attend to column; None for a single token that sees everything.
         past: keys and values of the P tokens before; receives the new ones.
     """
-    start = past.get_seq_length() if past is not None else 0
+    start = 0
+    if past is not None:
+        start = past.get_seq_length()
     table, index = ids, None
     if ids.shape[1] > 1 and is_plain(body.layers[0]):
         table, index = ids.unique(return_inverse=True)
     x = body.embed_tokens(table)
     rotary = body.rotary_emb(x, torch.arange(start, start + ids.shape[1], device=ids.device)[None])
-    wanted = Wanted.of(flags) if flags is not None and is_plain(body.layers[-1]) else None
+    wanted = None
+    if flags is not None and is_plain(body.layers[-1]):
+        wanted = Wanted.of(flags)
     layers = cast(list[PhiDecoderLayer], list(body.layers))
     for layer in layers:
-        ends = wanted if layer is layers[-1] else None
+        ends = None
+        if layer is layers[-1]:
+            ends = wanted
         if not is_plain(layer):
             x = layer(x, attention_mask=mask, past_key_values=past, position_embeddings=rotary)
         elif layer.gradient_checkpointing and layer.training:
@@ -80,7 +83,9 @@ def run(
     x = body.final_layernorm(x)
     if flags is None:
         return x
-    return x[flags] if wanted is None else x[wanted.real]
+    if wanted is None:
+        return x[flags]
+    return x[wanted.real]
 
 
 def is_plain(layer: torch.nn.Module) -> bool:
@@ -109,7 +114,10 @@ def block(
     turned = rotary
     if wanted is not None and index is None:
         x, normed, turned = wanted.take(x), wanted.take(normed), (wanted.take(rotary[0]), wanted.take(rotary[1]))
-        mask = wanted.take(mask.transpose(1, 2)).transpose(1, 2) if mask is not None else None
+        if mask is not None:
+            mask = wanted.take(mask.transpose(1, 2)).transpose(1, 2)
+        else:
+            mask = None
     query, rest = heads(attention.q_proj(normed), attention.head_dim), x + layer.mlp(normed)
     if attention.qk_layernorm:
         query, key = attention.q_layernorm(query), attention.k_layernorm(key)
@@ -124,7 +132,9 @@ def block(
         key, value = past.update(key, value, attention.layer_idx)
     seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=attention.scaling)
     x = rest + attention.dense(seen.transpose(1, 2).flatten(2))
-    return wanted.take(x) if wanted is not None and index is not None else x
+    if wanted is not None and index is not None:
+        return wanted.take(x)
+    return x
 
 
 def heads(values: Tensor, size: int) -> Tensor:

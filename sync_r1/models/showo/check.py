@@ -138,7 +138,9 @@ def _drawing(model: Showo, sizes: dict[str, Any], golden: dict[str, Tensor]) -> 
     """Rebuild the published t2i sequences from their texts and codes, then run them."""
     config, given = model.config, golden["t2i_input_ids"]
     size, slot = config.num_image_tokens, sizes["max_text_slot"]
-    texts = [[int(token) for token in row[:slot] if token != config.pad_id][2:-1] for row in given]
+    texts = []
+    for row in given:
+        texts.append([int(token) for token in row[:slot] if token != config.pad_id][2:-1])
     batch = build_t2i(config, texts, given[:, slot + 1 : -1] - config.image_offset, pad_to=slot)
     hidden = model.hidden(*batch)
     everything = slice(0, config.vocab_size)

@@ -64,7 +64,8 @@ class ShowoConfig:
             )
         if self.max_text_tokens < 4:
             raise ValueError(
-                f"max_text_tokens is {self.max_text_tokens}; task, begin and end tokens take 3, so it must be at least 4"
+                f"max_text_tokens is {self.max_text_tokens}; task, begin and end tokens take 3, so it must be at least "
+                "4"
             )
         if not 0 <= self.bos_id < self.text_vocab or not 0 <= self.eos_id < self.text_vocab:
             raise ValueError(

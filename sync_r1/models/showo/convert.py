@@ -50,7 +50,8 @@ def showo_name(name: str) -> str | None:
         return None
     if name.startswith("mm_projector."):
         raise ValueError(
-            f"this is the variant with a CLIP encoder ({name}), which is not supported; use showlab/show-o or showlab/show-o-512x512"
+            f"this is the variant with a CLIP encoder ({name}), which is not supported; use showlab/show-o or "
+            "showlab/show-o-512x512"
         )
     if not re.match(r"showo\.(model|lm_head)\.", name):
         raise ValueError(f"not a Show-o checkpoint: tensor {name} does not start with showo.model. or showo.lm_head.")

@@ -58,10 +58,8 @@ def code_logits(
 
 
 def _unguided(model: ShowoNetwork, prefix: Prefix, rows: Tensor, wanted: Tensor) -> Tensor:
-    """fp32 logits [M, codebook_size] at the `wanted` positions [R, N] of rows [R, 1+N]:
-
-    which prefix, and partly masked codes.
-    """
+    """fp32 logits [M, codebook_size] at the `wanted` positions [R, N] of rows [R, 1+N]: which prefix, and partly
+    masked codes."""
     span = image_span(model.config, rows[:, 1:])
     own = torch.ones(span.shape[1], span.shape[1], dtype=torch.bool, device=span.device)
     places = F.pad(wanted, (2, 1))  # behind the last prefix token and soi, before eoi
@@ -106,7 +104,10 @@ def advance(model: ShowoNetwork, prefix: Prefix, index: Tensor, trace: ImageTrac
 
 def with_fill(trace: ImageTrace, codes: Tensor) -> Tensor:
     """`trace.fills` with the filled-in state [B, N] before one more step: [B, step + 1, N]."""
-    earlier = codes.new_zeros(len(codes), 0, codes.shape[1]) if trace.fills is None else trace.fills
+    if trace.fills is None:
+        earlier = codes.new_zeros(len(codes), 0, codes.shape[1])
+    else:
+        earlier = trace.fills
     return torch.cat([earlier, codes[:, None]], dim=1)
 
 
@@ -143,11 +144,10 @@ def replay(
     check_steps(steps, trace)
     asked = with_dropped(prompts, dropped)
     batch, size = trace.tokens.shape
-    committed = (
-        torch.stack([trace.unmask_step == step for step in steps])
-        if steps
-        else trace.tokens.new_zeros(0, batch, size).bool()
-    )
+    if steps:
+        committed = torch.stack([trace.unmask_step == step for step in steps])
+    else:
+        committed = trace.tokens.new_zeros(0, batch, size).bool()
     logps = torch.zeros(batch, size, device=trace.tokens.device)
     if not committed.any():
         return logps, committed.any(0)

@@ -52,7 +52,8 @@ class MagvitConfig:
         for name in ("num_res_blocks", "decoder_multipliers", "decoder_res_blocks"):
             if (value := getattr(self, name)) is not None and len(value) != levels:
                 raise ValueError(
-                    f"MagvitConfig.{name} has {len(value)} entries; give one for each of the {levels} channel_multipliers"
+                    f"MagvitConfig.{name} has {len(value)} entries; give one for each of the {levels} "
+                    "channel_multipliers"
                 )
         if not 1 <= self.z_channels <= 30:
             raise ValueError(f"MagvitConfig.z_channels is {self.z_channels}; it must be 1 to 30 bits")
@@ -62,7 +63,8 @@ class MagvitConfig:
             )
         if self.resolution % self.downscale:
             raise ValueError(
-                f"MagvitConfig.resolution is {self.resolution}; it must be a multiple of {self.downscale} (pixels per token)"
+                f"MagvitConfig.resolution is {self.resolution}; it must be a multiple of {self.downscale} (pixels per "
+                "token)"
             )
 
     @classmethod
@@ -335,14 +337,14 @@ class Magvit(nn.Module):
         config = self.config
         if pixels.dim() != 4 or pixels.shape[1] != config.in_channels or not pixels.is_floating_point():
             raise ValueError(
-                f"pixels have shape {list(pixels.shape)} and type {pixels.dtype}; "
-                f"expected floats of shape [batch, {config.in_channels}, {config.resolution}, {config.resolution}] in [-1, 1]"
+                f"pixels have shape {list(pixels.shape)} and type {pixels.dtype}; expected floats of shape [batch, "
+                f"{config.in_channels}, {config.resolution}, {config.resolution}] in [-1, 1]"
             )
         height, width = pixels.shape[2:]
         if height != width or height % config.downscale:
             raise ValueError(
-                f"pictures are {height}x{width}; they must be square with a side that is a multiple of {config.downscale}: "
-                f"resize or crop to {config.resolution}x{config.resolution}"
+                f"pictures are {height}x{width}; they must be square with a side that is a multiple of "
+                f"{config.downscale}: resize or crop to {config.resolution}x{config.resolution}"
             )
 
     def save_pretrained(self, folder: str | Path) -> None:

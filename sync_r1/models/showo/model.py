@@ -177,7 +177,9 @@ class Showo(ShowoNetwork):
             raise ValueError(
                 f"{folder}: the tokenizer has {len(tokenizer)} tokens, config.json says {config.image_offset}"
             )
-        magvit = Magvit.from_pretrained(folder / "magvit") if (folder / "magvit").is_dir() else None
+        magvit = None
+        if (folder / "magvit").is_dir():
+            magvit = Magvit.from_pretrained(folder / "magvit")
         return cls.from_files(
             config, tokenizer, magvit, WeightFiles(folder / "model.safetensors"), device=device, dtype=dtype
         )
@@ -201,7 +203,8 @@ class Showo(ShowoNetwork):
         shapes = {name: shape for name, shape in files.shapes.items() if not name.endswith("rotary_emb.inv_freq")}
         if config.num_hidden_layers > len(shapes):  # before as many are built
             raise ValueError(
-                f"{files.source} holds {len(shapes)} tensors, too few for num_hidden_layers = {config.num_hidden_layers}"
+                f"{files.source} holds {len(shapes)} tensors, too few for num_hidden_layers = "
+                f"{config.num_hidden_layers}"
             )
         try:
             with blank(dtype, "meta"):
@@ -223,7 +226,8 @@ class Showo(ShowoNetwork):
         _check_vocabulary({name: tuple(value.shape) for name, value in weights.items()}, self.config, source)
         if foreign := [name for name in weights if not name.startswith("showo.")]:
             raise ValueError(
-                f"{source} holds {len(foreign)} tensors that are not Show-o's, such as {foreign[0]}; names begin with showo."
+                f"{source} holds {len(foreign)} tensors that are not Show-o's, such as {foreign[0]}; names begin with "
+                "showo."
             )
         state = {name.removeprefix("showo."): value for name, value in weights.items()}
         try:

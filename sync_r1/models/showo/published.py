@@ -35,8 +35,8 @@ from sync_r1.models.weight_files import WeightFiles, blank, check_shapes, fill
 
 IMAGE_TOKENIZER, TEXT_TOKENIZER = "showlab/magvitv2", "microsoft/phi-1_5"
 PUBLISHED = (
-    "a published Show-o folder (showlab/show-o, showlab/show-o-512x512) holds config.json with llm_vocab_size and num_vq_tokens, "
-    "and pytorch_model.safetensors or .bin"
+    "a published Show-o folder (showlab/show-o, showlab/show-o-512x512) holds config.json with llm_vocab_size and "
+    "num_vq_tokens, and pytorch_model.safetensors or .bin"
 )
 BARE_FILE = {
     "llm_vocab_size": 50295,
@@ -104,7 +104,8 @@ def read_tokenizer(source: str | Path, text_vocab: int) -> PreTrainedTokenizerFa
         tokenizer.add_tokens(sorted(added, key=added.__getitem__))
     if len(tokenizer) != text_vocab:
         raise ValueError(
-            f"{source}: the tokenizer has {len(tokenizer)} tokens, the weights were trained with {text_vocab}; use microsoft/phi-1_5"
+            f"{source}: the tokenizer has {len(tokenizer)} tokens, the weights were trained with {text_vocab}; use "
+            "microsoft/phi-1_5"
         )
     return tokenizer
 
@@ -129,7 +130,10 @@ def published_config(path: Path) -> dict[str, Any]:
 
     ValueError if it is missing from a folder, or another model's.
     """
-    folder = path.parent if path.is_file() else path
+    if path.is_file():
+        folder = path.parent
+    else:
+        folder = path
     if not (folder / "config.json").is_file():
         if path.is_file():
             return dict(BARE_FILE)
@@ -197,11 +201,13 @@ def _extra_tokens(extra: int, concept: ConceptTokens | None, source: str | Path)
         return None
     if extra < 1:
         raise ValueError(
-            f"{source} has {extra} vocabulary rows beyond text and codes; {'leave out --concept' if extra == 0 else PUBLISHED}"
+            f"{source} has {extra} vocabulary rows beyond text and codes; "
+            f"{'leave out --concept' if extra == 0 else PUBLISHED}"
         )
     if concept is None:
         raise ValueError(
-            f"{source} has {extra} rows of a concept; say whose: `sync-r1 models import … --concept NAME --class-noun NOUN`"
+            f"{source} has {extra} rows of a concept; say whose: `sync-r1 models import … --concept NAME --class-noun "
+            "NOUN`"
         )
     tokens = concept.tokens or [f"<token_{i}>" for i in range(extra - 1)]
     if 1 + len(tokens) != extra:

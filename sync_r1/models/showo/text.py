@@ -21,7 +21,9 @@ def context_batch(model: ShowoNetwork, contexts: Sequence[TextContext]) -> tuple
     """Distinct contexts as one left-padded batch, and the row of each context among them [B]."""
     keys = [(c.text, None if c.image is None else tuple(c.image.tolist())) for c in contexts]
     unique, index = distinct(keys)
-    blank = model.blank_codes() if model.config.text_only_image and any(codes is None for _, codes in unique) else None
+    blank = None
+    if model.config.text_only_image and any(codes is None for _, codes in unique):
+        blank = model.blank_codes()
     pictures = [blank if codes is None else torch.tensor(codes) for _, codes in unique]
     texts = [text_ids(model.tokenizer, text) for text, _ in unique]
     return build_mmu(model.config, pictures, texts).to(model.device), index.to(model.device)
@@ -49,7 +51,9 @@ def generate(
     suppressed = torch.tensor(config.suppressed_ids, device=model.device)  # moved once, not for every token
 
     def following(token: Tensor) -> Tensor:
-        mask = seen[..., : cache.get_seq_length() + 1] if padded else None
+        mask = None
+        if padded:
+            mask = seen[..., : cache.get_seq_length() + 1]
         return text_logits(model, model.hidden(token[:, None], mask, cache)[:, 0], suppressed)
 
     logits = text_logits(model, prefix.last, suppressed)

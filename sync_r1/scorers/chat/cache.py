@@ -45,10 +45,14 @@ class ReplyCache:
             return self._memory.get(key)
         try:
             entry = read_json(self.path(key))
-            reply = entry["reply"] if entry["key"] == key else None
+            reply = None
+            if entry["key"] == key:
+                reply = entry["reply"]
         except (ValueError, KeyError, TypeError):
             return None
-        return reply if isinstance(reply, str) else None
+        if isinstance(reply, str):
+            return reply
+        return None
 
     def put(self, key: str, reply: str) -> None:
         """Store a reply. A folder that cannot be written costs a warning, not the reply."""

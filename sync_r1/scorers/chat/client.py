@@ -1,7 +1,5 @@
-"""A client for any OpenAI-compatible chat endpoint (vLLM or hosted):
-
-batches, a cache of replies, replies checked against a schema.
-"""
+"""A client for any OpenAI-compatible chat endpoint (vLLM or hosted): batches, a cache of replies, replies checked
+against a schema."""
 
 from __future__ import annotations
 
@@ -138,7 +136,10 @@ class ChatClient:
                 self.endpoint.count(cache_hits=1)
                 return answer
         reply = self.endpoint.send(request.messages, json_shape(request.schema), request.max_tokens)
-        answer = reply if isinstance(reply, ChatFailure) else read_answer(reply, request.schema, request.whole)
+        if isinstance(reply, ChatFailure):
+            answer = reply
+        else:
+            answer = read_answer(reply, request.schema, request.whole)
         if isinstance(answer, ChatFailure):
             self.endpoint.count(failures=1)
         elif isinstance(reply, Reply) and reply.text.strip():
@@ -149,7 +150,9 @@ class ChatClient:
 @lru_cache(maxsize=256)
 def json_shape(schema: Schema | None) -> dict[str, Any] | None:
     """The JSON schema of a model. Not to be changed by the caller."""
-    return schema.model_json_schema() if schema else None
+    if schema:
+        return schema.model_json_schema()
+    return None
 
 
 def read_answer(reply: Reply, schema: Schema | None, whole: bool = False) -> Answer:
@@ -161,7 +164,9 @@ def read_answer(reply: Reply, schema: Schema | None, whole: bool = False) -> Ans
         return ChatFailure("refused", f"the model declined: {one_line(reply.refusal)}")
     if schema is None and not (whole and reply.cut):
         return without_thoughts(reply.text)
-    found = find_object(reply.text, schema) if schema is not None else None
+    found = None
+    if schema is not None:
+        found = find_object(reply.text, schema)
     if found is not None:
         return found
     if reply.cut:
@@ -176,8 +181,13 @@ def read_answer(reply: Reply, schema: Schema | None, whole: bool = False) -> Ans
 def without_thoughts(text: str) -> str:
     """A reply without what a reasoning model thought before it."""
     thoughts = _THOUGHTS.match(text)
-    rest = text[thoughts.end() :] if thoughts else text
-    return "" if _UNFINISHED_THOUGHTS.match(rest) else rest
+    if thoughts:
+        rest = text[thoughts.end() :]
+    else:
+        rest = text
+    if _UNFINISHED_THOUGHTS.match(rest):
+        return ""
+    return rest
 
 
 def find_object(text: str, schema: type[Model]) -> Model | None:
@@ -199,7 +209,9 @@ def find_object(text: str, schema: type[Model]) -> Model | None:
         except ValueError:
             end = position + 1
         position = text.find("{", end)
-    return found[0] if found and all(one == found[0] for one in found) else None
+    if found and all(one == found[0] for one in found):
+        return found[0]
+    return None
 
 
 def text_part(text: str) -> Message:

@@ -176,7 +176,10 @@ class Endpoint:
         endpoint does not hold up a whole batch; the first reply restores the retries.
         """
         started, omitted = time.monotonic(), self._omitted
-        limit = self.config.max_retries if retries is None else retries
+        if retries is None:
+            limit = self.config.max_retries
+        else:
+            limit = retries
         while True:
             down = self._down_at > self._answered_at
             body = self._body(messages, shape, max_tokens, omitted)
@@ -193,7 +196,9 @@ class Endpoint:
             if got.status == NO_REPLY and self._answered_at < started:
                 self._down_at = time.monotonic()
             tries = f"{got.tries} tr{'ies' if got.tries > 1 else 'y'}"
-            asked = f", and asks to wait ({one_line(got.wait, 40)})" if got.wait and got.tries <= limit else ""
+            asked = ""
+            if got.wait and got.tries <= limit:
+                asked = f", and asks to wait ({one_line(got.wait, 40)})"
             return ChatFailure("unavailable", f"{self.url} gave no reply in {tries}{asked}: {got.message}")
 
     def _body(
@@ -208,7 +213,10 @@ class Endpoint:
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         elif shape is not None:
             messages = _with_system_text(messages, PLAIN_FORMAT + json.dumps(shape))
-        body["messages"] = _without_system_role(messages) if "system" in omitted else messages
+        if "system" in omitted:
+            body["messages"] = _without_system_role(messages)
+        else:
+            body["messages"] = messages
         return body
 
     def _post(self, body: dict[str, Any], retries: int) -> Reply | _Trouble:
@@ -236,7 +244,9 @@ class Endpoint:
         return _reply(fields)
 
     def _charge(self, usage: Any) -> None:
-        fields = usage if isinstance(usage, dict) else {}
+        fields = {}
+        if isinstance(usage, dict):
+            fields = usage
         given = [fields.get(name) for name in ("prompt_tokens", "completion_tokens")]
         read, written = (value if type(value) is int and 0 < value < 10**12 else 0 for value in given)
         with self._lock:
@@ -247,11 +257,10 @@ class Endpoint:
     def _final(self, trouble: _Trouble) -> ChatFailure:
         variable = self.config.key_env
         if trouble.status in (401, 403):  # not the endpoint's own words: they may quote a part of the key
-            fix = (
-                f"check the key in {variable} and its rights"
-                if self._key
-                else f"{variable} is not set, export it with your key"
-            )
+            if self._key:
+                fix = f"check the key in {variable} and its rights"
+            else:
+                fix = f"{variable} is not set, export it with your key"
             return ChatFailure("denied", f"{self.url} replied {trouble.status}; {fix}")
         if trouble.status == 404:
             fix = f"check the URL, and that it serves a model {self.config.model!r}"
@@ -266,7 +275,9 @@ def _tries(request: httpx2.Request) -> int:
 def _reply(fields: dict[str, Any]) -> Reply:
     first = first_choice(fields)
     message, reason = first["message"], first.get("finish_reason")
-    filtered = "its content filter stopped the reply" if reason == "content_filter" else ""
+    filtered = ""
+    if reason == "content_filter":
+        filtered = "its content filter stopped the reply"
     return Reply(_plain(message.get("content")), str(message.get("refusal") or "") or filtered, reason == "length")
 
 
@@ -280,7 +291,9 @@ def _not_accepted(body: dict[str, Any], trouble: _Trouble) -> str | None:
         return "max_tokens"
     if "temperature" in body and "temperature" in trouble.message:
         return "temperature"
-    return "response_format" if "response_format" in body else None
+    if "response_format" in body:
+        return "response_format"
+    return None
 
 
 def _has_system(messages: list[Message]) -> bool:
@@ -288,7 +301,8 @@ def _has_system(messages: list[Message]) -> bool:
 
 
 def _with_system_text(messages: list[Message], text: str) -> list[Message]:
-    """The conversation with `text` at the end of its leading system message: many chat templates allow no second one."""
+    """The conversation with `text` at the end of its leading system message: many chat templates allow no second
+    one."""
     if _has_system(messages):
         return [{**messages[0], "content": f"{messages[0]['content']}\n\n{text}"}, *messages[1:]]
     return [{"role": "system", "content": text}, *messages]
@@ -317,4 +331,6 @@ def _plain(content: Any) -> str:
             for part in content
             if isinstance(part, dict) and part.get("type", "text") == "text"
         )
-    return content if isinstance(content, str) else ""
+    if isinstance(content, str):
+        return content
+    return ""

@@ -47,9 +47,14 @@ class BoundedHttp(DefaultAsyncHttpxClient):
     """
 
     def __init__(self, config: JudgeConfig, host: str, key: str, count: Callable[..., None]) -> None:
-        address = f"[{host}]" if ":" in host else host
+        if ":" in host:
+            address = f"[{host}]"
+        else:
+            address = host
         limits = httpx2.Limits(max_connections=config.concurrency, keepalive_expiry=IDLE_S)
-        direct = {f"all://{address}": None} if host in LOCAL_HOSTS else {}
+        direct = {}
+        if host in LOCAL_HOSTS:
+            direct = {f"all://{address}": None}
         trusted = certificates(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
         super().__init__(timeout=config.timeout_s, limits=limits, mounts=direct, verify=trusted)
         self._timeout_s, self._key, self._count = config.timeout_s, key, count
@@ -106,13 +111,22 @@ def _completion(status: int, text: str) -> tuple[int, dict[str, Any] | str]:
         payload = json.loads(text)
     except (ValueError, RecursionError):
         payload = None
-    fields = payload if isinstance(payload, dict) else {}
+    fields = {}
+    if isinstance(payload, dict):
+        fields = payload
     fault = fields.get("error")
     if status == 200 and fault and not fields.get("choices"):  # some gateways answer 200 with the error inside
-        code = fault.get("code") if isinstance(fault, dict) else None
-        status = code if type(code) is int and 400 <= code < 600 else 502
+        code = None
+        if isinstance(fault, dict):
+            code = fault.get("code")
+        status = 502
+        if type(code) is int and 400 <= code < 600:
+            status = code
     if not 200 <= status < 300:
-        said = fault.get("message", fault) if isinstance(fault, dict) else fault or text
+        if isinstance(fault, dict):
+            said = fault.get("message", fault)
+        else:
+            said = fault or text
         return status, f"{status} {one_line(str(said))}".strip()
     if not isinstance(first_choice(fields).get("message"), dict):
         return 502, f"its reply is no chat completion: {one_line(text)}"
@@ -121,15 +135,21 @@ def _completion(status: int, text: str) -> tuple[int, dict[str, Any] | str]:
 
 def first_choice(fields: dict[str, Any]) -> dict[str, Any]:
     choices = fields.get("choices")
-    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+        return choices[0]
+    return {}
 
 
 def blank(text: str, key: str) -> str:
     """`text` without the key."""
-    return text.replace(key, "***") if key else text
+    if key:
+        return text.replace(key, "***")
+    return text
 
 
 def one_line(text: str, limit: int = 200) -> str:
     """A text from outside, fit for an error message: printable, one line, cut."""
     line = " ".join("".join(letter if letter.isprintable() else " " for letter in text[: 4 * limit]).split())
-    return line if len(line) <= limit else f"{line[:limit]}…"
+    if len(line) <= limit:
+        return line
+    return f"{line[:limit]}…"

@@ -1,7 +1,5 @@
-"""Several endpoints that serve the same model:
-
-requests are dealt round-robin, and one that fails hands its requests on.
-"""
+"""Several endpoints that serve the same model: requests are dealt round-robin, and one that fails hands its requests
+on."""
 
 from __future__ import annotations
 
@@ -75,7 +73,9 @@ class EndpointPool:
             with self._lock:
                 self._rests[place] = time.monotonic() + REST_S
         busy = [place for place, failure in failures.items() if failure.kind == "unavailable"]
-        return self.endpoints[busy[0]].send(messages, shape, max_tokens) if busy else next(iter(failures.values()))
+        if busy:
+            return self.endpoints[busy[0]].send(messages, shape, max_tokens)
+        return next(iter(failures.values()))
 
     def _order(self) -> list[int]:
         """Endpoints from the one whose turn it is; those that rest come last."""

@@ -37,9 +37,12 @@ class ShardedLayers:
         names = getattr(model, "_no_split_modules", None) or ()
         layers = [module for module in model.modules() if type(module).__name__ in names]
         if not layers:
-            known = f"names {', '.join(names)}, of which it has none" if names else "names none"
+            known = "names none"
+            if names:
+                known = f"names {', '.join(names)}, of which it has none"
             raise ValueError(
-                f"run.sharding=fsdp2 shares a model's layers, and {type(model).__name__}._no_split_modules {known}; set run.sharding=none"
+                f"run.sharding=fsdp2 shares a model's layers, and {type(model).__name__}._no_split_modules {known}; "
+                "set run.sharding=none"
             )
         self.mesh = mesh
         self.layers = [fully_shard(layer, mesh=mesh, reshard_after_forward=False) for layer in layers]
@@ -84,7 +87,10 @@ class FSDP2(DataParallel):
             layer.reshard()
             for parameter, share in zip(whole, module.parameters(), strict=True):
                 assert isinstance(share, DTensor)
-                grad = torch.zeros(share.shape, device=share.device) if parameter.grad is None else parameter.grad
+                if parameter.grad is None:
+                    grad = torch.zeros(share.shape, device=share.device)
+                else:
+                    grad = parameter.grad
                 summed = DTensor.from_local(grad, self.policy.mesh, [Partial()]).redistribute(
                     placements=share.placements
                 )
@@ -102,7 +108,9 @@ class FSDP2(DataParallel):
         return float(norm)
 
     def reference(self, start: Reference) -> Reference:
-        return ShardedReference(start, self.policy) if isinstance(start, CopiedReference) else start
+        if isinstance(start, CopiedReference):
+            return ShardedReference(start, self.policy)
+        return start
 
     def optimizer(self, trainables: Trainables) -> torch.optim.Optimizer:
         """States of shares are gathered in `saving`; whole ones that are loaded are cut into shares."""
@@ -121,11 +129,10 @@ class FSDP2(DataParallel):
                 value, parameter.device_mesh, parameter.placements, src_data_rank=None
             )  # all have read the same file
 
-        found = state["state"].items()
-        return {
-            **state,
-            "state": {n: {key: share(parameters[n], value) for key, value in one.items()} for n, one in found},
-        }
+        shares = {}
+        for number, one in state["state"].items():
+            shares[number] = {key: share(parameters[number], value) for key, value in one.items()}
+        return {**state, "state": shares}
 
     @contextmanager
     def saving(self) -> Iterator[None]:
@@ -165,16 +172,24 @@ class ShardedReference:
 
 def whole(tensor: Tensor) -> Tensor:
     """A share completed by those of the others, who must ask for it too; any other tensor as it is."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    if isinstance(tensor, DTensor):
+        return tensor.full_tensor()
+    return tensor
 
 
 def _gathered(tensors: dict[str, Any]) -> dict[str, Any]:
     """Whole tensors in main memory, on the main process; the others only help."""
     found = {}
     for name, value in tensors.items():
-        complete = whole(value.detach()) if isinstance(value, Tensor) else value
+        if isinstance(value, Tensor):
+            complete = whole(value.detach())
+        else:
+            complete = value
         if dist.get_rank() == 0:
-            found[name] = complete.cpu() if isinstance(complete, Tensor) else complete
+            if isinstance(complete, Tensor):
+                found[name] = complete.cpu()
+            else:
+                found[name] = complete
     return found
 
 

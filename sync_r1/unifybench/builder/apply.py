@@ -1,7 +1,5 @@
-"""An edited test set → the layout on disk, checked first:
-
-what is tested was not trained, and what is trained is not tested.
-"""
+"""An edited test set → the layout on disk, checked first: what is tested was not trained, and what is trained is not
+tested."""
 
 from __future__ import annotations
 
@@ -42,11 +40,16 @@ def apply_review(path: Path | str, root: Path | str | None = None) -> Applied:
     """
     path = Path(path)
     made, lines = read_review(path)
-    base = Path(root) if root is not None else path.resolve().parent.parent
+    if root is not None:
+        base = Path(root)
+    else:
+        base = path.resolve().parent.parent
     found = [(lines.get(field, 1), field, message) for field, message in problems(base, made)]
     if found:
         listed = [f"{path}, line {line}: field {field!r}: {message}" for line, field, message in sorted(found)]
-        more = f" (and {len(listed) - LISTED} more)" if len(listed) > LISTED else ""
+        more = ""
+        if len(listed) > LISTED:
+            more = f" (and {len(listed) - LISTED} more)"
         raise ValueError("; ".join(listed[:LISTED]) + more)
     return apply_test_set(base, made, path.parent)
 
@@ -62,11 +65,9 @@ def problems(root: Path, made: TestSet) -> list[Problem]:
     rows = [(f"dense[{number}]", text) for number, (_, text) in enumerate(rows)]
     found += [(field, f"lacks {mark}: {text!r}") for field, text in rows if mark not in text]
     trained = [text for pair in made.train for text in (pair.implicit, pair.explicit)]
-    found += [
-        (field, "is like a training prompt")
-        for field, text in rows
-        if any(alike(text, other, mark) for other in trained)
-    ]
+    for field, text in rows:
+        if any(alike(text, other, mark) for other in trained):
+            found.append((field, "is like a training prompt"))
     asked = trained_questions(root, concept)
     for number, qa in enumerate(made.questions):
         if any(normal(qa.question) == normal(other) for other in asked):
@@ -84,10 +85,8 @@ def _pair_problems(made: TestSet, mark: str) -> Iterator[Problem]:
         for number, pair in enumerate(pairs):
             if reason := malformed(pair, mark):
                 yield f"{key}[{number}]", reason
-        yield from (
-            (f"{key}[{i}]", f"repeats the implicit prompt of {key}[{j}]")
-            for i, j in _repeated([p.implicit for p in pairs])
-        )
+        for i, j in _repeated([pair.implicit for pair in pairs]):
+            yield (f"{key}[{i}]", f"repeats the implicit prompt of {key}[{j}]")
         if key != "train":
             copies = (number for number, pair in enumerate(pairs) if repeats(pair, made.train, mark))
             yield from (
@@ -97,8 +96,8 @@ def _pair_problems(made: TestSet, mark: str) -> Iterator[Problem]:
     if len(made.train) < len(made.test):
         yield (
             "train",
-            f"{len(made.train)} training pairs for {len(made.test)} test pairs; there must be as many or more, as the published rule "
-            "trains on the first half of all",
+            f"{len(made.train)} training pairs for {len(made.test)} test pairs; there must be as many or more, as the "
+            "published rule trains on the first half of all",
         )
 
 
@@ -161,7 +160,8 @@ def doubts(concept: Concept, made: TestSet) -> list[str]:
 
 
 def look_alikes(train: Sequence[Path], test: Sequence[Path]) -> list[str]:
-    """Test photos that look nearly like a training photo, by the signs of 64 brightness differences between neighbours."""
+    """Test photos that look nearly like a training photo, by the signs of 64 brightness differences between
+    neighbours."""
     known = {path: _outline(path) for path in [*train, *test]}
     pairs = ((one, other) for one in test for other in train if (known[one] ^ known[other]).bit_count() <= LOOK_ALIKE)
     return [f"{one.name}: looks nearly like the training photo {other.name}" for one, other in pairs]

@@ -24,27 +24,33 @@ VERSION = "builder-1"  # of the instructions below, part of the cache key
 MAX_TOKENS = 2048
 
 ROLE = (
-    "You write test items for a model that draws and recognises one personal thing. The thing is always called by its placeholder, "
-    "written exactly as given, and never by another name."
+    "You write test items for a model that draws and recognises one personal thing. The thing is always called by its "
+    "placeholder, written exactly as given, and never by another name."
 )
 PAIRS = (
-    "Write {count} pairs of drawing prompts about the one fact below. The implicit prompt only hints at the fact, by its topic ('in its "
-    "coat'), and holds none of its details. The explicit prompt is the same sentence with the fact spelled out, using the fact's own "
-    "words. Each pair has another everyday setting, such as '{scene}'. One sentence of at most 25 words each, both with {mark}."
+    "Write {count} pairs of drawing prompts about the one fact below. The implicit prompt only hints at the fact, "
+    "by its topic ('in its coat'), and holds none of its details. The explicit prompt is the same sentence with the "
+    "fact spelled out, using the fact's own words. Each pair has another everyday setting, such as '{scene}'. One "
+    "sentence of at most 25 words each, both with {mark}."
 )
 DENSE_PAIRS = (
-    "Write {count} pairs of long drawing prompts. Each combines the facts you number in 'facts' (two, or three) with a setting, "
-    "light and mood, as clauses with commas between. The implicit prompt only hints at every fact by its topic; the explicit prompt is the "
-    "same with the facts spelled out in their own words. At most 45 words each, both with {mark}."
+    "Write {count} pairs of long drawing prompts. Each combines the facts you number in 'facts' (two, or three) "
+    "with a setting, light and mood, as clauses with commas between. The implicit prompt only hints at every fact by "
+    "its topic; the explicit prompt is the same with the facts spelled out in their own words. At most 45 words each, "
+    "both with {mark}."
 )
 DENSE = (
-    "Write {count} long drawing prompts of {mark} that need none of the facts: what it does, where, the light, the style, as four to six "
-    "clauses with commas between. At most 40 words each, each with {mark}."
+    "Write {count} long drawing prompts of {mark} that need none of the facts: what it does, where, the light, "
+    "the style, as four to six clauses with commas between. At most 40 words each, each with {mark}."
 )
-QUESTIONS = "Write one or two questions about each fact that can be answered in a few words, with the answer. Each question holds {mark}."
+QUESTIONS = (
+    "Write one or two questions about each fact that can be answered in a few words, with the answer. Each question "
+    "holds {mark}."
+)
 LOOK = (
-    "This photo shows {mark}. Write two or three questions about what can be seen in this photo, and short answers that are certain from "
-    "it. Ask about the setting and what {mark} does or wears here, not about the facts. Each question holds {mark}."
+    "This photo shows {mark}. Write two or three questions about what can be seen in this photo, and short answers "
+    "that are certain from it. Ask about the setting and what {mark} does or wears here, not about the facts. Each "
+    "question holds {mark}."
 )
 
 M = TypeVar("M", bound=BaseModel)
@@ -97,12 +103,13 @@ class ChatWriter:
         scenes = [TEST_SCENES[number % len(TEST_SCENES)] for number in range(len(concept.facts))]
         wanted = [PAIRS.format(count=count, scene=scene, mark=concept.placeholder) for scene in scenes]
         batch = [_talk(concept, f"{text}\nThe fact: {fact}") for text, fact in zip(wanted, concept.facts)]
-        rows = [
-            [Pair(as_sentence(pair.implicit), as_sentence(pair.explicit), (index,)) for pair in reply.pairs]
-            if reply
-            else []
-            for index, reply in enumerate(self._ask(batch, PairsReply))
-        ]
+        rows = []
+        for index, reply in enumerate(self._ask(batch, PairsReply)):
+            rows.append(
+                [Pair(as_sentence(pair.implicit), as_sentence(pair.explicit), (index,)) for pair in reply.pairs]
+                if reply
+                else []
+            )
         return [row[turn] for turn in range(max(map(len, rows), default=0)) for row in rows if turn < len(row)]
 
     def dense_pairs(self, concept: Concept, sizes: Sizes) -> list[Pair]:
@@ -115,16 +122,18 @@ class ChatWriter:
         text = DENSE_PAIRS.format(count=sizes.dense_pairs + sizes.dense_pairs // 2, mark=concept.placeholder)
         reply = self._ask([_talk(concept, text)], DensePairsReply)[0]
         known = range(1, len(concept.facts) + 1)
-        rows = [
-            pair
-            for pair in (reply.pairs if reply else [])
-            if len(set(pair.facts)) > 1 and all(n in known for n in pair.facts)
-        ]
-        self.failures["dense pairs that name no two facts"] += len(reply.pairs) - len(rows) if reply else 0
-        return [
-            Pair(as_sentence(r.implicit), as_sentence(r.explicit), tuple(sorted({n - 1 for n in r.facts})))
-            for r in rows
-        ]
+        rows = []
+        for pair in reply.pairs if reply else []:
+            if len(set(pair.facts)) > 1 and all(n in known for n in pair.facts):
+                rows.append(pair)
+        if reply:
+            self.failures["dense pairs that name no two facts"] += len(reply.pairs) - len(rows)
+        found: list[Pair] = []
+        for r in rows:
+            found.append(
+                Pair(as_sentence(r.implicit), as_sentence(r.explicit), tuple(sorted({n - 1 for n in r.facts})))
+            )
+        return found
 
     def dense(self, concept: Concept, sizes: Sizes) -> list[str]:
         """Long prompts without facts."""
@@ -153,11 +162,11 @@ class ChatWriter:
         return [asked, *(f"{count} × {reason}" for reason, count in self.failures.items() if count)]
 
     def _ask(self, batch: Sequence[list[Message]], schema: type[M]) -> list[M | None]:
-        replies: list[Any] = (
-            self.client.complete_many(list(batch), schema=schema, max_tokens=self.config.max_tokens or MAX_TOKENS)
-            if batch
-            else []
-        )
+        replies: list[Any] = []
+        if batch:
+            replies = self.client.complete_many(
+                list(batch), schema=schema, max_tokens=self.config.max_tokens or MAX_TOKENS
+            )
         for reply in replies:
             if isinstance(reply, ChatFailure):
                 self.failures[f"no reply: {reply.message}"] += 1
@@ -167,12 +176,20 @@ class ChatWriter:
 def as_sentence(text: str) -> str:
     """A model's sentence on one line, with a final period."""
     line = " ".join(text.split())
-    return line if not line or line.endswith((".", "!", "?")) else f"{line}."
+    if not line or line.endswith((".", "!", "?")):
+        return line
+    return f"{line}."
 
 
 def _talk(concept: Concept, text: str, picture: Message | None = None) -> list[Message]:
     facts = "\n".join(f"{number + 1}. {fact}" for number, fact in enumerate(concept.facts))
-    about = f"The thing: {concept.placeholder}, a {concept.class_noun}. {concept.info}\nFacts that only its owner knows:\n{facts}\n\n{text}"
+    about = (
+        f"The thing: {concept.placeholder}, a {concept.class_noun}. {concept.info}\n"
+        "Facts that only its owner knows:\n"
+        f"{facts}\n"
+        "\n"
+        f"{text}"
+    )
     content = [text_part(about), *([picture] if picture else [])]
     return [{"role": "system", "content": ROLE}, {"role": "user", "content": content if picture else about}]
 

@@ -17,12 +17,13 @@ from sync_r1.unifybench.builder.rules import Pair, content_words
 
 OPENINGS = ("A photo of", "A picture of", "A snapshot of")
 TRAIN_SCENES = (
-    "in a kitchen", "on a balcony", "in a garden", "at a bus stop", "in the rain", "by a lake", "on a bench", "in a library",
-    "on a staircase", "under a bridge", "by a brick wall", "at a market",
+    "in a kitchen", "on a balcony", "in a garden", "at a bus stop", "in the rain", "by a lake", "on a bench",
+    "in a library", "on a staircase", "under a bridge", "by a brick wall", "at a market",
 )  # fmt: skip
 TEST_SCENES = (
-    "on a forest path", "in a workshop", "at the seaside", "on a rooftop", "in a snowy yard", "in a train carriage", "on a football pitch",
-    "beside a waterfall", "in a greenhouse", "at a campsite", "under street lamps", "in a museum hall",
+    "on a forest path", "in a workshop", "at the seaside", "on a rooftop", "in a snowy yard", "in a train carriage",
+    "on a football pitch", "beside a waterfall", "in a greenhouse", "at a campsite", "under street lamps",
+    "in a museum hall",
 )  # fmt: skip
 TRAIN_VIEWS = (
     "in the morning",
@@ -103,7 +104,10 @@ def _possessive(said: str, mark: str, category: Category) -> tuple[list[Hint], l
     noun = re.match(rf"{_THE} |[A-Z0-9]", what) or re.match(
         r"favou?rite|best", topic
     )  # of which a thing is said, not a property
-    spelled = f"with {what} as {whose} {topic}" if noun or len(what.split()) > 3 else f"with {whose} {what} {topic}"
+    if noun or len(what.split()) > 3:
+        spelled = f"with {what} as {whose} {topic}"
+    else:
+        spelled = f"with {whose} {what} {topic}"
     return [Hint(f"with {whose} {topic}", spelled)], _asked(
         what, f"What is {mark}'s {topic}?", f"Can you say what {mark}'s {topic} is?"
     )
@@ -154,7 +158,10 @@ def _placed(said: str, mark: str, category: Category) -> tuple[list[Hint], list[
     stays = f"{_pronoun(category)} {_agreeing(verb, category)}"
     hint = Hint(f"at the place where {stays}", f"{match['place']} where {stays}", place=True)
     be, _, part = verb.rpartition(" ")
-    asked = f"{be} {mark} {part}" if be else f"does {mark} {_base(verb)}"
+    if be:
+        asked = f"{be} {mark} {part}"
+    else:
+        asked = f"does {mark} {_base(verb)}"
     return [hint], _asked(match["place"], f"Where {asked}?", f"In which place {asked}?")
 
 
@@ -205,7 +212,10 @@ def read_fact(fact: str, name: str, category: Category) -> tuple[list[Hint], lis
 def tell_apart(hints: Sequence[list[Hint]]) -> list[list[Hint]]:
     """The hints that only one fact has: "with its hat" is ambiguous for a concept with two hats."""
     uses = Counter(hint.implicit for own in hints for hint in own)
-    return [[hint for hint in own if uses[hint.implicit] == 1] for own in hints]
+    found: list[list[Hint]] = []
+    for own in hints:
+        found.append([hint for hint in own if uses[hint.implicit] == 1])
+    return found
 
 
 def single_pairs(hints: Sequence[list[Hint]], facts: Sequence[str], mark: str, *, train: bool) -> Iterator[Pair]:
@@ -275,11 +285,15 @@ def _asked(answer: str, *questions: str) -> list[QA]:
 
 
 def _pronoun(category: Category) -> str:
-    return "they" if category == "person" else "it"
+    if category == "person":
+        return "they"
+    return "it"
 
 
 def _whose(category: Category) -> str:
-    return "their" if category == "person" else "its"
+    if category == "person":
+        return "their"
+    return "its"
 
 
 def _agreeing(verb: str, category: Category) -> str:
@@ -294,4 +308,6 @@ def _base(verb: str) -> str:
     """sleeps → sleep, carries → carry, watches → watch."""
     if verb.endswith("ies") and len(verb) > 4:
         return f"{verb[:-3]}y"
-    return verb[:-2] if re.search(r"(?:sh|ch|x|ss|zz|o)es$", verb) else verb.removesuffix("s")
+    if re.search(r"(?:sh|ch|x|ss|zz|o)es$", verb):
+        return verb[:-2]
+    return verb.removesuffix("s")

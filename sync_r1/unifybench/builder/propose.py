@@ -123,7 +123,9 @@ def build_test_set(root: Path | str, name: str, sizes: Sizes = Sizes(), writer: 
         reason = malformed(pair, mark) or told(pair, concept.facts, mark)
         return reason or ("it asks what another prompt asks" if repeats(pair, [*made.train, *chosen], mark) else None)
 
-    proposed = writer.pairs(concept, sizes) if writer else []
+    proposed = []
+    if writer:
+        proposed = writer.pairs(concept, sizes)
     singles = [*proposed, *single_pairs(hints, concept.facts, mark, train=False)]
     made.test = _in_turns(
         [choose(own, sizes.per_fact, fault, dropped) for own in _by_fact(singles, len(concept.facts))]
@@ -134,7 +136,8 @@ def build_test_set(root: Path | str, name: str, sizes: Sizes = Sizes(), writer: 
     made.train += [replace(pair, facts=()) for pair in added]
     if len(made.train) < len(made.test):
         made.notes.append(
-            f"{len(made.test) - len(made.train)} test pairs left out: there must be as many training pairs as test pairs"
+            f"{len(made.test) - len(made.train)} test pairs left out: there must be as many training pairs as test "
+            "pairs"
         )
         made.test = made.test[: len(made.train)]
     groups = itertools.chain(
@@ -180,11 +183,16 @@ def training_pairs(concept: Concept) -> list[Pair]:
 
 def _repeated_training(concept: Concept, pairs: Sequence[Pair]) -> list[str]:
     count = concept.test_indices.start - len(pairs)
-    return [f"{count} training prompts left out: another one asks the same of another fact"] if count else []
+    if count:
+        return [f"{count} training prompts left out: another one asks the same of another fact"]
+    return []
 
 
 def _by_fact(pairs: Sequence[Pair], count: int) -> list[list[Pair]]:
-    return [[pair for pair in pairs if pair.facts == (index,)] for index in range(count)]
+    found: list[list[Pair]] = []
+    for index in range(count):
+        found.append([pair for pair in pairs if pair.facts == (index,)])
+    return found
 
 
 def _in_turns(rows: Sequence[Sequence[Pair]]) -> list[Pair]:
@@ -206,8 +214,8 @@ def hold_out(layout: Layout, concept: Concept, fraction: float) -> list[str]:
     count = min(max(1, round(len(concept.train_images) * fraction)), len(concept.train_images) - 1, len(free))
     if count < 1:
         raise ValueError(
-            f"concept {concept.name!r} has {len(concept.train_images)} photos, {len(used)} of them in warm-up lists, so that none can be "
-            f"held out; put photos for testing into {layout.test(concept.name)}"
+            f"concept {concept.name!r} has {len(concept.train_images)} photos, {len(used)} of them in warm-up lists, "
+            f"so that none can be held out; put photos for testing into {layout.test(concept.name)}"
         )
     return [free[int((i + 0.5) * len(free) / count)].name for i in range(count)]
 
@@ -226,7 +234,9 @@ def trained_questions(root: Path, concept: Concept) -> list[str]:
         warnings.simplefilter("ignore")
         asked = [qa.question for item in derived_items(root, concept) if item.image is None for qa in item.turns]
     for path in {layout.stage(number, concept.name) for number in STAGE_FILE.values()}:
-        entries = stage_entries(path) if path.is_file() else []
+        entries = []
+        if path.is_file():
+            entries = stage_entries(path)
         asked += [qa.question for entry in entries if stage_picture(layout, entry) is None for qa in read_turns(entry)]
     return asked
 
@@ -239,13 +249,13 @@ def _dense(concept: Concept, sizes: Sizes, writer: Writer | None, made: TestSet,
             return f"the dense prompt lacks {mark}"
         if prompt.count(",") < 2:
             return "the dense prompt has fewer than three clauses"
-        return (
-            "it asks what another prompt asks"
-            if any(alike(prompt, other, mark) for other in [*known, *chosen])
-            else None
-        )
+        if any(alike(prompt, other, mark) for other in [*known, *chosen]):
+            return "it asks what another prompt asks"
+        return None
 
-    proposed = writer.dense(concept, sizes) if writer else []
+    proposed = []
+    if writer:
+        proposed = writer.dense(concept, sizes)
     templates = dense_prompts(concept.facts, mark, concept.class_noun, concept.category)
     return choose(itertools.chain(proposed, templates), sizes.dense, fault, dropped)
 
@@ -253,10 +263,8 @@ def _dense(concept: Concept, sizes: Sizes, writer: Writer | None, made: TestSet,
 def _questions(
     root: Path, concept: Concept, asked: Sequence[QA], writer: Writer | None, dropped: Counter[str]
 ) -> list[QA]:
-    """Questions from memory that are there, then new ones:
-
-    of the wordings of one question the first that was not trained.
-    """
+    """Questions from memory that are there, then new ones: of the wordings of one question the first that was not
+    trained."""
     mark = concept.placeholder
     trained = trained_questions(root, concept)
     known = {normal(question) for question in trained}
@@ -272,9 +280,13 @@ def _questions(
         if any(alike(qa.question, question, mark) for question in trained):
             return copied
         same = any(alike(qa.question, other.question, mark) or qa.answer == other.answer for other in [*kept, *chosen])
-        return "the question is asked already" if same else None
+        if same:
+            return "the question is asked already"
+        return None
 
-    proposed = writer.questions(concept) if writer else []
+    proposed = []
+    if writer:
+        proposed = writer.questions(concept)
     found = choose(itertools.chain(proposed), len(proposed), fault, dropped)
     wordings = choose([*asked, *general], len(asked) + 1, lambda qa, chosen: fault(qa, [*found, *chosen]), Counter())
     return [*kept, *found, *wordings]
@@ -283,13 +295,12 @@ def _questions(
 def _photo_questions(
     root: Path, concept: Concept, photos: Sequence[Path], held: Sequence[Path], writer: Writer | None
 ) -> list[PhotoQuestion]:
-    """Questions about test photos:
-
-    those that are there, those of photos held out now, and what all photos are asked alike.
-    """
+    """Questions about test photos: those that are there, those of photos held out now, and what all photos are asked
+    alike."""
     kept = [(item.image, QA(item.question, item.answer)) for item in concept.items if item.kind == "vqa" and item.image]
     found = kept + [(path, qa) for path in held for qa in concept.conversations.get(path.name, [])]
-    found += writer.photo_questions(concept, photos) if writer else []
+    if writer:
+        found += writer.photo_questions(concept, photos)
     talks = [talk for key, talk in concept.conversations.items() if key != TEXT_ONLY]
     counts = Counter(qa for talk in talks for qa in dict.fromkeys(talk))
     always = [qa for qa, count in counts.items() if count == len(talks) > 1]
@@ -334,13 +345,17 @@ def _remarks(concept: Concept, made: TestSet, hints: Sequence[Sequence[object]],
         for index, fact in enumerate(concept.facts)
         if index not in covered
     ]
-    old = concept.num_testing_info if not concept.conditions.legacy else len(concept.conditions.plain)
+    if not concept.conditions.legacy:
+        old = concept.num_testing_info
+    else:
+        old = len(concept.conditions.plain)
     if old:
         remarks.append(f"takes the place of {old} test prompts, which `bench apply` copies to the review folder first")
     idle = len(made.train) - min(len(made.train), (len(made.train) + len(made.test) + 1) // 2)
     if idle:
         remarks.append(
-            f"the last {idle} training prompts lie beyond the first half of all prompts, which is what training draws from"
+            f"the last {idle} training prompts lie beyond the first half of all prompts, which is what training draws "
+            "from"
         )
     if not any(not entry.shows_it for entry in made.recognition):
         remarks.append("no pictures of anything else: put some into random_images/ or negative_example/ of the concept")
@@ -349,12 +364,17 @@ def _remarks(concept: Concept, made: TestSet, hints: Sequence[Sequence[object]],
 
 def below(root: Path, path: Path) -> str:
     """The path of a picture below the data root, or as it is."""
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+    if path.is_relative_to(root):
+        return path.relative_to(root).as_posix()
+    return path.as_posix()
 
 
 def chosen_names(root: Path | str, names: Iterable[str]) -> list[str]:
     """Concept names, "all" spelled out."""
     ids: list[str] = []
     for one in names:
-        ids += list_concepts(root) if one == "all" else [find_concept(root, one)]
+        if one == "all":
+            ids += list_concepts(root)
+        else:
+            ids += [find_concept(root, one)]
     return list(dict.fromkeys(ids))

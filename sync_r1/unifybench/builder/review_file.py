@@ -28,7 +28,10 @@ _HEAD = """\
 """
 _ABOUT = {
     "facts": "What the concept's info.json says, for reading. To change a fact, edit it there and build again.",
-    "held_out": "Training photos that become test photos: they leave training and the questions about them become test questions.",
+    "held_out": (
+        "Training photos that become test photos: they leave training and the questions about them become test "
+        "questions."
+    ),
     "train": "Prompts to train on, and the same with the fact spelled out. Nothing like them may be in the tests.",
     "test": "Tests rea and rea_gen: the implicit prompt only hints at the fact, the explicit one is the right rewrite.",
     "dense_pairs": "Tests dense_rea and dense_rea_gen: several facts, in clauses with commas between.",
@@ -97,7 +100,10 @@ class Entry:
         return self.node.start_mark.line + 1
 
     def wrong(self, allowed: str) -> ValueError:
-        seen = repr(self.node.value) if isinstance(self.node, yaml.ScalarNode) else f"a {self.node.id}"
+        if isinstance(self.node, yaml.ScalarNode):
+            seen = repr(self.node.value)
+        else:
+            seen = f"a {self.node.id}"
         return ValueError(f"{self.path}, line {self.line}: field {self.field!r} is {seen}; it must be {allowed}")
 
     def fields(self, known: Sequence[str], needed: Sequence[str] = ()) -> dict[str, Entry]:
@@ -110,11 +116,15 @@ class Entry:
             key, line = str(key_node.value), key_node.start_mark.line + 1
             if key in found:
                 raise ValueError(
-                    f"{self.path}, line {line}: field {self._name(key)!r} is twice, before on line {lines[key]}; name it once"
+                    f"{self.path}, line {line}: field {self._name(key)!r} is twice, before on line {lines[key]}; name "
+                    "it once"
                 )
             if key not in known:
                 near = difflib.get_close_matches(key, known, n=1)
-                fix = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+                if near:
+                    fix = f"did you mean {near[0]}?"
+                else:
+                    fix = f"there are {', '.join(known)}"
                 raise ValueError(f"{self.path}, line {line}: field {self._name(key)!r} is unknown; {fix}")
             lines[key] = line
             found[key] = Entry(self.path, node, self._name(key))
@@ -123,7 +133,9 @@ class Entry:
         return found
 
     def _name(self, key: str) -> str:
-        return f"{self.field}.{key}" if self.field else key
+        if self.field:
+            return f"{self.field}.{key}"
+        return key
 
     def rows(self) -> list[Entry]:
         """The entries of a list; nothing at all is an empty list."""
@@ -141,13 +153,17 @@ class Entry:
 
     def number(self, most: int) -> int:
         """A whole number from 1 to `most`, as an index from 0."""
-        value = self.node.value if isinstance(self.node, yaml.ScalarNode) else ""
+        value = ""
+        if isinstance(self.node, yaml.ScalarNode):
+            value = self.node.value
         if not (value.isdecimal() and 1 <= int(value) <= most):
             raise self.wrong(f"the number of a fact, 1 to {most}")
         return int(value) - 1
 
     def flag(self) -> bool:
-        value = self.node.value.lower() if isinstance(self.node, yaml.ScalarNode) else ""
+        value = ""
+        if isinstance(self.node, yaml.ScalarNode):
+            value = self.node.value.lower()
         if value not in ("true", "yes", "false", "no"):
             raise self.wrong("true or false")
         return value in ("true", "yes")
@@ -164,7 +180,9 @@ def read_review(path: Path) -> tuple[TestSet, dict[str, int]]:
         raise ValueError(f"{path}: no such file; `sync-r1 bench build` writes it") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        where = ""
+        if mark:
+            where = f", line {mark.line + 1}, column {mark.column + 1}"
         raise ValueError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
     if node is None:
         raise ValueError(f"{path}: is empty; build it again with `sync-r1 bench build`")
@@ -172,11 +190,15 @@ def read_review(path: Path) -> tuple[TestSet, dict[str, int]]:
     lines: dict[str, int] = {}
 
     def each(key: str, read: Callable[[Entry], T]) -> list[T]:
-        rows = top[key].rows() if key in top else []
+        rows = []
+        if key in top:
+            rows = top[key].rows()
         lines.update({row.field: row.line for row in rows})
         return [read(row) for row in rows]
 
-    numbers = top["facts"].node.value if isinstance(top["facts"].node, yaml.MappingNode) else []
+    numbers = []
+    if isinstance(top["facts"].node, yaml.MappingNode):
+        numbers = top["facts"].node.value
     names = [str(number + 1) for number in range(len(numbers))]
     facts = [entry.text() for entry in top["facts"].fields(names, names).values()]
     made = TestSet(
@@ -202,7 +224,10 @@ def _pair(row: Entry, naming: str | None, facts: Sequence[str]) -> Pair:
     found = row.fields(known, known)
     named: list[Entry] = []
     if naming:
-        named = [found[naming]] if naming == "fact" else found[naming].rows()
+        if naming == "fact":
+            named = [found[naming]]
+        else:
+            named = found[naming].rows()
     if naming and not named:
         raise found[naming].wrong("the numbers of one fact or more, such as [1, 2]")
     indices = tuple(dict.fromkeys(entry.number(len(facts)) for entry in named))

@@ -80,7 +80,9 @@ def malformed(pair: Pair, mark: str) -> str | None:
     for name, text in (("implicit", pair.implicit), ("explicit", pair.explicit)):
         if mark not in text:
             return f"the {name} prompt lacks {mark}"
-    return "both prompts are the same" if normal(pair.implicit) == normal(pair.explicit) else None
+    if normal(pair.implicit) == normal(pair.explicit):
+        return "both prompts are the same"
+    return None
 
 
 def repeats(pair: Pair, others: Iterable[Pair], mark: str) -> bool:

@@ -64,7 +64,9 @@ def caption(rng: np.random.Generator, picture: Picture) -> str:
 
 def _subject(rng: np.random.Generator, thing: Thing) -> str:
     some = {name: value for name, value in grammar.identity_of(thing).items() if name == "kind" or rng.random() < 0.6}
-    return thing.kind if rng.random() < 0.3 else grammar.describe(some)
+    if rng.random() < 0.3:
+        return thing.kind
+    return grammar.describe(some)
 
 
 def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> dict[str, Tensor]:
@@ -76,10 +78,8 @@ def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> dict[s
 def train_clip(
     schedule: Schedule, folder: Path, batch_size: int = 128
 ) -> tuple[CLIPModel, PreTrainedTokenizerFast, dict[str, float]]:
-    """Train with the symmetric contrastive loss on pictures with light noise:
-
-    (model, tokenizer, figures of the stage).
-    """
+    """Train with the symmetric contrastive loss on pictures with light noise: (model, tokenizer, figures of the
+    stage)."""
     torch.manual_seed(schedule.seed)
     tokenizer = clip_tokenizer()
     model = clip_model(tokenizer)

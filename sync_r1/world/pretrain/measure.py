@@ -41,7 +41,9 @@ def drawing_accuracy(
     judge = WorldJudge(reader)
     rows = judge.breakdown(draw(model, prompts, sampling, batch_size), prompts)
     names = sorted({name for row in rows for name in row})
-    each = {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
+    each = {}
+    for name in names:
+        each[name] = float(np.mean([row[name] for row in rows if name in row]))
     return {**each, "mean": float(np.mean([np.mean(list(row.values())) for row in rows]))}
 
 
@@ -63,7 +65,10 @@ def answer_all(
     for start in range(0, len(asked), batch_size):
         part = asked[start : start + batch_size]
         shown = [item.picture for item in part if item.picture is not None]
-        codes = iter(model.encode_image(render_batch(shown))) if shown else iter(())
+        if shown:
+            codes = iter(model.encode_image(render_batch(shown)))
+        else:
+            codes = iter(())
         contexts = [TextContext(item.context, next(codes) if item.picture is not None else None) for item in part]
         texts += model.generate_text(contexts, sampling, seeds=list(seeds[start : start + batch_size])).texts
     return texts
@@ -76,10 +81,8 @@ def exact_share(model: Showo, asked: Sequence[tasks.Reading]) -> float:
 
 
 def sibling_diversity(model: Showo, asked: Sequence[tasks.Reading]) -> dict[str, float]:
-    """Sampled rewrites per prompt:
-
-    share of prompts whose siblings differ, mean number of distinct texts, share of exact samples.
-    """
+    """Sampled rewrites per prompt: share of prompts whose siblings differ, mean number of distinct texts, share of
+    exact samples."""
     repeated = [item for item in asked for _ in range(SIBLINGS)]
     answers = answer_all(model, repeated, Sampling(), range(len(repeated)))
     groups = [answers[start : start + SIBLINGS] for start in range(0, len(answers), SIBLINGS)]

@@ -54,14 +54,21 @@ def missed(found: dict[str, dict[str, float]]) -> list[str]:
 
 
 def _meets(value: float, bar: float | tuple[float, float]) -> bool:
-    return bar[0] <= value <= bar[1] if isinstance(bar, tuple) else value >= bar
+    if isinstance(bar, tuple):
+        return bar[0] <= value <= bar[1]
+    return value >= bar
 
 
 def _bar_rows(found: dict[str, dict[str, float]]) -> list[str]:
     rows = []
     for name, (title, bar) in BARS.items():
-        goal = f"{bar[0]:.2f} to {bar[1]:.2f}" if isinstance(bar, tuple) else f"at least {bar:.2f}"
-        verdict = "yes" if _meets(found[name]["value"], bar) else "**no**"
+        if isinstance(bar, tuple):
+            goal = f"{bar[0]:.2f} to {bar[1]:.2f}"
+        else:
+            goal = f"at least {bar:.2f}"
+        verdict = "**no**"
+        if _meets(found[name]["value"], bar):
+            verdict = "yes"
         rows.append(f"| {title} | {found[name]['value']:.3f} | {goal} | {verdict} |")
     return rows
 
@@ -101,14 +108,16 @@ CARD = """\
 # Model card: the embedded world's weights, version 2
 
 Everything here was trained from random numbers by `sync-r1 world pretrain`, on pictures and sentences that
-`sync_r1.world` draws and writes itself; no outside data, no outside weights. Apache-2.0, like the code. The pictures are
+`sync_r1.world` draws and writes itself; no outside data, no outside weights. Apache-2.0, like the code. The pictures \
+are
 32×32 pixel art: the weights know nothing else.
 
 | network | parameters |
 |---|---|
 {sizes}
 
-Trained on {unified:,} sequences (unified), {tokenizer:,} pictures (tokenizer) and {clip:,} pairs (CLIP). One identity in
+Trained on {unified:,} sequences (unified), {tokenizer:,} pictures (tokenizer) and {clip:,} pairs (CLIP). One identity \
+in
 eight (kind × colour × pattern × mark) was kept out, the twenty personal concepts among them.
 
 | stage | steps | minutes |
@@ -127,15 +136,18 @@ Drawing by attribute: {drawn}. With guidance 2: {guided:.3f}. Questions by kind:
 |---|---|
 {others}
 
-A private word ("its treasure") means a random one of the listed facts in pretraining, so the model knows that it means a
-fact but not which: that is what reinforcement learning on one person's data finds out. Recognition says what it sees and
+A private word ("its treasure") means a random one of the listed facts in pretraining, so the model knows that it \
+means a
+fact but not which: that is what reinforcement learning on one person's data finds out. Recognition says what it sees \
+and
 then decides ("a red dog with a star. no").
 
 | reader | true renders | decoded pictures |
 |---|---|---|
 {readers}
 
-CLIP finds the right one of 128 partial captions for {retrieval:.2f} of the pictures (training average; some captions fit
+CLIP finds the right one of 128 partial captions for {retrieval:.2f} of the pictures (training average; some captions \
+fit
 several). The reward reader is convolutional, the evaluator reads patches with attention; seeds and architectures differ
 and no data order is shared.
 """

@@ -28,10 +28,10 @@ def render_batch(pictures: Sequence[Picture]) -> Tensor:
 def labels(pictures: Sequence[Picture], views: Sequence[View]) -> dict[str, Tensor]:
     """Index of every value that a reader should tell, [B] long each; UNKNOWN where a picture does not show it."""
     known = [truth(picture, view) for picture, view in zip(pictures, views, strict=True)]
-    return {
-        name: torch.tensor([values.index(row[name]) if name in row else UNKNOWN for row in known])
-        for name, values in READ.items()
-    }
+    found: dict[str, Tensor] = {}
+    for name, values in READ.items():
+        found[name] = torch.tensor([values.index(row[name]) if name in row else UNKNOWN for row in known])
+    return found
 
 
 def seen_through(pixels: Tensor, views: Sequence[View]) -> Tensor:
@@ -83,8 +83,9 @@ def reader_accuracy(reader: AttributeReader, things: list[Thing], tokenizer: Mag
     if tokenizer is not None:
         images = to_bytes(tokenizer.decode_codes(tokenizer.encode(to_pixels(images))))
     read = reader.read(images)
-    scores = {
-        name: float(np.mean([row[name] == getattr(thing, name) for row, thing in zip(read, things, strict=True)]))
-        for name in ATTRIBUTES
-    }
+    scores = {}
+    for name in ATTRIBUTES:
+        scores[name] = float(
+            np.mean([row[name] == getattr(thing, name) for row, thing in zip(read, things, strict=True)])
+        )
     return {**scores, "mean": float(np.mean(list(scores.values())))}

@@ -1,7 +1,5 @@
-"""The whole recipe behind the shipped weights:
-
-tokenizer, two readers, CLIP, unified model, measurements, model card.
-"""
+"""The whole recipe behind the shipped weights: tokenizer, two readers, CLIP, unified model, measurements, model
+card."""
 
 from __future__ import annotations
 

@@ -66,7 +66,9 @@ def run_stage(name: str, model: nn.Module, loss: Loss, schedule: Schedule, folde
     optimizer = torch.optim.AdamW(
         parameter_groups(model, schedule.weight_decay), lr=schedule.learning_rate, betas=(0.9, 0.98)
     )
-    average = {key: value.clone() for key, value in model.state_dict().items()} if schedule.average else {}
+    average = {}
+    if schedule.average:
+        average = {key: value.clone() for key, value in model.state_dict().items()}
     step, seconds, smooth = 0, 0.0, {}
     if state_file.exists():
         state = torch.load(state_file, weights_only=True, map_location=next(model.parameters()).device)
@@ -78,31 +80,26 @@ def run_stage(name: str, model: nn.Module, loss: Loss, schedule: Schedule, folde
     with WorkProgress(open_console(), name, schedule.steps, step) as work:
         while step < schedule.steps:
             started = time.monotonic()
-            for group in optimizer.param_groups:
-                group["lr"] = schedule.rate(step)
             value, metrics = loss(np.random.default_rng([schedule.seed, step]), step)
             if not torch.isfinite(value):
                 raise ValueError(
-                    f"{name}: loss is {value.item()} at step {step}; lower the learning rate and delete {state_file} to start again"
+                    f"{name}: loss is {value.item()} at step {step}; lower the learning rate and delete {state_file} "
+                    "to start again"
                 )
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), schedule.max_grad_norm)
-            optimizer.step()
+            _update(model, optimizer, value, schedule, step)
             step += 1
             seconds += time.monotonic() - started
             for key, number in {"loss": value.item(), **metrics}.items():
-                smooth[key] = number if key not in smooth else 0.98 * smooth[key] + 0.02 * number
+                if key not in smooth:
+                    smooth[key] = number
+                else:
+                    smooth[key] = 0.98 * smooth[key] + 0.02 * number
             _follow(average, model, schedule.average, step)
             work.update(step, figures=f"loss {smooth['loss']:.3f}")
             if step % 25 == 0:
+                figures = {key: round(number, 5) for key, number in smooth.items()}
                 with log_file.open("a", encoding="utf-8") as log:
-                    log.write(
-                        json.dumps(
-                            {"step": step, "seconds": round(seconds, 1), **{k: round(v, 5) for k, v in smooth.items()}}
-                        )
-                        + "\n"
-                    )
+                    log.write(json.dumps({"step": step, "seconds": round(seconds, 1), **figures}) + "\n")
             if step % schedule.save_every == 0 or step == schedule.steps:
                 _save(
                     state_file,
@@ -117,26 +114,32 @@ def run_stage(name: str, model: nn.Module, loss: Loss, schedule: Schedule, folde
     if average:
         model.load_state_dict(average)
     model.eval()
-    return {
-        "steps": step,
-        "minutes": round(seconds / 60, 1),
-        **{key: round(number, 4) for key, number in smooth.items()},
-    }
+    figures = {key: round(number, 4) for key, number in smooth.items()}
+    return {"steps": step, "minutes": round(seconds / 60, 1), **figures}
+
+
+def _update(model: nn.Module, optimizer: torch.optim.Optimizer, value: Tensor, schedule: Schedule, step: int) -> None:
+    """One step of the optimizer along the gradient of the loss `value`, at the learning rate of this step."""
+    for group in optimizer.param_groups:
+        group["lr"] = schedule.rate(step)
+    optimizer.zero_grad(set_to_none=True)
+    value.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), schedule.max_grad_norm)
+    optimizer.step()
 
 
 def _check_state(state: dict[str, Any], model: nn.Module, schedule: Schedule, file: Path) -> None:
     """Raises ValueError where a state belongs to another network or schedule."""
-    shapes, own = (
-        {name: tuple(value.shape) for name, value in values.items()} for values in (state["model"], model.state_dict())
-    )
+    shapes = {name: tuple(value.shape) for name, value in state["model"].items()}
+    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     if shapes != own:
         raise ValueError(
             f"{file} holds the training of a network of other sizes; delete it, or train in another folder (--work)"
         )
     if (steps := state.get("steps", schedule.steps)) != schedule.steps:
         raise ValueError(
-            f"{file} is from a training of {steps} steps, not {schedule.steps}, and the learning rate follows from that; "
-            "use as many, delete it, or train in another folder (--work)"
+            f"{file} is from a training of {steps} steps, not {schedule.steps}, and the learning rate follows from "
+            "that; use as many, delete it, or train in another folder (--work)"
         )
 
 

@@ -1,0 +1,90 @@
+"""The code stays readable: short lines, short functions, few conditional expressions and nested comprehensions."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "sync_r1"
+FOLDERS = ("sync_r1", "tests", "benchmarks", "tools", "examples")
+MAX_COLUMNS = 120
+MAX_LINES = 60
+CONDITIONALS_PER_1000 = 12
+NESTED_PER_1000 = 0.5
+PRAGMA = re.compile(r" *# (type: ignore|noqa).*$")  # ruff does not count it either
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+def parsed(folder: Path) -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("*.py"))}
+
+
+def long_functions(tree: ast.Module, *, with_signature: bool = True) -> Iterator[str]:
+    """Functions of more than MAX_LINES lines, with or without their decorators and signature."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = node.lineno if with_signature else node.body[0].lineno
+            length = (node.end_lineno or first) - first + 1
+            if length > MAX_LINES:
+                yield f"{node.name} ({length} lines)"
+
+
+def nested_comprehensions(tree: ast.Module) -> int:
+    """Comprehensions that hold another one."""
+    count = 0
+    for node in ast.walk(tree):
+        if isinstance(node, COMPREHENSIONS):
+            count += any(isinstance(inner, COMPREHENSIONS) for inner in ast.walk(node) if inner is not node)
+    return count
+
+
+def conditional_expressions(tree: ast.Module) -> int:
+    return sum(isinstance(node, ast.IfExp) for node in ast.walk(tree))
+
+
+def per_1000_lines(count: int) -> float:
+    lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in PACKAGE.rglob("*.py"))
+    return 1000 * count / lines
+
+
+def test_functions_fit_a_screen() -> None:
+    found = []
+    for path, tree in parsed(PACKAGE).items():
+        # the options of a command are declared in its signature, with the help that is printed
+        options = path.parent == PACKAGE / "commands"
+        found += [f"{path.relative_to(ROOT)}: {name}" for name in long_functions(tree, with_signature=not options)]
+    assert not found, f"functions of more than {MAX_LINES} lines; divide them: {found}"
+
+
+def test_comprehensions_are_rarely_nested() -> None:
+    found = per_1000_lines(sum(map(nested_comprehensions, parsed(PACKAGE).values())))
+    assert found < NESTED_PER_1000, "write the outer comprehension of one you added as a loop"
+
+
+def test_conditional_expressions_are_few() -> None:
+    found = per_1000_lines(sum(map(conditional_expressions, parsed(PACKAGE).values())))
+    assert found < CONDITIONALS_PER_1000, "write one you added as an if"
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_lines_fit_the_columns(folder: str) -> None:
+    found = []
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+            if len(PRAGMA.sub("", line)) > MAX_COLUMNS:
+                found.append(f"{path.relative_to(ROOT)}:{number}")
+    assert not found, f"lines of more than {MAX_COLUMNS} columns: {found}"
+
+
+def test_what_is_too_long_or_too_dense_would_be_found() -> None:
+    body = "\n".join(f"    x = {number}" for number in range(MAX_LINES))
+    tree = ast.parse(f"def f():\n{body}\n\ny = [[a for a in b] if b else [] for b in ()]\n")
+    assert list(long_functions(tree)) == [f"f ({MAX_LINES + 1} lines)"]
+    assert not list(long_functions(tree, with_signature=False))
+    assert nested_comprehensions(tree) == 1
+    assert conditional_expressions(tree) == 1
