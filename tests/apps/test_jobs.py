@@ -45,7 +45,11 @@ def test_a_training_is_stopped_with_a_checkpoint_goes_on_and_finishes(here: Path
     assert jobs.stop(folder).name in ("running", "stopping", "stopped")
     wait(lambda: job.process() is None)
     ended = jobs.state(folder)
-    assert ended.name == "stopped" and ended.steps == 400 and ended.command.endswith("--resume latest --no-evaluate --background")
+    assert (
+        ended.name == "stopped"
+        and ended.steps == 400
+        and ended.command.endswith("--resume latest --no-evaluate --background")
+    )
     again = ended.command.split()[1:-1]
     jobs.start([*again, f"rl.max_steps={ended.step + 1}"], folder)
     wait(lambda: jobs.state(folder).name not in ("running", "stopping"))
