@@ -16,7 +16,7 @@ from sync_r1.cli import app
 from sync_r1.session import Session
 from sync_r1.world import grammar
 from sync_r1.world.concepts import personas
-from sync_r1.world.render import Thing, render_image
+from sync_r1.world.render import render_image
 from tests.helpers import tiny_model
 
 BO = personas()["bo"]
@@ -28,8 +28,8 @@ def world() -> Session:
     return Session.open(concept="bo", device="cpu")
 
 
-def picture(**context: str) -> Image.Image:
-    return render_image(Thing(**{**BO.identity, "hat": "none", "item": "none", "scene": "beach", **context}))
+def picture(hat: str = "none", scene: str = "beach") -> Image.Image:
+    return render_image(BO.thing(np.random.default_rng(0), hat=hat, item="none", scene=scene))
 
 
 def test_what_a_prompt_asks_for(world: Session) -> None:
@@ -53,7 +53,7 @@ def test_every_word_is_ticked_or_crossed(world: Session) -> None:
         ("scene", "at the beach", "in the snow"),
     ]
     assert np.flatnonzero(wrong[0].cells).tolist() == [2, 3, 4, 5, 10, 11, 12, 13]
-    other = render_image(Thing(**{**BO.identity, "kind": "robot"}))
+    other = render_image(dataclasses.replace(BO.thing(np.random.default_rng(0)), kind="robot"))
     (kind,) = [one for one in check(world, other, "a photo of a dog") if one.word == "kind"]
     assert (kind.read, kind.right) == ("a robot", False)
 
