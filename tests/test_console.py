@@ -133,6 +133,10 @@ COMMANDS = [
     ["recognize", ODD],
     ["rewrite", "–", "--run", ODD],
     ["edit", ODD, "–", "--region", "hat"],
+    ["check", ODD, "–"],
+    ["jobs", "{out}"],
+    ["watch", ODD],
+    ["stop", ODD],
     ["vary", ODD],
     ["draw", "猫咪 [/x]", "--nosuch[/x]", "猫咪"],
 ]

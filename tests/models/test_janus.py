@@ -129,7 +129,7 @@ def test_steps_are_blocks_from_the_top_left(model: Janus) -> None:
 
 
 def test_more_steps_than_codes_leaves_some_empty(model: Janus) -> None:
-    many = Sampling(generation_timesteps=40)
+    many = Sampling(generation_timesteps=32)
     trace = model.generate_image(["a"], many, [1])
     assert torch.equal(trace.tokens, model.generate_image(["a"], Sampling(), [1]).tokens)
     part = model.generate_image(["a"], many, [1], stop_at=1)
