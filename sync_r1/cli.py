@@ -19,8 +19,10 @@ from sync_r1.commands import (
     inference,
     jobs,
     judge,
+    learn,
     models,
     sft,
+    story,
     study,
     train,
     unifybench,
@@ -45,6 +47,8 @@ inference.register(app)
 edit.register(app)
 jobs.register(app)
 check.register(app)
+learn.register(app)
+story.register(app)
 app.command()(study.study)
 for name, family in {
     "bench": unifybench,

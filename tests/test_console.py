@@ -134,6 +134,8 @@ COMMANDS = [
     ["rewrite", "–", "--run", ODD],
     ["edit", ODD, "–", "--region", "hat"],
     ["check", ODD, "–"],
+    ["learn", "--learner", "猫咪 [/x]"],
+    ["story", "–", "--out", ODD],
     ["jobs", "{out}"],
     ["watch", ODD],
     ["stop", ODD],
