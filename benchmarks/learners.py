@@ -224,7 +224,7 @@ def measure(kind: str, days: int, count: int, seed: int, ways: Sequence[str]) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--learners", type=int, default=400, help="of each kind")
+    parser.add_argument("--learners", type=int, default=300, help="of each kind")
     parser.add_argument("--seed", type=int, default=REPORTED_SEED)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))

@@ -98,6 +98,7 @@ COMMANDS = [
     ["concept", "show", "momo", "--data", "{data}", "--json"],
     ["concept", "show", "猫咪 [/x]", "--data", "{data}"],
     ["concept", "add", "zed", "--pictures", ODD, "--class", "dog", "--info", "–", "--fact", "…", "--data", "{out}"],
+    ["concept", "read", ODD],
     ["data", "check", "{data}"],
     ["data", "check", "{data}", "--json"],
     ["data", "check", "{data}/猫咪 [/x]"],
