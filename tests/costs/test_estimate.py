@@ -22,6 +22,7 @@ from sync_r1.costs.workload import Prompts, Workload
 from sync_r1.models.base import UnifiedModel
 from sync_r1.models.concept_tokens import add_concept
 from sync_r1.models.showo.model import Showo
+from sync_r1.recipes import apply_recipes
 from tests.helpers import tiny_model
 from tests.models.janus_toys import tiny_janus
 from tests.rl.toys import log_of, model_with_concept, trainer
@@ -78,6 +79,14 @@ def test_evaluations_of_a_tree() -> None:
     found = estimated(published, *tree, *drawing)
     assert found.work["nfe"] == found.dgs["nfe"] == 3 * 2 * (9 + 2 * 40 + 2 * 4 * 10)
     assert found.work["images finished"] == 3 * 2 * 4
+
+
+def test_evaluations_of_the_recipes_tree() -> None:
+    """docs/dgs.md: P = 3, G = 8, two trunks of 6 steps with four leaves of two; plain GRPO takes 192."""
+    config = apply_recipes(["demo", "tree"])
+    config.validate()
+    work = Workload(config, sizes_of(tiny_model()), Prompts())
+    assert work.nfe[0] == 3 * (8 + 2 * (6 + 4 * 2)) == 108 and work.texts * work.evaluations(8) == 192
 
 
 def test_evaluations_of_a_real_tree(tmp_path: Path) -> None:
