@@ -75,8 +75,8 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 def from_validation(found: Any) -> ApiError:
-    """The first of pydantic's errors, with the name of its field."""
-    first = found[0]
+    """The error of pydantic's that looks deepest into the body, with the name of its field."""
+    first = max(found, key=lambda error: len(error["loc"]))
     place = [str(part) for part in first["loc"] if part != "body"]
     name = ".".join(place)[:80] or None
     message = str(first["msg"]).removeprefix("Value error, ")
