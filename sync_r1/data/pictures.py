@@ -164,7 +164,8 @@ def _decode_from(
 ) -> Image.Image:
     """Raises Refused for a size that is not allowed, before pixels are decoded."""
     with Image.open(source, formats=list(decoders)) as image:
-        fault = _size_fault(*image.size, megapixels)
+        width, height = image.size
+        fault = _size_fault(width, height, megapixels)
         if fault:
             raise Refused(f"{name}: {fault}")
         image.load()

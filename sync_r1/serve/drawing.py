@@ -48,7 +48,7 @@ class Draw:
 
     def sampling(self, session: Session) -> Sampling:
         """As the run evaluates, but for what the client asks."""
-        given = {
+        given: dict[str, Any] = {
             "generation_timesteps": self.steps,
             "guidance_scale": self.guidance,
             "temperature": self.temperature,
