@@ -21,6 +21,7 @@ from sync_r1.commands import (
     judge,
     learn,
     models,
+    serve,
     sft,
     story,
     study,
@@ -49,6 +50,7 @@ jobs.register(app)
 check.register(app)
 learn.register(app)
 story.register(app)
+serve.register(app)
 app.command()(study.study)
 for name, family in {
     "bench": unifybench,

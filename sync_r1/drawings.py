@@ -115,14 +115,19 @@ def to_images(pictures: Tensor) -> list[Image.Image]:
 
 
 def save_picture(image: Image.Image, path: Path) -> Path:
-    """Write a PNG with the picture's `info` (prompt, seed, run, concept, version, edit) as text in it."""
+    """Write a PNG with the picture's `info` as text in it."""
+    return write_bytes(path, png_bytes(image))
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """A PNG with the picture's `info` (prompt, seed, run, concept, version, edit) as text in it."""
     info = PngInfo()
     for key in (*METADATA, EDIT):
         if key in image.info:
             info.add_itxt(key, str(image.info[key]))
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", pnginfo=info)
-    return write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def save_pictures(images: Sequence[Image.Image], folder: Path | str) -> list[Path]:

@@ -44,6 +44,7 @@ ORDER = [
     "doctor",
     "experiment",
     "apps",
+    "serve",
     "commands",
     "cli",
     "__main__",

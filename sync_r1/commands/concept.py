@@ -11,15 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from sync_r1.commands.data import WORLD, data_root
-from sync_r1.commands.inference import (
-    ConceptOption,
-    DataOption,
-    DeviceOption,
-    ModelOption,
-    RunOption,
-    noted,
-    open_session,
-)
+from sync_r1.commands.inference import noted, open_session
+from sync_r1.commands.options import AsJson, ConceptOption, DataOption, DeviceOption, ModelOption, RunOption
 from sync_r1.console import say, say_json, show_table
 
 app = typer.Typer(no_args_is_help=True, help="List, show and add personal concepts.")
@@ -27,7 +20,6 @@ app = typer.Typer(no_args_is_help=True, help="List, show and add personal concep
 DataRoot = Annotated[
     Path, typer.Option("--data", envvar="SYNC_R1_DATA", help="Folder that holds concept/train/<name>/, or 'world'.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("list")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sync_r1.commands.inference import DataOption, DeviceOption, ModelOption, noted, open_session
+from sync_r1.commands.inference import noted, open_session
+from sync_r1.commands.options import DataOption, DeviceOption, ModelOption
 from sync_r1.console import say, show_table
 
 if TYPE_CHECKING:

@@ -8,15 +8,8 @@ from typing import Annotated
 
 import typer
 
-from sync_r1.commands.inference import (
-    ConceptOption,
-    DataOption,
-    DeviceOption,
-    ModelOption,
-    RunOption,
-    noted,
-    open_session,
-)
+from sync_r1.commands.inference import noted, open_session
+from sync_r1.commands.options import ConceptOption, DataOption, DeviceOption, ModelOption, RunOption
 from sync_r1.console import say
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
@@ -274,3 +275,20 @@ def test_command(tmp_path: Path, quick: list[Sequence[str]]) -> None:
     assert "0/0" in run(*thing, "--report") and "0/1" not in run(*thing, "--report")
     run("--delete")
     assert not any((tmp_path / "lessons").iterdir())
+
+
+def test_the_adaptive_choice_is_better_in_the_published_figures() -> None:
+    """docs/learners.json: every interval against round robin and random lies above zero; the page shows these."""
+    docs = Path(__file__).parents[2] / "docs"
+    text = (docs / "applications.md").read_text(encoding="utf-8")
+    figures = json.loads((docs / "learners.json").read_text(encoding="utf-8"))
+    for kind in ("mastery", "half-life", "activation"):
+        for course, delays in figures[kind].items():
+            for delay, found in delays.items():
+                gains = [found["adaptive over"][way] for way in ("round robin", "random")]
+                assert all(gain["ci95"][0] > 0 for gain in gains), (kind, course, delay)
+            shown = delays["a day later"]
+            row = f"| {kind}, {course.split()[0]} | {shown['known']['adaptive']:.3f} |"
+            gain = shown["adaptive over"]["round robin"]
+            low, high = gain["ci95"]
+            assert row in text and f"| {gain['difference']:+.3f} [{low:+.3f}, {high:+.3f}] |" in text
