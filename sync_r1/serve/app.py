@@ -26,6 +26,7 @@ from sync_r1.signals import Stopped
 
 STOP_SECONDS = 30  # that requests under way may take after the server was asked to stop
 KEEP_ALIVE_S = 30
+MAX_CONNECTIONS = 100  # each may bring a whole body; more are told 503
 
 router = APIRouter()
 
@@ -105,6 +106,7 @@ class Server(uvicorn.Server):
                 log_level="warning",
                 access_log=False,
                 server_header=False,
+                limit_concurrency=MAX_CONNECTIONS,
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=STOP_SECONDS,
             )
