@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -60,6 +61,7 @@ async def show_metrics(request: Request) -> Response:
 
 def create_app(catalogue: Catalogue, options: ServeOptions) -> FastAPI:
     """The app with a worker of its own, which lives as long as the server. Its description is at /openapi.json."""
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # or every broken form would write many lines
     metrics = Metrics()
     worker = Worker(options.max_waiting, options.max_rows, options.gather_s, metrics.batch)
     metrics.watch_queue(lambda: worker.waiting)
