@@ -6,7 +6,9 @@ FROM python:3.12-slim
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1
 WORKDIR /app
 COPY constraints.txt ./
-RUN pip install torch==2.13.0 -c constraints.txt --index-url https://download.pytorch.org/whl/cpu
+# A smaller image: --build-arg TORCH="torch==2.13.0 --index-url <PyTorch's index of CPU builds>"
+ARG TORCH="torch==2.13.0"
+RUN pip install ${TORCH} -c constraints.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY sync_r1 ./sync_r1
 RUN pip install ".[serve]" -c constraints.txt
