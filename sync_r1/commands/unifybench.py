@@ -262,15 +262,14 @@ def _slug(text: str) -> str:
 @contextmanager
 def _working_in(out: Path) -> Iterator[None]:
     """Only one benchmark at a time writes to `out`; what it has finished stays when a signal ends it."""
-    from accelerate import PartialState
-
-    from sync_r1.distributed import Processes
+    from sync_r1.distributed import launched_processes
     from sync_r1.folder_lock import hold_together
     from sync_r1.signals import if_stopped
 
-    state = PartialState()
-    processes = Processes(state.process_index, state.num_processes)
-    with hold_together(out, processes, "name another --out"), if_stopped(f"{out} keeps what is predicted and scored"):
+    with (
+        hold_together(out, launched_processes(), "name another --out"),
+        if_stopped(f"{out} keeps what is predicted and scored"),
+    ):
         yield
 
 

@@ -57,6 +57,8 @@ class Adapter(Interface):
 
     kind: str
     tasks: tuple[str, ...]  # those it can do
+    concept: Concept
+    protocol: Protocol  # under which it is tested
 
     @property
     def fingerprint(self) -> str:

@@ -37,12 +37,14 @@ from sync_r1.unifybench.prediction_store import PredictionStore
 from sync_r1.unifybench.protocol import Protocol, load_protocol
 from sync_r1.unifybench.run import BenchmarkPlan, choose_concepts, predict_all, score_all
 from sync_r1.unifybench.run_manifest import open_run_manifest, read_run_manifest
-from sync_r1.unifybench.score_files import Outage, score_task
+from sync_r1.unifybench.score import Outage
+from sync_r1.unifybench.score_files import score_task
 from sync_r1.unifybench.tasks import build_items
 from sync_r1.world.assets import load_evaluator_reader
 from sync_r1.world.judge import WorldJudge
 from sync_r1.world.render import Thing, render_image
 from tests.helpers import tiny_model
+from tests.unifybench.conftest import CountingJudge
 
 SMALL = Protocol(generation_timesteps=1, max_completion_length=3)
 
@@ -507,6 +509,22 @@ def test_commands_on_the_world(tmp_path: Path) -> None:
         and "rea_gen.judge lacks 1 of 1 scores" in result.output
         and "go on with: sync-r1 bench score" in result.output
     )
+
+
+def test_rewrites_that_nobody_asked_for_are_predicted_and_it_is_said(
+    tmp_path: Path, root: Path, concept: Concept
+) -> None:
+    tiny_model(max_text_tokens=120).save_pretrained(tmp_path / "model")
+    plan = BenchmarkPlan(root=root, concepts=["bo"], tasks=["rea_gen"], protocol=SMALL, max_items=1)
+    out, judges = tmp_path / "out", Evaluators(judge=CountingJudge())
+    candidate = base_model(str(tmp_path / "model"), "tokens", SMALL, device="cpu")
+    with pytest.warns(UserWarning, match="rea_gen draws the model's own rewrites, so task rea is predicted too"):
+        predict_all(plan, [candidate], out)
+    assert {column.split(".")[0] for column in score_all(plan, [0], out, judges)[0]} == {"rea_gen"}
+    truth = replace(SMALL, gen_input="truth")
+    candidate = base_model(str(tmp_path / "model"), "tokens", truth, device="cpu")
+    predict_all(replace(plan, protocol=truth), [candidate], tmp_path / "truth")
+    assert [path.name for path in (tmp_path / "truth" / "artifacts").iterdir()] == ["generation"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
