@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sync_r1.console import open_console, say, say_json
+from sync_r1.constants import WORLD
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from sync_r1.data import ConceptReport, RootReport
 
 app = typer.Typer(no_args_is_help=True, help="Check a data folder.")
-
-WORLD = "world"
 
 
 @app.callback()

@@ -4,12 +4,13 @@ where it stopped. Nothing is scored here."""
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from sync_r1.distributed import Processes
 from sync_r1.files import MANIFEST
+from sync_r1.models.batches import batches
 from sync_r1.unifybench.adapters import Adapter, Request
 from sync_r1.unifybench.prediction_store import (
     PredictionStore,
@@ -33,11 +34,6 @@ Asked = Sequence[tuple[Request, str]]  # requests, each with the content hash of
 
 def silent(task: str, done: int, total: int) -> None:
     """No progress shown."""
-
-
-def batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """Consecutive parts of at most `size`."""
-    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def predict(

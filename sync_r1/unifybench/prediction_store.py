@@ -5,7 +5,6 @@ were written."""
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -17,12 +16,12 @@ from typing import Any
 from PIL import Image
 
 from sync_r1.drawings import picture_bytes
-from sync_r1.files import MANIFEST, sha256, write_bytes, write_text
+from sync_r1.files import MANIFEST, read_object, sha256, write_bytes
 from sync_r1.scorers.chat.endpoint import ChatFailure
 from sync_r1.unifybench.adapters import Adapter, Request
 from sync_r1.unifybench.metrics import reference_pictures
 from sync_r1.unifybench.protocol import digest
-from sync_r1.unifybench.results import UNDERSTANDING
+from sync_r1.unifybench.results import UNDERSTANDING, write_result
 
 
 def family_of(task: str) -> str:
@@ -105,26 +104,10 @@ def stored_path(path: Path, folder: Path) -> str:
         return path.resolve().as_posix()
 
 
-def write_json(path: Path, value: Any) -> Path:
-    """Write JSON; the file appears under its name only when complete."""
-    return write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
 def forget_partial(folder: Path) -> None:
     """Remove what a killed run left half written. Only while no process writes there."""
     for path in folder.rglob("*.tmp"):
         path.unlink(missing_ok=True)
-
-
-def read_object(path: Path) -> dict[str, Any] | None:
-    """A JSON object; None when the file is missing or cut off."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if isinstance(value, dict):
-        return value
-    return None
 
 
 def content_hash(request: Request, adapter: Adapter) -> str:
@@ -199,7 +182,7 @@ def write_answer(
         "prepend_system_prompt": False,
         "metadata": {"content_hash": wanted, "seed": item.seed, "flip": request.flip, "notes": list(notes), **failure},
     }
-    write_json(store.record(request), record)
+    write_result(store.record(request), record)
 
 
 def write_drawing(
@@ -245,7 +228,7 @@ def write_drawing(
         "image_files": names,
         "metadata": metadata,
     }
-    write_json(path, record)
+    write_result(path, record)
 
 
 def _shared(store: PredictionStore, request: Request) -> dict[str, Any]:
@@ -262,7 +245,7 @@ def write_manifest(
 ) -> None:
     """The task's manifest: written last, when every record in it is there."""
     notes = list(dict.fromkeys(note for record in records for note in record["metadata"]["notes"]))
-    write_json(
+    write_result(
         store.folder(task) / MANIFEST,
         {
             "task": task,

@@ -13,10 +13,10 @@ from typing import Protocol as Interface
 
 from torch import Tensor
 
+from sync_r1.models.batches import batches
 from sync_r1.scorers.base import Score
 from sync_r1.scorers.clip import ClipScorer
 from sync_r1.unifybench.metrics import JUDGED, ItemMetrics, Row
-from sync_r1.unifybench.predict import batches
 from sync_r1.unifybench.prediction_store import PredictionStore, unanswered
 from sync_r1.unifybench.protocol import digest
 from sync_r1.unifybench.results import UNDERSTANDING

@@ -11,20 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from sync_r1.data import Concept
-from sync_r1.files import sha256
+from sync_r1.files import read_object, sha256
 from sync_r1.scorers.text import is_negative
 from sync_r1.unifybench.metrics import Evaluators, ItemMetrics, matcher_of, metrics_of
 from sync_r1.unifybench.prediction_store import (
     PredictionStore,
     family_of,
     forget_partial,
-    read_object,
     read_task,
     records_of,
-    write_json,
 )
 from sync_r1.unifybench.protocol import Protocol
-from sync_r1.unifybench.results import UNDERSTANDING
+from sync_r1.unifybench.results import UNDERSTANDING, write_result
 from sync_r1.unifybench.score import Measured, Outage, measure_all, unmeasured
 
 
@@ -124,7 +122,7 @@ def _write(
         "notes": manifest["notes"],
         "items" if task in UNDERSTANDING else "prompt_results": results,
     }
-    write_json(score_path(store, task), content)
+    write_result(score_path(store, task), content)
     return content
 
 
