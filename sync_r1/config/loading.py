@@ -33,6 +33,7 @@ class Config:
         check_ranges(self, "")
         checks.check_steps(self.rl)
         checks.check_losses(self.rl)
+        checks.check_tree(self.rl)
         checks.check_run(self.rl, self.run)
         checks.check_rewards(self.rl)
         checks.check_warm_up(self.sft)

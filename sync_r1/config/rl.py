@@ -151,13 +151,14 @@ class RLConfig:
 
     dgs_enabled: bool = option(False, "Dynamic Group Scaling: preview candidates early, finish only the promising ones")
     dgs_candidate_factor: float = option(2.0, "c_max: at most ⌈c_max·G⌉ candidates per prompt", ge=1)
-    dgs_preview_step: int = option(3, "k, decoding steps before the preview", ge=1)
-    dgs_keep: Literal["best", "spread"] = option(
+    dgs_preview_step: int = option(3, "k, decoding steps before the preview, or before a tree branches", ge=1)
+    dgs_keep: Literal["best", "spread", "tree"] = option(
         "best",
-        (
-            "candidates to finish: those above a threshold that follows the acceptance, or those whose previews "
-            "differ most"
-        ),
+        "finished are: candidates above a threshold, those that differ most, or few texts as trees of M pictures",
+    )
+    dgs_trunks: int = option(2, "texts per prompt that a tree draws, to step k once and from there M times", ge=2)
+    dgs_skip_below: float = option(
+        0.0, "a tree skips prompts whose texts agree and whose pictures' rewards differed by less; 0 skips none", ge=0
     )
     dgs_preview_score: Literal["clip", "reward"] = option(
         "clip",

@@ -73,6 +73,11 @@ def phases(workload: Workload) -> dict[str, float]:
         "image replay": 0.0,
         "optimizer": 4.0 * (max(workload.trained - workload.shared, 0) + workload.own),  # a temporary of every weight
     }
+    if workload.closed:
+        answers = min(rl.sequences_per_backward, 2 * workload.closed)
+        logits = answers * length * sizes.text_rows
+        questions = max(answers // 2, 1)
+        result["closed answers"] = _saved(workload, answers, length, questions, workload.picture_context, logits)
     if workload.draws:
         drawn, width = workload.drawn * workload.guided, 3 * sizes.intermediate + 6 * sizes.hidden
         if sizes.autoregressive:

@@ -87,6 +87,8 @@ class Workload:
         budget = math.ceil(rl.dgs_candidate_factor * rl.num_generations)
         if rl.dgs_keep == "spread":
             return budget
+        if rl.dgs_keep == "tree":
+            return rl.num_generations
         return min(math.ceil(rl.num_generations / rl.dgs_target_acceptance), budget)
 
     @property
@@ -105,14 +107,25 @@ class Workload:
         return self.asked * self.config.rl.num_generations
 
     @property
+    def trunks(self) -> int:
+        """Texts per drawn prompt whose pictures are finished."""
+        rl = self.config.rl
+        if rl.dgs_enabled and rl.dgs_keep == "tree":
+            return rl.dgs_trunks
+        return rl.num_generations
+
+    @property
     def images(self) -> int:
         if self.draws:
-            return self.texts * self.config.rl.images_per_text
+            return self.asked * self.trunks * self.config.rl.images_per_text
         return 0
 
     @property
     def drawn(self) -> int:
-        """Images that are begun."""
+        """Images that are begun at the same time; of a tree, its leaves or one per text, whichever are more."""
+        rl = self.config.rl
+        if self.draws and rl.dgs_enabled and rl.dgs_keep == "tree":
+            return max(self.images, self.texts)
         if self.draws:
             return self.asked * self.candidates * self.config.rl.images_per_text
         return 0
@@ -126,6 +139,19 @@ class Workload:
         else:
             pictures = rl.look_fraction + rl.recognize_fraction
         return self.prompts.reading + pictures * (self.sizes.image_tokens + 3)
+
+    @property
+    def closed(self) -> int:
+        """Yes-or-no questions about pictures per update, each with two answers to replay."""
+        rl = self.config.rl
+        if rl.closed_loss == "none":
+            return 0
+        return rl.closed_prompts_per_step
+
+    @property
+    def picture_context(self) -> int:
+        """Tokens of a question about a picture."""
+        return self.prompts.reading + self.sizes.image_tokens + 3
 
     @property
     def prefix(self) -> int:
@@ -204,11 +230,20 @@ class Workload:
         """Evaluations of one trainer step, and what finishing every candidate would take."""
         rl = self.config.rl
         whole = self.evaluations(rl.generation_timesteps)
+        if rl.dgs_enabled and rl.dgs_keep == "tree":
+            return self._tree_nfe(whole), self.texts * rl.images_per_text * whole
         if rl.dgs_enabled:
             preview = self.evaluations(rl.dgs_preview_step)
         else:
             preview = whole
         return self.drawn * preview + self.images * (whole - preview), self.drawn * whole
+
+    def _tree_nfe(self, whole: int) -> int:
+        """One evaluation for every text, as if all drawing prompts differed; trunks; leaves."""
+        rl = self.config.rl
+        trunk = self.evaluations(rl.dgs_preview_step)
+        leaves = self.images * (whole - trunk)
+        return self.texts * self.evaluations(1) + self.asked * self.trunks * trunk + leaves
 
     @property
     def piece(self) -> tuple[int, int]:
