@@ -39,7 +39,8 @@ from sync_r1.types import Sampling
 SKETCH = 2048
 GROUP = 8  # G of the estimated gradients
 REPLAYED = 4  # K
-TRUNKS, LEAVES, BRANCH = 2, 4, 6  # of the tree: n, M and k
+LEAVES, BRANCH = 4, 6  # of the pool's trees: M at most, and k
+SHAPES = ((2, 4), (3, 4), (4, 2), (6, 2))  # trunks and leaves, n and M, of the trees that are compared
 CANDIDATES, PREVIEW = 16, 2  # of the filter, version 1: drawn to step k, of which the best G are finished
 
 Rule = Callable[[Tensor, Tensor, torch.Generator], Tensor]  # rewards [G], previews [G, T] → weights [G, T]
@@ -111,14 +112,15 @@ def rules() -> dict[str, Rule]:
 
 BASE = "group mean, 4 steps at random"
 FILTER = "filter (version 1), 4 steps at random"
-TREE = "tree (version 2), own previews, 7 and 8 and 2 at random"
+TREES = {f"tree of {n} × {m} (version 2), own previews, 7 and 8 and 2 at random": (n, m) for n, m in SHAPES}
 PLAIN_SMALL = "group mean of 4, 4 steps at random"
 
 
 def evaluations(name: str, steps: int) -> int:
     """Evaluations of one estimate; of the tree, with one look at each of G texts, as if all differed."""
-    if name == TREE:
-        return GROUP + TRUNKS * (BRANCH + LEAVES * (steps - BRANCH))
+    if name in TREES:
+        trunks, leaves = TREES[name]
+        return GROUP + trunks * (BRANCH + leaves * (steps - BRANCH))
     if name == FILTER:
         return CANDIDATES * PREVIEW + GROUP * (steps - PREVIEW)
     if name == PLAIN_SMALL:
@@ -139,10 +141,11 @@ def draw_weights(name: str, pool: Pool, draws: int, generator: torch.Generator) 
     late = torch.zeros(draws, size, LEAVES - 1, steps - BRANCH)
     for row in range(draws):
         order = torch.randperm(size, generator=generator)
-        if name == TREE:
-            told = tree_weights(pool, order[:TRUNKS], generator)
-            first[row, order[:TRUNKS]] = told[:, 0]
-            late[row, order[:TRUNKS]] = told[:, 1:, BRANCH:]
+        if name in TREES:
+            trunks, leaves = TREES[name]
+            told = tree_weights(pool, order[:trunks], leaves, generator)
+            first[row, order[:trunks]] = told[:, 0]
+            late[row, order[:trunks], : leaves - 1] = told[:, 1:, BRANCH:]
         else:
             chosen = order[:GROUP]
             if name == FILTER:
@@ -156,9 +159,9 @@ def draw_weights(name: str, pool: Pool, draws: int, generator: torch.Generator) 
     return torch.cat([first.flatten(1), late.flatten(1)], dim=1)
 
 
-def tree_weights(pool: Pool, trunks: Tensor, generator: torch.Generator) -> Tensor:
+def tree_weights(pool: Pool, trunks: Tensor, leaves: int, generator: torch.Generator) -> Tensor:
     """[n, M, T] weights of every step of every leaf, by the training's own functions."""
-    rewards = pool["leaves"][trunks].unsqueeze(0)  # [1, n, M]
+    rewards = pool["leaves"][trunks, :leaves].unsqueeze(0)  # [1, n, M]
     steps, one = pool["previews"].shape[1], torch.ones(1)
     columns = []
     for step in range(steps):
@@ -166,7 +169,7 @@ def tree_weights(pool: Pool, trunks: Tensor, generator: torch.Generator) -> Tens
             promised = pool["previews"][trunks, step].view(1, -1, 1).expand_as(rewards)
             columns.append(trunk_advantages(rewards, promised, one)[0])
         else:
-            promised = pool["leaf_previews"][trunks, :, step - BRANCH].unsqueeze(0)
+            promised = pool["leaf_previews"][trunks, :leaves, step - BRANCH].unsqueeze(0)
             columns.append(step_advantages(rewards, promised, one)[0])
     return torch.stack(columns, dim=2) * replay_weights(steps, 2, generator) / rewards.numel()
 
@@ -180,7 +183,7 @@ def ratios(prompts: Sequence[Pool], part: str, draws: int, bootstrap: int) -> di
     """Per rule: the trace of the covariance times evaluations over that of BASE, with a 95 % bootstrap over prompts
     and trajectories; and the cosine of the mean estimate with BASE's, which is 1 but for noise where a rule has no
     bias."""
-    names = [*rules(), PLAIN_SMALL, FILTER, TREE]
+    names = [*rules(), PLAIN_SMALL, FILTER, *TREES]
 
     def measured(chosen: Sequence[tuple[int, Tensor]], repeats: int, seed: int) -> dict[str, tuple[float, float]]:
         traces = dict.fromkeys(names, 0.0)
@@ -233,7 +236,7 @@ def sketch_steps(
     """Sketches [steps, SKETCH] of body and of vocabulary rows: the gradient of log p of what each step committed."""
     assert rollout.trace is not None
     trace, prompt = rollout.trace.select([row]), [rollout.image_prompts()[row]]
-    learned = list(learned_row_ids(model))
+    learned = learned_row_ids(model)
     found: tuple[list[Tensor], list[Tensor]] = ([], [])
     for step in steps:
         model.zero_grad(set_to_none=True)
@@ -258,7 +261,7 @@ def pool_of(session: Session, config: Config, prompts: int, trajectories: int, s
     asked = [prompt for prompt in session_prompts(session) if prompt.kind == "reason"]
     chosen = prompt_stream(asked, count=prompts, shares={"reason": 1.0}, seed=seed, first=0)
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    tables = [embedding.weight, head.weight]
+    tables: list[Tensor] = [embedding.weight, head.weight]  # type: ignore[list-item]
     body = [p for p in model.parameters() if p.requires_grad and all(p is not table for table in tables)]
     learned = len(learned_row_ids(model))
     sketchers = (
@@ -314,7 +317,7 @@ def open_policy(concept: str, run: Path | None, folder: Path, seed: int) -> tupl
     config.data.concepts, config.run.seed = [concept], seed
     config.run.name, config.run.output_dir = f"{concept}-{seed}", str(folder)
     session = open_session(config)
-    warm_up(session, config, Console(quiet=True), session_prompts(session))
+    warm_up(session, config, Console(quiet=True), session_prompts(session), resumed=False, command="")
     return config, session
 
 

@@ -20,6 +20,7 @@ from sync_r1.commands import (
     jobs,
     judge,
     models,
+    serve,
     sft,
     study,
     train,
@@ -45,6 +46,7 @@ inference.register(app)
 edit.register(app)
 jobs.register(app)
 check.register(app)
+serve.register(app)
 app.command()(study.study)
 for name, family in {
     "bench": unifybench,

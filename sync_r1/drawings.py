@@ -189,8 +189,13 @@ def to_images(pictures: Tensor) -> list[Image.Image]:
     return [Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()) for picture in pictures.cpu()]
 
 
-def picture_bytes(image: Image.Image) -> bytes:
-    """A PNG file with the picture's `info` (prompt, seed, run, concept, version, edit) as text in it."""
+def save_picture(image: Image.Image, path: Path) -> Path:
+    """Write a PNG with the picture's `info` as text in it."""
+    return write_bytes(path, png_bytes(image))
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """A PNG with the picture's `info` (prompt, seed, run, concept, version, edit) as text in it."""
     info = PngInfo()
     for key in (*METADATA, EDIT):
         if key in image.info:
@@ -198,11 +203,6 @@ def picture_bytes(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", pnginfo=info)
     return buffer.getvalue()
-
-
-def save_picture(image: Image.Image, path: Path) -> Path:
-    """Write `picture_bytes` to a file and return its path."""
-    return write_bytes(path, picture_bytes(image))
 
 
 def save_pictures(images: Sequence[Image.Image], folder: Path | str) -> list[Path]:

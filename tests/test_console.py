@@ -138,6 +138,7 @@ COMMANDS = [
     ["watch", ODD],
     ["stop", ODD],
     ["vary", ODD],
+    ["serve", "--run", ODD],
     ["draw", "猫咪 [/x]", "--nosuch[/x]", "猫咪"],
 ]
 

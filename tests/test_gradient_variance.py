@@ -70,7 +70,7 @@ def test_half_a_group_is_as_noisy_per_evaluation() -> None:
     # half of the cost for (1/4)·(4/3) of the noise instead of (1/8)·(8/7): the mean of the others is noise as well
     assert found["ratio"] == pytest.approx(7 / 6, abs=0.12)
     assert [variance.evaluations(name, 8) for name in (variance.BASE, variance.PLAIN_SMALL)] == [64, 32]
-    assert variance.evaluations(variance.TREE, 8) == 8 + 2 * (6 + 4 * 2)
+    assert variance.evaluations(next(iter(variance.TREES)), 8) == 8 + 2 * (6 + 4 * 2)
     assert variance.evaluations(variance.FILTER, 8) == 16 * 2 + 8 * 6
 
 
@@ -83,7 +83,7 @@ def test_the_tree_has_no_bias_and_the_filter_has() -> None:
     made = pool(rewards, previews, generator)
     expected = (rewards - rewards.mean()) / 20 * 20 / 19
     plain = weights_of_trunks(variance.draw_weights("group mean, all steps", made, 2000, generator))
-    tree = weights_of_trunks(variance.draw_weights(variance.TREE, made, 2000, generator))
+    tree = weights_of_trunks(variance.draw_weights(list(variance.TREES)[2], made, 2000, generator))
     kept = weights_of_trunks(variance.draw_weights(variance.FILTER, made, 2000, generator))
     torch.testing.assert_close(plain, expected, atol=0.004, rtol=0.1)
     assert torch.corrcoef(torch.stack([tree, expected]))[0, 1] > 0.95

@@ -47,6 +47,7 @@ ORDER = [
     "doctor",
     "experiment",
     "apps",
+    "serve",
     "commands",
     "cli",
     "__main__",

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from sync_r1.commands.data import data_root
+from sync_r1.commands.options import AsJson
 from sync_r1.console import say, say_json, show_table
 from sync_r1.constants import WORLD
 
@@ -18,7 +19,6 @@ app = typer.Typer(no_args_is_help=True, help="List, show and add personal concep
 DataRoot = Annotated[
     Path, typer.Option("--data", envvar="SYNC_R1_DATA", help="Folder that holds concept/train/<name>/, or 'world'.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("list")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sync_r1.commands.options import AsJson
 from sync_r1.console import open_console, say, say_json
 from sync_r1.constants import WORLD
 
@@ -27,7 +28,7 @@ def about() -> None:
 @app.command()
 def check(
     folder: Annotated[Path, typer.Argument(help="Data folder (UniCTokens / UnifyBench++ layout), or 'world'.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Read every file of a data folder: what there is per concept, and what is wrong, by file and field.
 

@@ -11,31 +11,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sync_r1.commands.options import (
+    AsJson,
+    ConceptOption,
+    CountOption,
+    DataOption,
+    DeviceOption,
+    GuidanceOption,
+    ModelOption,
+    OutOption,
+    RunOption,
+    SeedOption,
+    StepsOption,
+    TemperatureOption,
+    WhyOption,
+)
 from sync_r1.console import open_console, say, say_json, show_table
 
 if TYPE_CHECKING:
     from sync_r1.apps.why import Credit
     from sync_r1.session import Session
+    from sync_r1.types import Sampling
     from sync_r1.unifybench.results import EvalResult
-
-RunOption = Annotated[
-    Path | None, typer.Option("--run", help="Run folder (its newest checkpoint) or one checkpoint folder.")
-]
-ModelOption = Annotated[
-    str, typer.Option("--model", help="Model folder or hub id, or 'world' for the shipped one. --run replaces it.")
-]
-DataOption = Annotated[
-    str | None,
-    typer.Option(
-        "--data", envvar="SYNC_R1_DATA", help="Concept store, or 'world'. Default: the one of the run, else 'world'."
-    ),
-]
-ConceptOption = Annotated[
-    str | None, typer.Option("--concept", help="Name of the concept. Not needed when the run learned only one.")
-]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-WhyOption = Annotated[bool, typer.Option("--why", help="Show what each thing that the model read did for the text.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @contextmanager
@@ -54,6 +51,16 @@ def open_session(run: Path | None, model: str, data: str | None, concept: str | 
     from sync_r1.session import Session
 
     return Session.open(model=model, data=data, concept=concept, checkpoint=run, device=device)
+
+
+def changed_sampling(
+    sampling: Sampling, steps: int | None, guidance: float | None, temperature: float | None
+) -> Sampling:
+    """The sampling with what was given on the command line; None leaves a value as it is."""
+    from dataclasses import replace
+
+    given: dict[str, Any] = {"generation_timesteps": steps, "guidance_scale": guidance, "temperature": temperature}
+    return replace(sampling, **{name: value for name, value in given.items() if value is not None})
 
 
 def ask(
@@ -149,15 +156,15 @@ def show_credits(credits: list[Credit]) -> None:
 
 def draw(
     prompt: Annotated[str, typer.Argument(help='What to draw: "a photo of bo at the beach".')],
-    n: Annotated[int, typer.Option("-n", "--n", help="How many pictures; they get the seeds seed, seed+1, …")] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of the first picture.")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for the PNG files.")] = Path("drawings"),
+    n: CountOption = 1,
+    seed: SeedOption = 0,
+    out: OutOption = Path("drawings"),
     think: Annotated[
         bool, typer.Option("--rewrite", help="Let the model spell the prompt out from its facts first.")
     ] = False,
-    steps: Annotated[int | None, typer.Option(help="Decoding steps. Default: as the run evaluates.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale; 0 is off.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Lower is safer, higher more varied.")] = None,
+    steps: StepsOption = None,
+    guidance: GuidanceOption = None,
+    temperature: TemperatureOption = None,
     run: RunOption = None,
     model: ModelOption = "world",
     data: DataOption = None,
@@ -168,14 +175,11 @@ def draw(
 
     Example: sync-r1 draw "a photo of bo at the beach" -n 4 --run runs/demo
     """
-    from dataclasses import replace
-
     from sync_r1.drawings import save_pictures
 
-    given: dict[str, Any] = {"generation_timesteps": steps, "guidance_scale": guidance, "temperature": temperature}
     with noted():
         session = open_session(run, model, data, concept, device)
-        sampling = replace(session.image_sampling, **{key: value for key, value in given.items() if value is not None})
+        sampling = changed_sampling(session.image_sampling, steps, guidance, temperature)
         if think:
             prompt = session.drawn_text(session.concept.shown(session.mention(prompt)), session.rewrite(prompt))
             say(f"drawing: {prompt}")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sync_r1.commands.inference import noted
+from sync_r1.commands.options import DeviceOption
 from sync_r1.commands.unifybench_builder import register
 from sync_r1.console import open_console, say, say_json, show_table
 from sync_r1.constants import WORLD
@@ -48,7 +49,6 @@ JudgeOption = Annotated[
 ]
 JudgeModel = Annotated[str, typer.Option("--judge-model", help="Model name at that URL.")]
 ClipOption = Annotated[str, typer.Option("--clip", help="CLIP folder or hub id, 'world', or 'none'.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 
 
 @app.command()

@@ -75,9 +75,14 @@ def phases(workload: Workload) -> dict[str, float]:
     }
     if workload.closed:
         answers = min(rl.sequences_per_backward, 2 * workload.closed)
-        logits = answers * length * sizes.text_rows
-        questions = max(answers // 2, 1)
-        result["closed answers"] = _saved(workload, answers, length, questions, workload.picture_context, logits)
+        result["closed answers"] = _saved(
+            workload,
+            answers,
+            length,
+            max(answers // 2, 1),
+            workload.picture_context,
+            answers * length * sizes.text_rows,
+        )
     if workload.draws:
         drawn, width = workload.drawn * workload.guided, 3 * sizes.intermediate + 6 * sizes.hidden
         if sizes.autoregressive:

@@ -15,7 +15,7 @@ from typing import Any
 
 from PIL import Image
 
-from sync_r1.drawings import picture_bytes
+from sync_r1.drawings import png_bytes
 from sync_r1.files import MANIFEST, read_object, sha256, write_bytes
 from sync_r1.scorers.chat.endpoint import ChatFailure
 from sync_r1.unifybench.adapters import Adapter, Request
@@ -197,7 +197,7 @@ def write_drawing(
     path, item = store.record(request), request.item
     names, hashes = [], []
     for number, image in enumerate(images):
-        content, place = picture_bytes(image), store.picture(request, number)
+        content, place = png_bytes(image), store.picture(request, number)
         write_bytes(place, content)
         names.append(stored_path(place, path.parent))
         hashes.append(hashlib.sha256(content).hexdigest())
