@@ -62,43 +62,23 @@ def evaluate(
             that breaks its contract.
         RuntimeError: another process failed.
     """
-    options, processes = session.options, processes or Processes()
-    protocol = replace(Protocol().with_decoding(options), clip_reference_count=clip_references)
-    items = build_items(
-        session.concept, root=session.root, tasks=options.tasks, max_items=options.max_items, seed=options.seed
-    )
+    processes = processes or Processes()
+    protocol = replace(Protocol().with_decoding(session.options), clip_reference_count=clip_references)
+    items = _items(session, session.options.tasks)
     check_judges(any(item.task in GENERATION for item in items), image_judge, clip)
-    asked = list(dict.fromkeys(item.task for item in items))
-    tasks = with_rewrites(asked, protocol)
-    more = [task for task in tasks if task not in asked]
-    predicted = items
-    if more:
-        predicted = build_items(
-            session.concept, root=session.root, tasks=tasks, max_items=options.max_items, seed=options.seed
-        )
     store = PhaseStore(out=Path(out), concept=session.concept.name, phase=phase)
-    adapter = _RunAdapter(
-        session, drawer or session, protocol, processes.on_main(lambda: _prepare(store, tasks, session, drawer))
-    )
-
-    def shown(task: str, done: int, total: int) -> None:
-        if task in asked:
-            progress(task, done, total)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they are in the notes of the predictions
-        predict(adapter, predicted, store, processes, batch_size=options.batch_size, progress=shown)
+    notes = _predict(session, drawer or session, items, store, protocol, processes, progress)
     judges = Evaluators(judge=image_judge, clip=clip)
 
     def judged() -> EvalResult:
         result = EvalResult(
             items=_score(session, items, store, judges, protocol),
-            metrics={task: _metric(task, judges) for task in asked},
+            metrics={item.task: _metric(item.task, judges) for item in items},
             judge=judge_name or _judge_name(judges),
-            seed=options.seed,
+            seed=session.options.seed,
             concept=session.concept.name,
             protocol={"model": session.run, **asdict(protocol)},
-            notes=_shortened([*map(why_predicted, more), *_notes_of(store, tasks)]),
+            notes=notes,
         )
         result.write(store.out / f"{phase}.json")
         store.forget()
@@ -107,11 +87,41 @@ def evaluate(
     return processes.on_main(judged)
 
 
-def _prepare(store: PhaseStore, tasks: Sequence[str], session: Session, drawer: Session | None) -> str:
-    """Remove what an interrupted evaluation left of other tasks; return the fingerprint of what is evaluated."""
-    store.forget(kept=tasks)
-    both = [session, drawer or session]
-    return digest([__version__, *(one.run for one in both), *(trained_fingerprint(one.model) for one in both)])
+def _items(session: Session, tasks: Sequence[str]) -> list[EvalItem]:
+    options = session.options
+    return build_items(session.concept, root=session.root, tasks=tasks, max_items=options.max_items, seed=options.seed)
+
+
+def _predict(
+    session: Session,
+    drawer: Session,
+    items: Sequence[EvalItem],
+    store: PhaseStore,
+    protocol: Protocol,
+    processes: Processes,
+    progress: Progress,
+) -> list[str]:
+    """Predict the items, and the rewrites that they need; return what there is to note."""
+    asked = list(dict.fromkeys(item.task for item in items))
+    tasks = with_rewrites(asked, protocol)
+    more = [task for task in tasks if task not in asked]
+    if more:
+        items = _items(session, tasks)
+
+    def fingerprint() -> str:
+        store.forget(kept=tasks)  # what an interrupted evaluation left of other tasks
+        both = (session, drawer)
+        return digest([__version__, *(one.run for one in both), *(trained_fingerprint(one.model) for one in both)])
+
+    def shown(task: str, done: int, total: int) -> None:
+        if task in asked:
+            progress(task, done, total)
+
+    adapter = _RunAdapter(session, drawer, protocol, processes.on_main(fingerprint))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the store keeps them with the predictions
+        predict(adapter, items, store, processes, batch_size=session.options.batch_size, progress=shown)
+    return processes.on_main(lambda: _shortened([*map(why_predicted, more), *_notes_of(store, tasks)]))
 
 
 class _RunAdapter(TokensAdapter):

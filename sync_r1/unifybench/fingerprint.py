@@ -32,7 +32,7 @@ def _tensors_digest(tensors: Iterable[tuple[str, Tensor]], facts: Sequence[Any])
     hasher = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
     for name, value in tensors:
         hasher.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        hasher.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        hasher.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return hasher.hexdigest()
 
 
