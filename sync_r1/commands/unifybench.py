@@ -16,6 +16,7 @@ from sync_r1.commands.inference import noted
 from sync_r1.commands.options import DeviceOption
 from sync_r1.commands.unifybench_builder import register
 from sync_r1.console import open_console, say, say_json, show_table
+from sync_r1.constants import WORLD
 
 if TYPE_CHECKING:
     from sync_r1.config import ModelConfig
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from sync_r1.unifybench.protocol import Protocol
     from sync_r1.unifybench.run import BenchmarkPlan
 
-WORLD = "world"  # the shipped model, the embedded data, and what reads these
 
 app = typer.Typer(
     no_args_is_help=True, help="UnifyBench++: nine tasks, predicted and scored, for any model and any concepts."
@@ -217,23 +217,14 @@ def compare(
     Example: sync-r1 bench compare runs/bench/world runs/bench/demo@100
     """
     from sync_r1.unifybench.compare import compare_scores, open_scores
+    from sync_r1.unifybench.tables import comparison_table
 
     found = compare_scores(open_scores(first), open_scores(second))
     if as_json:
         say_json(found)
         return
-    from rich.box import SIMPLE
-    from rich.table import Table
-
     say(f"A  {first}\nB  {second}")
-    shown = Table("", "concepts", "n", "A", "B", "B − A", "95 % interval", box=SIMPLE)
-    halves = {half: found[half] for half in ("understanding", "generation") if half in found}
-    for name, row in {**halves, **found["columns"]}.items():
-        low, high = row["ci95"]
-        interval = f"[{low:+.3f}, {high:+.3f}]"
-        numbers = (f"{row['first']:.3f}", f"{row['second']:.3f}", f"{row['delta']:+.3f}", interval)
-        shown.add_row(name, str(row["concepts"]), str(row["n"]), *numbers, style="bold" if name in halves else "")
-    show_table(shown)
+    show_table(comparison_table(found, "", "concepts", "n", "A", "B", "B − A"))
 
 
 @app.command()
@@ -262,15 +253,14 @@ def _slug(text: str) -> str:
 @contextmanager
 def _working_in(out: Path) -> Iterator[None]:
     """Only one benchmark at a time writes to `out`; what it has finished stays when a signal ends it."""
-    from accelerate import PartialState
-
-    from sync_r1.distributed import Processes
+    from sync_r1.distributed import launched_processes
     from sync_r1.folder_lock import hold_together
     from sync_r1.signals import if_stopped
 
-    state = PartialState()
-    processes = Processes(state.process_index, state.num_processes)
-    with hold_together(out, processes, "name another --out"), if_stopped(f"{out} keeps what is predicted and scored"):
+    with (
+        hold_together(out, launched_processes(), "name another --out"),
+        if_stopped(f"{out} keeps what is predicted and scored"),
+    ):
         yield
 
 
