@@ -120,6 +120,47 @@ def speed(base: str, model: str, counts: Sequence[int], seconds: float) -> Body:
     return found
 
 
+def passes(run: str | None, batch: int = 8) -> Body:
+    """CPU seconds of `batch` requests' work done one after another and together, in this process and on one thread.
+
+    Their ratio is the most that sharing passes can gain on this machine. It is far from `batch` where a pass over one
+    row keeps the arithmetic busy already, as on a CPU, and near it where one waits for the launch of kernels.
+    """
+    import torch
+
+    from sync_r1.session import Session
+
+    torch.set_num_threads(1)
+    session = Session.open(checkpoint=run) if run else Session.open(concept="bo")
+    questions = [session.mention(QUESTIONS[number % len(QUESTIONS)]) for number in range(batch)]
+    codes = session.encode([session.draw("a photo of bo")[0]])[0]
+    prompts = [session.mention(f"a photo of bo {PLACES[number % len(PLACES)]}") for number in range(batch)]
+    ways: dict[str, Callable[[Sequence[int]], object]] = {
+        "text": lambda rows: session.answers([session.question_context(questions[row]) for row in rows]),
+        "picture": lambda rows: session.answers([session.question_context(questions[row], codes) for row in rows]),
+        "draw": lambda rows: session.pictures([prompts[row] for row in rows], rows),
+    }
+    found: Body = {}
+    for kind, way in ways.items():
+        together = cpu_seconds(way, [range(batch)])
+        apart = cpu_seconds(way, [[row] for row in range(batch)])
+        found[kind] = {"apart_s": round(apart, 4), "together_s": round(together, 4)}
+        found[kind]["most_gain"] = round(apart / together, 2)
+        show(f"{kind:8}{found[kind]}")
+    return found
+
+
+def cpu_seconds(way: Callable[[Sequence[int]], object], batches: Sequence[Sequence[int]], repeats: int = 4) -> float:
+    """The least of several times for all batches; CPU time, so that other programs disturb it little."""
+    times = []
+    for _ in range(repeats):
+        started = time.process_time()
+        for rows in batches:
+            way(rows)
+        times.append(time.process_time() - started)
+    return min(times)
+
+
 def picture(base: str, model: str) -> str:
     """A drawing as a data: URL."""
     path, body = request_of("draw", 0, model, "")
@@ -232,6 +273,7 @@ def main() -> None:
         model = httpx2.get(f"{base}/v1/models").json()["data"][0]["id"]
         if not given.no_speed:
             found["speed"] = speed(base, model, given.clients, given.seconds)
+            found["passes"] = passes(given.run)
         if given.hostile:
             found["hostile"] = refusals(host, port, model, given.hostile)
         if given.requests:

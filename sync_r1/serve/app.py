@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -26,6 +27,7 @@ from sync_r1.signals import Stopped
 
 STOP_SECONDS = 30  # that requests under way may take after the server was asked to stop
 KEEP_ALIVE_S = 30
+MAX_CONNECTIONS = 100  # each may bring a whole body; more are told 503
 
 router = APIRouter()
 
@@ -59,6 +61,7 @@ async def show_metrics(request: Request) -> Response:
 
 def create_app(catalogue: Catalogue, options: ServeOptions) -> FastAPI:
     """The app with a worker of its own, which lives as long as the server. Its description is at /openapi.json."""
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # or every broken form would write many lines
     metrics = Metrics()
     worker = Worker(options.max_waiting, options.max_rows, options.gather_s, metrics.batch)
     metrics.watch_queue(lambda: worker.waiting)
@@ -105,6 +108,7 @@ class Server(uvicorn.Server):
                 log_level="warning",
                 access_log=False,
                 server_header=False,
+                limit_concurrency=MAX_CONNECTIONS,
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=STOP_SECONDS,
             )

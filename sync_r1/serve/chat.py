@@ -66,7 +66,9 @@ def read(message: Message) -> tuple[str, Image.Image | None]:
         parts = message.content
     else:
         parts = []
-    texts = [part.text for part in parts if part.type == "text"]
+    if other := [part.type for part in parts if part.type not in ("text", "image_url")]:
+        raise bad_request(f"a part has the type {other[0]!r}; text and image_url can be read", "messages")
+    texts = [part.text or "" for part in parts if part.type == "text"]
     if isinstance(message.content, str):
         texts = [message.content]
     shown = [part.image_url for part in parts if part.type == "image_url"]

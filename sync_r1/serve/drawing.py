@@ -125,6 +125,8 @@ class Plan:
         notes = []
         if concept.placeholder not in self.text:
             notes.append(f"the prompt does not mention {concept.shown(concept.placeholder)}, so it is drawn without it")
+        if lost := self.session.model.lost_words(self.drawn_text):
+            notes.append(f"the prompt is longer than the model reads; these words were left out: {concept.shown(lost)}")
         read = len(tokenizer(self.drawn_text, add_special_tokens=False)["input_ids"])
         return Drawn(
             images=self.images(trace),

@@ -44,10 +44,10 @@ class PicturePart(BaseModel):
 
 
 class Part(BaseModel):
-    """A part of a message: a text or a picture."""
+    """A part of a message. Only texts and pictures are read; earlier messages may hold anything."""
 
-    type: Literal["text", "image_url"]
-    text: str = ""
+    type: str = Field(max_length=40)
+    text: str | None = None
     image_url: PicturePart | None = None
 
 

@@ -48,7 +48,7 @@ def test_the_last_message_of_the_user_is_asked(client: openai.OpenAI, session: S
         {"role": "user", "content": with_picture(photo, "Where is bo?")},
         {"role": "assistant", "content": "In the snow."},
         {"role": "user", "content": [{"type": "text", "text": "What is bo wearing?"}]},
-        {"role": "assistant", "content": None},
+        {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]},
     ]
     reply = client.chat.completions.create(model="tiny", messages=messages)
     assert reply.choices[0].message.content == session.ask("What is bo wearing?")

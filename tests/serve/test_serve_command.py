@@ -119,6 +119,16 @@ def test_the_process_answers_and_stops_in_peace(run: Path, tmp_path: Path) -> No
         assert server.stdout.read() == "stopped\n"
 
 
+def test_the_image_serves_as_a_user_without_rights_from_what_is_copied() -> None:
+    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    words = [line.split(" ", 1) for line in lines if line[:1].isupper()]
+    assert [rest for word, rest in words if word == "USER"] == ["sync"]
+    assert words[-1] == ["ENTRYPOINT", '["sync-r1", "serve", "--host", "0.0.0.0"]']
+    kept = (ROOT / ".dockerignore").read_text(encoding="utf-8")
+    for sources in (rest.split()[:-1] for word, rest in words if word == "COPY"):
+        assert all((ROOT / name).exists() and f"!{name}\n" in kept for name in sources)
+
+
 def test_a_taken_port_and_a_missing_key_are_told(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SYNC_R1_API_KEY", raising=False)
     runner = CliRunner()

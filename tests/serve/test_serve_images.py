@@ -72,6 +72,11 @@ def test_a_prompt_without_the_concept_is_drawn_with_a_note(client: openai.OpenAI
     assert generated(client).notes == []
 
 
+def test_words_that_the_model_has_no_room_for_are_named(client: openai.OpenAI) -> None:
+    (note,) = generated(client, prompt="a photo of bo " + "in the snow " * 30 + "with an umbrella").notes
+    assert note.startswith("the prompt is longer than the model reads") and note.endswith("umbrella")
+
+
 def test_a_stream_shows_the_steps_and_ends_with_the_picture(client: openai.OpenAI, session: Session) -> None:
     events = list(generated(client, stream=True, partial_images=3))
     assert [event.type for event in events] == [*["image_generation.partial_image"] * 3, "image_generation.completed"]
