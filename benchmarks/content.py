@@ -1,7 +1,8 @@
-"""Is what the applications draw and read right? Stories, pictures of lessons, and facts from pictures.
+"""Is what the applications draw and read right? Stories, pictures of lessons, pairs, and facts from pictures.
 
     python benchmarks/content.py stories --concepts ivo lumen cleo rex --run "runs/{concept}" --out stories.json
     python benchmarks/content.py lessons --concepts ivo lumen cleo rex --run "runs/{concept}" --out lessons.json
+    python benchmarks/content.py pairs --concepts ivo lumen cleo rex --run "runs/{concept}" --out pairs.json
     python benchmarks/content.py facts --concepts ivo lumen cleo rex --out facts.json
 
 Pictures are judged by the evaluator's reader, which never rewards. Without --run the shipped model draws, which knows
@@ -11,6 +12,8 @@ no concept. Seeds and lines follow from --seed; tune on the validation concepts 
   drawn at first and after the pages with a mistake got two more seeds.
 - lessons: share of the pictures for lessons that are wrong as drawn, and of those that pass the check; and how many
   facts get a drawing at all.
+- pairs: share of the pictures of two concepts in which both have the right identity, the first on the left. With --run
+  every concept brings the tokens of its own run, and the first run the weights.
 - facts: share of the proposed sentences that are true of a rendered picture, by their agreement; and of what there is
   to be told, the share that is proposed.
 """
@@ -32,12 +35,13 @@ from sync_r1.apps.checked import CheckedDrawing, draw_checked, in_words
 from sync_r1.apps.facts import read_facts, unknown_thing
 from sync_r1.apps.learn import facts_of
 from sync_r1.apps.story import TRIES, plan
+from sync_r1.apps.together import open_together
 from sync_r1.files import write_text
 from sync_r1.session import Session
 from sync_r1.world import grammar
 from sync_r1.world.assets import load_evaluator_reader
 from sync_r1.world.concepts import personas
-from sync_r1.world.readers import AttributeReader
+from sync_r1.world.readers import AttributeReader, half
 from sync_r1.world.render import CONTEXT, CONTEXT_VALUES, random_thing, render_image
 
 LINES = (
@@ -112,6 +116,25 @@ def lessons(given: argparse.Namespace, reader: AttributeReader) -> dict[str, Any
     return summarised(rows)
 
 
+def pairs(given: argparse.Namespace, reader: AttributeReader) -> dict[str, Any]:
+    rows: dict[str, list[dict[str, bool]]] = {}
+    for first, second in zip(given.concepts[::2], given.concepts[1::2], strict=True):
+        runs = [] if given.run is None else [given.run.format(concept=name) for name in (first, second)]
+        session = open_together([first, second], runs, device=given.device)
+        for number in range(given.count):
+            rng = np.random.default_rng([given.seed, number])
+            place = grammar.PLACES[grammar.choose(rng, CONTEXT_VALUES["scene"])]
+            image = session.draw(f"a photo of <{first}> and <{second}> {place}", 1, seed=number)[0]
+            pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+            row = {}
+            for side, name in (("left", first), ("right", second)):
+                found = reader.read(half(pixels, side))[0]
+                row[f"{side} right"] = is_right(found, personas()[name].identity)
+            row["both right"] = all(row.values())
+            rows.setdefault(f"{first} and {second}", []).append(row)
+    return summarised(rows)
+
+
 def facts(given: argparse.Namespace, reader: AttributeReader) -> dict[str, Any]:
     rows: dict[str, list[dict[str, bool]]] = {}
     for name in given.concepts:
@@ -151,6 +174,7 @@ def summarised(rows: dict[str, list[dict[str, bool]]]) -> dict[str, Any]:
 MEASURES: dict[str, Callable[[argparse.Namespace, AttributeReader], dict[str, Any]]] = {
     "stories": stories,
     "lessons": lessons,
+    "pairs": pairs,
     "facts": facts,
 }
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sync_r1.commands.inference import noted, open_session
-from sync_r1.commands.options import DataOption, DeviceOption, ModelOption
+from sync_r1.commands.options import ConceptsOption, DataOption, DeviceOption, ModelOption, RunsOption
 from sync_r1.console import say, show_table
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ QUIT = "q"
 
 def learn(
     learner: Annotated[str, typer.Option(help="Who learns: letters, digits, _ and -. Files are named after it.")],
-    concept: Annotated[list[str] | None, typer.Option("--concept", help="What about; repeat for more things.")] = None,
-    run: Annotated[list[Path] | None, typer.Option("--run", help="A run that learned it; repeat for more.")] = None,
+    concept: ConceptsOption = None,
+    run: RunsOption = None,
     model: ModelOption = "world",
     data: DataOption = None,
     questions: Annotated[int, typer.Option(min=1, max=200, help="At most so many questions.")] = 10,
