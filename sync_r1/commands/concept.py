@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from sync_r1.commands.data import WORLD, data_root
+from sync_r1.commands.data import data_root
 from sync_r1.commands.options import AsJson
 from sync_r1.console import say, say_json, show_table
+from sync_r1.constants import WORLD
 
 app = typer.Typer(no_args_is_help=True, help="List, show and add personal concepts.")
 

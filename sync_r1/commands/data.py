@@ -10,6 +10,7 @@ import typer
 
 from sync_r1.commands.options import AsJson
 from sync_r1.console import open_console, say, say_json
+from sync_r1.constants import WORLD
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from sync_r1.data import ConceptReport, RootReport
 
 app = typer.Typer(no_args_is_help=True, help="Check a data folder.")
-
-WORLD = "world"
 
 
 @app.callback()

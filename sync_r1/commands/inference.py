@@ -297,21 +297,14 @@ def show(result: EvalResult, path: Path, comparison: dict[str, Any] | None) -> N
     from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table("task", "metric", "n", "score", box=SIMPLE)
-    for name, row in result.tasks.items():
-        table.add_row(name, row["metric"], str(row["n"]), "–" if row["mean"] is None else f"{row['mean']:.3f}")
+    from sync_r1.unifybench.tables import comparison_table
+
     if comparison is not None:
-        table = Table("", "n", "before", "after", "difference", "95 % interval", box=SIMPLE)
-        rows = {
-            **{half: comparison[half] for half in ("understanding", "generation") if half in comparison},
-            **comparison["tasks"],
-        }
-        for name, row in rows.items():
-            low, high = row["ci95"]
-            interval = f"[{low:+.3f}, {high:+.3f}]"
-            table.add_row(
-                name, str(row["n"]), f"{row['before']:.3f}", f"{row['after']:.3f}", f"{row['delta']:+.3f}", interval
-            )
+        table = comparison_table(comparison, "", "n", "before", "after", "difference")
+    else:
+        table = Table("task", "metric", "n", "score", box=SIMPLE)
+        for name, row in result.tasks.items():
+            table.add_row(name, row["metric"], str(row["n"]), "–" if row["mean"] is None else f"{row['mean']:.3f}")
     show_table(table)
     for note in result.notes:
         say(f"note: {note}", "yellow", err=True)

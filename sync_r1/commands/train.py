@@ -153,17 +153,11 @@ def print_comparison(summary: dict[str, Any], console: Console) -> None:
 
     Nothing when there was no comparison.
     """
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    from sync_r1.experiment import result_table
+    from sync_r1.unifybench.tables import comparison_table
 
     if "tasks" not in summary:
         return
-    table = Table("held-out", "n", "before", "after", "change", "95 % interval", box=SIMPLE)
-    for row in result_table(summary):
-        table.add_row(*row, style="bold" if row[0] in ("understanding", "generation") else "")
-    console.print(table)
+    console.print(comparison_table(summary, "held-out", "n", "before", "after", "change"))
     for note in summary.get("evaluator_notes", []):
         say(f"note: {note}", "yellow", console=console)
     minutes, memory = f"{summary['wall_time_s'] / 60:.1f} min", f"peak memory {summary['peak_memory_mb']} MB"

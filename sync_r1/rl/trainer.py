@@ -19,6 +19,7 @@ from transformers.trainer_callback import PrinterCallback
 from sync_r1.config import Config, save_config
 from sync_r1.console import say
 from sync_r1.distributed import Processes, launched, watching
+from sync_r1.metrics_file import or_say_how_to_go_on
 from sync_r1.models.base import UnifiedModel
 from sync_r1.models.concept_tokens import learned_row_ids
 from sync_r1.rl.advantages import Advantages, advantages
@@ -43,7 +44,7 @@ from sync_r1.training.checkpoint import (
     checked_load,
     rotate,
 )
-from sync_r1.training.metrics import MetricsFile, Phases, or_say_how_to_go_on
+from sync_r1.training.metrics import MetricsFile, Phases
 from sync_r1.training.parameters import Trainables
 from sync_r1.training.progress import ProgressBar
 from sync_r1.training.prompts import Prompt, prompt_stream

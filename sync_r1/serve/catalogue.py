@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sync_r1.config import WORLD
+from sync_r1.constants import WORLD
 from sync_r1.data import list_concepts
 from sync_r1.files import MANIFEST
 from sync_r1.run_folder import checkpoint_to_use, config_of, data_of
