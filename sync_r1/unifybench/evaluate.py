@@ -81,7 +81,7 @@ def evaluate(
             notes=notes,
         )
         result.write(store.out / f"{phase}.json")
-        store.forget()
+        store.clear()
         return result
 
     return processes.on_main(judged)
@@ -109,7 +109,7 @@ def _predict(
         items = _items(session, tasks)
 
     def fingerprint() -> str:
-        store.forget(kept=tasks)  # what an interrupted evaluation left of other tasks
+        store.clear(kept=tasks)  # what an interrupted evaluation left of other tasks
         both = (session, drawer)
         return digest([__version__, *(one.run for one in both), *(trained_fingerprint(one.model) for one in both)])
 
