@@ -19,9 +19,11 @@ from sync_r1.commands import (
     inference,
     jobs,
     judge,
+    learn,
     models,
     serve,
     sft,
+    story,
     study,
     train,
     unifybench,
@@ -46,6 +48,8 @@ inference.register(app)
 edit.register(app)
 jobs.register(app)
 check.register(app)
+learn.register(app)
+story.register(app)
 serve.register(app)
 app.command()(study.study)
 for name, family in {

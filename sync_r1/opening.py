@@ -24,6 +24,7 @@ class Opened:
 
     model: UnifiedModel
     concept: Concept
+    others: list[Concept]  # may be drawn beside it
     root: Path  # data root of the concept
     run: str  # where the weights come from, for the record
     options: EvalConfig
@@ -33,7 +34,7 @@ class Opened:
 def open_model_and_concept(
     model: str | Path,
     data: str | Path | None,
-    concept: str | None,
+    concepts: Sequence[str],
     checkpoint: str | Path | None,
     device: str,
     options: EvalConfig | None,
@@ -43,18 +44,21 @@ def open_model_and_concept(
     step = checkpoint_to_use(checkpoint) if checkpoint is not None else None
     config = config_of(step) if step is not None else Config()
     source = str(data or (WORLD if step is None else data_of(step)))
-    name = concept or only_concept(source, config.data.concepts)
-    root = data_folder(source, [name])
+    names = list(concepts) or [only_concept(source, config.data.concepts)]
+    if len(set(names)) < len(names):
+        raise ValueError(f"the concepts are {', '.join(names)}; name every concept once")
+    root = data_folder(source, names)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about training prompts; nothing is trained here
-        known = load_concept(root, name, allow_empty_facts=True, verify=False)
+        known = [load_concept(root, name, allow_empty_facts=True, verify=False) for name in names]
     settings = settings or config.model
     if step is not None and has_adapters(step):
         # its adapters were added in fp32; bf16 would round small ones away
         settings = dataclasses.replace(settings, dtype="fp32")
     return Opened(
         model=load_model(model if step is None else weights_of(step), device, settings),
-        concept=known,
+        concept=known[0],
+        others=known[1:],
         root=root,
         run=str(model) if step is None else name_of(step),
         options=options or config.eval,

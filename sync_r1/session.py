@@ -72,24 +72,30 @@ class Session:
     # soft tokens and their start, if the concept is new to the model
     settings: ModelConfig = field(default_factory=ModelConfig)
     face: Tensor | None = None  # mean face embedding [512], for settings.init = "images" of a person
+    others: list[Concept] = field(default_factory=list)  # may be drawn beside the concept; see `apps.together`
     tokens: ConceptTokens = field(init=False)
     _calibration: tuple[int, Calibration] | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
-        known = {tokens.name: tokens for tokens in self.model.concepts}
-        self.tokens = known.get(self.concept.name) or self._new_tokens()
+        self.tokens = self._tokens_of(self.concept)
+        for other in self.others:
+            self._tokens_of(other)
 
-    def _new_tokens(self) -> ConceptTokens:
+    def _tokens_of(self, concept: Concept) -> ConceptTokens:
+        """The vocabulary of a concept; one that the model lacks gets new tokens."""
+        known = {tokens.name: tokens for tokens in self.model.concepts}
+        if concept.name in known:
+            return known[concept.name]
         settings = self.settings
         return add_concept(
             self.model,
-            self.concept.name,
-            self.concept.class_noun,
+            concept.name,
+            concept.class_noun,
             settings.num_tokens,
             settings.init,
             reading_tokens=settings.reading_tokens,
             drawing_tokens=settings.drawing_tokens,
-            photos=self.concept.train_images,
+            photos=concept.train_images,
             face=self.face,
         )
 
@@ -104,6 +110,7 @@ class Session:
         options: EvalConfig | None = None,
         settings: ModelConfig | None = None,
         face: Tensor | None = None,
+        concepts: Sequence[str] = (),
     ) -> Session:
         """Load weights and concept.
 
@@ -118,10 +125,13 @@ class Session:
             settings: dtype, tokenizers, and the soft tokens of a concept that is new to the model; by default as the
                 run says.
             face: mean face embedding [512] of a person, with settings.init = "images".
+            concepts: names of several, in place of `concept`: the first is the session's own, the others may be drawn
+                beside it. `apps.together` also takes what other runs learned of them.
         Raises:
-            ValueError: a folder that is no model, run or data root, or an unknown concept.
+            ValueError: a folder that is no model, run or data root, or an unknown concept, or one named twice.
         """
-        opened = open_model_and_concept(model, data, concept, checkpoint, device, options, settings)
+        names = [concept, *concepts] if concept is not None else list(concepts)
+        opened = open_model_and_concept(model, data, names, checkpoint, device, options, settings)
         return cls(**vars(opened), face=face)
 
     # batched: what the benchmark calls
@@ -188,8 +198,14 @@ class Session:
         cells: Tensor | None = None,
     ) -> Iterator[ImageTrace]:
         """Draw in batches: whole pictures, or the `cells` [B, N] bool of the pictures `codes` [B, N]."""
-        texts = [drawing_prompt(self.concept.name, prompt, self.tokens.drawing_tokens) for prompt in prompts]
+        texts = [self.with_tokens(prompt) for prompt in prompts]
         return draw_traces(self.model, texts, seeds, sampling, self.options.batch_size, codes, cells)
+
+    def with_tokens(self, prompt: str) -> str:
+        """What the model reads to draw a prompt: before every placeholder the soft tokens of its concept."""
+        for concept in (self.concept, *self.others):
+            prompt = drawing_prompt(concept.name, prompt, self._tokens_of(concept).drawing_tokens)
+        return prompt
 
     def drawn_text(self, prompt: str, rewrite: str) -> str:
         """What is drawn after the model rewrote `prompt`: the same rule as in training."""
@@ -198,8 +214,10 @@ class Session:
     # one at a time: what people call
 
     def mention(self, text: str) -> str:
-        """The text with the concept's name written as placeholder, unless it holds the placeholder already."""
-        return mention(text, self.concept.name, self.concept.display_name)
+        """The text with every concept's name written as placeholder, unless it holds the placeholder already."""
+        for concept in (self.concept, *self.others):
+            text = mention(text, concept.name, concept.display_name)
+        return text
 
     def ask(self, question: str, image: Picture | None = None) -> str:
         """Answer a question about the concept, or about a picture."""
@@ -296,8 +314,7 @@ class Session:
         text, (seed,) = self._asked(prompt, 1, seed)
         sampling = sampling or self.image_sampling
         stops = preview_steps(previews, sampling.generation_timesteps)
-        drawn = drawing_prompt(self.concept.name, text, self.tokens.drawing_tokens)
-        return drawing_previews(self.model, drawn, seed, stops, sampling, self.made_from(text, seed))
+        return drawing_previews(self.model, self.with_tokens(text), seed, stops, sampling, self.made_from(text, seed))
 
     def edit(
         self,
@@ -370,10 +387,11 @@ class Session:
     def _asked(self, prompt: str, n: int, seed: int) -> tuple[str, list[int]]:
         """The prompt with the placeholder, and the seeds. Warns when it does not mention the concept."""
         seeds = following_seeds(seed, n)
-        text, mark = self.mention(_said(prompt, "prompt")), self.concept.placeholder
-        if mark not in text:
-            shown = self.concept.shown(mark)
-            warnings.warn(f"the prompt does not mention {shown}, so it is drawn without it", stacklevel=4)
+        text = self.mention(_said(prompt, "prompt"))
+        for concept in (self.concept, *self.others):
+            if concept.placeholder not in text:
+                shown = concept.shown(concept.placeholder)
+                warnings.warn(f"the prompt does not mention {shown}, so it is drawn without it", stacklevel=4)
         return text, seeds
 
     def made_from(self, prompt: str, seed: int) -> dict[Any, Any]:

@@ -14,6 +14,7 @@ import typer
 from sync_r1.commands.options import (
     AsJson,
     ConceptOption,
+    ConceptsOption,
     CountOption,
     DataOption,
     DeviceOption,
@@ -21,6 +22,7 @@ from sync_r1.commands.options import (
     ModelOption,
     OutOption,
     RunOption,
+    RunsOption,
     SeedOption,
     StepsOption,
     TemperatureOption,
@@ -165,21 +167,24 @@ def draw(
     steps: StepsOption = None,
     guidance: GuidanceOption = None,
     temperature: TemperatureOption = None,
-    run: RunOption = None,
+    run: RunsOption = None,
     model: ModelOption = "world",
     data: DataOption = None,
-    concept: ConceptOption = None,
+    concept: ConceptsOption = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Draw pictures of the concept. Prompt, seed, run and version are kept inside the PNG files.
+    """Draw pictures of the concept, or of several. Prompt, seed, run and version are kept inside the PNG files.
 
     Example: sync-r1 draw "a photo of bo at the beach" -n 4 --run runs/demo
     """
+    from sync_r1.apps.together import open_together
     from sync_r1.drawings import save_pictures
 
     with noted():
-        session = open_session(run, model, data, concept, device)
+        session = open_together(concept or [], run or [], model, data, device)
         sampling = changed_sampling(session.image_sampling, steps, guidance, temperature)
+        if think and session.others:
+            raise ValueError("--rewrite spells out the facts of one concept, but several are named; leave it out")
         if think:
             prompt = session.drawn_text(session.concept.shown(session.mention(prompt)), session.rewrite(prompt))
             say(f"drawing: {prompt}")

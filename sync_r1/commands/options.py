@@ -23,6 +23,11 @@ DataOption = Annotated[
 ConceptOption = Annotated[
     str | None, typer.Option("--concept", help="Name of the concept. Not needed when the run learned only one.")
 ]
+ConceptsOption = Annotated[list[str] | None, typer.Option("--concept", help="Name of a concept; repeat for more.")]
+RunsOption = Annotated[
+    list[Path] | None,
+    typer.Option("--run", help="Run folder or checkpoint; repeat for more things, each with its run."),
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 WhyOption = Annotated[bool, typer.Option("--why", help="Show what each thing that the model read did for the text.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
