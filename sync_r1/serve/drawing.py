@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from sync_r1.data.prompts import drawing_prompt
 from sync_r1.drawings import EDIT, Canvas, Patch, to_images
 from sync_r1.serve.batching import Job
 from sync_r1.serve.catalogue import Catalogue
@@ -241,7 +240,7 @@ def _known_prompt(session: Session, draw: Draw) -> str:
 def plan_one(session: Session, job: Job, text: str, revised: bool, sampling: Sampling) -> Plan:
     """The rows of one job. ValueError for a mask that does not fit, or a model that cannot redraw a region."""
     draw: Draw = job.request
-    prompt = drawing_prompt(session.concept.name, text, session.tokens.drawing_tokens)
+    prompt = session.with_tokens(text)
     prompts, seeds = [prompt] * len(draw.seeds), list(draw.seeds)
     if draw.picture is None:
         side = side_of(draw.size, session.model.image_size)
