@@ -173,7 +173,7 @@ Rows = list[tuple[Plan, int]]  # whose picture each row of a batch is, and which
 
 
 class Watch:
-    """Called after every step: shows previews, and stops for rows that nobody waits for any more."""
+    """Called after every step: shows previews, and stops for rows that no client waits for any more."""
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
