@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from fastapi import Request
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from sync_r1.serve.batching import Job
@@ -63,7 +64,7 @@ async def streamed(request: Request, job: Job, write: Write) -> Response:
 async def _lines(request: Request, job: Job, event: Event, write: Write) -> AsyncIterator[str]:
     try:
         while True:
-            for line in write(event):
+            for line in await run_in_threadpool(write, event):  # a large PNG takes a while
                 yield line
             if event[0]:
                 return

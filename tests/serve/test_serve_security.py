@@ -14,6 +14,7 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 
+from sync_r1.serve import security
 from sync_r1.serve.app import Server
 from sync_r1.serve.options import MAX_BODY_BYTES, ServeOptions
 from sync_r1.session import Session
@@ -109,6 +110,21 @@ def test_a_body_beyond_the_limit_is_not_read(served: tuple[Server, FastAPI]) -> 
         except httpx2.TransportError:  # the server closed the connection while the body was being sent
             pass
     assert chat(server).status_code == 200
+
+
+def test_a_body_that_comes_too_slowly_is_given_up(
+    served: tuple[Server, FastAPI], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(security, "BODY_SECONDS", 0.3)
+    server, _ = served
+    connection = http.client.HTTPConnection("127.0.0.1", int(server.url.rpartition(":")[2]), timeout=30)
+    connection.putrequest("POST", "/v1/chat/completions")
+    connection.putheader("Content-Type", "application/json")
+    connection.putheader("Content-Length", "100")
+    connection.endheaders(b'{"model": ')
+    reply = connection.getresponse()
+    assert reply.status == 408 and b"did not arrive" in reply.read()
+    connection.close()
 
 
 def test_large_pictures_are_refused_before_they_are_decoded(client: openai.OpenAI) -> None:
