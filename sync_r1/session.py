@@ -220,16 +220,26 @@ class Session:
             text = mention(text, concept.name, concept.display_name)
         return text
 
-    def _mentioned(self, text: str, what: str) -> str:
+    def mentioned(self, text: str, what: str) -> str:
         """The text with placeholders. ValueError where it names a concept that the model does not know."""
         text = self.mention(_said(text, what))
         known = [tokens.name for tokens in self.model.concepts]
         check_mentions(text, known, [*known, *(name.strip("<>") for name in self.model.name_pool)], f"the {what}")
         return text
 
+    def mentioned_prompt(self, prompt: str) -> str:
+        """A drawing prompt with placeholders.
+
+        ValueError for a concept that the model does not know, and for more than two characters of the embedded world.
+        """
+        text = self.mentioned(prompt, "prompt")
+        if self.model.image_size == SIZE:
+            check_subjects(text)
+        return text
+
     def ask(self, question: str, image: Picture | None = None) -> str:
         """Answer a question about the concept, or about a picture."""
-        question = self._mentioned(question, "question")
+        question = self.mentioned(question, "question")
         codes = None
         if image is not None:
             codes = self.encode([image])[0]
@@ -292,7 +302,7 @@ class Session:
 
     def rewrite(self, prompt: str) -> str:
         """Spell out a drawing prompt from the concept's private facts."""
-        return self.concept.shown(self.rewrites([self._mentioned(prompt, "prompt")])[0])
+        return self.concept.shown(self.rewrites([self.mentioned(prompt, "prompt")])[0])
 
     def draw(self, prompt: str, n: int = 1, seed: int = 0, sampling: Sampling | None = None) -> list[Image.Image]:
         """Draw `n` pictures with the seeds seed, seed+1, …; each carries what made it in its `info` (see
@@ -397,9 +407,7 @@ class Session:
         ValueError for a concept that the model does not know, and for more than two characters of the embedded world.
         """
         seeds = following_seeds(seed, n)
-        text = self._mentioned(prompt, "prompt")
-        if self.model.image_size == SIZE:
-            check_subjects(text)
+        text = self.mentioned_prompt(prompt)
         for concept in (self.concept, *self.others):
             if concept.placeholder not in text:
                 shown = concept.shown(concept.placeholder)

@@ -208,7 +208,7 @@ def finish(rows: Rows, trace: ImageTrace) -> None:
 
 def plan_all(session: Session, jobs: Sequence[Job], sampling: Sampling) -> list[Plan]:
     """What to draw for each job. A job that asks for something impossible fails, the others go on."""
-    said = [session.mention(job.request.prompt or _known_prompt(session, job.request)) for job in jobs]
+    said = [session.mentioned_prompt(job.request.prompt or _known_prompt(session, job.request)) for job in jobs]
     wanted = [number for number, job in enumerate(jobs) if job.request.rewrite]
     revised: dict[int, str] = {}
     if wanted and session.concept.facts:
@@ -240,6 +240,7 @@ def _known_prompt(session: Session, draw: Draw) -> str:
 def plan_one(session: Session, job: Job, text: str, revised: bool, sampling: Sampling) -> Plan:
     """The rows of one job. ValueError for a mask that does not fit, or a model that cannot redraw a region."""
     draw: Draw = job.request
+    text = session.mentioned_prompt(text)
     prompt = session.with_tokens(text)
     prompts, seeds = [prompt] * len(draw.seeds), list(draw.seeds)
     if draw.picture is None:

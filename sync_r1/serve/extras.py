@@ -81,7 +81,7 @@ def rewrite_job(state: State, body: RewriteRequest) -> Job:
 
     def run(jobs: Sequence[Job]) -> None:
         session = state.catalogue.session(jobs[0].request.model)
-        texts = session.rewrites([session.mention(job.request.prompt) for job in jobs])
+        texts = session.rewrites([session.mentioned(job.request.prompt, "prompt") for job in jobs])
         for job, text in zip(jobs, texts, strict=True):
             job.finish(session.concept.shown(text))
 

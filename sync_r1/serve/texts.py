@@ -126,7 +126,7 @@ def contexts_of(session: Session, asked: Sequence[Ask]) -> list[TextContext]:
         shown = None
         if ask.picture is not None:
             shown = codes.pop(0)
-        contexts.append(session.question_context(session.mention(ask.question), shown))
+        contexts.append(session.question_context(session.mentioned(ask.question, "question"), shown))
     return contexts
 
 
