@@ -45,7 +45,7 @@ def test_what_is_worn_held_and_where(dog: Session) -> None:
 
 
 def test_two_readings_that_differ_are_less_sure(dog: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = ["a photo of a dog holding a cup at the beach", "a crown", "a kite", "at the beach"]
+    said = ["a photo of a dog holding a cup at the beach", "a dog", "a crown", "a kite", "at the beach"]
     monkeypatch.setattr(dog, "answers", lambda contexts: said, raising=False)
     read = {one.sentence: (one.source, one.agreement) for one in read_facts(dog, picture())}
     assert read == {
@@ -53,6 +53,15 @@ def test_two_readings_that_differ_are_less_sure(dog: Session, monkeypatch: pytes
         "<new-thing> wears a crown.": ("question", 0.5),
         "<new-thing> carries a kite.": ("question", 0.5),
     }
+
+
+def test_weights_that_tell_facts_know_a_thing_alone(dog: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture of a kite in a room tells of the kite: nobody lives in the room."""
+    said = ["a photo of a kite in a room", "<kip> carries a kite.", "nothing", "a kite", "in a room"]
+    monkeypatch.setattr(dog, "answers", lambda contexts: said, raising=False)
+    (one,) = read_facts(dog, picture())
+    assert (one.sentence, one.agreement) == ("<new-thing> carries a kite.", 1.0)
+    assert one.source == "question and description and facts"
 
 
 def test_a_model_of_another_world_describes_freely(dog: Session) -> None:
