@@ -1,4 +1,4 @@
-"""From what somebody names, a model or a run, data and a concept, to what a session is made of."""
+"""From names of a model or a run, of data and a concept, to what a session is made of."""
 
 from __future__ import annotations
 
