@@ -32,6 +32,11 @@ class ProposedFact:
     source: str  # which readings say so: "question", "description", "facts"
     agreement: float  # the share of the readings that say so; of free text how much two descriptions share
 
+    @property
+    def sure(self) -> bool:
+        """Whether every reading says so."""
+        return self.agreement == 1.0
+
 
 def read_facts(session: Session, picture: Picture) -> list[ProposedFact]:
     """Propose facts about the concept from a picture of it, the surest first.
