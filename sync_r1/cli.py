@@ -13,6 +13,7 @@ import typer
 from sync_r1 import __version__
 from sync_r1.commands import (
     check,
+    compare,
     concept,
     data,
     edit,
@@ -50,6 +51,7 @@ jobs.register(app)
 check.register(app)
 learn.register(app)
 story.register(app)
+compare.register(app)
 serve.register(app)
 app.command()(study.study)
 for name, family in {

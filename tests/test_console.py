@@ -137,6 +137,7 @@ COMMANDS = [
     ["check", ODD, "–"],
     ["learn", "--learner", "猫咪 [/x]"],
     ["story", "–", "--out", ODD],
+    ["compare", ODD, ODD, "--prompts", ODD],
     ["jobs", "{out}"],
     ["watch", ODD],
     ["stop", ODD],

@@ -19,7 +19,7 @@ from sync_r1.scorers.clip import ClipScorer
 from sync_r1.session import Session
 from sync_r1.unifybench.adapters import Request, TokensAdapter
 from sync_r1.unifybench.fingerprint import trained_fingerprint
-from sync_r1.unifybench.metrics import Evaluators, ItemMetrics
+from sync_r1.unifybench.metrics import UNASKED, Evaluators, ItemMetrics, counts_unasked
 from sync_r1.unifybench.predict import Progress, predict, silent, why_predicted, with_rewrites
 from sync_r1.unifybench.prediction_store import PhaseStore, read_task, records_of
 from sync_r1.unifybench.protocol import Protocol, digest
@@ -170,6 +170,8 @@ def _names(task: str, judges: Evaluators) -> list[str]:
         names.append("judge")
     if judges.clip is not None:
         names += ["clip_t", "clip_i"]
+    if counts_unasked(judges.judge):
+        names.append(UNASKED)
     return names
 
 
