@@ -45,8 +45,7 @@ from sync_r1.drawings import (
 )
 from sync_r1.models.base import ConceptTokens, UnifiedModel
 from sync_r1.models.batches import draw_traces, encode_pictures, write_texts
-from sync_r1.models.concept_tokens import add_concept
-from sync_r1.opening import open_model_and_concept
+from sync_r1.opening import open_model_and_concept, tokens_of
 from sync_r1.recognition import HOW, Calibration, How, Recognition, all_recognised, calibrate, picture_evidence
 from sync_r1.types import ImageTrace, Sampling, TextContext
 from sync_r1.world.grammar import check_subjects
@@ -84,21 +83,7 @@ class Session:
 
     def _tokens_of(self, concept: Concept) -> ConceptTokens:
         """The vocabulary of a concept; one that the model lacks gets new tokens."""
-        known = {tokens.name: tokens for tokens in self.model.concepts}
-        if concept.name in known:
-            return known[concept.name]
-        settings = self.settings
-        return add_concept(
-            self.model,
-            concept.name,
-            concept.class_noun,
-            settings.num_tokens,
-            settings.init,
-            reading_tokens=settings.reading_tokens,
-            drawing_tokens=settings.drawing_tokens,
-            photos=concept.train_images,
-            face=self.face,
-        )
+        return tokens_of(self.model, concept, self.settings, self.face)
 
     @classmethod
     def open(
