@@ -33,13 +33,15 @@ from sync_r1.data.prompts import (
 from sync_r1.data.regions import Region, read_region
 from sync_r1.data.warm_up_items import negative_images
 from sync_r1.drawings import EDIT, METADATA, Canvas, Drawing, Preview, drawings, to_images
+from sync_r1.files import read_tensors
 from sync_r1.models import loading
 from sync_r1.models.base import ConceptTokens, UnifiedModel
 from sync_r1.models.concept_tokens import add_concept
 from sync_r1.models.loading import pick_device
 from sync_r1.models.sampling import random_cells
+from sync_r1.models.weight_files import put_parameters
 from sync_r1.recognition import HOW, Calibration, How, Recognition, calibrate, recognised, token_evidence, token_logps
-from sync_r1.run_folder import checkpoint_to_use, config_of, data_of, has_adapters, name_of, weights_of
+from sync_r1.run_folder import AFTER_FILE, checkpoint_to_use, config_of, data_of, has_adapters, name_of, weights_of
 from sync_r1.scorers.text import DECISIONS, split_decision
 from sync_r1.types import ImageTrace, Sampling, TextContext
 from sync_r1.world.export import data_folder
@@ -129,7 +131,7 @@ class Session:
             settings = dataclasses.replace(
                 settings, dtype="fp32"
             )  # its adapters were added in fp32; bf16 would round small ones away
-        return cls(
+        session = cls(
             model=load_model(model if step is None else weights_of(step), device, settings),
             concept=known,
             root=root,
@@ -138,6 +140,9 @@ class Session:
             settings=settings,
             face=face,
         )
+        if step is not None and (step / AFTER_FILE).is_file():  # an update from feedback
+            put_parameters(session.model, read_tensors(step / AFTER_FILE))
+        return session
 
     # batched: what the benchmark calls
 
