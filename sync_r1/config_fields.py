@@ -1,4 +1,4 @@
-"""The machinery under config.py: documented fields, conversion from YAML and text, range checks, helpful errors."""
+"""The machinery under `config`: documented fields, conversion from YAML and text, range checks, helpful errors."""
 
 from __future__ import annotations
 

@@ -164,6 +164,15 @@ def no_dgs(config: Config) -> None:
     config.rl.dgs_enabled = False
 
 
+def tree(config: Config) -> None:
+    """Dynamic Group Scaling, second version: per prompt two texts are drawn, each as a trunk of three quarters of the
+    steps with four leaves; previews are baselines, and the last steps are always replayed."""
+    rl = config.rl
+    rl.dgs_enabled, rl.dgs_keep, rl.dgs_trunks, rl.images_per_text = True, "tree", 2, 4
+    rl.dgs_preview_step, rl.dgs_preview_fill = 3 * rl.generation_timesteps // 4, "likely"
+    rl.image_baseline, rl.timestep_sampling = "previews", "late"
+
+
 RECIPES: dict[str, Recipe] = {
     "world": world,
     "demo": demo,
@@ -180,6 +189,7 @@ RECIPES: dict[str, Recipe] = {
     "photos-first": photos_first,
     "dgs": dgs,
     "no-dgs": no_dgs,
+    "tree": tree,
 }
 
 STARTING_POINTS = ("world", "demo", "showo-256", "showo-512")  # they set everything; the others change one thing

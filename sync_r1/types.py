@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -117,3 +117,11 @@ class ImageTrace:
             max(t.nfe for t in traces),
             None if first.fills is None else torch.cat([t.fills for t in traces if t.fills is not None]),
         )
+
+
+# Called after every token of texts being written: the tokens [B] just drawn, and which rows [B] bool were still being
+# written. What it returns says which rows [B] bool end here; None ends none.
+OnToken = Callable[[Tensor, Tensor], Tensor | None]
+
+# Called after every step of pictures being drawn. What it raises ends the drawing.
+OnStep = Callable[[ImageTrace], None]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sync_r1.config import Config, describe, load_config, save_config
+from sync_r1.config import Config, load_config, save_config
+from sync_r1.config_fields import describe
 from sync_r1.recipes import RECIPES, apply_recipes
 
 

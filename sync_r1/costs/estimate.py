@@ -97,7 +97,10 @@ def _work(workload: Workload) -> dict[str, float]:
 def _dgs(workload: Workload) -> dict[str, float]:
     rl = workload.config.rl
     nfe, everything = workload.nfe
-    plain = workload.images * workload.evaluations(rl.generation_timesteps)
+    whole = workload.evaluations(rl.generation_timesteps)
+    if rl.dgs_keep == "tree":
+        return {"texts drawn per prompt": workload.trunks, "nfe": nfe, "nfe of plain GRPO": workload.texts * whole}
+    plain = workload.images * whole
     return {
         "acceptance aimed at": rl.dgs_target_acceptance,
         "candidates per prompt": workload.candidates,

@@ -87,6 +87,8 @@ class Workload:
         budget = math.ceil(rl.dgs_candidate_factor * rl.num_generations)
         if rl.dgs_keep == "spread":
             return budget
+        if rl.dgs_keep == "tree":
+            return rl.num_generations
         return min(math.ceil(rl.num_generations / rl.dgs_target_acceptance), budget)
 
     @property
@@ -105,14 +107,25 @@ class Workload:
         return self.asked * self.config.rl.num_generations
 
     @property
+    def trunks(self) -> int:
+        """Texts per drawn prompt whose pictures are finished."""
+        rl = self.config.rl
+        if rl.dgs_enabled and rl.dgs_keep == "tree":
+            return rl.dgs_trunks
+        return rl.num_generations
+
+    @property
     def images(self) -> int:
         if self.draws:
-            return self.texts * self.config.rl.images_per_text
+            return self.asked * self.trunks * self.config.rl.images_per_text
         return 0
 
     @property
     def drawn(self) -> int:
-        """Images that are begun."""
+        """Images that are begun at the same time; of a tree, its leaves or one per text, whichever are more."""
+        rl = self.config.rl
+        if self.draws and rl.dgs_enabled and rl.dgs_keep == "tree":
+            return max(self.images, self.texts)
         if self.draws:
             return self.asked * self.candidates * self.config.rl.images_per_text
         return 0
@@ -204,11 +217,20 @@ class Workload:
         """Evaluations of one trainer step, and what finishing every candidate would take."""
         rl = self.config.rl
         whole = self.evaluations(rl.generation_timesteps)
+        if rl.dgs_enabled and rl.dgs_keep == "tree":
+            return self._tree_nfe(whole), self.texts * rl.images_per_text * whole
         if rl.dgs_enabled:
             preview = self.evaluations(rl.dgs_preview_step)
         else:
             preview = whole
         return self.drawn * preview + self.images * (whole - preview), self.drawn * whole
+
+    def _tree_nfe(self, whole: int) -> int:
+        """One evaluation for every text, as if all drawing prompts differed; trunks; leaves."""
+        rl = self.config.rl
+        trunk = self.evaluations(rl.dgs_preview_step)
+        leaves = self.images * (whole - trunk)
+        return self.texts * self.evaluations(1) + self.asked * self.trunks * trunk + leaves
 
     @property
     def piece(self) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from sync_r1.models.sampling import mix
-from sync_r1.types import ImageTrace, Sampling, TextCompletions, TextContext
+from sync_r1.types import ImageTrace, OnStep, OnToken, Sampling, TextCompletions, TextContext
 
 Images = Sequence[Image.Image] | Tensor
 
@@ -109,9 +109,16 @@ class UnifiedModel(nn.Module, ABC):
 
     @abstractmethod
     def generate_text(
-        self, contexts: Sequence[TextContext], sampling: Sampling, seeds: Sequence[int]
+        self,
+        contexts: Sequence[TextContext],
+        sampling: Sampling,
+        seeds: Sequence[int],
+        on_token: OnToken | None = None,
     ) -> TextCompletions:
-        """Write one text per context. Row b depends on context b and seeds[b] only."""
+        """Write one text per context. Row b depends on context b and seeds[b] only.
+
+        `on_token` sees every token when it is drawn, and may end rows.
+        """
 
     @abstractmethod
     def generate_image(
@@ -121,8 +128,12 @@ class UnifiedModel(nn.Module, ABC):
         seeds: Sequence[int] | None = None,
         state: ImageTrace | None = None,
         stop_at: int | None = None,
+        on_step: OnStep | None = None,
     ) -> ImageTrace:
-        """Draw one image per prompt, from `state` or from nothing, up to step `stop_at` or to the end."""
+        """Draw one image per prompt, from `state` or from nothing, up to step `stop_at` or to the end.
+
+        `on_step` sees the state after every step; what it raises ends the drawing.
+        """
 
     def redraw_image(
         self,

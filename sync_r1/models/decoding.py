@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from sync_r1.models.sampling import TEXT_STREAM, draw, log_distribution, uniforms
-from sync_r1.types import ImageTrace, Sampling, TextCompletions, TextContext
+from sync_r1.types import ImageTrace, OnToken, Sampling, TextCompletions, TextContext
 
 
 def write(
@@ -22,12 +22,14 @@ def write(
     *,
     end_id: int,
     pad_id: int,
+    on_token: OnToken | None = None,
 ) -> TextCompletions:
     """Draw texts token by token until every row has ended or the length is reached.
 
     Args:
         logits: [B, V] of the first tokens, -inf for ids that are never written.
         following: tokens [B] just drawn → logits [B, V] of the next.
+        on_token: see `UnifiedModel.generate_text`.
     """
     noise = uniforms(seeds, TEXT_STREAM, 0, sampling.max_completion_length).to(logits.device)
     running = torch.ones(len(seeds), dtype=torch.bool, device=logits.device)
@@ -38,7 +40,10 @@ def write(
         logps.append(torch.where(running, distribution.gather(-1, token[:, None])[:, 0], 0.0))
         ids.append(torch.where(running, token, pad_id))
         masks.append(running)
+        ended = None if on_token is None else on_token(token, running)
         running = running & (token != end_id)
+        if ended is not None:
+            running = running & ~ended.to(running.device)
         if step + 1 == sampling.max_completion_length or not running.any():
             break
         logits = following(token)

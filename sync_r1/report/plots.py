@@ -140,6 +140,21 @@ def dgs_figure(metrics: Metrics) -> Figure | None:
     return figure
 
 
+def tree_figure(metrics: Metrics) -> Figure | None:
+    """The second version of Dynamic Group Scaling: where its evaluations went."""
+    parts = {"nfe_previews": "promises", "nfe_trunks": "trunks", "nfe_leaves": "leaves"}
+    figure, axes = new_figure(5.8, 2.7)
+    drawn = False
+    for (name, title), colour in zip(parts.items(), PARTS, strict=False):
+        drawn |= draw_line(axes, metrics, f"dgs/{name}", title, colour)
+    if not drawn:
+        return None
+    axes.set_ylim(bottom=0)
+    step_axis(axes)
+    legend(figure)
+    return figure
+
+
 def preview_figure(scores: Sequence[float], rewards: Sequence[float]) -> Figure | None:
     """Does a preview foretell the final reward? One dot per finished candidate."""
     if len(scores) < 3:

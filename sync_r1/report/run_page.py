@@ -226,6 +226,7 @@ def curves(run: Run) -> list[dict[str, str]]:
     ]
     scores, rewards = [score for score, _ in finished], [reward for _, reward in finished]
     r = plots.correlation(scores, rewards)
+    skipped = sum(row.get("dgs/prompts_skipped", 0.0) for row in run.metrics)
     made = [
         ("Reward", "What the trainer maximises, mean over all siblings of a step.", plots.reward_figure(run.metrics)),
         ("Its parts", "Every scorer on its own, before weighting.", plots.parts_figure(run.metrics)),
@@ -233,6 +234,12 @@ def curves(run: Run) -> list[dict[str, str]]:
             "Dynamic Group Scaling",
             "Drawings are looked at early. The threshold rises when too many previews pass and falls when too few do.",
             plots.dgs_figure(run.metrics),
+        ),
+        (
+            "Where evaluations went",
+            "Every text is looked at once (promises); few are drawn, as trunks that branch into leaves. "
+            f"Prompts skipped because their pictures did not differ: {skipped:.0f}.",
+            plots.tree_figure(run.metrics),
         ),
         (
             "Do previews tell?",

@@ -89,6 +89,46 @@ def step_advantages(rewards: Tensor, previews: Tensor, scale: Tensor) -> Tensor:
     return centred.reshape(rewards.shape) / scale.reshape(-1, 1, 1)
 
 
+def trunk_advantages(rewards: Tensor, previews: Tensor, scale: Tensor) -> Tensor:
+    """What a decoding step before the branch is told, which all leaves of a tree share (`rl.dgs_keep` "tree").
+
+    A = (mean of the leaves' R − V) − mean over the other drawn texts of the prompt, divided by the group's `scale`.
+
+    Args:
+        rewards: [P, G, M] of the leaves, NaN where not drawn or unscored.
+        previews: [P, G, M], V of the state before the step, the same for all leaves of a trunk; zeros for none.
+        scale: [P].
+    Returns:
+        [P, G, M] fp32 without NaN. A text's first leaf carries the sum of all M, the others 0: the tokens are the same,
+        so one of them is replayed for all.
+    """
+    surprise = rewards.nanmean(dim=2, keepdim=True).expand_as(rewards[:, :, :1])
+    shared = step_advantages(surprise, previews[:, :, :1], scale)
+    told = torch.zeros_like(rewards)
+    told[:, :, :1] = shared * rewards.shape[2]
+    return told
+
+
+def estimated_pictures(images: Tensor, promised: Tensor, drawn: Tensor) -> Tensor:
+    """What the pictures of each text are worth where only some texts were drawn:
+    Q = V + 1{drawn}/π · (mean reward of its leaves − V).
+
+    V is what the text's drawing prompt promises, π the share of the group's texts that are drawn, each of them as
+    likely: Q is unbiased whatever V is, and the better V foretells, the less it varies.
+
+    Args:
+        images: [P, G, M], NaN where not drawn or unscored.
+        promised: [P, G], V, NaN where unscored: then the group's mean V stands for it.
+        drawn: [P, G] bool.
+    Returns:
+        [P, G]. A drawn text without any score keeps V.
+    """
+    value = torch.where(promised.isnan(), promised.nanmean(dim=1, keepdim=True), promised).nan_to_num(0.0)
+    share = drawn.float().mean(dim=1, keepdim=True).clamp(min=1 / drawn.shape[1])
+    surprise = (images.nanmean(dim=2) - value).nan_to_num(0.0)
+    return value + torch.where(drawn, surprise / share, 0.0)
+
+
 def pooled_std(centred: Tensor, known: Tensor) -> Tensor:
     """Scalar std of row-centred values [rows, siblings] where `known`, each row costing one degree of freedom.
 
@@ -121,6 +161,7 @@ def advantages(
     image_rewards: Tensor,
     same: Tensor | None = None,
     *,
+    pictures: Tensor | None = None,
     credit: Credit = "routed",
     scale_rewards: Scale = "none",
 ) -> Advantages:
@@ -135,6 +176,8 @@ def advantages(
         image_rewards: [P, G, M], NaN where unscored.
         same: [P, G] long, equal for siblings with the same drawing prompt; with "routed" credit they share their
             pictures' mean reward.
+        pictures: [P, G], what each text's pictures are worth, by default the mean of its images. Given for a tree: then
+            an image is centred, and scaled, among all of its prompt (see `estimated_pictures`, `trunk_advantages`).
     Raises:
         ValueError: the shapes do not belong together.
     """
@@ -148,29 +191,31 @@ def advantages(
     total = text_rewards + drawn
     if credit == "shared":
         image_signal = (text_rewards.unsqueeze(2) + image_rewards).reshape(prompts, group * images)
-    elif images > 1:
+    elif images > 1 and pictures is None:
         image_signal = image_rewards.reshape(prompts * group, images)
     else:
-        image_signal = image_rewards.reshape(prompts, group)
+        image_signal = image_rewards.reshape(prompts, group * images)
+    worth = drawn if pictures is None else pictures
     if same is None or credit == "shared":
-        whole = total
+        whole = text_rewards + worth
     else:
-        whole = text_rewards + pool_same(drawn, same)
+        whole = text_rewards + pool_same(worth, same)
     return Advantages(
         text=centre(whole, scale_rewards),
         image=centre(image_signal, scale_rewards).reshape(prompts, group, images),
-        metrics=_metrics(total, text_rewards, image_rewards),
+        metrics=_metrics(text_rewards + worth, total, text_rewards, image_rewards),
         scale=divisor(image_signal, scale_rewards).reshape(prompts, -1).mean(dim=1),
     )
 
 
-def _metrics(total: Tensor, text_rewards: Tensor, image_rewards: Tensor) -> dict[str, float]:
+def _metrics(estimated: Tensor, total: Tensor, text_rewards: Tensor, image_rewards: Tensor) -> dict[str, float]:
+    """Spread is that of `total`, the trajectories with pictures; the others are of all, which only a tree estimates."""
     std = group_std(total)
     return {
-        "reward": total.nanmean().item(),
+        "reward": estimated.nanmean().item(),
         "reward_std": std.mean().item(),
         "frac_reward_zero_std": (std < ZERO_STD).float().mean().item(),
-        "frac_unscored": total.isnan().float().mean().item(),
+        "frac_unscored": estimated.isnan().float().mean().item(),
         "text/reward": text_rewards.nanmean().item(),
         "image/reward": image_rewards.nanmean().item(),
     }

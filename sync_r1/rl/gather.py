@@ -11,6 +11,7 @@ from torch import Tensor
 from sync_r1.distributed import Processes
 from sync_r1.rl.rewards import Breakdown
 from sync_r1.rl.rollout import Candidate, Rollout, select_completions
+from sync_r1.rl.tree import Tree
 from sync_r1.types import TextCompletions
 
 
@@ -29,9 +30,12 @@ def gather_rollout(
 
 
 def _without_weight(rollout: Rollout, pictures: bool) -> Rollout:
-    texts = rollout.completions
+    texts, tree = rollout.completions, rollout.tree
+    if tree is not None and not pictures:
+        tree = replace(tree, promised=tree.promised[:0])
     return replace(
         rollout,
+        tree=tree,
         contexts=[],
         trace=None,
         completions=TextCompletions(texts.ids.cpu(), texts.logps.cpu(), texts.mask.cpu(), texts.texts),
@@ -45,12 +49,14 @@ def join_rollouts(parts: Sequence[Rollout]) -> Rollout:
     first = parts[0]
     prompts, rows = len(first.tasks), len(first.tasks) * first.group_size
     pieces = [part.completions for part in parts]
+    trees = [part.tree for part in parts if part.tree is not None]
     return replace(
         first,
         tasks=[task for part in parts for task in part.tasks],
         completions=select_completions(pieces, range(sum(len(piece.texts) for piece in pieces))),
         drawing_prompts=[prompt for part in parts for prompt in part.drawing_prompts],
-        images=None if first.images is None else _cat([part.images for part in parts]),
+        images=_cat([part.images for part in parts]),
+        tree=Tree.join(trees) if trees else None,
         selection=replace(
             first.selection,
             kept=[group for part in parts for group in part.selection.kept],
@@ -62,8 +68,12 @@ def join_rollouts(parts: Sequence[Rollout]) -> Rollout:
     )
 
 
-def _cat(images: Sequence[Tensor | None]) -> Tensor:
-    return torch.cat([image for image in images if image is not None])
+def _cat(images: Sequence[Tensor | None]) -> Tensor | None:
+    """None where no process has pictures to hand on."""
+    found = [image for image in images if image is not None]
+    if found:
+        return torch.cat(found)
+    return None
 
 
 def _moved(candidate: Candidate, prompts: int, rows: int) -> Candidate:

@@ -16,6 +16,7 @@ from sync_r1.models.base import UnifiedModel
 from sync_r1.rl.advantages import Advantages
 from sync_r1.rl.loss import merge_metrics, policy_loss, token_weights
 from sync_r1.rl.rollout import Rollout
+from sync_r1.rl.tree import Tree
 from sync_r1.training.parameters import Reference
 from sync_r1.training.prompts import derive_seed
 
@@ -45,7 +46,7 @@ class Replay:
             value, found = self._text(rollout, advantages.text.flatten())
             loss += value
             metrics |= {f"text/{name}": figure for name, figure in found.items()}
-        if self.rl.optimise != "text" and rollout.trace is not None:
+        if self.rl.optimise != "text" and (rollout.trace is not None or rollout.tree is not None):
             value, found = self._image(rollout, advantages, timesteps(self.rl, self.seed, step))
             loss += value
             metrics |= {f"image/{name}": figure for name, figure in found.items()}
@@ -92,24 +93,24 @@ class Replay:
         self, rollout: Rollout, advantages: Advantages, steps: dict[int, float]
     ) -> tuple[Tensor, dict[str, float]]:
         rl, trace = self.rl, rollout.trace
-        assert trace is not None, "nothing was drawn"
+        if trace is None:  # a tree that skipped all prompts of this process; the others may have drawn
+            return torch.zeros(()), merge_metrics(self.processes.join([]))
         prompts = rollout.image_prompts()
         device = self.policy.device
-        credit = step_table(advantages, steps, trace.timesteps)
+        rows_drawn = torch.tensor(rollout.drawn_rows())
+        credit = step_table(advantages, steps, trace.timesteps, rows_drawn)
         longest = int(trace.drawn.sum(1).max())  # all tokens, or those of the region that was redrawn
         weights = token_weights(trace.drawn, rl.loss_type, longest).cpu()
+        if rollout.tree is not None:  # a prompt that was skipped counts like one whose images are all worth the same
+            weights *= len(rows_drawn) / (len(rollout.tasks) * rl.dgs_trunks)
         share = torch.zeros(trace.timesteps + 1)  # of tokens by the step that committed them; the last place is unused
         share[list(steps)] = torch.tensor(list(steps.values()))
-        moved = credit.abs().sum(1)
-        together = max(rl.sequences_per_backward // max(len(moved), 1), 1)
+        together = max(rl.sequences_per_backward // max(len(credit), 1), 1)
         total, pieces = torch.zeros(()), []
-        chosen = list(steps)
-        chunks = [chosen[i : i + together] for i in range(0, len(chosen), together)]
-        parts = [
-            (chunk, rows)
-            for chunk in chunks
-            for rows in self._rows(moved, max(rl.sequences_per_backward // len(chunk), 1))
-        ]
+        parts: list[tuple[list[int], list[int]]] = []
+        for chunk in _chunks(list(steps), together, rollout.tree):
+            moved = credit[:, chunk].abs().sum(1)
+            parts += [(chunk, rows) for rows in self._rows(moved, max(rl.sequences_per_backward // len(chunk), 1))]
 
         def read(model: UnifiedModel, piece: tuple[list[int], list[int]]) -> tuple[Tensor, Tensor]:
             chunk, rows = piece
@@ -165,15 +166,27 @@ class Replay:
         yield from (rows[i : i + at_most] for i in range(0, len(rows), at_most))
 
 
-def step_table(advantages: Advantages, steps: Iterable[int], timesteps: int) -> Tensor:
-    """[images, T + 1] what the tokens committed at each of `steps` are told; 0 at other steps and in the last place."""
-    table = torch.zeros(advantages.image.numel(), timesteps + 1)
+def _chunks(steps: list[int], at_most: int, tree: Tree | None) -> list[list[int]]:
+    """Decoding steps in pieces; those before a tree's branch apart, because few images are replayed there."""
+    parts = [steps]
+    if tree is not None:
+        parts = [[one for one in steps if one < tree.branch_step], [one for one in steps if one >= tree.branch_step]]
+    return [part[start : start + at_most] for part in parts for start in range(0, len(part), at_most)]
+
+
+def step_table(advantages: Advantages, steps: Iterable[int], timesteps: int, rows: Tensor) -> Tensor:
+    """[images, T + 1] what the tokens committed at each of `steps` are told; 0 at other steps and in the last place.
+
+    Args:
+        rows: long, the texts, counted over all prompts, that were drawn: their images count.
+    """
+    table = torch.zeros(len(rows) * advantages.image.shape[2], timesteps + 1)
     for step in steps:
         if advantages.steps is None:
             told = advantages.image
         else:
             told = advantages.steps[step]
-        table[:, step] = told.flatten()
+        table[:, step] = told.flatten(0, 1)[rows].flatten()
     return table
 
 

@@ -54,6 +54,7 @@ class Breakdown:
     text: Tensor  # [P, G] weighted sum of the text part
     image: Tensor  # [P, G, M] weighted sum of the image part
     metrics: dict[str, float]
+    promised: Tensor | None = None  # [P, G] what the image part makes of a tree's promises (see rl/tree.py)
 
     @staticmethod
     def cat(parts: Sequence[Breakdown]) -> Breakdown:
@@ -75,11 +76,16 @@ class Breakdown:
         metrics = {
             key: value for name, values in scores.items() for key, value in _statistics(name, values.flatten()).items()
         }
-        counts = dict.fromkeys(key for part in parts for key in part.metrics if key.endswith("/fallback"))
+        counts = dict.fromkeys(key for part in parts for key in part.metrics if key.endswith(("/fallback", "/missing")))
         for key in counts:
             metrics[key] = sum(part.metrics.get(key, 0.0) for part in parts)
+        promised = [part.promised for part in parts if part.promised is not None]
         return Breakdown(
-            scores, torch.cat([part.text for part in parts]), torch.cat([part.image for part in parts]), metrics
+            scores,
+            torch.cat([part.text for part in parts]),
+            torch.cat([part.image for part in parts]),
+            metrics,
+            torch.cat(promised) if promised else None,
         )
 
 
@@ -157,7 +163,7 @@ class RewardEnsemble:
         """Call the reward functions on the trajectories of their part and add the scores up, weights by the concept's
         category.
         """
-        prompts, size, images = len(rollout.tasks), rollout.group_size, rollout.images_per_text
+        prompts, size = len(rollout.tasks), rollout.group_size
         columns = {
             "text": rollout.columns("text"),
             "image": rollout.columns("image") if rollout.images is not None else None,
@@ -167,10 +173,12 @@ class RewardEnsemble:
             reward.name: (reward.function, given) for reward in asked if (given := columns[reward.part]) is not None
         }
         values = call_rewards(calls)
-        shapes = {"text": (prompts, size), "image": (prompts, size, images)}
-        scores = {
-            reward.name: values[reward.name].reshape(shapes[reward.part]) for reward in asked if reward.name in values
-        }
+        scores: dict[str, Tensor] = {}
+        for reward in asked:
+            if reward.name in values and reward.part == "image":
+                scores[reward.name] = rollout.by_text(values[reward.name])
+            elif reward.name in values:
+                scores[reward.name] = values[reward.name].reshape(prompts, size)
         metrics = {key: number for name in values for key, number in _statistics(name, values[name]).items()}
         filled = {name: self._fill(name, scores) for name in scores}
         metrics |= self._replaced(scores, filled, rollout)
@@ -179,7 +187,10 @@ class RewardEnsemble:
         text, text_judged = self._total("text", filled, rollout)
         image, image_judged = self._total("image", filled, rollout)
         text[~(text_judged | image_judged)] = torch.nan  # no reward could score this group
-        return Breakdown(scores, text.reshape(prompts, size), image.reshape(prompts, size, -1), metrics)
+        image = image.reshape(prompts, size, -1)
+        if rollout.tree is not None:
+            image = torch.where(rollout.tree.flags(size).unsqueeze(2), image, torch.nan)
+        return Breakdown(scores, text.reshape(prompts, size), image, metrics)
 
     def _asked(self, categories: Collection[str]) -> list[Reward]:
         """Members that concern these categories, and their stand-ins."""

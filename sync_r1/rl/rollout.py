@@ -16,6 +16,7 @@ from torch import Tensor
 from sync_r1.distributed import Processes
 from sync_r1.models.base import Fill, UnifiedModel
 from sync_r1.rl.dgs import NoScaling, Scaling, Selection
+from sync_r1.rl.tree import Tree, TreeScaling
 from sync_r1.training.prompts import Prompt, context, derive_seed, drawing_text
 from sync_r1.types import ImageTrace, Sampling, TextCompletions, TextContext
 
@@ -50,32 +51,59 @@ class Rollout:
     candidates: list[Candidate] = field(default_factory=list)
     nfe_preview: int = 0  # per candidate, all its images
     nfe_final: int = 0
+    tree: Tree | None = None  # with rl.dgs_keep "tree": only some texts are drawn, and images are theirs alone
+
+    def drawn_rows(self) -> list[int]:
+        """Text rows that were drawn: all of them, or the trunks of a tree; M image rows each."""
+        if self.tree is None:
+            return list(range(len(self.drawing_prompts)))
+        return self.tree.flags(self.group_size).flatten().nonzero().flatten().tolist()
+
+    def first_image(self, row: int) -> Tensor | None:
+        """uint8 [3, H, W], the first picture of a text row; None where none was drawn."""
+        rows = self.drawn_rows()
+        if self.images is None or row not in rows:
+            return None
+        return self.images[rows.index(row) * self.images_per_text]
 
     def image_prompts(self) -> list[str]:
         """Drawing prompt of every image row."""
-        return [prompt for prompt in self.drawing_prompts for _ in range(self.images_per_text)]
+        return [self.drawing_prompts[row] for row in self.drawn_rows() for _ in range(self.images_per_text)]
+
+    def by_text(self, values: Tensor) -> Tensor:
+        """One value per image row → [P, G, M], NaN for texts that were not drawn."""
+        table = values.new_full((len(self.drawing_prompts), self.images_per_text), torch.nan)
+        table[self.drawn_rows()] = values.reshape(-1, self.images_per_text)
+        return table.reshape(-1, self.group_size, self.images_per_text)
+
+    def grouped_prompts(self) -> list[list[str]]:
+        """[P][G] drawing prompts."""
+        size = self.group_size
+        return [self.drawing_prompts[start : start + size] for start in range(0, len(self.drawing_prompts), size)]
+
+    def promises(self) -> Rollout | None:
+        """With a tree: the rollout whose one image per text is what its drawing prompt promises."""
+        if self.tree is None:
+            return None
+        return replace(self, images=self.tree.promised, images_per_text=1, tree=None, trace=None)
 
     def same_prompts(self) -> Tensor:
         """[P, G] long: of each sibling the number of the first one in its group with the same drawing prompt."""
-        size = self.group_size
-        groups = [self.drawing_prompts[start : start + size] for start in range(0, len(self.drawing_prompts), size)]
-        return torch.tensor([list(map(group.index, group)) for group in groups])
+        return torch.tensor([list(map(group.index, group)) for group in self.grouped_prompts()])
 
     def columns(self, part: Literal["text", "image"]) -> dict[str, Any]:
         """What reward functions are told (see rewards.py), one entry per text row or per image row."""
-        repeat = 1
-        if part == "image":
-            repeat = self.images_per_text
         tasks = [task for task in self.tasks for _ in range(self.group_size)]
-        return _columns(
-            tasks, self.completions.texts, self.drawing_prompts, self.images if part == "image" else None, repeat
-        )
+        if part == "image":
+            rows, images = [row for row in self.drawn_rows() for _ in range(self.images_per_text)], self.images
+        else:
+            rows, images = list(range(len(tasks))), None
+        return _columns(tasks, self.completions.texts, self.drawing_prompts, images, rows)
 
 
 def _columns(
-    tasks: Sequence[Prompt], texts: Sequence[str], prompts: Sequence[str], images: Tensor | None, repeat: int
+    tasks: Sequence[Prompt], texts: Sequence[str], prompts: Sequence[str], images: Tensor | None, rows: Sequence[int]
 ) -> dict[str, Any]:
-    rows = [row for row in range(len(tasks)) for _ in range(repeat)]
     return {
         "prompts": [tasks[row].prompt for row in rows],
         "completions": [texts[row] for row in rows],
@@ -119,6 +147,8 @@ class Sampler:
             sampler = self
         else:
             sampler = replace(self, draw_images=False, scaling=NoScaling())
+        if isinstance(sampler.scaling, TreeScaling):
+            return grow_tree(sampler, sampler.scaling, tasks, seed=seed, step=step, first=first)
         pool, everyone = CandidatePool(sampler, tasks, seed, step, first), self.processes
 
         def propose(wanted: list[int]) -> list[list[float]]:
@@ -180,7 +210,8 @@ class CandidatePool:
         assert sampler.preview_score is not None, "previews need a score"
         pictures = sampler.model.preview(self.traces[-1], sampler.preview_fill)
         self.previews.append(pictures[::repeat].cpu())
-        values = sampler.preview_score(**_columns(tasks, texts, prompts, pictures, repeat))
+        rows = [row for row in range(len(tasks)) for _ in range(repeat)]
+        values = sampler.preview_score(**_columns(tasks, texts, prompts, pictures, rows))
         table = torch.tensor([math.nan if value is None else float(value) for value in values]).reshape(-1, repeat)
         return [float(value) for value in table.nanmean(dim=1)]
 
@@ -230,6 +261,48 @@ class CandidatePool:
             )
             for (p, number), row in sorted(self.places.items())
         ]
+
+
+def grow_tree(
+    sampler: Sampler, scaling: TreeScaling, tasks: Sequence[Prompt], *, seed: int, step: int, first: int
+) -> Rollout:
+    """All texts, what their drawing prompts promise, and the pictures of those that `scaling` chooses."""
+    written = replace(sampler, draw_images=False, scaling=NoScaling(), processes=Processes())
+    rollout = written.roll_out(tasks, seed=seed, step=step, first=first)
+    groups, model, sampling = rollout.grouped_prompts(), sampler.model, sampler.sampling
+    distinct = [(group, prompt) for group, prompts in enumerate(groups) for prompt in dict.fromkeys(prompts)]
+    begun = model.generate_image([prompt for _, prompt in distinct], sampling, [0] * len(distinct), stop_at=1)
+    if begun.fills is None:
+        raise ValueError(
+            f"rl.dgs_keep is 'tree', but {type(model).__name__} draws in one order, so that no picture can branch and "
+            "nothing foretells it; set rl.dgs_keep=best"
+        )
+    pictures = model.decode_image(begun.likely(0)).cpu()
+    place = {asked: row for row, asked in enumerate(distinct)}
+    promised = pictures[[place[group, prompt] for group, prompts in enumerate(groups) for prompt in prompts]]
+    shown = [replace(one, preview=picture) for one, picture in zip(rollout.candidates, promised, strict=True)]
+    rollout = replace(rollout, candidates=shown, images_per_text=sampler.images_per_text)
+    tree = Tree(
+        drawn=scaling.choose(groups, seed, step, first),
+        branch_step=scaling.stop_at or 1,
+        promised=promised,
+        nfe_previews=begun.nfe * len(distinct),
+        nfe_trunks=0,
+        nfe_leaves=0,
+    )
+    chosen = [(group, number) for group, numbers in enumerate(tree.drawn) for number in numbers]
+    if not chosen:
+        return replace(rollout, tree=tree)
+    leaves = range(sampler.images_per_text)
+    seeds = [derive_seed(seed, step, first + group, number, "image", m) for group, number in chosen for m in leaves]
+    prompts = [groups[group][number] for group, number in chosen]
+    trunk = model.generate_image(prompts, sampling, seeds[:: len(leaves)], stop_at=tree.branch_step)
+    fork = trunk.select([row for row in range(len(chosen)) for _ in leaves])
+    fork = replace(fork, seeds=torch.tensor(seeds, device=fork.seeds.device))
+    trace = model.generate_image([prompt for prompt in prompts for _ in leaves], sampling, None, state=fork)
+    cost = {"nfe_trunks": trunk.nfe * len(prompts), "nfe_leaves": (trace.nfe - trunk.nfe) * len(seeds)}
+    images = model.decode_image(trace.tokens).cpu()
+    return replace(rollout, trace=trace, images=images, tree=replace(tree, **cost))
 
 
 def select_completions(pieces: Sequence[TextCompletions], rows: Sequence[int]) -> TextCompletions:

@@ -21,7 +21,7 @@ from sync_r1.console import say
 from sync_r1.distributed import Processes, launched, watching
 from sync_r1.models.base import UnifiedModel
 from sync_r1.models.concept_tokens import learned_row_ids
-from sync_r1.rl.advantages import Advantages, advantages, step_advantages
+from sync_r1.rl.advantages import Advantages, advantages, estimated_pictures, step_advantages, trunk_advantages
 from sync_r1.rl.closed_answers import ClosedAnswers
 from sync_r1.rl.dgs import NoScaling
 from sync_r1.rl.gather import gather_rollout
@@ -31,6 +31,7 @@ from sync_r1.rl.rollout import PreviewScore, Rollout, Sampler, completion_metric
 from sync_r1.rl.trainer_setup import check_setup, scaling, training_arguments
 from sync_r1.rl.trainer_state import SyncState
 from sync_r1.rl.trajectories import save_trajectories
+from sync_r1.rl.tree import TreeScaling
 from sync_r1.run_folder import checkpoint_name, checkpoint_to_resume
 from sync_r1.training.callbacks import RestoreRNG, RunStart, StopOnSignal, generator_states
 from sync_r1.training.checkpoint import (
@@ -199,25 +200,42 @@ class SyncGRPOTrainer(Trainer):
         return rl.optimise == "both" and not rl.drawn(self.state.global_step // rl.num_iterations)
 
     def score(self, rollout: Rollout) -> Breakdown:
-        """Ask every scorer."""
+        """Ask every scorer; of a tree, also what the texts promise."""
+        promises = rollout.promises()
         with self.phases.time("reward"):
-            return self.rewards.score(rollout)
+            scores = self.rewards.score(rollout)
+            if promises is not None:
+                scores = replace(scores, promised=self.rewards.only("image").score(promises).image.squeeze(2))
+        return scores
 
     def advantage(self, rollout: Rollout, scores: Breakdown) -> Advantages:
         """Credit both halves. Rewards of all processes are centred and scaled together, then each keeps its own."""
         rl, prompts = self.config.rl, len(rollout.tasks)
         everything, known = gather_rollout(self.processes, rollout, scores, pictures=self._trajectories_due())
         credit = advantages(
-            known.text, known.image, everything.same_prompts(), credit=rl.credit, scale_rewards=rl.scale_rewards
+            known.text,
+            known.image,
+            everything.same_prompts(),
+            pictures=self._tree_pictures(everything, known),
+            credit=rl.credit,
+            scale_rewards=rl.scale_rewards,
         )
         self._measure(everything, known, credit)
         self._save_trajectories(everything, known, credit)
         return credit.of(slice(self.processes.index * prompts, (self.processes.index + 1) * prompts))
 
+    def _tree_pictures(self, rollout: Rollout, scores: Breakdown) -> Tensor | None:
+        """[P, G] what each text's pictures are worth, where a tree draws only some; the tree remembers the spreads."""
+        if rollout.tree is None or scores.promised is None:
+            return None
+        if isinstance(self.sampler.scaling, TreeScaling):
+            self.sampler.scaling.observe(rollout.grouped_prompts(), scores.image)
+        return estimated_pictures(scores.image, scores.promised, rollout.tree.flags(rollout.group_size))
+
     def by_step(self, rollout: Rollout, scores: Breakdown, credit: Advantages) -> Advantages:
-        """With `image_baseline` "previews": what each decoding step that will be replayed is told."""
-        rl, trace = self.config.rl, rollout.trace
-        if rl.image_baseline == "group" or trace is None:
+        """With `image_baseline` "previews", or a tree: what each decoding step that will be replayed is told."""
+        rl, trace, tree = self.config.rl, rollout.trace, rollout.tree
+        if trace is None or (rl.image_baseline == "group" and tree is None):
             return credit
         if trace.fills is None:
             raise ValueError(
@@ -227,23 +245,28 @@ class SyncGRPOTrainer(Trainer):
         judge = self.rewards.only("image")
         updates = range(self.state.global_step, self.state.global_step + rl.num_iterations)
         steps = {step for update in updates for step in timesteps(rl, self.config.run.seed, update)}
-        told = {}
+        told, promised = {}, torch.zeros_like(scores.image)
         with self.phases.time("reward"):
             for step in sorted(steps):
-                images = self.policy.decode_image(trace.likely(step)).cpu()
-                promised = judge.score(replace(rollout, images=images)).image
-                told[step] = step_advantages(scores.image, promised, credit.scale)
+                if rl.image_baseline == "previews":
+                    images = self.policy.decode_image(trace.likely(step)).cpu()
+                    promised = judge.score(replace(rollout, images=images)).image
+                shared = tree is not None and step < tree.branch_step
+                centred = trunk_advantages if shared else step_advantages
+                told[step] = centred(scores.image, promised, credit.scale)
         return replace(credit, steps=told)
 
     def _measure(self, rollout: Rollout, scores: Breakdown, credit: Advantages) -> None:
         total = scores.text + scores.image.nanmean(dim=2)
         final = {"nfe_preview": rollout.nfe_preview, "nfe_final": rollout.nfe_final}
         scaling = NoScaling() if self.texts_only else self.sampler.scaling
-        scaled = scaling.metrics(rollout.selection, total, **final)
+        scaled = rollout.tree.metrics() if rollout.tree else scaling.metrics(rollout.selection, total, **final)
         texts = completion_metrics(rollout, self.config.rl.max_completion_length)
-        partial = (
-            ("reward", "reward_std", "image/reward") if self.texts_only else ()
-        )  # not what drawn steps log under these names
+        partial: tuple[str, ...] = ()  # what is not what drawn steps log under these names
+        if self.texts_only:
+            partial = ("reward", "reward_std", "image/reward")
+        elif rollout.tree is not None and not any(rollout.tree.drawn):
+            partial = ("reward_std", "image/reward")
         credited = {name: value for name, value in credit.metrics.items() if name not in partial}
         self._metrics |= {**texts, **scores.metrics, **scaled, **credited}
         self.sync_state.nfe += int(scaled["dgs/nfe"])

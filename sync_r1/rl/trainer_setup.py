@@ -11,6 +11,7 @@ from sync_r1.config import Config, RLConfig
 from sync_r1.rl.dgs import GroupScaling, NoScaling, Scaling, SpreadScaling, Threshold
 from sync_r1.rl.rewards import RewardEnsemble
 from sync_r1.rl.rollout import PreviewScore
+from sync_r1.rl.tree import TreeScaling
 from sync_r1.training.prompts import Prompt
 
 
@@ -20,6 +21,8 @@ def scaling(rl: RLConfig) -> Scaling:
         return NoScaling()
     if rl.dgs_keep == "spread":
         return SpreadScaling(rl.dgs_candidate_factor, rl.dgs_preview_step)
+    if rl.dgs_keep == "tree":
+        return TreeScaling(rl.dgs_trunks, rl.dgs_preview_step, rl.dgs_skip_below)
     threshold = Threshold(rl.dgs_threshold, target=rl.dgs_target_acceptance, rate=rl.dgs_rate)
     return GroupScaling(threshold, rl.dgs_candidate_factor, rl.dgs_preview_step)
 
@@ -63,7 +66,7 @@ def check_setup(
             "concept and of something else; put pictures of other things into its negative_example folder or into "
             "random_images, or set rl.closed_loss=none"
         )
-    if rl.dgs_enabled and preview_score is None:
+    if rl.dgs_enabled and rl.dgs_keep != "tree" and preview_score is None:
         raise ValueError(
             "rl.dgs_enabled needs a preview score; add identity and alignment rewards or set rl.dgs_enabled=false"
         )

@@ -29,10 +29,9 @@ def save_trajectories(
     for candidate in rollout.candidates:
         row = _row(step, candidate, rollout, rewards, advantages)
         stem = f"step_{step:05d}_prompt_{candidate.group}_candidate_{candidate.number:02d}"
-        if candidate.row is not None and rollout.images is not None:
-            row["image"] = _picture(
-                images, f"{stem}.png", rollout.images[candidate.row * rollout.images_per_text], len(rows) < max_images
-            )
+        drawn = rollout.first_image(candidate.row) if candidate.row is not None else None
+        if drawn is not None:
+            row["image"] = _picture(images, f"{stem}.png", drawn, len(rows) < max_images)
         if candidate.preview is not None:
             row["preview"] = _picture(images, f"{stem}_preview.png", candidate.preview, len(rows) < max_images)
         rows.append(row)

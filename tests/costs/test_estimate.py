@@ -22,6 +22,7 @@ from sync_r1.costs.workload import Prompts, Workload
 from sync_r1.models.base import UnifiedModel
 from sync_r1.models.concept_tokens import add_concept
 from sync_r1.models.showo.model import Showo
+from sync_r1.recipes import apply_recipes
 from tests.helpers import tiny_model
 from tests.models.janus_toys import tiny_janus
 from tests.rl.toys import log_of, model_with_concept, trainer
@@ -68,6 +69,34 @@ def test_evaluations_are_those_of_a_real_rollout(tmp_path: Path, guidance: float
     run = trainer(tmp_path, "rl.max_steps=1", "run.save_steps=1", *overrides)
     run.train()
     assert estimated(sizes_of(run.policy), *overrides).work["nfe"] == log_of(run)[0]["dgs/nfe"]
+
+
+def test_evaluations_of_a_tree() -> None:
+    """G = 9 texts looked at once; two trunks to step 40 with four leaves of ten steps; twice each for guidance."""
+    tree = ["rl.dgs_enabled=true", "rl.dgs_keep=tree", "rl.dgs_preview_step=40", "rl.images_per_text=4"]
+    drawing = ["rl.generation_timesteps=50", "rl.guidance_scale=5", "rl.num_generations=9", "rl.prompts_per_step=3"]
+    published = read_sizes(ModelConfig(path="showlab/show-o-512x512"))
+    found = estimated(published, *tree, *drawing)
+    assert found.work["nfe"] == found.dgs["nfe"] == 3 * 2 * (9 + 2 * 40 + 2 * 4 * 10)
+    assert found.work["images finished"] == 3 * 2 * 4
+
+
+def test_evaluations_of_the_recipes_tree() -> None:
+    """docs/dgs.md: P = 3, G = 8, two trunks of 6 steps with four leaves of two; plain GRPO takes 192."""
+    config = apply_recipes(["demo", "tree"])
+    config.validate()
+    work = Workload(config, sizes_of(tiny_model()), Prompts())
+    assert work.nfe[0] == 3 * (8 + 2 * (6 + 4 * 2)) == 108 and work.texts * work.evaluations(8) == 192
+
+
+def test_evaluations_of_a_real_tree(tmp_path: Path) -> None:
+    overrides = ["rl.dgs_enabled=true", "rl.dgs_keep=tree", "rl.images_per_text=2", "rl.dgs_preview_step=3"]
+    run = trainer(tmp_path, "rl.max_steps=1", "run.save_steps=1", *overrides)
+    run.train()
+    assert run.experience is not None
+    texts = [len(set(group)) for group in run.experience.rollout.grouped_prompts()]
+    same_texts = sum(3 - distinct for distinct in texts)  # the estimate takes every text for another
+    assert estimated(sizes_of(run.policy), *overrides).work["nfe"] == log_of(run)[0]["dgs/nfe"] + same_texts
 
 
 def test_evaluations_that_filtering_saves() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -163,6 +164,50 @@ def check_previews(make: Make, folder: Path) -> None:
         picture = model.preview(trace)
         assert picture.shape == shape and picture.dtype == torch.uint8 and torch.equal(trace.tokens, tokens)
     assert torch.equal(picture, model.decode_image(trace.tokens))
+
+
+def check_tokens_are_shown_as_they_come(make: Make, folder: Path) -> None:
+    """Every token is shown once, in order, and showing changes nothing; rows end where the listener says so."""
+    model = with_concept(make)
+    contexts = contexts_of(model)
+    whole = model.generate_text(contexts, GUIDED, SEEDS)
+    seen: list[tuple[Tensor, Tensor]] = []
+    again = model.generate_text(contexts, GUIDED, SEEDS, on_token=lambda *shown: seen.append(shown))
+    assert torch.equal(again.ids, whole.ids) and torch.equal(again.logps, whole.logps)
+    assert len(seen) == whole.ids.shape[1]
+    for step, (tokens, running) in enumerate(seen):
+        assert torch.equal(running, whole.mask[:, step])
+        assert torch.equal(tokens[running], whole.ids[running, step])
+    ends = torch.tensor([1, 3, 0, 2])
+    count = iter(range(100))
+    cut = model.generate_text(contexts, GUIDED, SEEDS, on_token=lambda *_: ends <= next(count))
+    lengths = torch.minimum(whole.mask.sum(1), ends.to(whole.mask.device) + 1)
+    assert torch.equal(cut.mask.sum(1), lengths)
+    for row, length in enumerate(lengths.tolist()):
+        assert torch.equal(cut.ids[row, :length], whole.ids[row, :length])
+
+
+def check_steps_are_shown_as_they_come(make: Make, folder: Path) -> None:
+    """Every state between the steps is shown, the last is the result; what the listener raises ends the drawing."""
+    model = with_concept(make)
+    seen: list[ImageTrace] = []
+    whole = model.generate_image(PROMPTS, GUIDED, SEEDS, on_step=seen.append)
+    assert [trace.step for trace in seen] == [1, 2, 3, 4, 5]
+    assert torch.equal(whole.tokens, model.generate_image(PROMPTS, GUIDED, SEEDS).tokens)
+    for trace in seen:
+        alone = model.generate_image(PROMPTS, GUIDED, SEEDS, stop_at=trace.step)
+        known = trace.known_before(trace.step)
+        assert torch.equal(known, alone.known_before(trace.step)) and trace.nfe == alone.nfe
+        assert torch.equal(trace.tokens[known], alone.tokens[known])
+
+    def leave(trace: ImageTrace) -> None:
+        seen.append(trace)
+        raise InterruptedError
+
+    seen.clear()
+    with pytest.raises(InterruptedError):
+        model.generate_image(PROMPTS, GUIDED, SEEDS, on_step=leave)
+    assert len(seen) == 1
 
 
 def check_evaluations_are_counted(make: Make, folder: Path) -> None:

@@ -39,7 +39,21 @@ def test_correlation_by_hand() -> None:
 def test_figures_need_data() -> None:
     assert plots.reward_figure([]) is None and plots.parts_figure([{"step": 1.0}]) is None
     assert plots.dgs_figure(ROWS) is None and plots.preview_figure([0.1], [0.2]) is None
+    assert plots.tree_figure(ROWS) is None
     assert plots.svg_uri(None) is None
+
+
+def test_a_trees_evaluations_are_shown_by_kind() -> None:
+    rows = [
+        {"step": float(step), "dgs/nfe_previews": 5.0, "dgs/nfe_trunks": 12.0, "dgs/nfe_leaves": 8.0} for step in (1, 2)
+    ]
+    figure = plots.tree_figure(rows)
+    assert figure is not None
+    assert {line.get_label(): line.get_ydata()[0] for line in figure.axes[0].lines if line.get_label()[0] != "_"} == {
+        "promises": 5.0,
+        "trunks": 12.0,
+        "leaves": 8.0,
+    }
 
 
 def test_svg_is_reproducible_and_complete() -> None:

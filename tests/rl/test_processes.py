@@ -37,6 +37,13 @@ CASES = {
     ],
     "closed": ["rl.closed_loss=log"],
     "previews": ["rl.image_baseline=previews", "rl.scale_rewards=batch", "rl.timestep_sampling=late"],
+    "tree": [
+        "rl.dgs_enabled=true",
+        "rl.dgs_keep=tree",
+        "rl.images_per_text=2",
+        "rl.image_baseline=previews",
+        "rl.scale_rewards=batch",
+    ],
     "grpo": ["rl.loss_type=grpo", "rl.dgs_enabled=true", "rl.dgs_keep=spread", "rl.beta=0.05"],
 }
 WORKER = """
@@ -81,7 +88,7 @@ def learned(folder: Path, options: list[str], prompts: int, **extra: Any) -> dic
 
 
 def flat(state: dict[str, Any]) -> list[float]:
-    threshold = state.get("threshold", {"value": 0.0, "history": []})
+    threshold = state.get("threshold", {"value": 0.0, "history": list(state.get("spreads", {}).values())})
     return [threshold["value"], *threshold["history"]]
 
 

@@ -31,6 +31,8 @@ def rollout(folder: Path, *, images: int = 1, drawn: bool = True) -> Any:
         images_per_text=images,
         images=torch.zeros(1) if drawn else None,
         columns=columns,
+        by_text=lambda values: values.reshape(2, 2, images),
+        tree=None,
     )
 
 

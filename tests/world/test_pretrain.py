@@ -18,6 +18,7 @@ from sync_r1.models.showo.model import Showo
 from sync_r1.world import grammar, tasks
 from sync_r1.world.pretrain.clip import caption as clip_caption
 from sync_r1.world.pretrain.clip import clip_tokenizer, encode_texts
+from sync_r1.world.pretrain.measure import inpainting
 from sync_r1.world.pretrain.model_card import bars, missed
 from sync_r1.world.pretrain.recipe import TOKENIZER, Recipe, pretrain, pretrain_larger
 from sync_r1.world.pretrain.stage import Schedule, run_stage
@@ -122,6 +123,35 @@ def test_losses_depend_on_answers_not_on_contexts() -> None:
     assert drawn.item() == pytest.approx(np.log(model.codebook_size), rel=0.15)
 
 
+class SeesCrowns:
+    """A reader to whom every picture shows a crown, a red figure on a beach and a kite in the other hand."""
+
+    def read(self, images: Tensor) -> list[dict[str, str]]:
+        seen = {"hat": "crown", "item": "none", "spare": "kite", "scene": "beach", "colour": "red"}
+        return [seen for _ in images]
+
+
+def test_inpainting_asks_for_another_value_and_keeps_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, rng = fresh_model(), np.random.default_rng(5)
+    looks = {"kind": "dog", "colour": "blue", "pattern": "plain", "mark": "none"}
+    plain = Thing(**looks, hat="none", item="none", scene="room")
+    prompts: list[str] = []
+    redraw = model.redraw_image
+
+    def recorded(texts: Any, *args: Any) -> Any:
+        prompts.extend(texts)
+        return redraw(texts, *args)
+
+    monkeypatch.setattr(model, "redraw_image", recorded)
+    found = inpainting(model, SeesCrowns(), rng, [plain] * 40)  # type: ignore[arg-type]
+    wanted = [grammar.parse(prompt) for prompt in prompts]
+    hats, items, scenes, colours = wanted[:10], wanted[10:20], wanted[20:30], wanted[30:]
+    right = sum(one["hat"] == "crown" for one in hats) + sum(one["item"] == "kite" for one in items)
+    right += sum(one["scene"] == "beach" for one in scenes) + sum(one["colour"] == "red" for one in colours)
+    assert found == {"asked": right / 40, "kept": 1.0} and 0 < right < 40
+    assert all(one["scene"] != "room" for one in scenes) and all(one["colour"] != "blue" for one in colours)
+
+
 def test_the_whole_recipe_runs(tmp_path: Path) -> None:
     card = pretrain(Recipe().shortened(2), tmp_path / "work", tmp_path / "assets")
     assert set(card["training"]) == {"tokenizer", "reward_reader", "evaluator_reader", "clip", "unified"}
@@ -197,10 +227,13 @@ def test_bars_are_computed_and_what_misses_one_is_named() -> None:
         "two_subjects": {"attributes": 0.99, "both": 0.91},
         "captions": 0.95,
         "recognition": 0.89,
+        "inpainting": {"asked": 0.96, "kept": 0.998},
         "rewriting": 0.75,
         "siblings": {"differ": 0.9},
         **dict(zip(names, (1.0, 1.0, 0.9, 0.98, 0.97))),
     }
     found = bars(measured)
     assert found["questions"] == {"value": 0.97, "n": 512} and found["worst_attribute"]["value"] == 0.92
-    assert missed(found) == ["worst_attribute", "recognition", "private_words"]
+    assert missed(found) == ["worst_attribute", "recognition", "inpainting", "private_words"]
+    measured["inpainting"]["kept"] = 1.0
+    assert bars(measured)["inpainting"] == {"value": 0.96, "n": 512}

@@ -17,7 +17,7 @@ from sync_r1.models.janus.network import JanusNetwork
 from sync_r1.models.janus.prompting import drawing_ids, pad_rows, unconditional_ids
 from sync_r1.models.sampling import IMAGE_STREAM, chosen_logps, draw, guide, log_distribution, uniforms
 from sync_r1.models.sequences import distinct
-from sync_r1.types import ImageTrace, Sampling
+from sync_r1.types import ImageTrace, OnStep, Sampling
 
 
 def block_start(step: int, size: int, timesteps: int) -> int:
@@ -63,6 +63,7 @@ def generate(
     seeds: Sequence[int] | None,
     state: ImageTrace | None,
     stop_at: int | None,
+    on_step: OnStep | None = None,
 ) -> ImageTrace:
     """See UnifiedModel.generate_image. Prompts are read once each.
 
@@ -73,28 +74,40 @@ def generate(
     if not prompts or state.step >= stop:
         return state
     first, last = (block_start(step, size, total) for step in (state.step, stop))
-    tokens, logps, calls = state.tokens.clone(), state.logps.clone(), last - first
+    trace = _after(state, state.tokens.clone(), state.logps.clone(), state.step, 0, sampling)
     if first < last:
         noise = uniforms(state.seeds.tolist(), IMAGE_STREAM, 0, size).to(model.device)
         stream = KVStream(model, *embed_prompts(model, with_dropped(prompts), sampling))
         if first:
-            stream.feed(model.embed_codes(_doubled(tokens[:, :first], sampling)))
-            calls += 1
-        for place in range(first, last):
+            stream.feed(model.embed_codes(_doubled(trace.tokens[:, :first], sampling)))
+    for step in range(state.step, stop):
+        tokens, logps = trace.tokens.clone(), trace.logps.clone()
+        start, end = (block_start(edge, size, total) for edge in (step, step + 1))
+        for place in range(start, end):
             distribution = log_distribution(code_logits(model, stream.last, sampling), sampling)
             tokens[:, place] = draw(distribution, noise[:, place])
             logps[:, place] = distribution.gather(-1, tokens[:, place, None])[:, 0]
             if place + 1 < last:
                 stream.feed(model.embed_codes(_doubled(tokens[:, place, None], sampling)))
-    steps = torch.arange(size, device=model.device) * total // size
+        calls = end - start + (1 if step == state.step and 0 < first < last else 0)  # one more reads what was there
+        trace = _after(trace, tokens, logps, step + 1, calls, sampling)
+        if on_step is not None:
+            on_step(trace)
+    return trace
+
+
+def _after(trace: ImageTrace, tokens: Tensor, logps: Tensor, step: int, calls: int, sampling: Sampling) -> ImageTrace:
+    """The trace with the codes [B, N] drawn before `step`, and `calls` more passes."""
+    size, total = tokens.shape[1], trace.timesteps
+    steps = torch.arange(size, device=tokens.device) * total // size
     return ImageTrace(
         tokens=tokens,
-        unmask_step=torch.where(steps < stop, steps, total).expand_as(tokens).clone(),
+        unmask_step=torch.where(steps < step, steps, total).expand_as(tokens).clone(),
         logps=logps,
-        seeds=state.seeds,
-        step=stop,
+        seeds=trace.seeds,
+        step=step,
         timesteps=total,
-        nfe=state.nfe + calls * (2 if sampling.guidance_scale > 0 else 1),
+        nfe=trace.nfe + calls * (2 if sampling.guidance_scale > 0 else 1),
     )
 
 

@@ -21,7 +21,7 @@ from sync_r1.models.janus.config import SECTION, read_folder
 from sync_r1.models.janus.network import JanusNetwork, vocabulary_size
 from sync_r1.models.janus.prompting import SpecialTokens, prepare_tokenizer
 from sync_r1.models.weight_files import WeightFiles, blank, check_shapes, fill
-from sync_r1.types import ImageTrace, Sampling, TextCompletions, TextContext
+from sync_r1.types import ImageTrace, OnStep, OnToken, Sampling, TextCompletions, TextContext
 
 EMBED, HEAD = "model.language_model.embed_tokens.weight", "lm_head.weight"
 
@@ -61,10 +61,14 @@ class Janus(JanusNetwork):
         return self._grey.to(self.device)
 
     def generate_text(
-        self, contexts: Sequence[TextContext], sampling: Sampling, seeds: Sequence[int]
+        self,
+        contexts: Sequence[TextContext],
+        sampling: Sampling,
+        seeds: Sequence[int],
+        on_token: OnToken | None = None,
     ) -> TextCompletions:
         with self._generating():
-            return text.generate(self, contexts, sampling, seeds)
+            return text.generate(self, contexts, sampling, seeds, on_token)
 
     def generate_image(
         self,
@@ -73,9 +77,10 @@ class Janus(JanusNetwork):
         seeds: Sequence[int] | None = None,
         state: ImageTrace | None = None,
         stop_at: int | None = None,
+        on_step: OnStep | None = None,
     ) -> ImageTrace:
         with self._generating():
-            return image.generate(self, prompts, sampling, seeds, state, stop_at)
+            return image.generate(self, prompts, sampling, seeds, state, stop_at, on_step)
 
     def text_logps(
         self, contexts: Sequence[TextContext], ids: Tensor, mask: Tensor, sampling: Sampling

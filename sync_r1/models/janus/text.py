@@ -13,7 +13,7 @@ from sync_r1.models.janus.network import JanusNetwork
 from sync_r1.models.janus.prompting import pad_rows, reading_ids
 from sync_r1.models.sampling import chosen_logps
 from sync_r1.models.sequences import distinct
-from sync_r1.types import Sampling, TextCompletions, TextContext
+from sync_r1.types import OnToken, Sampling, TextCompletions, TextContext
 
 
 def embed_contexts(model: JanusNetwork, contexts: Sequence[TextContext], room: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -60,7 +60,11 @@ def text_logits(model: JanusNetwork, hidden: Tensor) -> Tensor:
 
 
 def generate(
-    model: JanusNetwork, contexts: Sequence[TextContext], sampling: Sampling, seeds: Sequence[int]
+    model: JanusNetwork,
+    contexts: Sequence[TextContext],
+    sampling: Sampling,
+    seeds: Sequence[int],
+    on_token: OnToken | None = None,
 ) -> TextCompletions:
     """See UnifiedModel.generate_text. Contexts are read once each; decoding stops when every row has ended."""
     check_writing(contexts, seeds)
@@ -78,6 +82,7 @@ def generate(
         model.tokenizer,
         end_id=special.eos,
         pad_id=special.pad,
+        on_token=on_token,
     )
 
 

@@ -16,7 +16,7 @@ from sync_r1.models.showo.maskgit import confidence, gumbel, masked_counts, rema
 from sync_r1.models.showo.network import ShowoNetwork
 from sync_r1.models.showo.prefix import Prefix
 from sync_r1.models.showo.prompting import build_t2i_prefix, drawing_ids, image_span
-from sync_r1.types import ImageTrace, Sampling
+from sync_r1.types import ImageTrace, OnStep, Sampling
 
 
 def encode_prompts(model: ShowoNetwork, asked: Sequence[Asked], sampling: Sampling) -> tuple[Prefix, Tensor]:
@@ -118,6 +118,7 @@ def generate(
     seeds: Sequence[int] | None,
     state: ImageTrace | None,
     stop_at: int | None,
+    on_step: OnStep | None = None,
 ) -> ImageTrace:
     """See UnifiedModel.generate_image. `state` is not modified."""
     state, stop = begin(
@@ -128,6 +129,8 @@ def generate(
     prefix, index = encode_prompts(model, with_dropped(prompts), sampling)
     while state.step < stop:
         state = advance(model, prefix, index, state, sampling)
+        if on_step is not None:
+            on_step(state)
     return state
 
 

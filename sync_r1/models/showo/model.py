@@ -24,7 +24,7 @@ from sync_r1.models.showo.magvit import Magvit
 from sync_r1.models.showo.network import ShowoNetwork
 from sync_r1.models.showo.prompting import END_OF_TEXT, prepare_tokenizer
 from sync_r1.models.weight_files import WeightFiles, blank, check_shapes, fill
-from sync_r1.types import ImageTrace, Sampling, TextCompletions, TextContext
+from sync_r1.types import ImageTrace, OnStep, OnToken, Sampling, TextCompletions, TextContext
 
 
 class Showo(ShowoNetwork):
@@ -52,10 +52,14 @@ class Showo(ShowoNetwork):
     # contract
 
     def generate_text(
-        self, contexts: Sequence[TextContext], sampling: Sampling, seeds: Sequence[int]
+        self,
+        contexts: Sequence[TextContext],
+        sampling: Sampling,
+        seeds: Sequence[int],
+        on_token: OnToken | None = None,
     ) -> TextCompletions:
         with self._generating():
-            return text.generate(self, contexts, sampling, seeds)
+            return text.generate(self, contexts, sampling, seeds, on_token)
 
     def generate_image(
         self,
@@ -64,9 +68,10 @@ class Showo(ShowoNetwork):
         seeds: Sequence[int] | None = None,
         state: ImageTrace | None = None,
         stop_at: int | None = None,
+        on_step: OnStep | None = None,
     ) -> ImageTrace:
         with self._generating():
-            return image.generate(self, prompts, sampling, seeds, state, stop_at)
+            return image.generate(self, prompts, sampling, seeds, state, stop_at, on_step)
 
     def redraw_image(
         self,

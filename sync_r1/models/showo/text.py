@@ -14,7 +14,7 @@ from sync_r1.models.sequences import GrowingCache, distinct
 from sync_r1.models.showo.network import ShowoNetwork
 from sync_r1.models.showo.prefix import Prefix
 from sync_r1.models.showo.prompting import Batch, build_mmu, text_ids
-from sync_r1.types import Sampling, TextCompletions, TextContext
+from sync_r1.types import OnToken, Sampling, TextCompletions, TextContext
 
 
 def context_batch(model: ShowoNetwork, contexts: Sequence[TextContext]) -> tuple[Batch, Tensor]:
@@ -35,7 +35,11 @@ def text_logits(model: ShowoNetwork, hidden: Tensor, suppressed: Tensor) -> Tens
 
 
 def generate(
-    model: ShowoNetwork, contexts: Sequence[TextContext], sampling: Sampling, seeds: Sequence[int]
+    model: ShowoNetwork,
+    contexts: Sequence[TextContext],
+    sampling: Sampling,
+    seeds: Sequence[int],
+    on_token: OnToken | None = None,
 ) -> TextCompletions:
     """See UnifiedModel.generate_text. Contexts are read once each; decoding stops when every row has ended."""
     check_writing(contexts, seeds)
@@ -57,7 +61,16 @@ def generate(
         return text_logits(model, model.hidden(token[:, None], mask, cache)[:, 0], suppressed)
 
     logits = text_logits(model, prefix.last, suppressed)
-    return write(logits, following, sampling, seeds, model.tokenizer, end_id=config.eos_id, pad_id=config.pad_id)
+    return write(
+        logits,
+        following,
+        sampling,
+        seeds,
+        model.tokenizer,
+        end_id=config.eos_id,
+        pad_id=config.pad_id,
+        on_token=on_token,
+    )
 
 
 def replay(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sync_r1.data.regions import Square
 from sync_r1.models.showo.model import Showo
 from sync_r1.scorers.text import exact
 from sync_r1.types import Sampling, TextContext
@@ -15,10 +18,12 @@ from sync_r1.world import grammar, readings, tasks
 from sync_r1.world.judge import WorldJudge
 from sync_r1.world.pretrain.readers import render_batch
 from sync_r1.world.readers import AttributeReader, half
-from sync_r1.world.render import IDENTITY, Pair, Thing, make_pair, random_thing
+from sync_r1.world.regions import ATTRIBUTE_REGIONS, NAMED_REGIONS
+from sync_r1.world.render import ATTRIBUTES, CONTEXT_VALUES, IDENTITY, SIZE, Pair, Thing, make_pair, random_thing
 
 GREEDY = Sampling(top_k=1)
 SIBLINGS = 8
+REDRAWN = ("hat", "item", "scene", "colour")
 
 
 def unseen_things(rng: np.random.Generator, count: int) -> list[Thing]:
@@ -112,6 +117,49 @@ def unseen_pairs(things: Sequence[Thing]) -> list[Pair]:
     return [make_pair(left, right) for left, right in zip(things, [*things[1:], things[0]], strict=True)]
 
 
+def inpainting(
+    model: Showo, reader: AttributeReader, rng: np.random.Generator, things: Sequence[Thing], batch_size: int = 64
+) -> dict[str, float]:
+    """True pictures in which the hat, what is held, the place or the colour, in turn, is drawn anew with another value.
+
+    Returns {"asked": share in which the new value is seen, "kept": share whose tokens outside the region are the old}.
+    """
+    square = Square(SIZE, SIZE, round(model.num_image_tokens**0.5))
+    asked, kept = [], []
+    for start in range(0, len(things), batch_size):
+        part = things[start : start + batch_size]
+        names = [REDRAWN[(start + index) % len(REDRAWN)] for index in range(len(part))]
+        wanted = [_changed(rng, thing, name) for thing, name in zip(part, names, strict=True)]
+        regions = [square.cells(attribute_mask(name)) for name in names]
+        before, region = model.encode_image(render_batch(part)), torch.from_numpy(np.stack(regions))
+        after = torch.empty_like(before)
+        for name in REDRAWN:  # regions that are redrawn together are equally large
+            rows = [row for row, other in enumerate(names) if other == name]
+            if rows:
+                prompts, seeds = [grammar.caption(wanted[row]) for row in rows], [start + row for row in rows]
+                after[rows] = model.redraw_image(prompts, before[rows], region[rows], Sampling(), seeds).tokens
+        for name, thing, seen in zip(names, wanted, reader.read(model.decode_image(after)), strict=True):
+            found = {seen[name], seen["spare"]} if name == "item" else {seen[name]}
+            asked.append(getattr(thing, name) in found)
+        kept += ((before == after) | region).all(1).tolist()
+    return {"asked": float(np.mean(asked)), "kept": float(np.mean(kept))}
+
+
+def attribute_mask(name: str) -> np.ndarray:
+    """bool [32, 32]: the pixels where an attribute is seen."""
+    mask = np.zeros((SIZE, SIZE), dtype=bool)
+    for place in ATTRIBUTE_REGIONS[name]:
+        for left, top, right, bottom in NAMED_REGIONS[place]:
+            mask[top:bottom, left:right] = True
+    return mask
+
+
+def _changed(rng: np.random.Generator, thing: Thing, name: str) -> Thing:
+    values = CONTEXT_VALUES.get(name, ATTRIBUTES[name])
+    change: dict[str, Any] = {name: grammar.choose(rng, [one for one in values if one != getattr(thing, name)])}
+    return replace(thing, **change)
+
+
 def decisions(model: Showo, asked: Sequence[tasks.Reading]) -> float:
     """Share of recognition questions whose last word, yes or no, is right, whatever was seen before it."""
     answers = answer_all(model, asked, GREEDY, range(len(asked)))
@@ -150,6 +198,7 @@ def measure(model: Showo, reader: AttributeReader, count: int = 512, seed: int =
         "drawing": drawing_accuracy(model, reader, things, Sampling()),
         "drawing_guided": drawing_accuracy(model, reader, things, Sampling(guidance_scale=2.0))["mean"],
         "two_subjects": pair_accuracy(model, reader, pairs, Sampling()),
+        "inpainting": inpainting(model, reader, rng, things),
         "recognition": decisions(model, close),
         "recognition_other_kind": decisions(model, other),
         "siblings": sibling_diversity(model, ambiguous[:32]),

@@ -17,6 +17,7 @@ BARS: dict[
     "captions": ("descriptions and captions, every word right", 0.95),
     "questions": ("questions about a picture, exact", 0.97),
     "recognition": ("recognition, half of the pictures differ in one attribute", 0.90),
+    "inpainting": ("inpainting, the asked attribute right and every other token kept", 0.95),
     "private_words": ("rewriting private words, exact, ambiguous on purpose", (0.30, 0.70)),
     "siblings": ("prompts whose sampled rewrites differ", 0.80),
 }
@@ -42,6 +43,7 @@ def bars(measured: dict[str, Any]) -> dict[str, dict[str, float]]:
         "captions": measured["captions"],
         "questions": float(np.mean([measured[name] for name in QUESTIONS])),
         "recognition": measured["recognition"],
+        "inpainting": measured["inpainting"]["asked"] * (measured["inpainting"]["kept"] == 1.0),
         "private_words": measured["rewriting"],
         "siblings": measured["siblings"]["differ"],
     }

@@ -41,7 +41,7 @@ TOKENIZER_SCHEDULE = Schedule(steps=3000, learning_rate=2e-3, average=0.99)
 REWARD_READER_SCHEDULE = Schedule(steps=1500, learning_rate=2e-3, average=0.99, seed=1)
 EVALUATOR_READER_SCHEDULE = Schedule(steps=1800, learning_rate=1.5e-3, average=0.99, seed=2)
 CLIP_SCHEDULE = Schedule(steps=900, learning_rate=2e-3, average=0.99, weight_decay=0.05)
-UNIFIED_SCHEDULE = Schedule(steps=6000, learning_rate=1.5e-3, average=0.995, warmup_steps=100, save_every=100)
+UNIFIED_SCHEDULE = Schedule(steps=4800, learning_rate=1.5e-3, average=0.995, warmup_steps=100, save_every=100)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ IGNORE = -100
 HEAD = 32  # numbers of an attention head
 # From which step: sequences of drawing, of reading with a picture, of reading text alone. Rewriting is learned first,
 # drawing last; small batches make more of the later hours.
-MIX = ((0, (28, 20, 18)), (700, (36, 20, 9)), (1500, (20, 16, 5)), (2800, (17, 18, 4)), (4200, (13, 22, 4)))
+MIX = ((0, (28, 20, 18)), (560, (36, 20, 9)), (1200, (20, 16, 5)), (2240, (17, 18, 4)), (3360, (13, 22, 4)))
 LOOKS: tuple[tuple[readings.Reader, float], ...] = (  # readings with a picture, and their shares
     (readings.visual_question, 0.20),
     (readings.caption, 0.16),
