@@ -12,10 +12,12 @@ import typer
 
 from sync_r1 import __version__
 from sync_r1.commands import (
+    chat,
     check,
     concept,
     data,
     edit,
+    feedback,
     inference,
     jobs,
     judge,
@@ -24,6 +26,7 @@ from sync_r1.commands import (
     study,
     train,
     unifybench,
+    why,
     world,
 )
 from sync_r1.commands.home import expand_home
@@ -45,6 +48,9 @@ inference.register(app)
 edit.register(app)
 jobs.register(app)
 check.register(app)
+chat.register(app)
+feedback.register(app)
+why.register(app)
 app.command()(study.study)
 for name, family in {
     "bench": unifybench,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sync_r1.data.phrases import with_article
-from sync_r1.data.prompts import rewrite_prompt, understanding_prompt
+from sync_r1.data.prompts import fact_prompt, rewrite_prompt, understanding_prompt
 from sync_r1.session import Picture, Session
 from sync_r1.training.answers import answer_ids
 from sync_r1.types import Sampling, TextContext
@@ -102,6 +102,21 @@ def answer_credit(session: Session, question: str, completion: str, image: Pictu
     return _credits(session, sources, contexts, completion)
 
 
+def fact_answer_credit(session: Session, question: str, completion: str) -> list[Credit]:
+    """What every private fact did for an answer that was given with the facts in view, in the order of the facts.
+
+    Raises ValueError as `fact_credit`.
+    """
+    concept, text = session.concept, session.mention(question.strip())
+    if not concept.facts:
+        raise ValueError(f"concept {concept.title!r} has no facts; add some to extra_info of its info.json")
+    contexts = [TextContext(fact_prompt(concept, text))]
+    for number in range(len(concept.facts)):
+        left = [fact for index, fact in enumerate(concept.facts) if index != number]
+        contexts.append(TextContext(fact_prompt(replace(concept, facts=left), text)))
+    return _credits(session, concept.facts, contexts, completion)
+
+
 def _credits(
     session: Session, sources: Sequence[str], contexts: Sequence[TextContext], completion: str
 ) -> list[Credit]:
@@ -127,8 +142,6 @@ def text_likelihoods(session: Session, contexts: Sequence[TextContext], texts: S
     for start in range(0, len(contexts), session.options.batch_size):
         rows = slice(start, start + session.options.batch_size)
         width = int(mask[rows].sum(1).max())
-        logps, _ = session.model.text_logps(
-            contexts[rows], ids[rows, :width], mask[rows, :width], Sampling()
-        )
+        logps, _ = session.model.text_logps(contexts[rows], ids[rows, :width], mask[rows, :width], Sampling())
         parts.append(logps.sum(1).cpu())
     return torch.cat(parts)

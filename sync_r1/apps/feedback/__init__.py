@@ -10,12 +10,13 @@ from sync_r1.apps.feedback.practice import learn
 from sync_r1.apps.feedback.questions import Question, next_question
 from sync_r1.apps.feedback.rating import rate_answer, rate_picture, rate_rewrite
 from sync_r1.apps.feedback.rewards import WordReward, reward
-from sync_r1.apps.feedback.updates import Update, save_update, undo, undo_saved
+from sync_r1.apps.feedback.updates import Snapshot, Update, save_update, undo, undo_saved
 
 __all__ = [
     "Belief",
     "Event",
     "Question",
+    "Snapshot",
     "Store",
     "Update",
     "WordReward",

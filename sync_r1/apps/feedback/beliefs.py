@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from sync_r1.apps.feedback.events import Event, Store
 
-CARELESS = 0.1
+CARELESS = 0.05
 SETTLED = 0.7  # probability from which on something is learned
 NO_WISH = 0.5  # of a thumb up, when nothing unasked is wished for
 MOST_PHRASES = 3  # of one prompt: the number of combinations grows with every one
@@ -25,7 +25,7 @@ _PHRASE = re.compile(r"(?:\bwith\s+)?(?P<phrase>\b(?:its|his|her|their|my)\s+[\w
 
 
 def phrases(prompt: str) -> list[str]:
-    """What in a prompt refers to a private fact, in lower case: "a photo of <bo> with its treasure" → "its treasure"."""
+    """What in a prompt refers to a private fact: "a photo of <bo> with its treasure" → "its treasure"."""
     return list(dict.fromkeys(found["phrase"].lower() for found in _PHRASE.finditer(prompt)))
 
 

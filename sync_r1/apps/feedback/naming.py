@@ -1,8 +1,7 @@
 """Which private facts a rewrite names.
 
 By words, where it holds a word of a fact that neither the prompt nor another fact holds; else by credit. Credit alone
-misses a fact that the model would have guessed: of <lumen>'s three facts the beanie gets 0.01 nats, as the shipped model
-guesses a beanie where no hat is listed; and it gives a fact up to 0.3 nats for being an answer the less.
+would miss a fact that the model guesses anyway, and gives a little to facts whose removal leaves one answer the less.
 """
 
 from __future__ import annotations

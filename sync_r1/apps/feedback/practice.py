@@ -144,7 +144,7 @@ def _practise_words(
     steps, spent = 0, 0.0
     try:
         while spent < seconds:
-            practice.update(steps)
+            practice.update(steps, 1 - spent / seconds)
             steps, spent = steps + 1, time.monotonic() - began
             if progress is not None:
                 progress(steps, spent)
@@ -183,15 +183,18 @@ def _practise_drawing(
 
 
 def practice_config(session: Session, folder: Path, seed: int) -> Config:
-    """The rates of training, on texts alone. Where the model is not the embedded world's, only the concept's rows train:
-    its body is large and its own run trains it."""
+    """The rates of training, on texts alone. Of a model that is not the embedded world's only the concept's rows train:
+    its body is large, and training it takes longer than anybody waits."""
     config = apply_recipes(["world" if session.model.image_size == SIZE else "showo-256"])
     rl, run = config.rl, config.run
     if session.model.image_size != SIZE:
         rl.learning_rate = 0.0
+    else:
+        rl.concept_learning_rate = 5e-3  # a quarter of training's: few prompts are practised many times
+    rl.max_completion_length = min(rl.max_completion_length, session.options.max_completion_length)
     rl.optimise, rl.draw_every, rl.dgs_enabled = "text", 1, False
     rl.prompts_per_step, rl.text_prompts_per_step = 9, None
-    rl.look_fraction, rl.recognize_fraction, rl.closed_loss = 0.3, 0.0, "none"
+    rl.look_fraction, rl.recognize_fraction, rl.closed_loss = 0.2, 0.0, "none"
     rl.lr_scheduler_type, rl.max_steps = "constant", ENDLESS
     rl.validation_prompts = 0
     run.output_dir, run.name, run.seed, run.device = str(folder.parent), folder.name, seed, session.model.device.type
@@ -200,7 +203,7 @@ def practice_config(session: Session, folder: Path, seed: int) -> Config:
 
 
 def word_prompts(session: Session, known: Belief, asked: Sequence[Prompt]) -> list[Prompt]:
-    """The thing's own prompts with a word whose meaning is settled, and one more per word. No prompt holds an answer."""
+    """The thing's own prompts with a word whose meaning is settled, and one more per word; none holds an answer."""
     settled = set(known.settled)
     texts = [f"a photo of {session.concept.placeholder} with {phrase}" for phrase in known.settled]
     texts += [prompt.prompt for prompt in asked if prompt.kind == "reason"]

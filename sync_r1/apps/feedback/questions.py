@@ -63,9 +63,7 @@ def next_question(
     return None
 
 
-def _about(
-    session: Session, word: str, prompt: str, likely: Sequence[str], count: int, seed: int
-) -> Question | None:
+def _about(session: Session, word: str, prompt: str, likely: Sequence[str], count: int, seed: int) -> Question | None:
     """Rewrites of a prompt that name the likeliest facts, as far as the model writes such."""
     contexts = [session.rewrite_context(session.mention(prompt))] * SAMPLES
     sampling = Sampling(max_completion_length=session.options.max_completion_length)

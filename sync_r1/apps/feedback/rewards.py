@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from sync_r1.apps.feedback.beliefs import Belief, Wish, phrases, without_phrases
-from sync_r1.apps.feedback.rating import reward_reader
 from sync_r1.apps.feedback.naming import facts_named
+from sync_r1.apps.feedback.rating import reward_reader
 from sync_r1.scorers.base import Score
 from sync_r1.session import Session
 from sync_r1.world import grammar

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
+from sync_r1.apps.feedback.beliefs import phrases
 from sync_r1.apps.feedback.rewards import WordReward
 from sync_r1.config import RLConfig
 from sync_r1.models.concept_tokens import learned_row_ids
@@ -26,6 +27,7 @@ from sync_r1.training.parameters import Trainables
 from sync_r1.training.prompts import Prompt, context, derive_seed, prompt_stream
 from sync_r1.types import Sampling, TextContext
 
+LEAST_RATE = 0.1  # of the learning rates, at the end
 USES = 4  # of a prompt's samples before new ones are drawn
 NO_REWRITE = -1e4  # log-probability where a prompt has fewer rewrites than another
 
@@ -58,19 +60,22 @@ class RewritePractice:
         seed: int = 0,
     ) -> None:
         self.session, self.rl, self.word_reward, self.seed = session, rl, word_reward, seed
-        self.asked = [*prompts, *questions]
+        self.questions = list(questions)
+        self.by_word: dict[str, list[Prompt]] = {}
+        for prompt in prompts:
+            self.by_word.setdefault(phrases(prompt.prompt)[0], []).append(prompt)
         self.codes: dict[Path, Tensor] = {}
         self.snapshot = self._snapshot(questions)
         self.trainables = Trainables(session.model, rl, learned_row_ids(session.model), seed)
         self.optimizer = self.trainables.optimizer()
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.known: dict[str, tuple[int, Candidates]] = {}  # prompt → uses left, candidates
 
-    def update(self, step: int) -> None:
-        """Update number `step`."""
-        count = self.rl.prompts_per_step
-        chosen = prompt_stream(self.asked, count=count, shares=self.rl.shares(), seed=self.seed, first=step * count)
-        rewrites = [prompt for prompt in chosen if prompt.kind == "reason"]
-        questions = [prompt for prompt in chosen if prompt.kind == "look"]
+    def update(self, step: int, left: float = 1.0) -> None:
+        """Update number `step`. The learning rates fall with `left`, the share of the time that is left."""
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * max(left, LEAST_RATE)
+        rewrites, questions = self._chosen(step)
         losses = []
         if rewrites:
             losses.append(self.rl.text_loss_weight * self._rewrite_loss(rewrites, step))
@@ -80,6 +85,22 @@ class RewritePractice:
         clip_grad_norm_(self.trainables.parameters(), self.rl.max_grad_norm or torch.inf)
         self.optimizer.step()
         self.optimizer.zero_grad()
+
+    def _chosen(self, step: int) -> tuple[list[Prompt], list[Prompt]]:
+        """The prompts of an update: as many of each word as of any other, so that none is unlearned for another's
+        sake; and questions."""
+        count = max(round(self.rl.prompts_per_step * (1 - self.rl.look_fraction) / len(self.by_word)), 1)
+        rewrites: list[Prompt] = []
+        for prompts in self.by_word.values():
+            rewrites += self._stream(prompts, count, step)
+        questions = self._stream(self.questions, round(self.rl.prompts_per_step * self.rl.look_fraction), step)
+        return rewrites, questions
+
+    def _stream(self, prompts: Sequence[Prompt], count: int, step: int) -> list[Prompt]:
+        if not prompts or not count:
+            return []
+        shares = {prompts[0].kind: 1.0}
+        return prompt_stream(prompts, count=count, shares=shares, seed=self.seed, first=step * count)
 
     def close(self) -> None:
         """Let go of the vocabulary's matrices."""
@@ -141,7 +162,8 @@ class RewritePractice:
         written = self.session.model.generate_text(contexts, self.rl.sampling(), seeds).texts
         found = []
         for place, prompt in enumerate(prompts):
-            texts = list(dict.fromkeys(written[place * count : (place + 1) * count]))
+            before = self.known.get(prompt.prompt, (0, Candidates([], [])))[1].texts  # a rare right one stays
+            texts = list(dict.fromkeys([*before, *written[place * count : (place + 1) * count]]))
             asked, kinds = [prompt.prompt] * len(texts), ["reason"] * len(texts)
             scores = self.word_reward(prompts=asked, completions=texts, kind=kinds)
             found.append(Candidates(texts, [score or 0.0 for score in scores]))

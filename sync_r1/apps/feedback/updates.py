@@ -32,6 +32,7 @@ from sync_r1.run_folder import (
 )
 from sync_r1.session import Session
 from sync_r1.training.checkpoint import atomic_checkpoint
+from sync_r1.world.export import TEMPORARY
 
 BEFORE_FILE = "before.safetensors"
 
@@ -64,7 +65,8 @@ class Update:
 
     @property
     def rolled_back(self) -> bool:
-        return not self.after
+        """Whether everything was put back because the guard fell."""
+        return self.guard.fell
 
 
 class Snapshot:
@@ -102,9 +104,7 @@ def undo(session: Session, update: Update) -> None:
     put_parameters(session.model, update.before)
 
 
-def save_update(
-    session: Session, update: Update, folder: Path | str = FOLDER, source: Path | str = WORLD
-) -> Path:
+def save_update(session: Session, update: Update, folder: Path | str = FOLDER, source: Path | str = WORLD) -> Path:
     """Write an update to `<folder>/<thing>/checkpoints/step_N`, whole or not at all; `--run <folder>/<thing>` opens it.
 
     Args:
@@ -127,13 +127,23 @@ def save_update(
             "steps": update.steps,
             "seconds": round(update.seconds, 1),
         }
-        if session.root is not None and start.config.data.root != WORLD:
-            record_data(run, session.root)
+        config = _with_data(start.config, session, run)
         with atomic_checkpoint(target, **facts) as partial:
             save_file(dict(update.before), partial / BEFORE_FILE)
             save_file(after, partial / AFTER_FILE)
-            save_config(start.config, partial / "config.yaml")
+            save_config(config, partial / "config.yaml")
     return target
+
+
+def _with_data(config: Config, session: Session, run: Path) -> Config:
+    """The configuration with the session's concept and where its data are, which the run's folder records too."""
+    config.data.concepts = [session.concept.name]
+    if session.root is None or session.root.name.startswith(TEMPORARY):
+        config.data.root = WORLD
+    else:
+        config.data.root = str(session.root)
+        record_data(run, session.root)
+    return config
 
 
 def undo_saved(thing: str, folder: Path | str = FOLDER) -> tuple[Path, Path | str]:
@@ -181,8 +191,6 @@ def _start(source: Path | str) -> _Start:
 def _of_model(path: str) -> Config:
     config = Config()
     config.model.path = path
-    if path == WORLD:
-        config.data.root = WORLD
     return config
 
 

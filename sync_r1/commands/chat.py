@@ -1,0 +1,118 @@
+"""`sync-r1 chat`: a conversation in the terminal, or line by line from a pipe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sync_r1.commands.inference import DataOption, DeviceOption, ModelOption, noted, open_session
+from sync_r1.console import say
+
+if TYPE_CHECKING:
+    from sync_r1.session import Session
+
+FolderOption = Annotated[Path, typer.Option("--feedback", help="Folder of the thumbs and of what was learned.")]
+
+
+def chat(
+    concept: Annotated[
+        list[str] | None, typer.Option("--concept", help="A thing to talk about; repeat for more of one model.")
+    ] = None,
+    run: Annotated[
+        list[Path] | None, typer.Option("--run", help="Run or checkpoint folder; repeat for things of several runs.")
+    ] = None,
+    model: ModelOption = "world",
+    data: DataOption = None,
+    feedback: FolderOption = Path("feedback"),
+    out: Annotated[Path, typer.Option(help="Folder for drawn pictures.")] = Path("drawings"),
+    device: DeviceOption = "auto",
+) -> None:
+    """Talk about your things; every answer names what it came from. /help says what else there is.
+
+    In a pipe every line in gives one line out; a line that cannot be answered gives "error: …".
+
+    Example: sync-r1 chat --concept bo --concept ana
+    """
+    from sync_r1.apps.chat import Chat
+    from sync_r1.signals import Stopped
+
+    with noted():
+        talk = Chat(open_things(concept or [], run or [], model, data, device), feedback, out)
+    asked = sys.stdin.isatty()
+    if asked:
+        say(f"about {', '.join(talk.things)}; /help says what can be done, /quit leaves")
+    try:
+        for line in _lines(asked):
+            if asked and not line.strip():
+                continue
+            try:
+                with noted():
+                    say(" ".join(talk.say(line).split("\n")))
+            except (ValueError, OSError) as error:
+                say(f"error: {' '.join(str(error).split())}", "red")
+            if talk.left:
+                break
+    except (KeyboardInterrupt, Stopped) as stop:
+        if isinstance(stop, Stopped) and stop.number != 2:  # only Ctrl-C is a way to leave
+            raise
+        say("bye")
+
+
+def open_things(concepts: list[str], runs: list[Path], model: str, data: str | None, device: str) -> dict[str, Session]:
+    """A session per thing. Those of one model share it.
+
+    Raises ValueError for an unknown thing, or concepts beside several runs.
+    """
+    from dataclasses import replace
+
+    if len(runs) > 1 and concepts:
+        raise ValueError(
+            f"--concept {' '.join(concepts)} beside {len(runs)} runs: each run talks about what it learned; leave "
+            "--concept out, or give one --run"
+        )
+    if len(runs) > 1:
+        found = {}
+        for run in runs:
+            session = open_session(run, model, data, None, device)
+            found[session.concept.name] = session
+        return found
+    run = runs[0] if runs else None
+    first = open_session(run, model, data, concepts[0] if concepts else None, device)
+    things = {first.concept.name: first}
+    for name in concepts[1:]:
+        concept, root = _read(run, data, name)
+        things[concept.name] = replace(first, concept=concept, root=root)
+    return things
+
+
+def _read(run: Path | None, data: str | None, name: str) -> tuple[object, Path]:
+    from sync_r1.data import load_concept
+    from sync_r1.run_folder import checkpoint_to_use, data_of
+    from sync_r1.world.export import data_folder
+
+    source = data or (data_of(checkpoint_to_use(run)) if run is not None else "world")
+    root = data_folder(source, [name])
+    return load_concept(root, name, allow_empty_facts=True, verify=False), root
+
+
+def _lines(asked: bool) -> Iterator[str]:
+    """Lines of stdin, with a prompt in a terminal."""
+    while True:
+        if asked:
+            sys.stdout.write("> ")
+            sys.stdout.flush()
+        line = sys.stdin.readline()
+        if not line:
+            if asked:
+                say("")
+            return
+        yield line
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command()(chat)
