@@ -1,4 +1,5 @@
-"""How noisy the image half's gradient is, by rule: what a step is compared with, and which steps are replayed.
+"""How noisy the image part's gradient is, by rule: what a step is compared with, which steps are replayed, which
+candidates are finished, and what branches.
 
     python benchmarks/gradient_variance.py --concepts ivo lumen cleo rex --out docs/gradient_variance.json
 
@@ -26,10 +27,10 @@ from sync_r1.experiment import open_session, warm_up
 from sync_r1.models.base import UnifiedModel
 from sync_r1.models.concept_tokens import learned_row_ids
 from sync_r1.recipes import apply_recipes
-from sync_r1.rl.advantages import step_advantages
-from sync_r1.rl.dgs import NoScaling
+from sync_r1.rl.advantages import step_advantages, trunk_advantages
 from sync_r1.rl.rewards import build_rewards
 from sync_r1.rl.rollout import Rollout, Sampler
+from sync_r1.rl.tree import TreeScaling
 from sync_r1.scorer_factory import build_scorers
 from sync_r1.session import Session
 from sync_r1.training.prompts import prompt_stream, session_prompts
@@ -38,8 +39,12 @@ from sync_r1.types import Sampling
 SKETCH = 2048
 GROUP = 8  # G of the estimated gradients
 REPLAYED = 4  # K
+LEAVES, BRANCH = 4, 6  # of the pool's trees: M at most, and k
+SHAPES = ((2, 4), (3, 4), (4, 2), (6, 2))  # trunks and leaves, n and M, of the trees that are compared
+CANDIDATES, PREVIEW = 16, 2  # of the filter, version 1: drawn to step k, of which the best G are finished
 
 Rule = Callable[[Tensor, Tensor, torch.Generator], Tensor]  # rewards [G], previews [G, T] → weights [G, T]
+Pool = dict[str, Tensor]
 
 
 class CountSketch:
@@ -106,6 +111,21 @@ def rules() -> dict[str, Rule]:
 
 
 BASE = "group mean, 4 steps at random"
+FILTER = "filter (version 1), 4 steps at random"
+TREES = {f"tree of {n} × {m} (version 2), own previews, 7 and 8 and 2 at random": (n, m) for n, m in SHAPES}
+PLAIN_SMALL = "group mean of 4, 4 steps at random"
+
+
+def evaluations(name: str, steps: int) -> int:
+    """Evaluations of one estimate; of the tree, with one look at each of G texts, as if all differed."""
+    if name in TREES:
+        trunks, leaves = TREES[name]
+        return GROUP + trunks * (BRANCH + leaves * (steps - BRANCH))
+    if name == FILTER:
+        return CANDIDATES * PREVIEW + GROUP * (steps - PREVIEW)
+    if name == PLAIN_SMALL:
+        return GROUP // 2 * steps
+    return GROUP * steps
 
 
 def trace_of_covariance(weights: Tensor, gram: Tensor) -> float:
@@ -114,34 +134,79 @@ def trace_of_covariance(weights: Tensor, gram: Tensor) -> float:
     return float(((centred @ gram) * centred).sum() / (len(weights) - 1))
 
 
-def draw_weights(rule: Rule, rewards: Tensor, previews: Tensor, draws: int, generator: torch.Generator) -> Tensor:
-    """[D, pool·T] weights of the pool's step gradients in D estimates, each from a random group of the pool."""
-    pool, steps = previews.shape
-    weights = torch.zeros(draws, pool, steps)
+def draw_weights(name: str, pool: Pool, draws: int, generator: torch.Generator) -> Tensor:
+    """[D, N] weights of the pool's step gradients (see `gradients_of`) in D estimates by the rule of this name."""
+    size, steps = pool["previews"].shape
+    first = torch.zeros(draws, size, steps)
+    late = torch.zeros(draws, size, LEAVES - 1, steps - BRANCH)
     for row in range(draws):
-        chosen = torch.randperm(pool, generator=generator)[:GROUP]
-        weights[row, chosen] = rule(rewards[chosen], previews[chosen], generator) / GROUP
-    return weights.flatten(1)
+        order = torch.randperm(size, generator=generator)
+        if name in TREES:
+            trunks, leaves = TREES[name]
+            told = tree_weights(pool, order[:trunks], leaves, generator)
+            first[row, order[:trunks]] = told[:, 0]
+            late[row, order[:trunks], : leaves - 1] = told[:, 1:, BRANCH:]
+        else:
+            chosen = order[:GROUP]
+            if name == FILTER:
+                candidates = order[:CANDIDATES]
+                chosen = candidates[pool["previews"][candidates, PREVIEW].topk(GROUP).indices]
+            elif name == PLAIN_SMALL:
+                chosen = order[: GROUP // 2]
+            rule = rules()[BASE if name in (FILTER, PLAIN_SMALL) else name]
+            weights = rule(pool["rewards"][chosen], pool["previews"][chosen], generator)
+            first[row, chosen] = weights / len(chosen)
+    return torch.cat([first.flatten(1), late.flatten(1)], dim=1)
 
 
-def ratios(prompts: Sequence[dict[str, Tensor]], part: str, draws: int, bootstrap: int) -> dict[str, Any]:
-    """Per rule the trace of the covariance over that of BASE, with a 95 % bootstrap over prompts and trajectories."""
-    table = rules()
+def tree_weights(pool: Pool, trunks: Tensor, leaves: int, generator: torch.Generator) -> Tensor:
+    """[n, M, T] weights of every step of every leaf, by the training's own functions."""
+    rewards = pool["leaves"][trunks, :leaves].unsqueeze(0)  # [1, n, M]
+    steps, one = pool["previews"].shape[1], torch.ones(1)
+    columns = []
+    for step in range(steps):
+        if step < BRANCH:
+            promised = pool["previews"][trunks, step].view(1, -1, 1).expand_as(rewards)
+            columns.append(trunk_advantages(rewards, promised, one)[0])
+        else:
+            promised = pool["leaf_previews"][trunks, :leaves, step - BRANCH].unsqueeze(0)
+            columns.append(step_advantages(rewards, promised, one)[0])
+    return torch.stack(columns, dim=2) * replay_weights(steps, 2, generator) / rewards.numel()
 
-    def traces(chosen: Sequence[tuple[int, Tensor]], repeats: int, seed: int) -> dict[str, float]:
-        total = dict.fromkeys(table, 0.0)
+
+def gradients_of(pool: Pool, part: str) -> Tensor:
+    """[N, SKETCH]: all steps of every trajectory, then the steps behind the branch of every other leaf."""
+    return torch.cat([pool[part].flatten(0, 1), pool[f"{part}_leaves"].flatten(0, 2)])
+
+
+def ratios(prompts: Sequence[Pool], part: str, draws: int, bootstrap: int) -> dict[str, Any]:
+    """Per rule: the trace of the covariance times evaluations over that of BASE, with a 95 % bootstrap over prompts
+    and trajectories; and the cosine of the mean estimate with BASE's, which is 1 but for noise where a rule has no
+    bias."""
+    names = [*rules(), PLAIN_SMALL, FILTER, *TREES]
+
+    def measured(chosen: Sequence[tuple[int, Tensor]], repeats: int, seed: int) -> dict[str, tuple[float, float]]:
+        traces = dict.fromkeys(names, 0.0)
+        products = {name: torch.zeros(3) for name in names}  # with BASE's mean, own square, BASE's square
         for index, rows in chosen:
-            pool = prompts[index]
-            sketches = pool[part][rows].flatten(0, 1)
-            gram = sketches @ sketches.T
-            for name, rule in table.items():
+            pool = {name: values[rows] for name, values in prompts[index].items()}
+            sketches = gradients_of(pool, part)
+            gram, means = sketches @ sketches.T, {}
+            for name in names:
                 generator = torch.Generator().manual_seed(seed)  # the same groups for every rule
-                weights = draw_weights(rule, pool["rewards"][rows], pool["previews"][rows], repeats, generator)
-                total[name] += trace_of_covariance(weights, gram)
-        return {name: value / total[BASE] for name, value in total.items()}
+                weights = draw_weights(name, pool, repeats, generator)
+                traces[name] += trace_of_covariance(weights, gram) * evaluations(name, pool["previews"].shape[1])
+                means[name] = weights.mean(0)
+            for name in names:
+                pairs = (means[name], means[BASE]), (means[name], means[name]), (means[BASE], means[BASE])
+                products[name] += torch.stack([a @ gram @ b for a, b in pairs])
+        found = {}
+        for name, (cross, own, base) in products.items():
+            found[name] = traces[name] / traces[BASE], float(cross / (own * base).sqrt().clamp(min=1e-12))
+        return found
 
     everything = [(index, torch.arange(len(pool["rewards"]))) for index, pool in enumerate(prompts)]
-    found = traces(everything, draws, 0)
+    found = measured(everything, draws, 0)
     generator = torch.Generator().manual_seed(1)
     samples = []
     for number in range(bootstrap):
@@ -149,12 +214,12 @@ def ratios(prompts: Sequence[dict[str, Tensor]], part: str, draws: int, bootstra
         for index in torch.randint(len(prompts), (len(prompts),), generator=generator).tolist():
             size = len(prompts[index]["rewards"])
             chosen.append((index, torch.randint(size, (size,), generator=generator)))
-        samples.append(traces(chosen, max(draws // 4, 50), number + 1))
+        samples.append(measured(chosen, max(draws // 4, 50), number + 1))
     result = {}
-    for name, value in found.items():
-        values = torch.tensor([sample[name] for sample in samples])
+    for name, (value, cosine) in found.items():
+        values = torch.tensor([sample[name][0] for sample in samples])
         interval = [round(float(torch.quantile(values, q)), 3) for q in (0.025, 0.975)]
-        result[name] = {"ratio": round(value, 3), "ci95": interval}
+        result[name] = {"ratio": round(value, 3), "ci95": interval, "cosine": round(cosine, 3)}
     return result
 
 
@@ -166,13 +231,14 @@ def sketch_steps(
     body: Sequence[Tensor],
     tables: Sequence[Tensor],
     sketchers: tuple[CountSketch, CountSketch],
+    steps: Sequence[int],
 ) -> tuple[Tensor, Tensor]:
-    """Sketches [T, SKETCH] of body and of vocabulary rows: the gradient of log p of what each step committed."""
+    """Sketches [steps, SKETCH] of body and of vocabulary rows: the gradient of log p of what each step committed."""
     assert rollout.trace is not None
     trace, prompt = rollout.trace.select([row]), [rollout.image_prompts()[row]]
-    learned = list(learned_row_ids(model))
+    learned = learned_row_ids(model)
     found: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for step in range(trace.timesteps):
+    for step in steps:
         model.zero_grad(set_to_none=True)
         logps, committed = model.image_logps(prompt, trace, sampling, [step])
         logps[committed].sum().backward()
@@ -182,48 +248,60 @@ def sketch_steps(
     return torch.stack(found[0]), torch.stack(found[1])
 
 
-def pool_of(session: Session, config: Config, prompts: int, trajectories: int, seed: int) -> list[dict[str, Tensor]]:
-    """Per prompt: rewards [n], previews [n, T] and sketches [n, T, SKETCH] of body and rows."""
+def pool_of(session: Session, config: Config, prompts: int, trajectories: int, seed: int) -> list[Pool]:
+    """Per prompt n trajectories, each a tree of LEAVES behind step BRANCH, whose first leaf counts as the trajectory:
+    rewards [n], previews [n, T], leaves [n, M], leaf_previews [n, M, T − k], and sketches of body and rows, [n, T,
+    SKETCH] and, of the other leaves behind the branch, [n, M − 1, T − k, SKETCH]."""
     model, rl = session.model, config.rl
     scorers = build_scorers(config)
     scorers.prepare(session.concept)
     judge = build_rewards(scorers.weights, scorers.library, scorers.fallback).only("image")
-    sampler = Sampler(model, rl.sampling(), NoScaling(), group_size=trajectories)
+    scaling = TreeScaling(trajectories, BRANCH)
+    sampler = Sampler(model, rl.sampling(), scaling, group_size=trajectories, images_per_text=LEAVES)
     asked = [prompt for prompt in session_prompts(session) if prompt.kind == "reason"]
     chosen = prompt_stream(asked, count=prompts, shares={"reason": 1.0}, seed=seed, first=0)
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    tables = [embedding.weight, head.weight]
+    tables: list[Tensor] = [embedding.weight, head.weight]  # type: ignore[list-item]
     body = [p for p in model.parameters() if p.requires_grad and all(p is not table for table in tables)]
     learned = len(learned_row_ids(model))
     sketchers = (
         CountSketch(sum(p.numel() for p in body)),
         CountSketch(sum(learned * table.shape[1] for table in tables), seed=1),
     )
-    found = []
+    total, found = rl.generation_timesteps, []
     for number, prompt in enumerate(chosen):
         rollout = sampler.roll_out([prompt], seed=seed, step=0, first=number)
         assert rollout.trace is not None
-        final = judge.score(rollout).image.flatten()
+        leaves = judge.score(rollout).image[0]  # [n, M]
         columns = []
-        for step in range(rl.generation_timesteps):
-            images = model.decode_image(rollout.trace.likely(step))
-            rollout.images = images
-            columns.append(judge.score(rollout).image.flatten())
-        sketches = [
-            sketch_steps(model, rl.sampling(), rollout, row, body, tables, sketchers) for row in range(trajectories)
-        ]
+        for step in range(total):
+            rollout.images = model.decode_image(rollout.trace.likely(step))
+            columns.append(judge.score(rollout).image[0])
+        previews = torch.stack(columns, dim=2)  # [n, M, T]
+
+        def sketched(leaf: int, steps: Sequence[int], rollout: Rollout = rollout) -> tuple[Tensor, Tensor]:
+            rows = range(leaf, trajectories * LEAVES, LEAVES)
+            made = [sketch_steps(model, rl.sampling(), rollout, row, body, tables, sketchers, steps) for row in rows]
+            return torch.stack([one for one, _ in made]), torch.stack([other for _, other in made])
+
+        first = sketched(0, range(total))
+        late = [sketched(leaf, range(BRANCH, total)) for leaf in range(1, LEAVES)]
         found.append(
             {
-                "rewards": final,
-                "previews": torch.stack(columns, dim=1),
-                "body": torch.stack([body for body, _ in sketches]),
-                "rows": torch.stack([rows for _, rows in sketches]),
+                "rewards": leaves[:, 0],
+                "previews": previews[:, 0],
+                "leaves": leaves,
+                "leaf_previews": previews[:, :, BRANCH:],
+                "body": first[0],
+                "rows": first[1],
+                "body_leaves": torch.stack([part for part, _ in late], dim=1),
+                "rows_leaves": torch.stack([part for _, part in late], dim=1),
             }
         )
     return found
 
 
-def preview_correlation(prompts: Sequence[dict[str, Tensor]]) -> list[float]:
+def preview_correlation(prompts: Sequence[Pool]) -> list[float]:
     """Per step: correlation of V with the final reward inside prompts."""
     rewards = torch.cat([pool["rewards"] - pool["rewards"].mean() for pool in prompts])
     columns = torch.cat([pool["previews"] - pool["previews"].mean(dim=0) for pool in prompts])
@@ -239,7 +317,7 @@ def open_policy(concept: str, run: Path | None, folder: Path, seed: int) -> tupl
     config.data.concepts, config.run.seed = [concept], seed
     config.run.name, config.run.output_dir = f"{concept}-{seed}", str(folder)
     session = open_session(config)
-    warm_up(session, config, Console(quiet=True), session_prompts(session))
+    warm_up(session, config, Console(quiet=True), session_prompts(session), resumed=False, command="")
     return config, session
 
 

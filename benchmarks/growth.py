@@ -15,6 +15,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -37,7 +38,7 @@ VALUES = {
     "text tokens": [8, 16, 32, 64, 120],
     "image tokens": [36, 64, 144, 256],
 }
-SIZES = {
+SIZES: dict[str, Any] = {
     "hidden_size": 128,
     "intermediate_size": 512,
     "num_hidden_layers": 4,

@@ -10,6 +10,7 @@ with ours.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,8 +58,8 @@ def write(model: Showo, contexts: Sequence[TextContext], sampling: Sampling, see
             if token[0] == config.eos_id:
                 break
     width = int(mask.sum(1).max())
-    put = (value[:, :width].to(model.device) for value in (ids, logps, mask))
-    return completions(model.tokenizer, *put, config.eos_id)
+    written, chosen, there = [value[:, :width].to(model.device) for value in (ids, logps, mask)]
+    return completions(model.tokenizer, written, chosen, there, config.eos_id)
 
 
 def code_logits(model: Showo, prompt: str, codes: Tensor, sampling: Sampling) -> Tensor:
@@ -130,7 +131,8 @@ def update(
 
     The graph is cut into rows, and rows into steps, where memory asks for it.
     """
-    sampling, clip = rl.sampling(), {"epsilon": rl.epsilon, "epsilon_high": rl.epsilon_high, "beta": rl.beta}
+    sampling = rl.sampling()
+    clip: dict[str, Any] = {"epsilon": rl.epsilon, "epsilon_high": rl.epsilon_high, "beta": rl.beta}
     texts, trace, everywhere = (
         rollout.completions,
         rollout.trace,

@@ -72,9 +72,11 @@ def random_showo(config: ShowoConfig, image: MagvitConfig | None, device: str) -
 def build(name: str, device: str) -> Showo:
     if name == "tiny":
         return load_world_model().to(device)
-    return random_showo(
-        *(middle_sizes() if name == "middle" else (ShowoConfig(), MagvitConfig(resolution=512))), device
-    )
+    if name == "middle":
+        config, magvit = middle_sizes()
+    else:
+        config, magvit = ShowoConfig(), MagvitConfig(resolution=512)
+    return random_showo(config, magvit, device)
 
 
 def lengths(*, completions: list[str], **_: Any) -> list[float]:
@@ -114,7 +116,7 @@ class Workload:
         concept = load_concept(root / "data", "bo")
         self.model = build(name, device)
         tokens = add_concept(self.model, "bo", concept.class_noun, num_tokens=16)
-        rl = {
+        rl: dict[str, float] = {
             "prompts_per_step": 1,
             "num_generations": group,
             "generation_timesteps": self.size.timesteps,

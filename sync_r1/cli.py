@@ -21,8 +21,11 @@ from sync_r1.commands import (
     inference,
     jobs,
     judge,
+    learn,
     models,
+    serve,
     sft,
+    story,
     study,
     train,
     unifybench,
@@ -51,6 +54,9 @@ check.register(app)
 chat.register(app)
 feedback.register(app)
 why.register(app)
+learn.register(app)
+story.register(app)
+serve.register(app)
 app.command()(study.study)
 for name, family in {
     "bench": unifybench,

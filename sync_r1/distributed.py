@@ -75,6 +75,12 @@ class Processes:
         return self.gather(self.together(lambda: work() if self.main else None))[0]  # type: ignore[return-value]
 
 
+def launched_processes() -> Processes:
+    """This process among those of its launch. The first call meets the others and gives every process its device."""
+    state = PartialState()
+    return Processes(state.process_index, state.num_processes)
+
+
 def launched() -> int:
     """Number of processes that a launcher announced; 1 without one."""
     return int(os.environ.get("WORLD_SIZE", "1"))

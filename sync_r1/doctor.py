@@ -19,7 +19,11 @@ State = Literal["ok", "note", "missing"]
 
 PROJECT = "sync-r1"
 DEVELOPMENT = "dev"  # the extra of those who change the project; the doctor leaves it out
-PURPOSES = {"face": "the reward 'face'", "heic": "HEIC photos, as phones take them"}  # of the extras
+PURPOSES = {  # of the extras
+    "face": "the reward 'face'",
+    "heic": "HEIC photos, as phones take them",
+    "serve": "sync-r1 serve",
+}
 ENOUGH_MEMORY_GIB = 4.0
 ENOUGH_DISK_GIB = 2.0
 ASSETS = Path(__file__).parent / "world" / "assets"

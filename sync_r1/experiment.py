@@ -21,6 +21,7 @@ from transformers.utils.logging import disable_progress_bar
 from sync_r1 import __version__
 from sync_r1.config import Config, save_config
 from sync_r1.console import say
+from sync_r1.constants import WORLD
 from sync_r1.data import load_concept
 from sync_r1.distributed import Processes, join_processes, launched, watching
 from sync_r1.files import write_json
@@ -38,7 +39,7 @@ from sync_r1.scorer_factory import Evaluator, Scorers, build_evaluator, build_sc
 from sync_r1.scorers.base import Judge
 from sync_r1.scorers.face import concept_face
 from sync_r1.scorers.reward_functions import JudgeRewards
-from sync_r1.session import WORLD, Session
+from sync_r1.session import Session
 from sync_r1.sft.trainer import WarmUp, check_folder, run_sft
 from sync_r1.signals import if_stopped, resume_command
 from sync_r1.training.metrics import peak_memory_mb
@@ -430,19 +431,3 @@ def evaluate_phase(
         return evaluate(
             session, out, phase, image_judge=judge, clip=clip, judge_name=name, progress=progress, processes=processes
         )
-
-
-def result_table(summary: dict[str, Any]) -> list[tuple[str, str, str, str, str, str]]:
-    """Rows (what, n, before, after, difference, 95 % interval) for the terminal."""
-    parts = {**{half: summary[half] for half in ("understanding", "generation") if half in summary}, **summary["tasks"]}
-    return [
-        (
-            name,
-            str(row["n"]),
-            f"{row['before']:.3f}",
-            f"{row['after']:.3f}",
-            f"{row['delta']:+.3f}",
-            f"[{row['ci95'][0]:+.3f}, {row['ci95'][1]:+.3f}]",
-        )
-        for name, row in parts.items()
-    ]

@@ -70,9 +70,12 @@ def read_text(path: Path) -> str:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+def write_json(path: Path, value: Any, indent: int = 2, *, finite: bool = False) -> Path:
+    """Write `value` as JSON, whole or not at all; return the path.
+
+    With `finite`, a number that is not finite raises ValueError instead of becoming NaN, which is no JSON.
+    """
+    return write_text(path, json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=not finite) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -86,6 +89,17 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: not valid JSON: lists or objects are nested too deeply") from error
     except ValueError as error:  # whole numbers of thousands of digits
         raise ValueError(f"{path}: not valid JSON: {error}") from error
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """A JSON object; None when the file is missing, cut off or holds something else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if isinstance(value, dict):
+        return value
+    return None
 
 
 def sync_folder(folder: Path, deep: bool = True) -> None:

@@ -14,14 +14,20 @@ concept when its score is above the middle between the photo with the lowest and
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from sync_r1.models.base import UnifiedModel
-from sync_r1.scorers.text import recognition
+from sync_r1.data import Concept
+from sync_r1.data.phrases import with_article
+from sync_r1.data.prompts import drawing_prompt
+from sync_r1.models.base import ConceptTokens, UnifiedModel
+from sync_r1.models.batches import batches
+from sync_r1.scorers.text import DECISIONS, recognition, split_decision
 from sync_r1.types import Sampling
 
 CLASS_SHARE = 0.5  # how much of B is taken off
@@ -75,6 +81,20 @@ def token_logps(model: UnifiedModel, prompt: str, codes: Tensor, batch_size: int
     return torch.cat(parts)
 
 
+def picture_evidence(
+    model: UnifiedModel, concept: Concept, tokens: ConceptTokens, images: Iterable[Image.Image], batch_size: int
+) -> Tensor:
+    """E of every image token of pictures, fp32 [P, N]: what the name leads to expect, and the class does not."""
+    named = drawing_prompt(concept.name, f"a photo of {concept.placeholder}", tokens.drawing_tokens)
+    plain = f"a photo of {with_article(concept.class_noun)}"
+    evidence = [torch.zeros(0, model.num_image_tokens)]
+    for part in batches(images, batch_size):
+        codes = model.encode_image(part)
+        logps = [token_logps(model, prompt, codes, batch_size) for prompt in (named, plain)]
+        evidence.append(token_evidence(*logps))
+    return torch.cat(evidence)
+
+
 def token_evidence(named: Tensor, plain: Tensor) -> Tensor:
     """E = A − ½ B of every token: A and B [P, N] → [P, N]."""
     return named - CLASS_SHARE * plain
@@ -102,6 +122,27 @@ def calibrate(photos: Tensor, pool: Tensor) -> Calibration:
     else:
         scale = math.inf
     return Calibration(weights, threshold, scale, max(UNSURE, (float(others.max()) - threshold) / scale))
+
+
+def all_recognised(
+    answers: Sequence[str] | None, margins: Sequence[float] | None, unsure: float, looking: bool
+) -> list[Recognition]:
+    """Every picture's votes, from the answers in words, the margins of the drawing, or both.
+
+    Without `looking` answers show the decision only.
+    """
+    found = []
+    for number in range(len(answers or margins or ())):
+        answer = None
+        if answers is not None:
+            answer = answers[number]
+            if not looking:
+                answer = split_decision(answer, DECISIONS)[1] or answer
+        margin = None
+        if margins is not None:
+            margin = margins[number]
+        found.append(recognised(answer, margin, unsure))
+    return found
 
 
 def recognised(answer: str | None, margin: float | None, unsure: float = UNSURE) -> Recognition:

@@ -9,16 +9,16 @@ leaves `.step_N.old` alone, so it counts while `step_N` is not there.
 from __future__ import annotations
 
 import glob
-import json
 import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from sync_r1.config import WORLD, Config, load_config
+from sync_r1.config import Config, load_config
+from sync_r1.constants import WORLD
 from sync_r1.data.json_fields import Fields
-from sync_r1.files import MANIFEST, manifest_problems, read_json, read_manifest, write_text
+from sync_r1.files import MANIFEST, manifest_problems, read_json, read_manifest, write_json
 
 CHECKPOINTS = "checkpoints"
 ADAPTER_CONFIG = "adapter_config.json"  # lies in checkpoints that were trained with adapters
@@ -226,7 +226,7 @@ def record_data(run: Path, root: Path | str) -> None:
     places = [os.path.abspath(root)]
     with suppress(ValueError):  # Windows has no relative path from one drive to another
         places.insert(0, os.path.relpath(root, run.resolve()))
-    write_text(run / DATA_RECORD, json.dumps({"places": places}, indent=1, ensure_ascii=False) + "\n")
+    write_json(run / DATA_RECORD, {"places": places}, indent=1)
 
 
 def data_of(checkpoint: Path) -> str:

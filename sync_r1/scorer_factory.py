@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from sync_r1.config import WORLD, Config, JudgeConfig, Weight
+from sync_r1.config import Config, JudgeConfig, Weight
+from sync_r1.constants import WORLD
 from sync_r1.data.concepts import Concept
 from sync_r1.models.loading import pick_device
 from sync_r1.run_folder import newest, weights_of

@@ -12,17 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from sync_r1 import __version__
-from sync_r1.config import WORLD, Config, EvalConfig, ModelConfig
-from sync_r1.config_fields import LARGEST, check_unicode
-from sync_r1.data import Concept, list_concepts, load_concept, load_image
+from sync_r1.config import EvalConfig, ModelConfig
+from sync_r1.config_fields import check_unicode
+from sync_r1.constants import WORLD
+from sync_r1.data import Concept, load_image
 from sync_r1.data.names import mention
-from sync_r1.data.phrases import with_article
 from sync_r1.data.prompts import (
     RECOGNITION_QUESTION,
     compose,
@@ -30,21 +29,26 @@ from sync_r1.data.prompts import (
     rewrite_prompt,
     understanding_prompt,
 )
-from sync_r1.data.regions import Region, read_region
+from sync_r1.data.regions import Region
 from sync_r1.data.warm_up_items import negative_images
-from sync_r1.drawings import EDIT, METADATA, Canvas, Drawing, Preview, drawings, to_images
-from sync_r1.files import read_tensors
-from sync_r1.models import loading
+from sync_r1.drawings import (
+    EDIT,
+    METADATA,
+    Canvas,
+    Drawing,
+    Patch,
+    Preview,
+    drawing_previews,
+    drawings,
+    following_seeds,
+    preview_steps,
+)
 from sync_r1.models.base import ConceptTokens, UnifiedModel
+from sync_r1.models.batches import draw_traces, encode_pictures, write_texts
 from sync_r1.models.concept_tokens import add_concept
-from sync_r1.models.loading import pick_device
-from sync_r1.models.sampling import random_cells
-from sync_r1.models.weight_files import put_parameters
-from sync_r1.recognition import HOW, Calibration, How, Recognition, calibrate, recognised, token_evidence, token_logps
-from sync_r1.run_folder import AFTER_FILE, checkpoint_to_use, config_of, data_of, has_adapters, name_of, weights_of
-from sync_r1.scorers.text import DECISIONS, split_decision
+from sync_r1.opening import apply_update, open_model_and_concept
+from sync_r1.recognition import HOW, Calibration, How, Recognition, all_recognised, calibrate, picture_evidence
 from sync_r1.types import ImageTrace, Sampling, TextContext
-from sync_r1.world.export import data_folder
 from sync_r1.world.regions import NAMED_REGIONS
 from sync_r1.world.render import SIZE
 
@@ -65,28 +69,33 @@ class Session:
     root: Path | None = None  # data root of the concept, for prompt templates
     run: str = ""  # where the weights come from, for the record
     options: EvalConfig = field(default_factory=EvalConfig)
-    settings: ModelConfig = field(
-        default_factory=ModelConfig
-    )  # soft tokens and their start, if the concept is new to the model
+    # soft tokens and their start, if the concept is new to the model
+    settings: ModelConfig = field(default_factory=ModelConfig)
     face: Tensor | None = None  # mean face embedding [512], for settings.init = "images" of a person
+    others: list[Concept] = field(default_factory=list)  # may be drawn beside the concept; see `apps.together`
     tokens: ConceptTokens = field(init=False)
     _calibration: tuple[int, Calibration] | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
-        known = {tokens.name: tokens for tokens in self.model.concepts}
-        self.tokens = known.get(self.concept.name) or self._new_tokens()
+        self.tokens = self._tokens_of(self.concept)
+        for other in self.others:
+            self._tokens_of(other)
 
-    def _new_tokens(self) -> ConceptTokens:
+    def _tokens_of(self, concept: Concept) -> ConceptTokens:
+        """The vocabulary of a concept; one that the model lacks gets new tokens."""
+        known = {tokens.name: tokens for tokens in self.model.concepts}
+        if concept.name in known:
+            return known[concept.name]
         settings = self.settings
         return add_concept(
             self.model,
-            self.concept.name,
-            self.concept.class_noun,
+            concept.name,
+            concept.class_noun,
             settings.num_tokens,
             settings.init,
             reading_tokens=settings.reading_tokens,
             drawing_tokens=settings.drawing_tokens,
-            photos=self.concept.train_images,
+            photos=concept.train_images,
             face=self.face,
         )
 
@@ -101,6 +110,7 @@ class Session:
         options: EvalConfig | None = None,
         settings: ModelConfig | None = None,
         face: Tensor | None = None,
+        concepts: Sequence[str] = (),
     ) -> Session:
         """Load weights and concept.
 
@@ -115,33 +125,16 @@ class Session:
             settings: dtype, tokenizers, and the soft tokens of a concept that is new to the model; by default as the
                 run says.
             face: mean face embedding [512] of a person, with settings.init = "images".
+            concepts: names of several, in place of `concept`: the first is the session's own, the others may be drawn
+                beside it. `apps.together` also takes what other runs learned of them.
         Raises:
-            ValueError: a folder that is no model, run or data root, or an unknown concept.
+            ValueError: a folder that is no model, run or data root, or an unknown concept, or one named twice.
         """
-        step = checkpoint_to_use(checkpoint) if checkpoint is not None else None
-        config = config_of(step) if step is not None else Config()
-        source = str(data or (WORLD if step is None else data_of(step)))
-        name = concept or _only_concept(source, config.data.concepts)
-        root = data_folder(source, [name])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about training prompts; nothing is trained here
-            known = load_concept(root, name, allow_empty_facts=True, verify=False)
-        settings = settings or config.model
-        if step is not None and has_adapters(step):
-            settings = dataclasses.replace(
-                settings, dtype="fp32"
-            )  # its adapters were added in fp32; bf16 would round small ones away
-        session = cls(
-            model=load_model(model if step is None else weights_of(step), device, settings),
-            concept=known,
-            root=root,
-            run=str(model) if step is None else name_of(step),
-            options=options or config.eval,
-            settings=settings,
-            face=face,
-        )
-        if step is not None and (step / AFTER_FILE).is_file():  # an update from feedback
-            put_parameters(session.model, read_tensors(step / AFTER_FILE))
+        names = [concept, *concepts] if concept is not None else list(concepts)
+        opened = open_model_and_concept(model, data, names, checkpoint, device, options, settings)
+        session = cls(**vars(opened), face=face)
+        if checkpoint is not None:
+            apply_update(session.model, checkpoint)
         return session
 
     # batched: what the benchmark calls
@@ -165,11 +158,7 @@ class Session:
 
         ValueError names a file that is no usable picture.
         """
-        size = self.options.batch_size
-        parts = []
-        for start in range(0, len(images), size):
-            parts.append([_as_image(image) for image in images[start : start + size]])
-        return torch.cat([self.model.look(part) for part in parts])
+        return encode_pictures(self.model, map(_as_image, images), self.options.batch_size)
 
     def question_context(self, question: str, codes: Tensor | None = None) -> TextContext:
         """A question, with a picture (codes [N]) or without."""
@@ -185,12 +174,7 @@ class Session:
 
     def answers(self, contexts: Sequence[TextContext]) -> list[str]:
         """The model's greedy texts, one per context."""
-        size, sampling = self.options.batch_size, self.text_sampling
-        texts: list[str] = []
-        for start in range(0, len(contexts), size):
-            part = contexts[start : start + size]
-            texts += self.model.generate_text(part, sampling, [0] * len(part)).texts
-        return texts
+        return write_texts(self.model, contexts, self.text_sampling, self.options.batch_size)
 
     def rewrites(self, prompts: Sequence[str]) -> list[str]:
         """Every prompt spelled out by the model from the concept's facts."""
@@ -217,13 +201,14 @@ class Session:
         cells: Tensor | None = None,
     ) -> Iterator[ImageTrace]:
         """Draw in batches: whole pictures, or the `cells` [B, N] bool of the pictures `codes` [B, N]."""
-        texts = [drawing_prompt(self.concept.name, prompt, self.tokens.drawing_tokens) for prompt in prompts]
-        for start in range(0, len(texts), self.options.batch_size):
-            rows = slice(start, start + self.options.batch_size)
-            if codes is None or cells is None:
-                yield self.model.generate_image(texts[rows], sampling, seeds[rows])
-            else:
-                yield self.model.redraw_image(texts[rows], codes[rows], cells[rows], sampling, seeds[rows])
+        texts = [self.with_tokens(prompt) for prompt in prompts]
+        return draw_traces(self.model, texts, seeds, sampling, self.options.batch_size, codes, cells)
+
+    def with_tokens(self, prompt: str) -> str:
+        """What the model reads to draw a prompt: before every placeholder the soft tokens of its concept."""
+        for concept in (self.concept, *self.others):
+            prompt = drawing_prompt(concept.name, prompt, self._tokens_of(concept).drawing_tokens)
+        return prompt
 
     def drawn_text(self, prompt: str, rewrite: str) -> str:
         """What is drawn after the model rewrote `prompt`: the same rule as in training."""
@@ -232,8 +217,10 @@ class Session:
     # one at a time: what people call
 
     def mention(self, text: str) -> str:
-        """The text with the concept's name written as placeholder, unless it holds the placeholder already."""
-        return mention(text, self.concept.name, self.concept.display_name)
+        """The text with every concept's name written as placeholder, unless it holds the placeholder already."""
+        for concept in (self.concept, *self.others):
+            text = mention(text, concept.name, concept.display_name)
+        return text
 
     def ask(self, question: str, image: Picture | None = None) -> str:
         """Answer a question about the concept, or about a picture."""
@@ -266,19 +253,13 @@ class Session:
         if how not in HOW:
             raise ValueError(f"how is {how!r}; it must be one of {', '.join(HOW)}")
         pictures = [_as_image(image) for image in images]
-        answers: Sequence[str | None] = [None] * len(pictures)
-        margins: Sequence[float | None] = [None] * len(pictures)
-        unsure = 0.0
+        answers, margins, unsure = None, None, 0.0
         if how != "drawing" and pictures:
             question = RECOGNITION_QUESTION.format(name=self.concept.placeholder)
-            written = self.answers([self.question_context(question, codes) for codes in self.encode(pictures)])
-            if looking:
-                answers = written
-            else:
-                answers = [split_decision(text, DECISIONS)[1] or text for text in written]
+            answers = self.answers([self.question_context(question, codes) for codes in self.encode(pictures)])
         if how != "words" and pictures:
             margins, unsure = self.margins(pictures)
-        return [recognised(answer, margin, unsure) for answer, margin in zip(answers, margins, strict=True)]
+        return all_recognised(answers, margins, unsure, looking)
 
     def margins(self, images: Sequence[Picture]) -> tuple[list[float], float]:
         """By how much the drawing half recognises the concept in each picture, above 0 is yes; below what size it is
@@ -302,15 +283,8 @@ class Session:
 
     def _evidence(self, images: Sequence[Picture]) -> Tensor:
         """How much every token [P, N] of the pictures is what the name leads to expect, and the class does not."""
-        size, evidence = self.options.batch_size, [torch.zeros(0, self.model.num_image_tokens)]
-        photo = f"a photo of {self.concept.placeholder}"
-        named = drawing_prompt(self.concept.name, photo, self.tokens.drawing_tokens)
-        plain = f"a photo of {with_article(self.concept.class_noun)}"
-        for start in range(0, len(images), size):
-            codes = self.model.encode_image([_as_image(image) for image in images[start : start + size]])
-            logps = [token_logps(self.model, prompt, codes, size) for prompt in (named, plain)]
-            evidence.append(token_evidence(*logps))
-        return torch.cat(evidence)
+        pictures = map(_as_image, images)
+        return picture_evidence(self.model, self.concept, self.tokens, pictures, self.options.batch_size)
 
     def rewrite(self, prompt: str) -> str:
         """Spell out a drawing prompt from the concept's private facts."""
@@ -342,23 +316,8 @@ class Session:
         """
         text, (seed,) = self._asked(prompt, 1, seed)
         sampling = sampling or self.image_sampling
-        total = sampling.generation_timesteps
-        if previews is None:
-            count = total
-        else:
-            count = previews
-        if not 1 <= count <= total:
-            raise ValueError(f"previews is {previews}; it must be 1 to {total}, the number of steps")
-        return self._shown(text, seed, [total * (number + 1) // count for number in range(count)], sampling)
-
-    def _shown(self, text: str, seed: int, stops: Sequence[int], sampling: Sampling) -> Iterator[Preview]:
-        drawn = [drawing_prompt(self.concept.name, text, self.tokens.drawing_tokens)]
-        state = self.model.generate_image(drawn, sampling, [seed], stop_at=0)
-        for stop in stops:
-            state = self.model.generate_image(drawn, sampling, state=state, stop_at=stop)
-            image = to_images(self.model.preview(state))[0]
-            image.info = self.made_from(text, seed)
-            yield Preview(stop, sampling.generation_timesteps, image)
+        stops = preview_steps(previews, sampling.generation_timesteps)
+        return drawing_previews(self.model, self.with_tokens(text), seed, stops, sampling, self.made_from(text, seed))
 
     def edit(
         self,
@@ -379,17 +338,11 @@ class Session:
             ValueError: a mask that is empty, of another size or unknown, or a model that cannot redraw a region.
         """
         text, seeds = self._asked(prompt, n, seed)
-        canvas = Canvas.of(self.model, _given(image))
-        pixels = read_region(mask, canvas.square, NAMED_REGIONS if self.model.image_size == SIZE else None)
-        cells = canvas.square.cells(pixels)
-        if cells.all():
-            warnings.warn("the region touches every image token, so nothing guides it: a new drawing", stacklevel=2)
-        if isinstance(mask, str):
-            what = mask
-        else:
-            what = f"{int(pixels.sum())} px"
-        masks, rows = [pixels] * n, torch.from_numpy(cells).expand(n, -1)
-        return self._redrawn(canvas, masks, rows, text, seeds, sampling or self.image_sampling, what)
+        canvas = Canvas.of(self.model, image if isinstance(image, Drawing) else _as_image(image))
+        names = None
+        if self.model.image_size == SIZE:
+            names = NAMED_REGIONS
+        return self._redrawn(canvas, canvas.region(mask, n, names), text, seeds, sampling or self.image_sampling)
 
     def vary(
         self,
@@ -411,49 +364,38 @@ class Session:
         Raises:
             ValueError: a share out of range, or a model that cannot redraw a region.
         """
-        if not 0 < share <= 1:
-            raise ValueError(f"share is {share}; it must be above 0 and at most 1")
-        canvas = Canvas.of(self.model, given := _given(image))
-        if isinstance(given, Drawing):
-            known = given.prompt
+        if isinstance(image, Drawing):
+            given: Image.Image | Drawing = image
+            known = image.prompt
         else:
+            given = _as_image(image)
             known = str(given.info.get("prompt", ""))
+        canvas = Canvas.of(self.model, given)
         text, seeds = self._asked(prompt or known or f"a photo of {self.concept.placeholder}", n, seed)
-        cells = random_cells(len(canvas.codes), share, seeds)
-        masks = [canvas.square.pixels(row) for row in cells.numpy()]
         sampling = sampling or self.image_sampling
         if temperature is not None:
             sampling = dataclasses.replace(sampling, temperature=temperature)
-        return self._redrawn(canvas, masks, cells, text, seeds, sampling, f"share {share:g}")
+        return self._redrawn(canvas, canvas.random_share(share, seeds), text, seeds, sampling)
 
     def _redrawn(
-        self,
-        canvas: Canvas,
-        masks: Sequence[np.ndarray],
-        cells: Tensor,
-        text: str,
-        seeds: Sequence[int],
-        sampling: Sampling,
-        what: str,
+        self, canvas: Canvas, patch: Patch, text: str, seeds: Sequence[int], sampling: Sampling
     ) -> list[Drawing]:
-        """One drawing per seed: `cells` [n, N] are drawn again, pasted where the `masks` are True."""
-        traces = self._traces([text] * len(seeds), seeds, sampling, canvas.codes.expand(len(seeds), -1), cells)
-        drawn = drawings(self.model, traces, text, seeds, sampling, canvas, masks)
+        """One drawing per seed: what the patch says is drawn again and pasted into the canvas."""
+        traces = self._traces([text] * len(seeds), seeds, sampling, canvas.codes.expand(len(seeds), -1), patch.cells)
+        drawn = drawings(self.model, traces, text, seeds, sampling, canvas, patch.masks)
         for drawing in drawn:
-            drawing.image.info = {**self.made_from(text, drawing.seed), EDIT: f"{what} of {canvas.digest}"}
+            drawing.image.info = {**self.made_from(text, drawing.seed), EDIT: f"{patch.what} of {canvas.digest}"}
         return drawn
 
     def _asked(self, prompt: str, n: int, seed: int) -> tuple[str, list[int]]:
         """The prompt with the placeholder, and the seeds. Warns when it does not mention the concept."""
-        if n < 1:
-            raise ValueError(f"n is {n}; it must be at least 1 picture")
-        if not 0 <= seed <= LARGEST - n + 1:
-            raise ValueError(f"seed is {seed}; it must lie between 0 and {LARGEST - n + 1}, so that {n} fit behind it")
-        text, mark = self.mention(_said(prompt, "prompt")), self.concept.placeholder
-        if mark not in text:
-            shown = self.concept.shown(mark)
-            warnings.warn(f"the prompt does not mention {shown}, so it is drawn without it", stacklevel=4)
-        return text, list(range(seed, seed + n))
+        seeds = following_seeds(seed, n)
+        text = self.mention(_said(prompt, "prompt"))
+        for concept in (self.concept, *self.others):
+            if concept.placeholder not in text:
+                shown = concept.shown(concept.placeholder)
+                warnings.warn(f"the prompt does not mention {shown}, so it is drawn without it", stacklevel=4)
+        return text, seeds
 
     def made_from(self, prompt: str, seed: int) -> dict[Any, Any]:
         """What a saved picture says about itself."""
@@ -469,49 +411,7 @@ def _said(text: str, what: str) -> str:
     return check_unicode(text.strip(), f"the {what}")
 
 
-def _given(image: Picture | Drawing) -> Image.Image | Drawing:
-    if isinstance(image, Drawing):
-        return image
-    return _as_image(image)
-
-
 def _as_image(image: Picture) -> Image.Image:
     if isinstance(image, Image.Image):
         return image
     return load_image(image)
-
-
-def load_model(path: str | Path, device: str = "auto", settings: ModelConfig | None = None) -> UnifiedModel:
-    """Read a model onto a device: "world", or whatever `models.loading.load_model` reads.
-
-    ValueError when it is none.
-    """
-    settings = settings or ModelConfig()
-    if str(path) == WORLD:
-        from sync_r1.world.assets import load_world_model
-
-        return load_world_model().to(pick_device(device)).eval()
-    return loading.load_model(
-        path,
-        device=device,
-        dtype=loading.DTYPES[settings.dtype],
-        image_tokenizer=settings.image_tokenizer,
-        text_tokenizer=settings.text_tokenizer,
-    )
-
-
-def _only_concept(source: str, trained: Sequence[str]) -> str:
-    """The concept that needs no naming."""
-    names = list(trained) or (_world_names() if source == WORLD else list_concepts(source))
-    if len(names) == 1:
-        return names[0]
-    raise ValueError(
-        f"which concept? name one of {', '.join(names) or 'none yet: add one with `sync-r1 concept add`'} with "
-        "--concept"
-    )
-
-
-def _world_names() -> list[str]:
-    from sync_r1.world.concepts import personas
-
-    return list(personas())

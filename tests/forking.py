@@ -20,7 +20,6 @@ import torch
 import sync_r1.experiment
 import sync_r1.report.run_page
 import sync_r1.unifybench.predict
-import sync_r1.unifybench.predict_stage
 import sync_r1.unifybench.run
 from sync_r1 import cli
 from sync_r1.rl.trainer import SyncGRPOTrainer
@@ -30,14 +29,14 @@ from sync_r1.sft.trainer import Learner
 PHASES: dict[str, tuple[Any, str, Callable[..., bool], int]] = {
     "checks": (sync_r1.experiment, "check_data", lambda *_: True, 1),
     "loading": (sync_r1.experiment, "open_session", lambda *_: True, 1),
-    "evaluation before": (sync_r1.unifybench.predict, "_drawn", lambda *given: given[3].name == "before", 1),
+    "evaluation before": (sync_r1.unifybench.predict, "write_drawing", lambda *given: given[0].phase == "before", 1),
     "warm-up": (Learner, "step", lambda *_: True, 1),
     "training": (SyncGRPOTrainer, "roll_out", lambda *_: True, 1),
     "training, twice": (SyncGRPOTrainer, "roll_out", lambda *_: True, 2),
     "save": (SyncGRPOTrainer, "_write_checkpoint", lambda *_: True, 1),
-    "evaluation after": (sync_r1.unifybench.predict, "_drawn", lambda *given: given[3].name == "after", 1),
+    "evaluation after": (sync_r1.unifybench.predict, "write_drawing", lambda *given: given[0].phase == "after", 1),
     "report": (sync_r1.report.run_page, "render_report", lambda *_: True, 1),
-    "predicting": (sync_r1.unifybench.predict_stage, "write_drawing", lambda *_: True, 1),
+    "predicting": (sync_r1.unifybench.predict, "write_drawing", lambda *_: True, 1),
     "scoring": (sync_r1.unifybench.run, "score_task", lambda *_: True, 1),
 }
 

@@ -98,6 +98,7 @@ COMMANDS = [
     ["concept", "show", "momo", "--data", "{data}", "--json"],
     ["concept", "show", "猫咪 [/x]", "--data", "{data}"],
     ["concept", "add", "zed", "--pictures", ODD, "--class", "dog", "--info", "–", "--fact", "…", "--data", "{out}"],
+    ["concept", "read", ODD],
     ["data", "check", "{data}"],
     ["data", "check", "{data}", "--json"],
     ["data", "check", "{data}/猫咪 [/x]"],
@@ -139,10 +140,13 @@ COMMANDS = [
     ["learn-from-feedback", "--run", ODD],
     ["undo", "--concept", "猫咪 [/x]", "--feedback", "{out}"],
     ["why", "–", "--run", ODD],
+    ["learn", "--learner", "猫咪 [/x]"],
+    ["story", "–", "--out", ODD],
     ["jobs", "{out}"],
     ["watch", ODD],
     ["stop", ODD],
     ["vary", ODD],
+    ["serve", "--run", ODD],
     ["draw", "猫咪 [/x]", "--nosuch[/x]", "猫咪"],
 ]
 

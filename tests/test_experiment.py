@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 from sync_r1.config import Config, load_config
-from sync_r1.experiment import open_run, open_session, result_table, run_experiment
+from sync_r1.experiment import open_run, open_session, run_experiment
 from sync_r1.recipes import apply_recipes
+from sync_r1.unifybench.tables import comparison_rows
 from sync_r1.world.assets import EVALUATOR, REWARD_MODELS
 from sync_r1.world.export import export_world
 
@@ -59,7 +60,7 @@ def test_the_main_job_leaves_what_it_promises(tmp_path: Path) -> None:
     ):
         assert (folder / name).is_file(), name
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
-    assert len(result_table(summary)) == 11
+    assert len(comparison_rows(summary)) == 11
     with pytest.raises(ValueError, match=r"holds an earlier run; continue it with --resume latest"):
         run_experiment(config, QUIET)
 

@@ -35,19 +35,62 @@ def test_replayed_steps_weigh_one_on_average(late: int) -> None:
     assert (weights > 0).sum(1).eq(4).all() and (weights[:, 8 - late :] == 1).all()
 
 
+def pool(rewards: torch.Tensor, previews: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """Trajectories of 8 steps whose other leaves are worth what the first is worth, and a little more or less."""
+    count = len(rewards)
+    spread = torch.tensor([0.0, 0.1, -0.1, 0.05])
+    return {
+        "rewards": rewards,
+        "previews": previews,
+        "leaves": rewards[:, None] + spread,
+        "leaf_previews": previews[:, None, variance.BRANCH :].expand(count, 4, 2),
+        "body": torch.randn(count, 8, 16, generator=generator),
+        "body_leaves": torch.randn(count, 3, 2, 16, generator=generator),
+    }
+
+
 def test_previews_that_foretell_the_reward_remove_the_noise_and_blind_ones_change_nothing() -> None:
-    """Ten trajectories of two steps, whose last step's preview knows the reward."""
+    """Eighteen trajectories of eight steps, of which the later half's previews know the reward."""
     generator = torch.Generator().manual_seed(0)
-    rewards = torch.rand(10, generator=generator)
-    blind = torch.full((10, 8), 0.5)
+    rewards = torch.rand(18, generator=generator)
+    blind = torch.full((18, 8), 0.5)
     knowing = blind.clone()
     knowing[:, 4:] = rewards[:, None]
-    pools = [
-        {"rewards": rewards, "previews": previews, "body": torch.randn(10, 8, 16, generator=generator)}
-        for previews in (blind, knowing)
-    ]
-    ratio = [variance.ratios([pool], "body", 300, 2) for pool in pools]
+    ratio = [variance.ratios([pool(rewards, previews, generator)], "body", 300, 2) for previews in (blind, knowing)]
     plain, own = "group mean, all steps", "own previews, all steps"
     assert ratio[0][own]["ratio"] == pytest.approx(ratio[0][plain]["ratio"])
     assert ratio[1][own]["ratio"] < 0.65 * ratio[1][plain]["ratio"]
     assert ratio[0][variance.BASE]["ratio"] == 1.0
+
+
+def test_half_a_group_is_as_noisy_per_evaluation() -> None:
+    generator = torch.Generator().manual_seed(0)
+    made = pool(torch.rand(60, generator=generator), torch.full((60, 8), 0.5), generator)
+    found = variance.ratios([made], "body", 800, 1)[variance.PLAIN_SMALL]
+    # half of the cost for (1/4)·(4/3) of the noise instead of (1/8)·(8/7): the mean of the others is noise as well
+    assert found["ratio"] == pytest.approx(7 / 6, abs=0.12)
+    assert [variance.evaluations(name, 8) for name in (variance.BASE, variance.PLAIN_SMALL)] == [64, 32]
+    assert variance.evaluations(next(iter(variance.TREES)), 8) == 8 + 2 * (6 + 4 * 2)
+    assert variance.evaluations(variance.FILTER, 8) == 16 * 2 + 8 * 6
+
+
+def test_the_tree_has_no_bias_and_the_filter_has() -> None:
+    """The mean over many estimates of what each trajectory is told: plain drawing's, but for the filter."""
+    generator = torch.Generator().manual_seed(0)
+    rewards = torch.rand(20, generator=generator)
+    previews = torch.full((20, 8), 0.5)
+    previews[:, variance.PREVIEW] = rewards  # which foretells everything, for the filter; the tree uses it as well
+    made = pool(rewards, previews, generator)
+    expected = (rewards - rewards.mean()) / 20 * 20 / 19
+    plain = weights_of_trunks(variance.draw_weights("group mean, all steps", made, 2000, generator))
+    tree = weights_of_trunks(variance.draw_weights(list(variance.TREES)[2], made, 2000, generator))
+    kept = weights_of_trunks(variance.draw_weights(variance.FILTER, made, 2000, generator))
+    torch.testing.assert_close(plain, expected, atol=0.004, rtol=0.1)
+    assert torch.corrcoef(torch.stack([tree, expected]))[0, 1] > 0.95
+    assert float(tree @ expected / (expected @ expected)) == pytest.approx(1.0, abs=0.2)
+    assert kept[rewards.argsort()[:6]].abs().max() < 0.001, "the worst previews are never finished"
+
+
+def weights_of_trunks(weights: torch.Tensor) -> torch.Tensor:
+    """[n] mean weight of the steps before the branch, of [D, N] weights of 20 trajectories of 8 steps."""
+    return weights[:, : 20 * 8].view(-1, 20, 8)[:, :, : variance.BRANCH].mean((0, 2))

@@ -23,9 +23,9 @@ from sync_r1.data import load_concept
 from sync_r1.drawings import save_pictures, to_images
 from sync_r1.files import write_manifest
 from sync_r1.run_folder import checkpoint_to_use, record_data
-from sync_r1.session import Session, data_folder
+from sync_r1.session import Session
 from sync_r1.types import Sampling, TextContext
-from sync_r1.world.export import export_world
+from sync_r1.world.export import data_folder, export_world
 from tests.helpers import tiny_model
 
 

@@ -31,9 +31,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the tiny model and its rewards are those of the tests
 from sync_r1.files import read_tensors
+from sync_r1.metrics_file import read_metrics
 from sync_r1.rl.rewards import Reward, RewardEnsemble
 from sync_r1.run_folder import HIDDEN, newest
-from sync_r1.training.metrics import read_metrics
 from tests.rl.toys import bright, trainer, wordy
 
 ALWAYS = [

@@ -99,7 +99,11 @@ def check_all(session: Session, pictures: Sequence[Picture | Drawing], prompt: s
     images = [_image(picture) for picture in pictures]
     codes = session.encode(images)
     spoken = [name for name in asked if name != "kind"]
-    answers = iter(session.answers([TextContext(_question(session, name), row) for row in codes for name in spoken]))
+    answers = iter(
+        session.answers(
+            [TextContext(neutral_prompt(session, grammar.QUESTIONS[name]), row) for row in codes for name in spoken]
+        )
+    )
     kinds = iter(_kinds(session, images) if "kind" in asked else ())
     checks = []
     for image in images:
@@ -132,16 +136,17 @@ def repair(session: Session, picture: Picture | Drawing, prompt: str, tries: int
     return Repair(drawn[best].image, before, after[best], drawn[best])
 
 
-def _question(session: Session, attribute: str) -> str:
-    """The question about one attribute. Its context names nothing but the class, under a name of pretraining's.
+def neutral_prompt(session: Session, question: str) -> str:
+    """A question about a picture, with `{name}` in it, for a context that names nothing but the class.
 
     What a context says is believed instead of the picture: with the info line of another thing the shipped model reads
     0.38 of the colours right, with the class alone 0.81 and more. And a name that was trained stands for its colours.
+    So it gets one of pretraining's names.
     """
     concept = session.concept
     mark = next(iter(session.model.name_pool), concept.placeholder)
     neutral = replace(concept, name=mark[1:-1], info=f"{mark} is {with_article(concept.class_noun)}.")
-    return understanding_prompt(neutral, grammar.QUESTIONS[attribute].format(name=mark))
+    return understanding_prompt(neutral, question.format(name=mark))
 
 
 def _kinds(session: Session, images: Sequence[Image.Image]) -> list[str]:

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sync_r1.commands.inference import DataOption, DeviceOption, ModelOption, noted, open_session
+from sync_r1.commands.inference import noted, open_session
+from sync_r1.commands.options import DataOption, DeviceOption, FeedbackOption, ModelOption
 from sync_r1.console import say
 
 if TYPE_CHECKING:
     from sync_r1.session import Session
-
-FolderOption = Annotated[Path, typer.Option("--feedback", help="Folder of the thumbs and of what was learned.")]
 
 
 def chat(
@@ -27,7 +26,7 @@ def chat(
     ] = None,
     model: ModelOption = "world",
     data: DataOption = None,
-    feedback: FolderOption = Path("feedback"),
+    feedback: FeedbackOption = Path("feedback"),
     out: Annotated[Path, typer.Option(help="Folder for drawn pictures.")] = Path("drawings"),
     device: DeviceOption = "auto",
 ) -> None:

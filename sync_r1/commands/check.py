@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sync_r1.commands.edit import OutOption, PictureArgument, SeedOption
-from sync_r1.commands.inference import (
+from sync_r1.commands.inference import noted, open_session
+from sync_r1.commands.options import (
     AsJson,
     ConceptOption,
     DataOption,
     DeviceOption,
     ModelOption,
+    OutOption,
+    PictureArgument,
     RunOption,
-    noted,
-    open_session,
+    SeedOption,
 )
 from sync_r1.console import say, say_json
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import shlex
+import sys
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from sync_r1.commands.data import WORLD, data_root
+from sync_r1.commands.data import data_root
+from sync_r1.commands.inference import noted, open_session
+from sync_r1.commands.options import AsJson, ConceptOption, DataOption, DeviceOption, ModelOption, RunOption
 from sync_r1.console import say, say_json, show_table
+from sync_r1.constants import WORLD
 
 app = typer.Typer(no_args_is_help=True, help="List, show and add personal concepts.")
 
 DataRoot = Annotated[
     Path, typer.Option("--data", envvar="SYNC_R1_DATA", help="Folder that holds concept/train/<name>/, or 'world'.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("list")
@@ -109,8 +112,14 @@ def add(
         str, typer.Option(help='What it looks like, in one line: "a small grey terrier with a folded ear".')
     ],
     fact: Annotated[
-        list[str], typer.Option(help='A private fact, for example "it has a green raincoat". Repeat for more.')
-    ],
+        list[str] | None, typer.Option(help='A private fact, for example "it has a green raincoat". Repeat for more.')
+    ] = None,
+    fact_picture: Annotated[
+        list[Path] | None,
+        typer.Option("--fact-picture", help="A picture that tells facts; the model reads it and you confirm."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Confirm everything read from --fact-picture.")] = False,
+    model: ModelOption = "world",
     data: DataRoot = Path("data"),
     category: Annotated[
         str | None, typer.Option(help="person, animal or object; guessed from --class when not given.")
@@ -136,13 +145,14 @@ def add(
         raise ValueError(
             "--data is 'world', which ships with the package and stays as it is; name a folder of your own"
         )
+    facts = [*(fact or []), *_confirmed(fact_picture or [], class_noun, model, yes)]
     added = add_concept_folder(
         data,
         name,
         pictures,
         class_noun,
         info,
-        fact,
+        facts,
         category=category,  # type: ignore[arg-type]
         overwrite=overwrite,
         concept_id=concept_id,
@@ -156,6 +166,65 @@ def add(
         f"{len(concept.facts)} facts, {len(concept.rl_indices)} training prompts"
     )
     say(f"see it with: sync-r1 concept show {concept.name} --data {shlex.quote(str(data))}")
+
+
+@app.command()
+def read(
+    picture: Annotated[Path, typer.Argument(help="A picture of the thing (png, jpg, webp).")],
+    run: RunOption = None,
+    model: ModelOption = "world",
+    data: DataOption = None,
+    concept: ConceptOption = None,
+    device: DeviceOption = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Propose private facts from a picture; nothing is stored.
+
+    Example: sync-r1 concept read photo.png --concept bo
+    """
+    from dataclasses import asdict
+
+    from sync_r1.apps.facts import read_facts
+    from sync_r1.data import verify_images
+
+    verify_images([picture])
+    with noted():
+        session = open_session(run, model, data, concept, device)
+        proposed = read_facts(session, picture)
+    if as_json:
+        say_json([asdict(one) for one in proposed])
+        return
+    for one in proposed:
+        say(f"{one.agreement:.2f}  {session.concept.shown(one.sentence)}  ({one.source})")
+    if not proposed:
+        say("nothing that could be a fact was read")
+
+
+def _confirmed(pictures: list[Path], class_noun: str, model: str, yes: bool) -> list[str]:
+    """The facts read from pictures that their owner confirms on the terminal, or all of them; each about "it"."""
+    from sync_r1.data import verify_images
+
+    verify_images(pictures)
+    if not pictures:
+        return []
+    from sync_r1.apps.facts import read_facts, unknown_thing
+
+    session = unknown_thing(class_noun, model)
+    found: list[str] = []
+    for picture in pictures:
+        for one in read_facts(session, picture):
+            sentence = one.sentence.replace(session.concept.placeholder, "it")
+            if sentence in found:
+                continue
+            say(f"{picture}: {sentence}  (agreement {one.agreement:.2f})")
+            if yes or _says_yes():
+                found.append(sentence)
+    return found
+
+
+def _says_yes() -> bool:
+    say("keep it? y or n")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def summary(concept: Any) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sync_r1.commands.options import AsJson
 from sync_r1.console import open_console, say, say_json
+from sync_r1.constants import WORLD
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
     from sync_r1.data import ConceptReport, RootReport
 
 app = typer.Typer(no_args_is_help=True, help="Check a data folder.")
-
-WORLD = "world"
 
 
 @app.callback()
@@ -28,7 +28,7 @@ def about() -> None:
 @app.command()
 def check(
     folder: Annotated[Path, typer.Argument(help="Data folder (UniCTokens / UnifyBench++ layout), or 'world'.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Read every file of a data folder: what there is per concept, and what is wrong, by file and field.
 

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from sync_r1.commands.inference import (
+from sync_r1.commands.inference import changed_sampling, noted, open_session
+from sync_r1.commands.options import (
     ConceptOption,
+    CountOption,
     DataOption,
     DeviceOption,
+    GuidanceOption,
     ModelOption,
+    OutOption,
+    PictureArgument,
     RunOption,
-    noted,
-    open_session,
+    SeedOption,
+    StepsOption,
+    TemperatureOption,
 )
 from sync_r1.console import say
-
-PictureArgument = Annotated[
-    Path, typer.Argument(metavar="PIC", help="The picture (png, jpg, webp); it is not changed.")
-]
-SeedOption = Annotated[int, typer.Option(help="Seed of the first picture.")]
-OutOption = Annotated[Path, typer.Option(help="Folder for the PNG files.")]
-StepsOption = Annotated[int | None, typer.Option(help="Decoding steps. Default: as the run evaluates.")]
-GuidanceOption = Annotated[float | None, typer.Option(help="Guidance scale; 0 is off.")]
-TemperatureOption = Annotated[float | None, typer.Option(help="Lower is safer, higher more varied.")]
 
 
 def edit(
@@ -39,7 +36,7 @@ def edit(
             "else its white ones); in the embedded world also hat, 'left hand', 'right hand', chest, body, background.",
         ),
     ],
-    n: Annotated[int, typer.Option("-n", "--n", help="How many pictures; they get the seeds seed, seed+1, …")] = 1,
+    n: CountOption = 1,
     seed: SeedOption = 0,
     out: OutOption = Path("drawings"),
     steps: StepsOption = None,
@@ -61,7 +58,7 @@ def edit(
     verify_images([picture])
     with noted():
         session = open_session(run, model, data, concept, device)
-        sampling = changed(session.image_sampling, steps, guidance, temperature)
+        sampling = changed_sampling(session.image_sampling, steps, guidance, temperature)
         drawn = session.edit(picture, region, prompt, n, seed, sampling)
         paths = save_pictures([drawing.image for drawing in drawn], out)
     for path in paths:
@@ -74,7 +71,7 @@ def vary(
     prompt: Annotated[
         str | None, typer.Option(help="Default: the one that the picture was drawn from, else a photo of the concept.")
     ] = None,
-    n: Annotated[int, typer.Option("-n", "--n", help="How many pictures; they get the seeds seed, seed+1, …")] = 4,
+    n: CountOption = 4,
     seed: SeedOption = 0,
     out: OutOption = Path("drawings"),
     steps: StepsOption = None,
@@ -96,19 +93,11 @@ def vary(
     verify_images([picture])
     with noted():
         session = open_session(run, model, data, concept, device)
-        sampling = changed(session.image_sampling, steps, guidance, temperature)
+        sampling = changed_sampling(session.image_sampling, steps, guidance, temperature)
         drawn = session.vary(picture, share, n, seed, prompt=prompt, sampling=sampling)
         paths = save_pictures([drawing.image for drawing in drawn], out)
     for path in paths:
         say(str(path))
-
-
-def changed(sampling: Any, steps: int | None, guidance: float | None, temperature: float | None) -> Any:
-    """The sampling with what was given on the command line."""
-    from dataclasses import replace
-
-    given = {"generation_timesteps": steps, "guidance_scale": guidance, "temperature": temperature}
-    return replace(sampling, **{name: value for name, value in given.items() if value is not None})
 
 
 def register(app: typer.Typer) -> None:

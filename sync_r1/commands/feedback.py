@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sync_r1.commands.chat import FolderOption
-from sync_r1.commands.inference import (
+from sync_r1.commands.inference import noted, open_session
+from sync_r1.commands.options import (
     ConceptOption,
     DataOption,
     DeviceOption,
+    FeedbackOption,
     ModelOption,
     RunOption,
-    noted,
-    open_session,
 )
 from sync_r1.console import say
 
@@ -38,7 +37,7 @@ def rate(
     ask: Annotated[
         bool, typer.Option("--ask", help="Be asked, about what is least certain, until nothing is.")
     ] = False,
-    feedback: FolderOption = Path("feedback"),
+    feedback: FeedbackOption = Path("feedback"),
     run: RunOption = None,
     model: ModelOption = "world",
     data: DataOption = None,
@@ -105,7 +104,7 @@ def _ask(session: Session, store: Store) -> None:
 def learn_from_feedback(
     seconds: Annotated[float, typer.Option(help="How long to practise, by the clock: 1 to 3600.")] = 30.0,
     seed: Annotated[int, typer.Option(help="Seed of the practice.")] = 0,
-    feedback: FolderOption = Path("feedback"),
+    feedback: FeedbackOption = Path("feedback"),
     run: RunOption = None,
     model: ModelOption = "world",
     data: DataOption = None,
@@ -150,7 +149,7 @@ def learn_from_feedback(
 
 def undo(
     concept: Annotated[str, typer.Option("--concept", help="Name of the concept.")],
-    feedback: FolderOption = Path("feedback"),
+    feedback: FeedbackOption = Path("feedback"),
 ) -> None:
     """Take the newest update from feedback back. The thumbs stay.
 

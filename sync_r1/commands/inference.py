@@ -11,31 +11,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sync_r1.commands.options import (
+    AsJson,
+    ConceptOption,
+    ConceptsOption,
+    CountOption,
+    DataOption,
+    DeviceOption,
+    GuidanceOption,
+    ModelOption,
+    OutOption,
+    RunOption,
+    RunsOption,
+    SeedOption,
+    StepsOption,
+    TemperatureOption,
+    WhyOption,
+)
 from sync_r1.console import open_console, say, say_json, show_table
 
 if TYPE_CHECKING:
     from sync_r1.apps.why import Credit
     from sync_r1.session import Session
+    from sync_r1.types import Sampling
     from sync_r1.unifybench.results import EvalResult
-
-RunOption = Annotated[
-    Path | None, typer.Option("--run", help="Run folder (its newest checkpoint) or one checkpoint folder.")
-]
-ModelOption = Annotated[
-    str, typer.Option("--model", help="Model folder or hub id, or 'world' for the shipped one. --run replaces it.")
-]
-DataOption = Annotated[
-    str | None,
-    typer.Option(
-        "--data", envvar="SYNC_R1_DATA", help="Concept store, or 'world'. Default: the one of the run, else 'world'."
-    ),
-]
-ConceptOption = Annotated[
-    str | None, typer.Option("--concept", help="Name of the concept. Not needed when the run learned only one.")
-]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-WhyOption = Annotated[bool, typer.Option("--why", help="Show what each thing that the model read did for the text.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @contextmanager
@@ -54,6 +53,16 @@ def open_session(run: Path | None, model: str, data: str | None, concept: str | 
     from sync_r1.session import Session
 
     return Session.open(model=model, data=data, concept=concept, checkpoint=run, device=device)
+
+
+def changed_sampling(
+    sampling: Sampling, steps: int | None, guidance: float | None, temperature: float | None
+) -> Sampling:
+    """The sampling with what was given on the command line; None leaves a value as it is."""
+    from dataclasses import replace
+
+    given: dict[str, Any] = {"generation_timesteps": steps, "guidance_scale": guidance, "temperature": temperature}
+    return replace(sampling, **{name: value for name, value in given.items() if value is not None})
 
 
 def ask(
@@ -149,33 +158,33 @@ def show_credits(credits: list[Credit]) -> None:
 
 def draw(
     prompt: Annotated[str, typer.Argument(help='What to draw: "a photo of bo at the beach".')],
-    n: Annotated[int, typer.Option("-n", "--n", help="How many pictures; they get the seeds seed, seed+1, …")] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of the first picture.")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for the PNG files.")] = Path("drawings"),
+    n: CountOption = 1,
+    seed: SeedOption = 0,
+    out: OutOption = Path("drawings"),
     think: Annotated[
         bool, typer.Option("--rewrite", help="Let the model spell the prompt out from its facts first.")
     ] = False,
-    steps: Annotated[int | None, typer.Option(help="Decoding steps. Default: as the run evaluates.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale; 0 is off.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Lower is safer, higher more varied.")] = None,
-    run: RunOption = None,
+    steps: StepsOption = None,
+    guidance: GuidanceOption = None,
+    temperature: TemperatureOption = None,
+    run: RunsOption = None,
     model: ModelOption = "world",
     data: DataOption = None,
-    concept: ConceptOption = None,
+    concept: ConceptsOption = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Draw pictures of the concept. Prompt, seed, run and version are kept inside the PNG files.
+    """Draw pictures of the concept, or of several. Prompt, seed, run and version are kept inside the PNG files.
 
     Example: sync-r1 draw "a photo of bo at the beach" -n 4 --run runs/demo
     """
-    from dataclasses import replace
-
+    from sync_r1.apps.together import open_together
     from sync_r1.drawings import save_pictures
 
-    given: dict[str, Any] = {"generation_timesteps": steps, "guidance_scale": guidance, "temperature": temperature}
     with noted():
-        session = open_session(run, model, data, concept, device)
-        sampling = replace(session.image_sampling, **{key: value for key, value in given.items() if value is not None})
+        session = open_together(concept or [], run or [], model, data, device)
+        sampling = changed_sampling(session.image_sampling, steps, guidance, temperature)
+        if think and session.others:
+            raise ValueError("--rewrite spells out the facts of one concept, but several are named; leave it out")
         if think:
             prompt = session.drawn_text(session.concept.shown(session.mention(prompt)), session.rewrite(prompt))
             say(f"drawing: {prompt}")
@@ -293,21 +302,14 @@ def show(result: EvalResult, path: Path, comparison: dict[str, Any] | None) -> N
     from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table("task", "metric", "n", "score", box=SIMPLE)
-    for name, row in result.tasks.items():
-        table.add_row(name, row["metric"], str(row["n"]), "–" if row["mean"] is None else f"{row['mean']:.3f}")
+    from sync_r1.unifybench.tables import comparison_table
+
     if comparison is not None:
-        table = Table("", "n", "before", "after", "difference", "95 % interval", box=SIMPLE)
-        rows = {
-            **{half: comparison[half] for half in ("understanding", "generation") if half in comparison},
-            **comparison["tasks"],
-        }
-        for name, row in rows.items():
-            low, high = row["ci95"]
-            interval = f"[{low:+.3f}, {high:+.3f}]"
-            table.add_row(
-                name, str(row["n"]), f"{row['before']:.3f}", f"{row['after']:.3f}", f"{row['delta']:+.3f}", interval
-            )
+        table = comparison_table(comparison, "", "n", "before", "after", "difference")
+    else:
+        table = Table("task", "metric", "n", "score", box=SIMPLE)
+        for name, row in result.tasks.items():
+            table.add_row(name, row["metric"], str(row["n"]), "–" if row["mean"] is None else f"{row['mean']:.3f}")
     show_table(table)
     for note in result.notes:
         say(f"note: {note}", "yellow", err=True)

@@ -30,8 +30,8 @@ def info(
     Example: sync-r1 models info showlab/show-o-512x512
     """
 
+    from sync_r1.constants import WORLD
     from sync_r1.models.loading import describe
-    from sync_r1.session import WORLD
 
     if path == WORLD:
         from sync_r1.world.assets import ASSETS
@@ -94,7 +94,7 @@ def import_concept_tokens(
     Example: sync-r1 models import-concept models/showo saves/bo/run --concept bo --class-noun dog --out models/bo
     """
     from sync_r1.models.concept_files import import_concept
-    from sync_r1.session import load_model
+    from sync_r1.opening import load_model
 
     loaded = load_model(model, device="cpu")
     added = import_concept(loaded, tokens, epoch, concept, class_noun)
@@ -115,7 +115,7 @@ def export_concept_tokens(
     Example: sync-r1 models export-concept models/bo saves/bo/run --concept bo
     """
     from sync_r1.models.concept_files import export_concept
-    from sync_r1.session import load_model
+    from sync_r1.opening import load_model
 
     for path in export_concept(load_model(model, device="cpu"), concept, folder, epoch):
         say(f"wrote  {path}")

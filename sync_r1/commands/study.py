@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sync_r1.console import open_console, say
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 VERDICTS = {True: ("holds", "green"), False: ("does not hold", "red"), None: ("too few cells yet", "yellow")}
 
@@ -35,8 +39,6 @@ def study(
     """
     from contextlib import ExitStack
 
-    from rich.text import Text
-
     from sync_r1.folder_lock import hold
     from sync_r1.signals import if_stopped
     from sync_r1.study.results import read_earlier, write_results
@@ -47,12 +49,7 @@ def study(
     chosen = load_study(file, quick=quick)
     place = folder / chosen.name
     runner = Runner(chosen, place, jobs, console)
-    name = chosen.name.removesuffix("-quick").replace("-", "_")
-    base = out or Path("docs", "results" if name == "claims" else f"results_{name}")
-    if quick:
-        target = base.with_name(f"{base.name}_quick")
-    else:
-        target = base
+    target = _target(chosen.name, out, quick)
     read_earlier(chosen, target)  # refuses another study's place before hours of work
     with ExitStack() as running:
         if not only_report:
@@ -67,16 +64,31 @@ def study(
         reason = "other options, or no cells of this study"
         say(f"{len(stale)} cells do not count ({reason}): {', '.join(map(name_of, stale))}", console=console)
     result = write_results(chosen, cells, target, command, place, stale)
-    for claim in result["claims"]:
-        verdict, style = VERDICTS[claim["holds"]]
-        if claim["delta"] is None:
-            figure = ""
-        else:
-            figure = f"  {claim['delta']:+.3f} [{claim['ci95'][0]:+.3f}, {claim['ci95'][1]:+.3f}]"
-        console.print(Text.assemble((verdict, style), f"  {claim['id']}{figure}"))
+    _print_verdicts(result["claims"], console)
     say(f"results  {target.with_suffix('.md')}", console=console)
     if failed:
         raise ValueError(
             f"{len(failed)} cells failed, first {failed[0].name}; see {place / failed[0].name / 'log.txt'}, then run "
             "it again"
         )
+
+
+def _target(study: str, out: Path | None, quick: bool) -> Path:
+    """Where the results of a study go, without suffix."""
+    name = study.removesuffix("-quick").replace("-", "_")
+    base = out or Path("docs", "results" if name == "claims" else f"results_{name}")
+    if quick:
+        return base.with_name(f"{base.name}_quick")
+    return base
+
+
+def _print_verdicts(claims: Sequence[dict[str, Any]], console: Console) -> None:
+    """One line per claim: verdict, id, and the figure with its interval where there is one."""
+    from rich.text import Text
+
+    for claim in claims:
+        verdict, style = VERDICTS[claim["holds"]]
+        figure = ""
+        if claim["delta"] is not None:
+            figure = f"  {claim['delta']:+.3f} [{claim['ci95'][0]:+.3f}, {claim['ci95'][1]:+.3f}]"
+        console.print(Text.assemble((verdict, style), f"  {claim['id']}{figure}"))

@@ -9,6 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sync_r1.commands.options import (
+    ConfigFileOption,
+    EvaluateOption,
+    LearnedConceptOption,
+    RecipeOption,
+    ResumeOption,
+    StartModelOption,
+    TrainingDataOption,
+)
 from sync_r1.console import open_console, say
 
 if TYPE_CHECKING:
@@ -56,23 +65,13 @@ def demo(
 
 def train(
     overrides: Overrides = None,
-    recipe: Annotated[
-        list[str] | None,
-        typer.Option(
-            help=(
-                "A starting point (world, demo, showo-256, showo-512), then changes such as label-free; repeat the "
-                "option."
-            )
-        ),
-    ] = None,
-    config_file: Annotated[
-        Path | None, typer.Option("--config", help="YAML file, for example a run's config.yaml.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="Model folder or hub id, or 'world'.")] = None,
-    data: Annotated[str | None, typer.Option(help="Data folder, or 'world'.")] = None,
-    concept: Annotated[str | None, typer.Option(help="Name of the concept to learn.")] = None,
-    resume: Annotated[str | None, typer.Option(help="Checkpoint folder, or 'latest'.")] = None,
-    evaluate: Annotated[bool, typer.Option(help="Evaluate before and after, and compare.")] = True,
+    recipe: RecipeOption = None,
+    config_file: ConfigFileOption = None,
+    model: StartModelOption = None,
+    data: TrainingDataOption = None,
+    concept: LearnedConceptOption = None,
+    resume: ResumeOption = None,
+    evaluate: EvaluateOption = True,
     show: Annotated[bool, typer.Option("--show-config", help="Print the resolved configuration and stop.")] = False,
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Estimate memory and time without loading weights, and stop.")
@@ -90,14 +89,7 @@ def train(
 
     What it will cost: sync-r1 train --recipe showo-512 --model showlab/show-o-512x512 --dry-run
     """
-    from sync_r1.config import load_config
-    from sync_r1.recipes import apply_recipes
-
-    given = {"model.path": model, "data.root": data}
-    pairs = [f"{key}={value}" for key, value in given.items() if value is not None]
-    if concept:
-        pairs += [f"data.concepts={json.dumps([concept])}"]
-    config = load_config(config_file, [*pairs, *(overrides or [])], base=apply_recipes(recipe or []))
+    config = read_config(recipe, config_file, model, data, concept, overrides or [])
     if show:
         from dataclasses import asdict
 
@@ -117,6 +109,25 @@ def train(
         say(f"process {job.pid} trains {config.run.folder}; follow it with: sync-r1 watch {config.run.folder}")
         return
     _run(config, resume, evaluate)
+
+
+def read_config(
+    recipe: list[str] | None,
+    config_file: Path | None,
+    model: str | None,
+    data: str | None,
+    concept: str | None,
+    overrides: list[str],
+) -> Config:
+    """The configuration of a run: recipes < file < model, data and concept < overrides, validated."""
+    from sync_r1.config import load_config
+    from sync_r1.recipes import apply_recipes
+
+    given = {"model.path": model, "data.root": data}
+    pairs = [f"{key}={value}" for key, value in given.items() if value is not None]
+    if concept:
+        pairs.append(f"data.concepts={json.dumps([concept])}")
+    return load_config(config_file, [*pairs, *overrides], base=apply_recipes(recipe or []))
 
 
 def _run(config: Config, resume: str | None, evaluate: bool = True, fresh: bool = False) -> None:
@@ -142,17 +153,11 @@ def print_comparison(summary: dict[str, Any], console: Console) -> None:
 
     Nothing when there was no comparison.
     """
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    from sync_r1.experiment import result_table
+    from sync_r1.unifybench.tables import comparison_table
 
     if "tasks" not in summary:
         return
-    table = Table("held-out", "n", "before", "after", "change", "95 % interval", box=SIMPLE)
-    for row in result_table(summary):
-        table.add_row(*row, style="bold" if row[0] in ("understanding", "generation") else "")
-    console.print(table)
+    console.print(comparison_table(summary, "held-out", "n", "before", "after", "change"))
     for note in summary.get("evaluator_notes", []):
         say(f"note: {note}", "yellow", console=console)
     minutes, memory = f"{summary['wall_time_s'] / 60:.1f} min", f"peak memory {summary['peak_memory_mb']} MB"

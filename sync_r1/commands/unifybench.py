@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +13,35 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sync_r1.commands.inference import noted
+from sync_r1.commands.options import DeviceOption
 from sync_r1.commands.unifybench_builder import register
+from sync_r1.commands.unifybench_options import (
+    BatchSize,
+    BenchConcepts,
+    BenchData,
+    Changes,
+    ChatCache,
+    ChatKey,
+    ChatModel,
+    ChatTimeout,
+    ChatUrl,
+    ClipOption,
+    JudgeModel,
+    JudgeOption,
+    KindOption,
+    MaxItems,
+    Overrides,
+    ProtocolOption,
+    ResultsFolder,
+    ScoreOption,
+    TasksOption,
+    TestedModel,
+    TestedRun,
+    TestedSteps,
+    TokenEpoch,
+)
 from sync_r1.console import open_console, say, say_json, show_table
+from sync_r1.constants import WORLD
 
 if TYPE_CHECKING:
     from sync_r1.config import ModelConfig
@@ -24,73 +51,34 @@ if TYPE_CHECKING:
     from sync_r1.unifybench.protocol import Protocol
     from sync_r1.unifybench.run import BenchmarkPlan
 
-WORLD = "world"  # the shipped model, the embedded data, and what reads these
 
 app = typer.Typer(
     no_args_is_help=True, help="UnifyBench++: nine tasks, predicted and scored, for any model and any concepts."
 )
 
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(help="Options of judge and model, for example eval.judge.cache=cache model.num_tokens=24."),
-]
-ProtocolOption = Annotated[
-    str | None, typer.Option("--protocol", help="Preset; `bench protocols` lists them. Default: world.")
-]
-Changes = Annotated[
-    list[str] | None, typer.Option("--set", help="Change one protocol option, option=value; may be repeated.")
-]
-TasksOption = Annotated[
-    list[str] | None, typer.Option("--tasks", help="Of the nine tasks, with commas or repeated. Default: all.")
-]
-JudgeOption = Annotated[
-    str, typer.Option("--judge", help="'world' (attribute reader), 'none', or the URL of a chat endpoint.")
-]
-JudgeModel = Annotated[str, typer.Option("--judge-model", help="Model name at that URL.")]
-ClipOption = Annotated[str, typer.Option("--clip", help="CLIP folder or hub id, 'world', or 'none'.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
-
 
 @app.command()
 def run(
     overrides: Overrides = None,
-    model: Annotated[
-        str, typer.Option(help="Model folder, hub id, or 'world'; {concept} stands for each concept's name.")
-    ] = "world",
-    run: Annotated[
-        str | None, typer.Option("--run", help="Run folder instead; {concept} stands for each name, * for the seed.")
-    ] = None,
-    steps: Annotated[
-        str, typer.Option(help="Checkpoints of --run, such as 0,20,60 (0: its start). Default: the newest.")
-    ] = "",
-    kind: Annotated[str, typer.Option("--as", help="tokens, or a baseline: text-prompt or image-prompt.")] = "tokens",
-    chat: Annotated[
-        str | None, typer.Option(help="URL of an OpenAI-compatible endpoint whose model is tested instead.")
-    ] = None,
-    chat_model: Annotated[str, typer.Option(help="Model name at --chat.")] = "",
-    chat_key_env: Annotated[
-        str, typer.Option(help="Environment variable that holds the key of --chat.")
-    ] = "SYNC_R1_CHAT_KEY",
-    chat_cache: Annotated[str, typer.Option(help="Folder of its answers, kept between calls. Default: none.")] = "",
-    chat_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds it may take per answer.")] = 60.0,
-    data: Annotated[str, typer.Option(envvar="SYNC_R1_DATA", help="Concept store, or 'world'.")] = "world",
-    concept: Annotated[
-        list[str] | None, typer.Option(help="Names, 'all', 'published-20', 'published-13'. Default: the protocol's.")
-    ] = None,
+    model: TestedModel = "world",
+    run: TestedRun = None,
+    steps: TestedSteps = "",
+    kind: KindOption = "tokens",
+    chat: ChatUrl = None,
+    chat_model: ChatModel = "",
+    chat_key_env: ChatKey = "SYNC_R1_CHAT_KEY",
+    chat_cache: ChatCache = "",
+    chat_timeout: ChatTimeout = 60.0,
+    data: BenchData = "world",
+    concept: BenchConcepts = None,
     tasks: TasksOption = None,
     protocol: ProtocolOption = None,
     change: Changes = None,
-    max_items: Annotated[
-        int | None, typer.Option(min=1, help="Items per task and concept at most, evenly spaced.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Items per batch.")] = 32,
-    token_epoch: Annotated[
-        int, typer.Option(min=0, help="Epoch of the concept tokens under test, for the record.")
-    ] = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of this model's results. Default: runs/bench/<model>.")
-    ] = None,
-    scored: Annotated[bool, typer.Option("--score/--no-score", help="Score after predicting.")] = True,
+    max_items: MaxItems = None,
+    batch_size: BatchSize = 32,
+    token_epoch: TokenEpoch = 0,
+    out: ResultsFolder = None,
+    scored: ScoreOption = True,
     judge: JudgeOption = "world",
     judge_model: JudgeModel = "",
     clip: ClipOption = "world",
@@ -102,55 +90,34 @@ def run(
     sync-r1 bench run --as text-prompt --concept all
     sync-r1 bench run --run runs/demo --steps 0,100 --concept bo
     """
-    from transformers.utils.logging import disable_progress_bar
-
-    from sync_r1.config import JudgeConfig
-    from sync_r1.run_folder import run_of_concept
-    from sync_r1.unifybench.models_under_test import chat_model as external
     from sync_r1.unifybench.protocol import load_protocol
-    from sync_r1.unifybench.run import BenchmarkPlan, choose_concepts, predict_all
-    from sync_r1.unifybench.run_manifest import open_run_manifest
+    from sync_r1.unifybench.run import BenchmarkPlan, choose_concepts
 
-    disable_progress_bar()  # of weight loading, once per concept
     chosen = load_protocol(protocol or "world", change or [])
     settings = _settings(overrides or [], run, chat)
     _check_named(run, steps, chat, chat_model)
-    tested = "-".join(filter(None, [run or chat_model or model, "" if kind == "tokens" else kind]))
-    out = out or Path("runs") / "bench" / _slug(tested)
+    out = out or Path("runs") / "bench" / _slug(run or chat_model or model, kind)
     with _working_in(out):
         root = _data_root(data, out)
         names = choose_concepts(root, concept or [], chosen)
-        weights = model.replace("{concept}", names[0]) if run is None else str(run_of_concept(run, names[0]))
-        weights = WORLD if chat is not None else weights  # a chat model draws nothing
-        clip = "none" if chat is not None and clip == WORLD else clip
         plan = BenchmarkPlan(
             root=root,
             concepts=names,
-            model=weights,
+            model=_weights(model, run, chat, names[0]),
             tasks=_split(tasks),
             protocol=chosen,
             max_items=max_items,
             batch_size=batch_size,
             token_epoch=token_epoch,
         )
+        clip = "none" if chat is not None and clip == WORLD else clip  # a chat model draws nothing
         judges = _judges(plan, judge, judge_model, clip, device, overrides or []) if scored else None
         if chat is not None:
-            how = JudgeConfig(
-                url=chat, model=chat_model, key_env=chat_key_env, cache=chat_cache, timeout_s=chat_timeout
-            )
-            candidates = [external(how, chosen, photo=kind == "image-prompt")]
+            endpoint = (chat, chat_model, chat_key_env, chat_cache, chat_timeout)
+            candidates = _chat_candidates(*endpoint, chosen, kind)
         else:
             candidates = _candidates(model, run, steps, kind, plan, device, settings)
-        with noted():
-            open_run_manifest(out, plan, candidates)
-            failed = predict_all(plan, candidates, out, _progress)
-        if failed:
-            told = f"{failed} items got no answer and stay open; run the same command again to ask for them"
-            say(told, "red", err=True)
-        if judges is not None:
-            _score(out, chosen, names, _split(tasks), [candidate.epoch for candidate in candidates], judges, failed)
-        if failed:
-            raise typer.Exit(1)
+        _predict_and_score(plan, candidates, out, judges)
 
 
 @app.command()
@@ -217,23 +184,14 @@ def compare(
     Example: sync-r1 bench compare runs/bench/world runs/bench/demo@100
     """
     from sync_r1.unifybench.compare import compare_scores, open_scores
+    from sync_r1.unifybench.tables import comparison_table
 
     found = compare_scores(open_scores(first), open_scores(second))
     if as_json:
         say_json(found)
         return
-    from rich.box import SIMPLE
-    from rich.table import Table
-
     say(f"A  {first}\nB  {second}")
-    shown = Table("", "concepts", "n", "A", "B", "B − A", "95 % interval", box=SIMPLE)
-    halves = {half: found[half] for half in ("understanding", "generation") if half in found}
-    for name, row in {**halves, **found["columns"]}.items():
-        low, high = row["ci95"]
-        interval = f"[{low:+.3f}, {high:+.3f}]"
-        numbers = (f"{row['first']:.3f}", f"{row['second']:.3f}", f"{row['delta']:+.3f}", interval)
-        shown.add_row(name, str(row["concepts"]), str(row["n"]), *numbers, style="bold" if name in halves else "")
-    show_table(shown)
+    show_table(comparison_table(found, "", "concepts", "n", "A", "B", "B − A"))
 
 
 @app.command()
@@ -255,22 +213,25 @@ def _split(tasks: list[str] | None) -> list[str]:
     return [name.strip() for text in tasks or [] for name in text.split(",") if name.strip()]
 
 
-def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text.removeprefix("runs/")).strip("-.") or "model"
+def _slug(tested: str, kind: str) -> str:
+    """The name of a results folder."""
+    text = tested.removeprefix("runs/")
+    if kind != "tokens":
+        text += f"-{kind}"
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-.") or "model"
 
 
 @contextmanager
 def _working_in(out: Path) -> Iterator[None]:
     """Only one benchmark at a time writes to `out`; what it has finished stays when a signal ends it."""
-    from accelerate import PartialState
-
-    from sync_r1.distributed import Processes
+    from sync_r1.distributed import launched_processes
     from sync_r1.folder_lock import hold_together
     from sync_r1.signals import if_stopped
 
-    state = PartialState()
-    processes = Processes(state.process_index, state.num_processes)
-    with hold_together(out, processes, "name another --out"), if_stopped(f"{out} keeps what is predicted and scored"):
+    with (
+        hold_together(out, launched_processes(), "name another --out"),
+        if_stopped(f"{out} keeps what is predicted and scored"),
+    ):
         yield
 
 
@@ -321,6 +282,50 @@ def _candidates(
         raise ValueError(f"--steps is {steps!r}; write numbers with commas, such as 0,20,60")
     numbers = [int(step) for step in steps.split(",") if step]
     return checkpoints(run, numbers or None, plan.concepts, plan.protocol, device=device, batch_size=plan.batch_size)
+
+
+def _weights(model: str, run: str | None, chat: str | None, concept: str) -> str:
+    """What the evaluators are checked against: the folder of the tested weights; a chat model has none."""
+    from sync_r1.run_folder import run_of_concept
+
+    if chat is not None:
+        return WORLD
+    if run is not None:
+        return str(run_of_concept(run, concept))
+    return model.replace("{concept}", concept)
+
+
+def _chat_candidates(
+    url: str, model: str, key_env: str, cache: str, timeout: float, protocol: Protocol, kind: str
+) -> list[Candidate]:
+    from sync_r1.config import JudgeConfig
+    from sync_r1.unifybench.models_under_test import chat_model
+
+    endpoint = JudgeConfig(url=url, model=model, key_env=key_env, cache=cache, timeout_s=timeout)
+    return [chat_model(endpoint, protocol, photo=kind == "image-prompt")]
+
+
+def _predict_and_score(
+    plan: BenchmarkPlan, candidates: Sequence[Candidate], out: Path, judges: Evaluators | None
+) -> None:
+    """Exit code 1 when items stay without answer."""
+    from transformers.utils.logging import disable_progress_bar
+
+    from sync_r1.unifybench.run import predict_all
+    from sync_r1.unifybench.run_manifest import open_run_manifest
+
+    disable_progress_bar()  # of weight loading, once per concept
+    with noted():
+        open_run_manifest(out, plan, candidates)
+        failed = predict_all(plan, candidates, out, _progress)
+    if failed:
+        told = f"{failed} items got no answer and stay open; run the same command again to ask for them"
+        say(told, "red", err=True)
+    if judges is not None:
+        epochs = [candidate.epoch for candidate in candidates]
+        _score(out, plan.protocol, list(plan.concepts), list(plan.tasks), epochs, judges, failed)
+    if failed:
+        raise typer.Exit(1)
 
 
 def _judges(

@@ -7,14 +7,13 @@ from typing import Annotated
 
 import typer
 
-from sync_r1.commands.inference import (
+from sync_r1.commands.inference import noted, open_session
+from sync_r1.commands.options import (
     ConceptOption,
     DataOption,
     DeviceOption,
     ModelOption,
     RunOption,
-    noted,
-    open_session,
 )
 from sync_r1.console import say
 

@@ -5,10 +5,9 @@ meaning is the same.
 """
 
 from sync_r1.config.loading import Config, load_config, save_config
-from sync_r1.config.rl import CATEGORIES, RewardConfig, RLConfig, Weight
+from sync_r1.config.rl import RewardConfig, RLConfig, Weight
 from sync_r1.config.sections import (
     SFT_STAGES,
-    WORLD,
     DataConfig,
     EvalConfig,
     JudgeConfig,
@@ -19,9 +18,7 @@ from sync_r1.config.sections import (
 )
 
 __all__ = [
-    "CATEGORIES",
     "SFT_STAGES",
-    "WORLD",
     "Config",
     "DataConfig",
     "EvalConfig",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from sync_r1.config.rl import CATEGORIES, RLConfig
+from sync_r1.config.rl import RLConfig
 from sync_r1.config.sections import SFT_STAGES, ModelConfig, RunConfig, SFTConfig
 from sync_r1.config_fields import fail
+from sync_r1.constants import CATEGORIES
 from sync_r1.files import is_device_name
 
 

@@ -9,7 +9,6 @@ from sync_r1.config_fields import option
 from sync_r1.types import Sampling
 
 Weight = float | dict[str, float]
-CATEGORIES = ("person", "animal", "object")
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)

@@ -8,7 +8,6 @@ from typing import Literal
 
 from sync_r1.config_fields import option
 
-WORLD = "world"  # as a data root, a model or what scores: what ships with the package
 SFT_STAGES = ("1", "2", "3", "photos", "baseline")
 
 

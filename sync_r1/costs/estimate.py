@@ -91,6 +91,7 @@ def _work(workload: Workload) -> dict[str, float]:
         "nfe": workload.nfe[0],
         "replayed texts": workload.texts if rl.optimise != "image" else 0,
         "replayed image sequences": workload.images * steps * workload.guided,
+        **({"closed questions": workload.closed} if workload.closed else {}),
     }
 
 
@@ -128,7 +129,24 @@ def _flops(workload: Workload) -> dict[str, float]:
     for name, (body, logits) in (("text replay", text_replay), ("image replay", image_replay)):
         flops[name] = body * (1 + workload.backward) + logits * head
     flops["reference"] = reference * (sum(text_replay) + sum(image_replay))
+    if workload.closed:
+        flops["closed answers"] = _closed_answers(workload, head)
     return flops
+
+
+def _closed_answers(workload: Workload, head: int) -> float:
+    """FLOPs of one update's closed questions: what is said before the decision is written, then both answers are
+    replayed with gradients, one pass over each question's context."""
+    sizes, length = workload.sizes, workload.config.rl.max_completion_length
+    context = workload.picture_context
+    read = workload.forward(workload.closed * context, context / 2)
+    written = workload.forward(workload.closed * length, context + length / 2)
+    answers = 2 * workload.closed
+    replayed = read + workload.forward(answers * length, context + length / 2)
+    if workload.config.rl.gradient_checkpointing:  # contexts are read again with every answer
+        replayed += read
+    logits = 2.0 * answers * length * sizes.hidden * sizes.text_rows
+    return read + written + logits / 2 + replayed * (1 + workload.backward) + logits * head
 
 
 def _drawing(workload: Workload) -> float:
@@ -203,6 +221,7 @@ def _seconds(workload: Workload, flops: dict[str, float], rates: Throughput) -> 
     texts = (
         seconds["text rollout"] / workload.config.rl.num_iterations + seconds["text replay"]
     )  # all that a step without pictures costs
+    closed = seconds.get("closed answers", 0.0)
     seldom, more = 1 / workload.config.rl.draw_every, workload.asked_at_most / workload.asked
-    step = seldom * step + (1 - seldom) * more * texts
+    step = seldom * step + (1 - seldom) * (more * texts + closed)
     return {**seconds, "step on average": step, "run": step * workload.config.rl.max_steps}

@@ -73,6 +73,16 @@ def phases(workload: Workload) -> dict[str, float]:
         "image replay": 0.0,
         "optimizer": 4.0 * (max(workload.trained - workload.shared, 0) + workload.own),  # a temporary of every weight
     }
+    if workload.closed:
+        answers = min(rl.sequences_per_backward, 2 * workload.closed)
+        result["closed answers"] = _saved(
+            workload,
+            answers,
+            length,
+            max(answers // 2, 1),
+            workload.picture_context,
+            answers * length * sizes.text_rows,
+        )
     if workload.draws:
         drawn, width = workload.drawn * workload.guided, 3 * sizes.intermediate + 6 * sizes.hidden
         if sizes.autoregressive:

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import JanusConfig, JanusForConditionalGeneration, PhiForCausalLM
 
 from sync_r1.config import ModelConfig
+from sync_r1.constants import WORLD
 from sync_r1.models.base import pictures_at_once
 from sync_r1.models.hub import fetch
 from sync_r1.models.loading import read_config
@@ -22,7 +23,6 @@ from sync_r1.models.showo.convert import convert_showo, showo_sizes
 from sync_r1.models.showo.magvit import Magvit, MagvitConfig
 from sync_r1.models.showo.published import is_published
 from sync_r1.models.weight_files import SUFFIXES, WeightFiles, blank
-from sync_r1.session import WORLD
 from sync_r1.training.lora import adapted_layers
 
 KNOWN = {"showlab/show-o": 256, "showlab/show-o-512x512": 1024}  # hub ids → image tokens, so that no network is needed

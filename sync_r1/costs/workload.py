@@ -141,6 +141,19 @@ class Workload:
         return self.prompts.reading + pictures * (self.sizes.image_tokens + 3)
 
     @property
+    def closed(self) -> int:
+        """Yes-or-no questions about pictures per update, each with two answers to replay."""
+        rl = self.config.rl
+        if rl.closed_loss == "none":
+            return 0
+        return rl.closed_prompts_per_step
+
+    @property
+    def picture_context(self) -> int:
+        """Tokens of a question about a picture."""
+        return self.prompts.reading + self.sizes.image_tokens + 3
+
+    @property
     def prefix(self) -> int:
         """Tokens of a drawing prompt."""
         return min(self.prompts.drawing, self.sizes.text_slot)

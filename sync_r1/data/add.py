@@ -8,7 +8,8 @@ from itertools import count
 from pathlib import Path
 
 from sync_r1.config_fields import check_unicode
-from sync_r1.data.category import CATEGORIES, Category, category_of
+from sync_r1.constants import CATEGORIES
+from sync_r1.data.category import Category, category_of
 from sync_r1.data.concepts import display_names, load_concept, random_images
 from sync_r1.data.layout import Layout, validate_name
 from sync_r1.data.names import check_not_everyday, clean_name, make_id, same_name

@@ -6,7 +6,6 @@ import re
 from typing import Literal
 
 Category = Literal["person", "animal", "object"]
-CATEGORIES = ("person", "animal", "object")
 
 
 def _words(text: str) -> frozenset[str]:

@@ -7,6 +7,7 @@ The id names folders, tokens and files; it is the name itself where that is poss
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Collection
 from functools import lru_cache
 
 import regex
@@ -95,6 +96,24 @@ def mention(text: str, concept_id: str, name: str = "", *, sentence: bool = Fals
     if mark in text:
         return text
     return _pattern(concept_id, name or concept_id, sentence).sub(mark, unicodedata.normalize("NFC", text))
+
+
+def check_mentions(text: str, known: Collection[str], what: str) -> None:
+    """Refuse placeholders of concepts that a model does not know.
+
+    Args:
+        known: ids of the concepts it knows. what: the text in an error, such as "the prompt".
+    Raises:
+        ValueError: `text` holds `<id>` of another one.
+    """
+    named = dict.fromkeys(regex.findall(rf"<({ID})>", text))
+    unknown = [f"<{name}>" for name in named if name not in known]
+    if unknown:
+        there = ", ".join(f"<{name}>" for name in known) or "no concept"
+        raise ValueError(
+            f"{what} names {' and '.join(unknown)}, which this model does not know; it knows {there}; train it on the "
+            "concept, or open a run that was"
+        )
 
 
 @lru_cache(maxsize=256)

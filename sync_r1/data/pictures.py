@@ -8,7 +8,7 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -80,26 +80,57 @@ def load_image(path: Path | str) -> Image.Image:
 
 def load_mask(path: Path | str) -> Image.Image:
     """Decode the picture of a mask: upright (EXIF), with its transparency. Raises ValueError naming the file."""
-    return _decoded(path, lambda image: image.convert("RGBA") if image.has_transparency_data else _as_rgb(image))
+    return _decoded(path, _as_mask)
+
+
+def read_picture_bytes(
+    data: bytes, name: str, types: Sequence[str] = DECODERS, megapixels: int = MAX_MEGAPIXELS
+) -> Image.Image:
+    """Decode the bytes of a picture as `load_image` does.
+
+    Args:
+        name: of the picture, for messages.
+        types: of the pictures that are taken, by Pillow's names.
+        megapixels: the limit, checked before pixels are decoded.
+    Raises:
+        ValueError: naming the picture.
+    """
+    return _decoded_bytes(data, name, types, megapixels, _as_rgb)
+
+
+def read_mask_bytes(
+    data: bytes, name: str, types: Sequence[str] = DECODERS, megapixels: int = MAX_MEGAPIXELS
+) -> Image.Image:
+    """The same with the picture's transparency, as `load_mask` does."""
+    return _decoded_bytes(data, name, types, megapixels, _as_mask)
+
+
+def _decoded_bytes(data: bytes, name: str, types: Sequence[str], megapixels: int, read: Reader) -> Image.Image:
+    wanted = f"a picture of the types {', '.join(types)}; send it as one of these"
+    return _explained(name, wanted, lambda: _decode_from(io.BytesIO(data), name, types, read, None, megapixels))
 
 
 def _decoded(path: Path | str, read: Reader) -> Image.Image:
     path = Path(path)
     _check_file(path)
+    wanted = f"a PNG, JPEG, WebP, AVIF or HEIC picture; convert it to one of {', '.join(PICTURE_TYPES)}"
+    return _explained(path, wanted, lambda: _decode(path, read))
+
+
+def _explained(name: Path | str, wanted: str, decode: Callable[[], Image.Image]) -> Image.Image:
+    """What `decode` returns; its errors as ValueErrors that name the picture."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd metadata, which changes nothing here
-            return _decode(path, read)
+            return decode()
     except Refused:
         raise
     except Image.DecompressionBombError as error:
-        raise ValueError(f"{path}: larger than the limit of {MAX_MEGAPIXELS} megapixels; make it smaller") from error
+        raise ValueError(f"{name}: larger than the limit of {MAX_MEGAPIXELS} megapixels; make it smaller") from error
     except Image.UnidentifiedImageError as error:
-        raise ValueError(
-            f"{path}: not a PNG, JPEG, WebP, AVIF or HEIC picture; convert it to one of {', '.join(PICTURE_TYPES)}"
-        ) from error
+        raise ValueError(f"{name}: not {wanted}") from error
     except Exception as error:  # on damaged files Pillow's decoders raise whatever comes: OSError, SyntaxError, …
-        raise ValueError(f"{path}: unreadable or truncated picture ({error}); export it again") from error
+        raise ValueError(f"{name}: unreadable or truncated picture ({error}); export it again") from error
 
 
 class Refused(ValueError):
@@ -124,13 +155,19 @@ def _decode(path: Path, read: Reader) -> Image.Image:
 
 
 def _decode_from(
-    source: Path | io.BytesIO, path: Path, decoders: tuple[str, ...], read: Reader, exif: Image.Exif | None = None
+    source: Path | io.BytesIO,
+    name: Path | str,
+    decoders: Sequence[str],
+    read: Reader,
+    exif: Image.Exif | None = None,
+    megapixels: int = MAX_MEGAPIXELS,
 ) -> Image.Image:
     """Raises Refused for a size that is not allowed, before pixels are decoded."""
-    with Image.open(source, formats=decoders) as image:
-        fault = _size_fault(*image.size)
+    with Image.open(source, formats=list(decoders)) as image:
+        width, height = image.size
+        fault = _size_fault(width, height, megapixels)
         if fault:
-            raise Refused(f"{path}: {fault}")
+            raise Refused(f"{name}: {fault}")
         image.load()
         turn = turn_of(_exif_of(image) if exif is None else exif)
         picture = read(image)
@@ -146,6 +183,10 @@ def _exif_of(image: Image.Image) -> Image.Exif:
         return image.getexif()
     except Exception:  # the block comes from any camera or program, and Pillow raises whatever fits
         return Image.Exif()
+
+
+def _as_mask(image: Image.Image) -> Image.Image:
+    return image.convert("RGBA") if image.has_transparency_data else _as_rgb(image)
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
@@ -215,10 +256,10 @@ def _check_file(path: Path) -> None:
         raise ValueError(f"{path}: {path.stat().st_size // 1_000_000} MB are too many; the limit is {MAX_MEGABYTES} MB")
 
 
-def _size_fault(width: int, height: int) -> str:
+def _size_fault(width: int, height: int, limit: int = MAX_MEGAPIXELS) -> str:
     if min(width, height) < MIN_SIDE:
         return f"{width}x{height} px is too small; the shorter side must be at least {MIN_SIDE} px"
-    if width * height > MAX_MEGAPIXELS * 1_000_000:
+    if width * height > limit * 1_000_000:
         megapixels = math.ceil(width * height / 1e5) / 10  # rounded up, so that it never reads like the limit
-        return f"{width}x{height} px is {megapixels} megapixels; the limit is {MAX_MEGAPIXELS} megapixels"
+        return f"{width}x{height} px is {megapixels} megapixels; the limit is {limit} megapixels"
     return ""

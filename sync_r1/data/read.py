@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from sync_r1.data.category import CATEGORIES, Category, category_of
+from sync_r1.constants import CATEGORIES
+from sync_r1.data.category import Category, category_of
 from sync_r1.data.json_fields import Fields
 from sync_r1.data.layout import Layout, resolve_image
 from sync_r1.data.pictures import list_pictures, natural_key, without_masks

@@ -8,7 +8,6 @@ come into the lists that they share.
 from __future__ import annotations
 
 import io
-import json
 import os
 import shutil
 import tempfile
@@ -35,7 +34,7 @@ from sync_r1.data.pictures import (
 )
 from sync_r1.data.read import read_layout
 from sync_r1.data.types import CONDITION_KEYS, Concept, Conditions, TestItem
-from sync_r1.files import read_json, write_bytes, write_text
+from sync_r1.files import read_json, write_bytes, write_json
 from sync_r1.folder_lock import hold
 
 Picture = Image.Image | Path  # pixels in memory, or a file to copy
@@ -72,7 +71,7 @@ def _write_root(layout: Layout, random_images: Sequence[Picture] = ()) -> None:
         (layout.template, {}),
     ):
         if not path.exists():
-            _write_json(path, empty)
+            _write(path, empty)
     if not layout.black_image.exists():
         _write_picture(layout.black_image, Image.new("RGB", (512, 512)))
     for number, picture in enumerate(random_images):
@@ -193,11 +192,11 @@ def _stage(concept: Concept, layout: Layout, staged: Layout, pictures: Mapping[P
     talks = {}
     for key, talk in concept.conversations.items():
         talks[key] = [{"query": qa.question, "answer": qa.answer} for qa in talk]
-    _write_json(staged.info(name), info)
-    _write_json(staged.conversations(name), talks)
-    _write_json(staged.conditions(name), _conditions_json(concept.conditions))
-    _write_json(staged.items(name), [_item_json(item, layout.root) for item in concept.items])
-    _write_json(staged.train_images, {name: [path.name for path in concept.train_images]})
+    _write(staged.info(name), info)
+    _write(staged.conversations(name), talks)
+    _write(staged.conditions(name), _conditions_json(concept.conditions))
+    _write(staged.items(name), [_item_json(item, layout.root) for item in concept.items])
+    _write(staged.train_images, {name: [path.name for path in concept.train_images]})
 
 
 def _conditions_json(conditions: Conditions) -> Any:
@@ -284,13 +283,14 @@ def _add_to_lists(layout: Layout, concept: Concept) -> None:
     names = Fields(layout.concepts_list, {"(list)": read_json(layout.concepts_list)}).strings(
         "(list)", allow_empty=True
     )
-    _write_json(layout.train_images, {**index, concept.name: [path.name for path in concept.train_images]})
-    _write_json(layout.concepts_list, [*names, *([] if concept.name in names else [concept.name])])
+    _write(layout.train_images, {**index, concept.name: [path.name for path in concept.train_images]})
+    _write(layout.concepts_list, [*names, *([] if concept.name in names else [concept.name])])
 
 
-def _write_json(path: Path, data: Any) -> None:
+def _write(path: Path, data: Any) -> None:
+    """Write JSON. ValueError for half a character, which no file takes."""
     try:
-        write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+        write_json(path, data)
     except UnicodeEncodeError as error:
         raise ValueError(
             f"{path.name}: a text holds half a character ({error.reason}), which no file takes; write it again"

@@ -107,6 +107,10 @@ class UnifiedModel(nn.Module, ABC):
         something else."""
         return self.encode_image(images)
 
+    def lost_words(self, prompt: str) -> str:
+        """The end of a drawing prompt that the model has no room for and does not read; "" where it reads all."""
+        return ""
+
     @abstractmethod
     def generate_text(
         self,

@@ -145,6 +145,29 @@ def load_concept(model: UnifiedModel, path: str | Path) -> ConceptTokens:
     return install_concept(model, concept, rows)
 
 
+def copy_concept(model: UnifiedModel, source: UnifiedModel, name: str) -> ConceptTokens:
+    """Give the model a concept that another model of its size learned.
+
+    Its soft tokens get the next free numbers. A placeholder that was taken from the name pool becomes another name of
+    the pool here, if one is left, so that two concepts that took the same name stay apart.
+
+    ValueError when the source does not know the concept, the model does, or the sizes differ.
+    """
+    rows = source.read_rows(concept_row_ids(source, name).tolist())
+    learned = next(concept for concept in source.concepts if concept.name == name)
+    first = sum(len(concept.tokens) for concept in model.concepts)
+    tokens = [f"<token_{first + number}>" for number in range(len(learned.tokens))]
+    pool_name = None
+    if learned.pool_name is not None:
+        pool_name = _unused_pool_name(model)
+    concept = ConceptTokens(name, tokens, learned.class_noun, pool_name, learned.read, learned.draw)
+    installed = install_concept(model, concept, rows)
+    if pool_name is not None:
+        own, copied = _ids(model, [concept.placeholder, pool_name])
+        model.write_rows([own], model.read_rows([copied]))
+    return installed
+
+
 def install_concept(model: UnifiedModel, concept: ConceptTokens, rows: Rows) -> ConceptTokens:
     """Give the model a concept with trained rows [K, hidden], row 0 the placeholder's."""
     width = model.read_rows([0]).embed.shape[1]

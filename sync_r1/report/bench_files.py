@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sync_r1.files import read_object
 from sync_r1.report.run_page import finite
 from sync_r1.unifybench.results import TASKS
 
@@ -65,7 +65,7 @@ def _of_place(place: str) -> Iterator[BenchModel]:
     if at and number.isdigit() and not Path(place).is_dir():
         one = int(number)
     folder = Path(name if one is not None else place)
-    notes = _read(folder / "bench.json")
+    notes = read_object(folder / "bench.json") or {}
     manifests: dict[int, list[Path]] = {}
     for path in sorted(folder.glob("artifacts/*/*/*/token_epoch_*/model_epoch_*/manifest.json")):
         manifests.setdefault(int(path.parent.name.removeprefix("model_epoch_")), []).append(path)
@@ -85,9 +85,9 @@ def _model(folder: Path, epoch: int, label: str, manifests: Sequence[Path]) -> B
     answers: dict[Key, Answer] = {}
     judges: dict[str, list[str]] = {"protocol": [], "judge": [], "clip": []}
     for path in manifests:
-        manifest = _read(path)
+        manifest = read_object(path) or {}
         task, concept, family = (str(manifest.get(key) or "") for key in ("task", "concept", "family"))
-        scores = _read(folder / "scores" / family / task / f"model_epoch_{epoch}" / f"{concept}.json")
+        scores = read_object(folder / "scores" / family / task / f"model_epoch_{epoch}" / f"{concept}.json") or {}
         metrics = {row["item_id"]: row for row in [*(scores.get("items") or []), *(scores.get("prompt_results") or [])]}
         protocol = (scores or manifest).get("protocol") or {}
         judges["protocol"].append(str(protocol.get("name") or ""))
@@ -96,7 +96,8 @@ def _model(folder: Path, epoch: int, label: str, manifests: Sequence[Path]) -> B
         for record in [*(manifest.get("items") or []), *(manifest.get("prompt_artifacts") or [])]:
             item_id = str(record.get("item_id") or record.get("prompt_id"))
             answers[task, concept, item_id] = _answer(path.parent, record, metrics.get(item_id, {}))
-    columns = _read(folder / "scores" / "_aggregates" / f"model_epoch_{epoch}" / "summary.json").get("columns") or {}
+    summary = read_object(folder / "scores" / "_aggregates" / f"model_epoch_{epoch}" / "summary.json") or {}
+    columns = summary.get("columns") or {}
     said = {key: ", ".join(sorted(set(filter(None, values)))) for key, values in judges.items()}
     return BenchModel(folder=folder, epoch=epoch, label=label, columns=columns, answers=answers, **said)
 
@@ -126,14 +127,3 @@ def tasks_of(models: Sequence[BenchModel]) -> list[str]:
     """Tasks that any model did, understanding first."""
     done = {key[0] for model in models for key in model.answers}
     return [task for task in TASKS if task in done]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON object; empty when the file is missing or broken, as a page shows what is there."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if isinstance(value, dict):
-        return value
-    return {}

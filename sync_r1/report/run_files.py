@@ -11,7 +11,8 @@ from typing import Any
 from PIL import Image
 
 from sync_r1.data.pictures import load_image
-from sync_r1.files import write_text
+from sync_r1.files import write_json
+from sync_r1.metrics_file import read_metrics
 
 PHASES = ("before", "after")
 CARD_SIDE = 512  # px, the longer side of a concept's photos as the run keeps them for the report
@@ -102,7 +103,7 @@ def read_run(folder: Path | str) -> Run:
         raise FileNotFoundError(f"no run directory at {folder}; runs are folders like runs/demo, written by training")
     problems: list[str] = []
     config = folder / "config.yaml"
-    summary = read_json(folder / "summary.json", problems)
+    summary = noted_object(folder / "summary.json", problems)
     run = Run(
         folder=folder,
         config_text=config.read_text(encoding="utf-8") if config.is_file() else "",
@@ -118,7 +119,7 @@ def read_run(folder: Path | str) -> Run:
     return run
 
 
-def read_json(path: Path, problems: list[str]) -> dict[str, Any]:
+def noted_object(path: Path, problems: list[str]) -> dict[str, Any]:
     """A JSON object, or {} (noting why) when it is missing or broken."""
     if not path.is_file():
         return {}
@@ -133,32 +134,9 @@ def read_json(path: Path, problems: list[str]) -> dict[str, Any]:
     return value
 
 
-def read_metrics(path: Path, problems: list[str]) -> list[dict[str, float]]:
-    """One dict per step, numbers only, each with its `step`.
-
-    A run resumed from a checkpoint repeats steps: the last line wins.
-    """
-    if not path.is_file():
-        return []
-    rows: dict[int, dict[str, float]] = {}
-    broken = 0
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines()):
-        try:
-            row = json.loads(line)
-            values = {key: float(value) for key, value in row.items() if isinstance(value, int | float)}
-        except (json.JSONDecodeError, AttributeError):
-            broken += bool(line.strip())
-            continue
-        step = int(values.get("step", number + 1))
-        rows[step] = {**rows.get(step, {}), **values, "step": step}
-    if broken:
-        problems.append(f"{path.name}: {broken} of its lines are not JSON objects and were left out")
-    return [rows[step] for step in sorted(rows)]
-
-
 def read_items(folder: Path, phase: str, problems: list[str]) -> list[Item]:
     """The evaluated items of one phase, from eval/<phase>.json."""
-    rows = read_json(folder / "eval" / f"{phase}.json", problems).get("items") or []
+    rows = noted_object(folder / "eval" / f"{phase}.json", problems).get("items") or []
     return [
         Item(
             task=str(row.get("task", "")),
@@ -196,7 +174,7 @@ def read_trajectories(folder: Path, problems: list[str]) -> list[dict[str, Any]]
 
 def read_concept(folder: Path, summary: dict[str, Any], problems: list[str]) -> ConceptCard:
     """concept.json (see `save_concept_card`); without it, the name the summary gives."""
-    card = read_json(folder / "concept.json", problems)
+    card = noted_object(folder / "concept.json", problems)
     pictures = (find_picture(folder, name, "concept") for name in card.get("pictures") or [])
     return ConceptCard(
         name=str(card.get("name") or summary.get("concept") or ""),
@@ -239,7 +217,7 @@ def save_concept_card(
     card: dict[str, Any] = {"name": name, "class_noun": class_noun, "info": info, "facts": facts, "pictures": names}
     if display_name and display_name != name:
         card["display_name"] = display_name
-    return write_text(Path(folder) / "concept.json", json.dumps(card, indent=1, ensure_ascii=False) + "\n")
+    return write_json(Path(folder) / "concept.json", card, indent=1)
 
 
 def spread(count: int, at_most: int) -> Iterator[int]:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from sync_r1.metrics_file import read_metrics
 from sync_r1.rl.rewards import RewardEnsemble, RewardFunction
 from sync_r1.rl.rollout import Rollout, Sampler
-from sync_r1.training.metrics import read_metrics
 from sync_r1.training.prompts import Prompt, derive_seed
 
 WINDOW = 2  # validations on each side of the comparison

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sync_r1.config import CATEGORIES, Weight
+from sync_r1.config import Weight
+from sync_r1.constants import CATEGORIES
 from sync_r1.rl.advantages import EPSILON, group_std
 from sync_r1.rl.rollout import Rollout
 from sync_r1.scorers.base import Part, RewardFunction, check_fallback, check_name

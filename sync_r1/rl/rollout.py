@@ -300,9 +300,8 @@ def grow_tree(
     fork = trunk.select([row for row in range(len(chosen)) for _ in leaves])
     fork = replace(fork, seeds=torch.tensor(seeds, device=fork.seeds.device))
     trace = model.generate_image([prompt for prompt in prompts for _ in leaves], sampling, None, state=fork)
-    cost = {"nfe_trunks": trunk.nfe * len(prompts), "nfe_leaves": (trace.nfe - trunk.nfe) * len(seeds)}
-    images = model.decode_image(trace.tokens).cpu()
-    return replace(rollout, trace=trace, images=images, tree=replace(tree, **cost))
+    tree = replace(tree, nfe_trunks=trunk.nfe * len(prompts), nfe_leaves=(trace.nfe - trunk.nfe) * len(seeds))
+    return replace(rollout, trace=trace, images=model.decode_image(trace.tokens).cpu(), tree=tree)
 
 
 def select_completions(pieces: Sequence[TextCompletions], rows: Sequence[int]) -> TextCompletions:

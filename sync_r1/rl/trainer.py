@@ -19,15 +19,17 @@ from transformers.trainer_callback import PrinterCallback
 from sync_r1.config import Config, save_config
 from sync_r1.console import say
 from sync_r1.distributed import Processes, launched, watching
+from sync_r1.metrics_file import or_say_how_to_go_on
 from sync_r1.models.base import UnifiedModel
 from sync_r1.models.concept_tokens import learned_row_ids
-from sync_r1.rl.advantages import Advantages, advantages, estimated_pictures, step_advantages, trunk_advantages
+from sync_r1.rl.advantages import Advantages, advantages
 from sync_r1.rl.closed_answers import ClosedAnswers
 from sync_r1.rl.dgs import NoScaling
 from sync_r1.rl.gather import gather_rollout
 from sync_r1.rl.replay import Replay, timesteps
 from sync_r1.rl.rewards import Breakdown, RewardEnsemble
 from sync_r1.rl.rollout import PreviewScore, Rollout, Sampler, completion_metrics
+from sync_r1.rl.step_credit import by_step, tree_pictures
 from sync_r1.rl.trainer_setup import check_setup, scaling, training_arguments
 from sync_r1.rl.trainer_state import SyncState
 from sync_r1.rl.trajectories import save_trajectories
@@ -42,7 +44,7 @@ from sync_r1.training.checkpoint import (
     checked_load,
     rotate,
 )
-from sync_r1.training.metrics import MetricsFile, Phases, or_say_how_to_go_on
+from sync_r1.training.metrics import MetricsFile, Phases
 from sync_r1.training.parameters import Trainables
 from sync_r1.training.progress import ProgressBar
 from sync_r1.training.prompts import Prompt, prompt_stream
@@ -212,11 +214,13 @@ class SyncGRPOTrainer(Trainer):
         """Credit both halves. Rewards of all processes are centred and scaled together, then each keeps its own."""
         rl, prompts = self.config.rl, len(rollout.tasks)
         everything, known = gather_rollout(self.processes, rollout, scores, pictures=self._trajectories_due())
+        if isinstance(self.sampler.scaling, TreeScaling) and everything.tree is not None:
+            self.sampler.scaling.observe(everything.grouped_prompts(), known.image)
         credit = advantages(
             known.text,
             known.image,
             everything.same_prompts(),
-            pictures=self._tree_pictures(everything, known),
+            pictures=tree_pictures(everything, known),
             credit=rl.credit,
             scale_rewards=rl.scale_rewards,
         )
@@ -224,37 +228,12 @@ class SyncGRPOTrainer(Trainer):
         self._save_trajectories(everything, known, credit)
         return credit.of(slice(self.processes.index * prompts, (self.processes.index + 1) * prompts))
 
-    def _tree_pictures(self, rollout: Rollout, scores: Breakdown) -> Tensor | None:
-        """[P, G] what each text's pictures are worth, where a tree draws only some; the tree remembers the spreads."""
-        if rollout.tree is None or scores.promised is None:
-            return None
-        if isinstance(self.sampler.scaling, TreeScaling):
-            self.sampler.scaling.observe(rollout.grouped_prompts(), scores.image)
-        return estimated_pictures(scores.image, scores.promised, rollout.tree.flags(rollout.group_size))
-
     def by_step(self, rollout: Rollout, scores: Breakdown, credit: Advantages) -> Advantages:
-        """With `image_baseline` "previews", or a tree: what each decoding step that will be replayed is told."""
-        rl, trace, tree = self.config.rl, rollout.trace, rollout.tree
-        if trace is None or (rl.image_baseline == "group" and tree is None):
-            return credit
-        if trace.fills is None:
-            raise ValueError(
-                f"rl.image_baseline is 'previews', but {type(self.policy).__name__} draws in one order and foretells "
-                "nothing of what is open; set rl.image_baseline=group"
-            )
-        judge = self.rewards.only("image")
-        updates = range(self.state.global_step, self.state.global_step + rl.num_iterations)
-        steps = {step for update in updates for step in timesteps(rl, self.config.run.seed, update)}
-        told, promised = {}, torch.zeros_like(scores.image)
+        """What each decoding step is told that this rollout's updates will replay (see `step_credit.by_step`)."""
+        updates = range(self.state.global_step, self.state.global_step + self.config.rl.num_iterations)
+        steps = {step for update in updates for step in timesteps(self.config.rl, self.config.run.seed, update)}
         with self.phases.time("reward"):
-            for step in sorted(steps):
-                if rl.image_baseline == "previews":
-                    images = self.policy.decode_image(trace.likely(step)).cpu()
-                    promised = judge.score(replace(rollout, images=images)).image
-                shared = tree is not None and step < tree.branch_step
-                centred = trunk_advantages if shared else step_advantages
-                told[step] = centred(scores.image, promised, credit.scale)
-        return replace(credit, steps=told)
+            return by_step(self.policy, self.rewards.only("image"), self.config.rl, rollout, scores, credit, steps)
 
     def _measure(self, rollout: Rollout, scores: Breakdown, credit: Advantages) -> None:
         total = scores.text + scores.image.nanmean(dim=2)

@@ -18,6 +18,7 @@ from torch import Tensor
 from sync_r1.config import Config, save_config
 from sync_r1.console import say
 from sync_r1.files import read_json, read_tensors
+from sync_r1.metrics_file import append_metrics, drop_metrics_after
 from sync_r1.models.base import UnifiedModel
 from sync_r1.progress import WorkProgress
 from sync_r1.run_folder import checkpoint_name, checkpoint_to_resume, newest
@@ -28,7 +29,6 @@ from sync_r1.sft.loss import drawing_loss, understanding_loss
 from sync_r1.sft.stages import STAGES, Stage, stage_row_ids
 from sync_r1.training.callbacks import StopOnSignal, resume_command
 from sync_r1.training.checkpoint import atomic_checkpoint, checked_load, move_newer_aside, rotate
-from sync_r1.training.metrics import append_metrics, drop_metrics_after
 from sync_r1.training.parameters import Trainables
 from sync_r1.training.prompts import Prompt, derive_seed
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from sync_r1.study.study_file import START, Claim
+from sync_r1.unifybench.bootstrap import Statistic, interval, paired_interval, resampled_means
 from sync_r1.unifybench.results import GENERATION, UNDERSTANDING
 
 RESAMPLES = 4000
@@ -22,7 +23,6 @@ HALVES = {"understanding": UNDERSTANDING, "generation": GENERATION}
 
 CellData = Mapping[str, Any]
 Cells = Mapping[str, CellData]  # "concept-seed" → cell
-Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]  # means of arm and of other [R] → [R]
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,8 @@ def compare(
     names = sorted(set(arm) & set(other))
     if not names:
         raise ValueError("the two arms have no finished cell in common")
-    rng = np.random.default_rng(seed)
     points: list[tuple[float, float]] = []
-    tables: list[np.ndarray] = []  # per cell [2, R]
+    runs: list[list[list[np.ndarray]]] = []
     phase = "before" if start else "after"
     for name in names:
         both = {(row[0], row[4]) for row in arm[name]["items"]} & {(row[0], row[4]) for row in other[name]["items"]}
@@ -109,26 +108,16 @@ def compare(
         if not first:
             raise ValueError(f"cell {name}: the two arms have no item of {measure!r} in common")
         points.append((score(first), score(second)))
-        tables.append(_resampled(first, second, rng))
-    chosen = rng.integers(len(names), size=(RESAMPLES, len(names)))
-    stacked = np.stack(tables)  # [cells, 2, R]
-    means = stacked[chosen, :, np.arange(RESAMPLES)[:, None]].mean(axis=1)  # [R, 2]
-    low, high = np.quantile(statistic(means[:, 0], means[:, 1]), [0.025, 0.975])
+        runs.append([_paired(*sides) for sides in zip(first, second, strict=True)])
+    low, high = paired_interval(runs, statistic, resamples=RESAMPLES, seed=seed)
     centre = np.mean(points, axis=0)
     value = float(statistic(centre[:1], centre[1:])[0])
-    return PairedEstimate(value, float(low), float(high), float(centre[0]), float(centre[1]), names)
+    return PairedEstimate(value, low, high, float(centre[0]), float(centre[1]), names)
 
 
-def _resampled(first: list[list[np.ndarray]], second: list[list[np.ndarray]], rng: np.random.Generator) -> np.ndarray:
-    """[2, R] means of both under the same resamples of items."""
-    tasks = []
-    for one, two in zip(first, second, strict=True):
-        sides = []
-        for a, b in zip(one, two, strict=True):
-            index = rng.integers(len(a), size=(RESAMPLES, len(a)))
-            sides.append(np.stack([a[index].mean(axis=1), b[index].mean(axis=1)]))
-        tasks.append(np.mean(sides, axis=0))
-    return np.asarray(np.mean(tasks, axis=0))
+def _paired(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The strata of one task: [n] of both arms → [2, n]."""
+    return [np.stack(pair) for pair in zip(first, second, strict=True)]
 
 
 def by_arm(cells: Sequence[CellData]) -> dict[str, dict[str, CellData]]:
@@ -266,9 +255,8 @@ def _cheaper(claim: Claim, arm: Cells, other: Cells, measure: str, start: bool) 
     if not names:
         raise ValueError(f"no two cells have a curve of {measure!r}")
     shares = np.array([nfe_share(arm[name]["curve"], other[name]["curve"], measure) for name in names])
-    rng = np.random.default_rng(0)
-    low, high = np.quantile(shares[rng.integers(len(names), size=(RESAMPLES, len(names)))].mean(axis=1), [0.025, 0.975])
-    found = PairedEstimate(float(shares.mean()), float(low), float(high), float(shares.mean()), 1.0, names)
+    low, high = interval(resampled_means(shares, RESAMPLES, np.random.default_rng(0)))
+    found = PairedEstimate(float(shares.mean()), low, high, float(shares.mean()), 1.0, names)
     return found, found.value <= claim.at_most
 
 

@@ -23,8 +23,8 @@ from sync_r1.config import Config, load_config, save_config
 from sync_r1.console import say
 from sync_r1.files import write_text
 from sync_r1.folder_lock import clear, hold
+from sync_r1.metrics_file import read_metrics
 from sync_r1.progress import WorkProgress
-from sync_r1.report.run_files import read_metrics
 from sync_r1.run_folder import checkpoints
 from sync_r1.study.study_file import Study, fingerprint, run_order
 from sync_r1.unifybench.results import EvalResult, ScoredItem, strata
@@ -333,7 +333,7 @@ def scores_of(before: EvalResult, after: EvalResult) -> list[list[Any]]:
 
 def curve_of(place: Path) -> list[dict[str, float]]:
     """The finite values of metrics.jsonl that a study needs, one row per step; empty without that file."""
-    rows = read_metrics(place / "metrics.jsonl", [])
+    rows = read_metrics(place / "metrics.jsonl")
     found: list[dict[str, float]] = []
     for row in rows:
         found.append({key: row[key] for key in CURVE if math.isfinite(row.get(key, math.nan))})

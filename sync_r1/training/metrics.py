@@ -1,10 +1,7 @@
-"""The metrics file of a run, the seconds of its phases and its peak memory."""
+"""Writing the metrics of a run, the seconds of its phases and its peak memory."""
 
 from __future__ import annotations
 
-import json
-import math
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -16,7 +13,7 @@ import psutil
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from sync_r1.files import write_text
+from sync_r1.metrics_file import append_metrics, drop_metrics_after
 
 NOT_METRICS = {
     "epoch",
@@ -51,51 +48,6 @@ class MetricsFile(TrainerCallback):
             return
         row = {"step": state.global_step, **{key: value for key, value in logs.items() if key not in NOT_METRICS}}
         append_metrics(self.path, row)
-
-
-def drop_metrics_after(path: Path, step: int) -> None:
-    """Make room for a run that starts, or goes on, at `step`: later lines and those cut short by a crash go."""
-    before = ""
-    if path.exists():
-        before = path.read_text(encoding="utf-8", errors="replace")
-    kept = "".join(line + "\n" for line in before.splitlines() if _step_of(line) <= step)
-    if kept != before or not path.exists():
-        with or_say_how_to_go_on(path):
-            write_text(path, kept)  # whole or not at all: a kill or a full disk must not take the earlier lines
-
-
-def append_metrics(path: Path, row: dict[str, Any]) -> None:
-    """One line, on the disk when this returns; what is no finite number becomes null. OSError says how to go on."""
-    row = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
-    with or_say_how_to_go_on(path), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-@contextmanager
-def or_say_how_to_go_on(path: Path) -> Iterator[None]:
-    """A file of the run that cannot be written, as on a full disk, ends it: OSError with the file and what to do."""
-    try:
-        yield
-    except OSError as error:
-        kept = "earlier checkpoints are as they were; free some space and go on with --resume latest"
-        raise OSError(error.errno, f"{path} was not written ({error}); {kept}") from error
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines so far; one cut short by a crash is left out."""
-    lines = []
-    if path.is_file():
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return [json.loads(line) for line in lines if math.isfinite(_step_of(line))]
-
-
-def _step_of(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf  # a line cut short by a crash
 
 
 class Phases:

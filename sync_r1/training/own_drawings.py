@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 
 from sync_r1.data.prompts import RECOGNITION_QUESTION, drawing_prompt
-from sync_r1.drawings import save_picture, to_images
+from sync_r1.drawings import decoded, save_picture
 from sync_r1.files import write_text
+from sync_r1.models.batches import draw_traces
 from sync_r1.scorers.text import DECISIONS
 from sync_r1.session import Session
 from sync_r1.training.prompts import Prompt, derive_seed
@@ -43,11 +44,8 @@ def own_drawings(session: Session, folder: Path, count: int, seed: int) -> list[
 def _draw(session: Session, folder: Path, count: int, seed: int) -> None:
     prompts = [_prompt(session, number, seed) for number in range(count)]
     seeds = [derive_seed(seed, "own drawings", number) for number in range(count)]
-    size, sampling, model = session.options.batch_size, session.image_sampling, session.model
-    images = []
-    for start in range(0, count, size):
-        trace = model.generate_image(prompts[start : start + size], sampling, seeds[start : start + size])
-        images += to_images(model.decode_image(trace.tokens))
+    traces = draw_traces(session.model, prompts, seeds, session.image_sampling, session.options.batch_size)
+    images = list(decoded(session.model, traces))
     margins, unsure = session.margins(images)
     answers = {}
     for number, (image, margin) in enumerate(zip(images, margins, strict=True)):

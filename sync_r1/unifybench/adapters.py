@@ -7,6 +7,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Protocol as Interface
 
@@ -14,8 +15,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from sync_r1.data import Concept, load_image
-from sync_r1.drawings import to_images
+from sync_r1.drawings import decoded
 from sync_r1.models.base import UnifiedModel
+from sync_r1.models.batches import draw_traces, encode_pictures, write_texts
 from sync_r1.scorers.chat.endpoint import ChatFailure
 from sync_r1.session import Session
 from sync_r1.types import TextContext
@@ -57,6 +59,8 @@ class Adapter(Interface):
 
     kind: str
     tasks: tuple[str, ...]  # those it can do
+    concept: Concept
+    protocol: Protocol  # under which it is tested
 
     @property
     def fingerprint(self) -> str:
@@ -98,33 +102,32 @@ class ModelAdapter(ABC):
 
     def answers(self, requests: Sequence[Request]) -> list[str]:
         """Greedy texts."""
-        texts: list[str] = []
-        for start in range(0, len(requests), self.batch_size):
-            part = requests[start : start + self.batch_size]
-            codes = self._codes(part)
-            contexts = [
-                TextContext(row.text, None if row.image is None else codes[row.image, row.flip]) for row in part
-            ]
-            texts += self.model.generate_text(contexts, self.protocol.text_sampling, [0] * len(part)).texts
-        return texts
+        codes = self._codes(requests)
+        contexts = []
+        for row in requests:
+            seen = None
+            if row.image is not None:
+                seen = codes[row.image, row.flip]
+            contexts.append(TextContext(row.text, seen))
+        return write_texts(self.model, contexts, self.protocol.text_sampling, self.batch_size)
 
     def _codes(self, requests: Sequence[Request]) -> dict[tuple[Path, bool], Tensor]:
+        """What the model reads of every picture that is asked about, as it is or mirrored."""
         wanted = list(dict.fromkeys((row.image, row.flip) for row in requests if row.image is not None))
         if not wanted:
             return {}
-        images = [ImageOps.mirror(load_image(path)) if flip else load_image(path) for path, flip in wanted]
-        return dict(zip(wanted, self.model.look(images), strict=True))
+        images = (ImageOps.mirror(load_image(path)) if flip else load_image(path) for path, flip in wanted)
+        return dict(zip(wanted, encode_pictures(self.model, images, self.batch_size), strict=True))
 
     def pictures(self, requests: Sequence[Request]) -> list[list[Image.Image]]:
-        rows = [(number, seed) for number, request in enumerate(requests) for seed in request.seeds]
-        drawn: list[list[Image.Image]] = [[] for _ in requests]
-        for start in range(0, len(rows), self.batch_size):
-            part = rows[start : start + self.batch_size]
-            texts, seeds = [requests[number].text for number, _ in part], [seed for _, seed in part]
-            trace = self.model.generate_image(texts, self.protocol.image_sampling, seeds)
-            for (number, _), image in zip(part, to_images(self.model.decode_image(trace.tokens)), strict=True):
-                drawn[number].append(image)
-        return drawn
+        texts: list[str] = []
+        seeds: list[int] = []
+        for request in requests:
+            texts += [request.text] * len(request.seeds)
+            seeds += request.seeds
+        traces = draw_traces(self.model, texts, seeds, self.protocol.image_sampling, self.batch_size)
+        images = decoded(self.model, traces)
+        return [list(islice(images, len(request.seeds))) for request in requests]
 
     def seeds(self, item: EvalItem) -> tuple[int, ...]:
         """The item's own seed for the first picture, derived ones for more."""

@@ -1,8 +1,8 @@
-"""Percentile intervals of benchmark scores, from items and concepts drawn again."""
+"""Percentile intervals of scores, from items drawn again, and from the concepts or runs that they belong to."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -10,7 +10,9 @@ RESAMPLES = 10_000
 MACRO_RESAMPLES = 2_000  # of concepts × items, per column of a table
 _CELLS = 4_000_000  # indices drawn at once, which bounds memory
 
-Strata = Sequence[np.ndarray]  # per-item values [n] of the parts of a task that count equally
+# Per-item values of the parts of a task that count equally: each [n], or [2, n] of a pair that is drawn together.
+Strata = Sequence[np.ndarray]
+Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]  # means of one and of the other [R] → [R]
 
 
 def bootstrap_interval(
@@ -21,21 +23,7 @@ def bootstrap_interval(
     Args:
         tasks: per task its strata, per stratum the values [n] of its items; items are resampled within their stratum.
     """
-    rng = np.random.default_rng(seed)
-    means = []
-    for sides in tasks:
-        means.append(np.mean([resampled_means(side, resamples, rng) for side in sides], axis=0))
-    total = np.mean(means, axis=0)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(total, [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def resampled_means(values: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """[resamples] means of `values` [n] drawn with replacement."""
-    rows = max(1, _CELLS // len(values))
-    sizes = [min(rows, resamples - start) for start in range(0, resamples, rows)]
-    return np.concatenate([values[rng.integers(len(values), size=(size, len(values)))].mean(axis=1) for size in sizes])
+    return interval(resampled_score(tasks, resamples, np.random.default_rng(seed)), (1 - confidence) / 2)
 
 
 def macro_interval(
@@ -57,12 +45,53 @@ def macro_interval(
         names = tuple(concepts)
         if names not in chosen:
             chosen[names] = rng.integers(len(names), size=(len(names), resamples))
-        means = []
-        for name in names:
-            means.append(np.mean([resampled_means(side, resamples, rng) for side in concepts[name]], axis=0))
-        pool = np.stack(means)
+        pool = np.stack([resampled_score([concepts[name]], resamples, rng) for name in names])
         # A concept drawn twice brings two different draws of its items.
         totals.append(np.mean([pool[row, rng.permutation(resamples)] for row in chosen[names]], axis=0))
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(np.mean(totals, axis=0), [tail, 1 - tail])
+    return interval(np.mean(totals, axis=0), (1 - confidence) / 2)
+
+
+def paired_interval(
+    runs: Sequence[Sequence[Strata]], statistic: Statistic, *, resamples: int, seed: int = 0
+) -> tuple[float, float]:
+    """95 % percentile interval of a statistic of two means over runs of the mean over tasks of the mean over strata.
+
+    Both levels are resampled and paired: a resample takes the same runs, and in each the same items, on both sides.
+
+    Args:
+        runs: per run its tasks, per task its strata, each the values [2, n] of both sides' items.
+    """
+    rng = np.random.default_rng(seed)
+    pool = np.stack([resampled_score(tasks, resamples, rng) for tasks in runs])  # [runs, 2, R]
+    chosen = rng.integers(len(runs), size=(resamples, len(runs)))
+    means = pool[chosen, :, np.arange(resamples)[:, None]].mean(axis=1)  # [R, 2]
+    return interval(statistic(means[:, 0], means[:, 1]))
+
+
+def resampled_score(tasks: Sequence[Strata], resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """[R], or [2, R] of pairs: the mean over tasks of the mean over strata, with items drawn again in each stratum."""
+    means = []
+    for sides in tasks:
+        means.append(np.mean([resampled_means(side, resamples, rng) for side in sides], axis=0))
+    return np.asarray(np.mean(means, axis=0))
+
+
+def resampled_means(values: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """[R] means of `values` [n] drawn with replacement; of pairs [2, n] → [2, R], both sides by the same draws."""
+    sides = np.atleast_2d(values)
+    count = sides.shape[1]
+    rows = max(1, _CELLS // count)
+    parts = []
+    for start in range(0, resamples, rows):
+        index = rng.integers(count, size=(min(rows, resamples - start), count))
+        parts.append(np.stack([side[index].mean(axis=1) for side in sides]))
+    means = np.concatenate(parts, axis=1)
+    if values.ndim == 1:
+        return np.asarray(means[0])
+    return means
+
+
+def interval(samples: np.ndarray, tail: float = 0.025) -> tuple[float, float]:
+    """The samples' quantiles `tail` and 1 − `tail`."""
+    low, high = np.quantile(samples, [tail, 1 - tail])
     return float(low), float(high)

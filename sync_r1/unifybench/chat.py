@@ -35,13 +35,13 @@ class ChatAdapter:
             raise ValueError(
                 f"concept {concept.name!r} has no training photo to show; add some to concept/train/{concept.name}/"
             )
-        self.client, self.concept, self.photo = client, concept, photo
+        self.client, self.concept, self.protocol, self.photo = client, concept, protocol, photo
         # an external model was not trained on the short form
         if protocol.rewrite_prompt == "trained":
-            wording = "instruction"
+            rewriting = "instruction"
         else:
-            wording = protocol.rewrite_prompt
-        self.protocol = replace(protocol, text_prefix="all", rewrite_prompt=wording)
+            rewriting = protocol.rewrite_prompt
+        self.wording = replace(protocol, text_prefix="all", rewrite_prompt=rewriting)
 
     @property
     def fingerprint(self) -> str:
@@ -52,9 +52,9 @@ class ChatAdapter:
         if item.task not in self.tasks:
             raise ValueError(f"a chat model cannot do task {item.task}; it can do {', '.join(self.tasks)}")
         if item.task in QUESTIONS:
-            text = question_text(self.protocol, self.concept, item.prompt)
+            text = question_text(self.wording, self.concept, item.prompt)
         else:
-            text = rewriting_text(self.protocol, self.concept, item.task, item.prompt)
+            text = rewriting_text(self.wording, self.concept, item.task, item.prompt)
         text = text.removeprefix("USER: ").removesuffix(" ASSISTANT:")
         return Request(
             item=item,
@@ -62,7 +62,7 @@ class ChatAdapter:
             words=text,
             reference=item.truth,
             image=item.image,
-            prefix=prefix_lines(self.protocol, self.concept, drawing=False),
+            prefix=prefix_lines(self.wording, self.concept, drawing=False),
             photos=(self.concept.train_images[0],) if self.photo else (),
         )
 

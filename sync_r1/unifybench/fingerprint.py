@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from sync_r1.files import sha256
@@ -20,20 +22,36 @@ _CALLS = ("truncation", "padding")  # settings of the last call, no part of a vo
 _ORIGIN = ("_name_or_path", "transformers_version")
 
 
-@torch.no_grad()
 def network_digest(network: nn.Module, *facts: Any) -> str:
     """SHA-256 of all weights in memory, by name, and of JSON values that belong to them."""
+    return _tensors_digest(network.state_dict().items(), facts)
+
+
+@torch.no_grad()
+def _tensors_digest(tensors: Iterable[tuple[str, Tensor]], facts: Sequence[Any]) -> str:
     hasher = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
-    for name, value in network.state_dict().items():
+    for name, value in tensors:
         hasher.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        hasher.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        hasher.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return hasher.hexdigest()
 
 
 def model_fingerprint(model: UnifiedModel) -> str:
     """Of a model under test: weights, concepts in the vocabulary, tokenizer and configuration."""
+    return network_digest(model, *_facts(model))
+
+
+def trained_fingerprint(model: UnifiedModel) -> str:
+    """The same of a model whose layers several processes share: of its weights as they lie gathered in this process.
+
+    `state_dict` would put layers under FSDP2 back into shares, and wait for the other processes.
+    """
+    return _tensors_digest(chain(model.named_parameters(), model.named_buffers()), _facts(model))
+
+
+def _facts(model: UnifiedModel) -> tuple[Any, ...]:
     concepts = [dataclasses.asdict(concept) for concept in model.concepts]
-    return network_digest(model, concepts, vocabulary(model.tokenizer), configuration(getattr(model, "config", None)))
+    return concepts, vocabulary(model.tokenizer), configuration(getattr(model, "config", None))
 
 
 def vocabulary(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:

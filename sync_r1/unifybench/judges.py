@@ -8,11 +8,12 @@ from pathlib import Path
 from accelerate import PartialState
 
 from sync_r1.config import Config, JudgeConfig, load_config
+from sync_r1.constants import WORLD
 from sync_r1.data import load_image
 from sync_r1.data.layout import Layout
 from sync_r1.data.pictures import is_picture_name
 from sync_r1.files import MANIFEST, write_manifest
-from sync_r1.scorer_factory import WORLD, WORLD_SIDE, build_evaluator
+from sync_r1.scorer_factory import WORLD_SIDE, build_evaluator
 from sync_r1.scorers.judge import RemoteJudge
 from sync_r1.unifybench.fingerprint import network_content, network_digest
 from sync_r1.unifybench.metrics import Evaluators

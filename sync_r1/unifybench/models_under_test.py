@@ -13,10 +13,11 @@ from typing import Literal
 from sync_r1.config import EvalConfig, JudgeConfig, ModelConfig
 from sync_r1.data import Concept
 from sync_r1.models.base import UnifiedModel
+from sync_r1.opening import load_model
 from sync_r1.run_folder import checkpoint_to_use, config_of, run_of_concept, step_of
 from sync_r1.run_folder import checkpoints as checkpoints_of
 from sync_r1.scorers.chat.client import ChatClient
-from sync_r1.session import Session, load_model
+from sync_r1.session import Session
 from sync_r1.unifybench.adapters import Adapter, TokensAdapter
 from sync_r1.unifybench.baselines import ImagePrompt, TextPrompt
 from sync_r1.unifybench.chat import ChatAdapter

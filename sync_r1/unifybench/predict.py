@@ -1,37 +1,35 @@
-"""Let a session answer and draw every item of one phase, for `evaluate`. Nothing is scored here."""
+"""Predict: every task of one concept into a prediction store, in fixed batches, shared between processes, going on
+where it stopped. Nothing is scored here."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from PIL import Image
-
-from sync_r1.data import load_image
 from sync_r1.distributed import Processes
-from sync_r1.drawings import save_picture
-from sync_r1.session import Session
-from sync_r1.unifybench.adapters import Request, TokensAdapter
+from sync_r1.files import MANIFEST
+from sync_r1.models.batches import batches
+from sync_r1.unifybench.adapters import Adapter, Request
+from sync_r1.unifybench.prediction_store import (
+    PredictionStore,
+    content_hash,
+    find_record,
+    forget_partial,
+    read_task,
+    records_of,
+    unanswered,
+    write_answer,
+    write_drawing,
+    write_manifest,
+)
 from sync_r1.unifybench.protocol import Protocol
 from sync_r1.unifybench.results import TASKS, UNDERSTANDING
-from sync_r1.unifybench.tasks import REWRITING, EvalItem
+from sync_r1.unifybench.tasks import EvalItem
 
 Progress = Callable[[str, int, int], None]  # task, items done, items in all
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """What the model made of one item."""
-
-    task: str
-    id: str
-    input: str  # the text it read, or the words it drew
-    text: str = ""  # what it wrote; of *_rea_gen the rewrite it then drew
-    images: tuple[Path, ...] = ()  # what it drew
-    seen: Path | None = None  # a copy of the picture it was asked about
+Asked = Sequence[tuple[Request, str]]  # requests, each with the content hash of its record
 
 
 def silent(task: str, done: int, total: int) -> None:
@@ -39,128 +37,155 @@ def silent(task: str, done: int, total: int) -> None:
 
 
 def predict(
-    session: Session,
+    adapter: Adapter,
     items: Sequence[EvalItem],
-    out: Path | str,
-    phase: str = "after",
-    progress: Progress = silent,
+    store: PredictionStore,
     processes: Processes | None = None,
-    drawer: Session | None = None,
-) -> list[Prediction]:
-    """Predictions in the order of `items`; pictures go to `<out>/images/<phase>/`, those that were asked about to
-    `<out>/images/seen/`.
+    *,
+    model: str = "",
+    batch_size: int = 16,
+    progress: Progress = silent,
+) -> int:
+    """Predict `items` task by task in the forced order; return how many got no answer from a chat model. These are
+    asked again next time.
 
-    Rewrites are made once and serve rea as well as rea_gen (dense_rea and dense_rea_gen likewise). Batches are dealt to
-    `processes`, which all make all rewrites and return all predictions. A `drawer` draws what `session` wrote; without
-    one, `session` draws too.
+    A batch is always made of the same items, whatever is done already, so that an item's neighbours, and with them its
+    last float bits, are the same after an interruption. Batches are dealt to the `processes`, which all call this.
 
+    Args:
+        model: the model's name, for the record.
     Raises:
+        ValueError: a task the adapter cannot do, or *_rea_gen without the rewrites of the same model.
         RuntimeError: another process failed.
     """
     processes = processes or Processes()
-    painter = drawer or session
-    parts = processes.gather(
-        processes.together(lambda: _own_predictions(session, painter, items, Path(out), phase, progress, processes))
-    )
-    found = {key: prediction for part in parts for key, prediction in part.items()}
-    return [found[item.task, item.id] for item in items]
-
-
-def _own_predictions(
-    session: Session,
-    drawer: Session,
-    items: Sequence[EvalItem],
-    out: Path,
-    phase: str,
-    progress: Progress,
-    processes: Processes,
-) -> dict[tuple[str, str], Prediction]:
-    """(task, id) → prediction, of this process's batches."""
-    protocol = Protocol().with_decoding(session.options)
-    reader, painter = TokensAdapter(session, protocol), TokensAdapter(drawer, protocol)
-    folder = out / "images"
-    found: dict[tuple[str, str], Prediction] = {}
-    rewrites: dict[str, str] = {}
-    present = {item.task for item in items}
-    for task in filter(present.__contains__, TASKS):
+    failed = 0
+    for task in TASKS:
         own = [item for item in items if item.task == task]
-        if task in REWRITING or task.endswith("rea_gen"):
-            rewrites |= _rewritten(reader, own, rewrites)
-        for number, batch in enumerate(batches(own, session.options.batch_size)):
-            if number % processes.count != processes.index:
-                continue
-            if task in UNDERSTANDING:
-                adapter = reader
-            else:
-                adapter = painter
-            requests = [adapter.request(item, rewrites.get(item.prompt)) for item in batch]
-            if task in REWRITING:
-                texts: Sequence[str] = [rewrites[item.prompt] for item in batch]
-            elif task in UNDERSTANDING:
-                texts = reader.answers(requests)
-            if task in UNDERSTANDING:
-                made = _read(requests, texts, folder / "seen")
-            else:
-                made = _drawn(drawer, painter, requests, folder / phase)
-            found |= {(task, prediction.id): prediction for prediction in made}
-            progress(task, min(len(own), (number + 1) * session.options.batch_size), len(own))
-    return found
+        if own:
+            failed += _predict_task(adapter, own, store, processes, model, batch_size, progress)
+    return failed
 
 
-def batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    """Consecutive parts of at most `size`."""
-    return (items[start : start + size] for start in range(0, len(items), size))
+def with_rewrites(tasks: Sequence[str], protocol: Protocol) -> list[str]:
+    """The tasks, and before *_rea_gen the task whose rewrites it draws."""
+    needed = {task.removesuffix("_gen") for task in tasks if reads_rewrites(task, protocol)}
+    return [task for task in TASKS if task in needed or task in tasks]
 
 
-def _rewritten(adapter: TokensAdapter, items: Sequence[EvalItem], known: dict[str, str]) -> dict[str, str]:
-    """Prompt → the model's rewrite of prompts that are not known yet, each once."""
-    task = items[0].task.removesuffix("_gen")
-    new = {item.prompt: item for item in items if item.prompt not in known}
-    asked = [
-        EvalItem(task=task, id=item.id, prompt=item.prompt, truth=item.truth, seed=item.seed) for item in new.values()
-    ]
-    return dict(zip(new, adapter.answers([adapter.request(item) for item in asked]), strict=True))
+def why_predicted(task: str) -> str:
+    """What is said of a task that `with_rewrites` adds."""
+    return f"task {task}_gen draws the model's own rewrites, so task {task} is predicted too"
 
 
-def _read(requests: Sequence[Request], texts: Sequence[str], folder: Path) -> list[Prediction]:
-    rows = zip(requests, texts, strict=True)
-    return [
-        Prediction(
-            task=request.item.task,
-            id=request.item.id,
-            input=request.text,
-            text=text,
-            seen=None if request.item.image is None else _keep(request.item.image, folder),
+def reads_rewrites(task: str, protocol: Protocol) -> bool:
+    """Whether a task draws what the model wrote in another one."""
+    return task.endswith("rea_gen") and protocol.gen_input == "prediction"
+
+
+def upstream_rewrites(store: PredictionStore, items: Sequence[EvalItem], adapter: Adapter) -> list[str]:
+    """The rewrites that *_rea_gen `items` draw, from the understanding manifest of the same concept and epochs.
+
+    Raises ValueError when the manifest is missing, lacks a prompt, or is not what this model would be asked now.
+    """
+    source = items[0].task.removesuffix("_gen")
+    manifest, path = read_task(store, source), store.folder(source) / MANIFEST
+    if manifest["model"]["fingerprint"] != adapter.fingerprint:
+        raise ValueError(f"the rewrites in {path} are of other weights; predict task {source} with these first")
+    made, options = manifest["protocol"], adapter.protocol.prediction_options()
+    if differ := [name for name, value in options.items() if made.get(name) != value]:
+        raise ValueError(
+            f"the rewrites in {path} were made under another {', '.join(differ)}; predict task {source} again first"
         )
-        for request, text in rows
-    ]
-
-
-def _keep(path: Path, folder: Path, side: int = 256) -> Path:
-    """A small copy for the report, named by content, so that both phases, and all processes, share it."""
-    target = folder / f"{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.png"
-    if not target.is_file():
-        image = load_image(path)
-        image.thumbnail((side, side), Image.Resampling.BICUBIC)
-        save_picture(image, target)
-    return target
-
-
-def _drawn(session: Session, adapter: TokensAdapter, requests: Sequence[Request], folder: Path) -> list[Prediction]:
-    made = []
-    for request, images in zip(requests, adapter.pictures(requests), strict=True):
-        paths = []
-        for copy, (image, seed) in enumerate(zip(images, request.seeds, strict=True)):
-            image.info = session.made_from(request.words, seed)
-            name = f"{request.item.task}_{request.item.id}" + (f"_{copy}" if copy else "")
-            paths.append(save_picture(image, folder / f"{name}.png"))
-        made.append(
-            Prediction(
-                task=request.item.task,
-                id=request.item.id,
-                input=request.words,
-                text=request.rewrite,
-                images=tuple(paths),
+    known = {record["source_prompt"].strip(): record for record in records_of(manifest)}
+    rewrites = []
+    for item in items:
+        record = known.get(item.prompt.strip())
+        if record is None:
+            raise ValueError(f"{path} has no rewrite of {item.prompt!r}; predict task {source} with the same items")
+        if record["model_prompt"] != adapter.request(replace(item, task=source)).text:
+            raise ValueError(
+                f"{path} holds rewrites of another prompt than {item.prompt!r} leads to now; predict task {source} "
+                "again first"
             )
-        )
-    return made
+        rewrites.append(record["prediction"])
+    return rewrites
+
+
+def _predict_task(
+    adapter: Adapter,
+    items: Sequence[EvalItem],
+    store: PredictionStore,
+    processes: Processes,
+    model: str,
+    batch_size: int,
+    progress: Progress,
+) -> int:
+    """Predict one task; all processes return, or raise, together."""
+    task = items[0].task
+    if task not in adapter.tasks:
+        raise ValueError(f"a {adapter.kind} model cannot do task {task}; it can do {', '.join(adapter.tasks)}")
+    asked = _asked(adapter, items, store)
+
+    def own_batches() -> None:
+        done = 0
+        for number, batch in enumerate(batches(asked, batch_size)):
+            if number % processes.count == processes.index:
+                _predict_batch(store, adapter, batch)
+            done += len(batch)
+            progress(task, done, len(asked))
+
+    processes.on_main(lambda: _forget_stale(store, task, asked))
+    processes.together(own_batches)
+    return processes.on_main(lambda: _finish_task(store, task, asked, adapter, model))
+
+
+def _asked(adapter: Adapter, items: Sequence[EvalItem], store: PredictionStore) -> Asked:
+    """What the model is asked for items of one task."""
+    if reads_rewrites(items[0].task, adapter.protocol):
+        rewrites = upstream_rewrites(store, items, adapter)
+        requests = [adapter.request(item, rewrite) for item, rewrite in zip(items, rewrites, strict=True)]
+    else:
+        requests = [adapter.request(item) for item in items]
+    return [(request, content_hash(request, adapter)) for request in requests]
+
+
+def _forget_stale(store: PredictionStore, task: str, asked: Asked) -> None:
+    """Remove a manifest of other predictions, before the first of them is overwritten, and leftovers of a killed
+    run."""
+    forget_partial(store.folder(task))
+    path = store.folder(task) / MANIFEST
+    if path.is_file():
+        listed = [record["metadata"]["content_hash"] for record in records_of(read_task(store, task))]
+        if listed != [wanted for _, wanted in asked]:
+            path.unlink()
+
+
+def _predict_batch(store: PredictionStore, adapter: Adapter, batch: Asked) -> None:
+    """Predict a batch unless every record of it is there and answered; only what is missing is written."""
+    known = {request.item.id: find_record(store, request, wanted) for request, wanted in batch}
+    missing = {item_id for item_id, record in known.items() if record is None or unanswered(record)}
+    if not missing:
+        return
+    requests = [request for request, _ in batch]
+    drawing = requests[0].item.task not in UNDERSTANDING
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        outputs: Sequence[Any] = adapter.pictures(requests) if drawing else adapter.answers(requests)
+    notes = list(dict.fromkeys(str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)))
+    for (request, wanted), output in zip(batch, outputs, strict=True):
+        if request.item.id not in missing:
+            continue
+        if drawing:
+            write_drawing(store, request, wanted, output, adapter, notes)
+        else:
+            write_answer(store, request, wanted, output, notes)
+
+
+def _finish_task(store: PredictionStore, task: str, asked: Asked, adapter: Adapter, model: str) -> int:
+    """Write the manifest when every record is there; return how many are not there or not answered."""
+    records = [find_record(store, request, wanted) for request, wanted in asked]
+    known = [record for record in records if record is not None]
+    if len(known) == len(records):
+        write_manifest(store, task, known, adapter, model)
+    return len(records) - sum(not unanswered(record) for record in known)

@@ -1,12 +1,12 @@
-"""Files of the predict stage, in the layout of unifybench §2.5. A record counts only if its content hash is the one
-wanted now, and a drawing only if its pictures have the bytes that were written."""
+"""Files of the predict stage: a benchmark's in the layout of unifybench §2.5, an evaluation's beside its result. A
+record counts only if its content hash is the one wanted now, and a drawing only if its pictures have the bytes that
+were written."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -15,13 +15,13 @@ from typing import Any
 
 from PIL import Image
 
-from sync_r1.data import Concept
-from sync_r1.files import MANIFEST, sha256, write_bytes, write_text
+from sync_r1.drawings import png_bytes
+from sync_r1.files import MANIFEST, read_object, sha256, write_bytes
 from sync_r1.scorers.chat.endpoint import ChatFailure
 from sync_r1.unifybench.adapters import Adapter, Request
 from sync_r1.unifybench.metrics import reference_pictures
-from sync_r1.unifybench.protocol import Protocol, digest
-from sync_r1.unifybench.results import UNDERSTANDING
+from sync_r1.unifybench.protocol import digest
+from sync_r1.unifybench.results import UNDERSTANDING, write_result
 
 
 def family_of(task: str) -> str:
@@ -50,9 +50,50 @@ class PredictionStore:
             return folder / item / "prompt.json"
         return folder / f"{item}.json"
 
+    def picture(self, request: Request, number: int) -> Path:
+        """Where the `number`-th picture that is drawn for a request lies."""
+        return self.record(request).parent / f"image_{number:03d}.png"
+
+    def pictures(self, task: str, record: dict[str, Any]) -> tuple[Path, ...]:
+        """The pictures of a drawing's record."""
+        return tuple(self.folder(task) / record["prompt_id"] / name for name in record["image_files"])
+
     def stored(self, task: str, picture: Path) -> str:
         """A picture's path as records hold it: relative to the task's folder."""
         return stored_path(picture, self.folder(task))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseStore(PredictionStore):
+    """What is predicted for one phase of a run, with `out` its folder eval/.
+
+    Pictures lie in images/<phase>/ and stay. The records lie in predictions/<phase>/ until the phase's result, which
+    holds all they say, is written.
+    """
+
+    phase: str
+
+    def folder(self, task: str) -> Path:
+        return self.out / "predictions" / self.phase / task
+
+    def picture(self, request: Request, number: int) -> Path:
+        name = f"{request.item.task}_{request.item.id}"
+        if number:
+            name += f"_{number}"
+        return self.out / "images" / self.phase / f"{name}.png"
+
+    def pictures(self, task: str, record: dict[str, Any]) -> tuple[Path, ...]:
+        return tuple(Path(os.path.normpath(path)) for path in super().pictures(task, record))
+
+    def forget(self, kept: Sequence[str] = ()) -> None:
+        """Remove the records of all tasks but those `kept`."""
+        folder = self.folder("").resolve()
+        for path in folder.glob("*"):
+            if path.name not in kept:
+                shutil.rmtree(path)
+        for empty in (folder, folder.parent):
+            if empty.is_dir() and not any(empty.iterdir()):
+                empty.rmdir()
 
 
 def stored_path(path: Path, folder: Path) -> str:
@@ -63,36 +104,20 @@ def stored_path(path: Path, folder: Path) -> str:
         return path.resolve().as_posix()
 
 
-def write_json(path: Path, value: Any) -> Path:
-    """Write JSON; the file appears under its name only when complete."""
-    return write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
 def forget_partial(folder: Path) -> None:
     """Remove what a killed run left half written. Only while no process writes there."""
     for path in folder.rglob("*.tmp"):
         path.unlink(missing_ok=True)
 
 
-def read_object(path: Path) -> dict[str, Any] | None:
-    """A JSON object; None when the file is missing or cut off."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if isinstance(value, dict):
-        return value
-    return None
-
-
-def content_hash(request: Request, adapter: Adapter, protocol: Protocol) -> str:
+def content_hash(request: Request, adapter: Adapter) -> str:
     """SHA-256 of everything the prediction follows from: model, adapter, prompt, pictures, seeds and the protocol's
     prediction options."""
     return digest(
         {
             "model": adapter.fingerprint,
             "adapter": adapter.kind,
-            "protocol": protocol.prediction_options(),
+            "protocol": adapter.protocol.prediction_options(),
             "task": request.item.task,
             "text": request.text,
             "image": None if request.image is None else _hash_of(request.image),
@@ -157,7 +182,7 @@ def write_answer(
         "prepend_system_prompt": False,
         "metadata": {"content_hash": wanted, "seed": item.seed, "flip": request.flip, "notes": list(notes), **failure},
     }
-    write_json(store.record(request), record)
+    write_result(store.record(request), record)
 
 
 def write_drawing(
@@ -165,21 +190,19 @@ def write_drawing(
     request: Request,
     wanted: str,
     images: Sequence[Image.Image],
-    concept: Concept,
-    protocol: Protocol,
+    adapter: Adapter,
     notes: Sequence[str],
 ) -> None:
-    """Pictures first, the record that vouches for them last."""
+    """Pictures first, the record of them last."""
     path, item = store.record(request), request.item
-    names = [f"image_{number:03d}.png" for number in range(len(images))]
-    hashes = []
-    for name, image in zip(names, images, strict=True):
-        buffer = io.BytesIO()
-        image.save(buffer, format="PNG")
-        write_bytes(path.parent / name, buffer.getvalue())
-        hashes.append(hashlib.sha256(buffer.getvalue()).hexdigest())
+    names, hashes = [], []
+    for number, image in enumerate(images):
+        content, place = png_bytes(image), store.picture(request, number)
+        write_bytes(place, content)
+        names.append(stored_path(place, path.parent))
+        hashes.append(hashlib.sha256(content).hexdigest())
     upstream = None
-    if item.task.endswith("rea_gen") and protocol.gen_input == "prediction":
+    if item.task.endswith("rea_gen") and adapter.protocol.gen_input == "prediction":
         upstream = item.task.removesuffix("_gen")
     metadata = {
         "content_hash": wanted,
@@ -187,7 +210,7 @@ def write_drawing(
         "seeds": list(request.seeds),
         "notes": list(notes),
         "clip_i_reference_image_paths": [
-            store.stored(item.task, picture) for picture in reference_pictures(concept, protocol)
+            store.stored(item.task, picture) for picture in reference_pictures(adapter.concept, adapter.protocol)
         ],
         "gpt_scoring_clauses": [clause.strip() for clause in item.truth.split(",") if clause.strip()],
         "upstream_manifest": None
@@ -205,7 +228,7 @@ def write_drawing(
         "image_files": names,
         "metadata": metadata,
     }
-    write_json(path, record)
+    write_result(path, record)
 
 
 def _shared(store: PredictionStore, request: Request) -> dict[str, Any]:
@@ -218,16 +241,11 @@ def _shared(store: PredictionStore, request: Request) -> dict[str, Any]:
 
 
 def write_manifest(
-    store: PredictionStore,
-    task: str,
-    records: Sequence[dict[str, Any]],
-    adapter: Adapter,
-    protocol: Protocol,
-    model: str,
+    store: PredictionStore, task: str, records: Sequence[dict[str, Any]], adapter: Adapter, model: str
 ) -> None:
-    """The task's manifest: written last, so that it vouches for every record in it."""
+    """The task's manifest: written last, when every record in it is there."""
     notes = list(dict.fromkeys(note for record in records for note in record["metadata"]["notes"]))
-    write_json(
+    write_result(
         store.folder(task) / MANIFEST,
         {
             "task": task,
@@ -237,7 +255,7 @@ def write_manifest(
             "model_epoch": store.model_epoch,
             "adapter": adapter.kind,
             "model": {"name": model, "fingerprint": adapter.fingerprint},
-            "protocol": asdict(protocol),
+            "protocol": asdict(adapter.protocol),
             "notes": notes,
             "items" if task in UNDERSTANDING else "prompt_artifacts": list(records),
         },

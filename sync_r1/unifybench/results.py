@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sync_r1.files import write_text
+from sync_r1.files import write_json
 
 UNDERSTANDING = ("rec", "vqa", "qa", "rea", "dense_rea")
 GENERATION = ("pure_gen", "dense_gen", "rea_gen", "dense_rea_gen")
@@ -18,6 +18,11 @@ COLUMNS = (  # of the published table
     "pure_gen.clip_i", "dense_gen.gpt", "dense_gen.clip_i", "rea_gen.clip_t", "rea_gen.clip_i", "dense_rea_gen.gpt",
     "dense_rea_gen.clip_i",
 )  # fmt: skip
+
+
+def write_result(path: Path, value: Any) -> Path:
+    """Write JSON in the form of all files of a benchmark. ValueError for a number that is not finite."""
+    return write_json(path, value, indent=1, finite=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +122,7 @@ class EvalResult:
 
     def write(self, path: Path | str) -> Path:
         """Write JSON; the file appears under its name only when complete."""
-        return write_text(Path(path), json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        return write_result(Path(path), self.to_dict())
 
     @staticmethod
     def read(path: Path | str) -> EvalResult:

@@ -10,18 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
-
 from sync_r1.data import Concept, find_concept, list_concepts, load_concept
+from sync_r1.distributed import launched_processes
 from sync_r1.unifybench.metrics import Evaluators
 from sync_r1.unifybench.models_under_test import Candidate
-from sync_r1.unifybench.predict import Progress, silent
-from sync_r1.unifybench.predict_stage import predict_to
+from sync_r1.unifybench.predict import Progress, predict, silent, why_predicted, with_rewrites
 from sync_r1.unifybench.prediction_store import PredictionStore
 from sync_r1.unifybench.protocol import CONCEPT_LISTS, Protocol
 from sync_r1.unifybench.results import GENERATION, TASKS
-from sync_r1.unifybench.score import check_judges
-from sync_r1.unifybench.score_files import Outage, score_task
+from sync_r1.unifybench.score import Outage, check_judges
+from sync_r1.unifybench.score_files import score_task
 from sync_r1.unifybench.tables import write_summaries
 from sync_r1.unifybench.tasks import build_items, check_tasks, runnable, why_empty
 
@@ -96,8 +94,11 @@ def _id_of(root: Path, name: str) -> str:
 
 
 def predict_all(plan: BenchmarkPlan, candidates: Sequence[Candidate], out: Path, progress: Show = unshown) -> int:
-    """Predict every candidate and concept to `<out>/artifacts`; return how many items got no answer."""
-    PartialState()  # gives every process its own device before a model is loaded
+    """Predict every candidate and concept to `<out>/artifacts`; return how many items got no answer.
+
+    *_rea_gen draws the model's own rewrites: where their task is not asked for it is predicted too, with a warning.
+    """
+    processes = launched_processes()  # gives every process its own device before a model is loaded
     known = {name: read_concept(plan, name) for name in plan.concepts}
     for concept in known.values():  # everything that can be refused is, before the first model is loaded
         build_items(
@@ -110,18 +111,17 @@ def predict_all(plan: BenchmarkPlan, candidates: Sequence[Candidate], out: Path,
             items = build_items(
                 concept,
                 root=plan.root,
-                tasks=plan.tasks_of(concept, adapter.tasks),
+                tasks=_predicted(plan.tasks_of(concept, adapter.tasks), plan.protocol),
                 max_items=plan.max_items,
                 protocol=plan.protocol,
                 epoch=candidate.epoch,
             )
             with progress(f"{candidate.label} {name}", len(items)) as advance:
-                failed += predict_to(
-                    PredictionStore(out=out, concept=name, token_epoch=plan.token_epoch, model_epoch=candidate.epoch),
+                failed += predict(
                     adapter,
                     items,
-                    concept,
-                    plan.protocol,
+                    PredictionStore(out=out, concept=name, token_epoch=plan.token_epoch, model_epoch=candidate.epoch),
+                    processes,
                     model=candidate.label,
                     batch_size=plan.batch_size,
                     progress=advance,
@@ -129,6 +129,14 @@ def predict_all(plan: BenchmarkPlan, candidates: Sequence[Candidate], out: Path,
             del adapter
             gc.collect()  # one model at a time in memory
     return failed
+
+
+def _predicted(asked: Sequence[str], protocol: Protocol) -> list[str]:
+    tasks = with_rewrites(asked, protocol)
+    for task in tasks:
+        if task not in asked:
+            warnings.warn(why_predicted(task), stacklevel=3)
+    return tasks
 
 
 def score_all(
@@ -143,7 +151,7 @@ def score_all(
     Raises:
         ValueError: nothing can be scored, or predictions that are missing or of another protocol.
     """
-    if not PartialState().is_main_process:
+    if not launched_processes().main:
         return {}
     outage = Outage()
     for epoch in epochs:

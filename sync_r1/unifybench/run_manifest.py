@@ -9,9 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sync_r1.files import read_object
 from sync_r1.unifybench.models_under_test import Candidate
-from sync_r1.unifybench.prediction_store import read_object, stored_path, write_json
+from sync_r1.unifybench.prediction_store import stored_path
 from sync_r1.unifybench.protocol import Protocol, read_protocol
+from sync_r1.unifybench.results import write_result
 from sync_r1.unifybench.run import BenchmarkPlan
 
 NAME = "bench.json"
@@ -42,7 +44,7 @@ def open_run_manifest(out: Path, plan: BenchmarkPlan, candidates: Sequence[Candi
                 "--out"
             )
     concepts = list(dict.fromkeys([*old.get("concepts", []), *new["concepts"]]))
-    write_json(out / NAME, {**new, "concepts": concepts})
+    write_result(out / NAME, {**new, "concepts": concepts})
 
 
 def _content(out: Path, plan: BenchmarkPlan, candidates: Sequence[Candidate]) -> dict[str, Any]:

@@ -1,23 +1,28 @@
-"""Predictions of one phase → an `EvalResult`: texts by the shared text scorers, pictures by a judge and by CLIP."""
+"""Score: predictions in a store → what was measured of each, by the shared text scorers, a judge and CLIP.
+
+Both files are written from that: a run's eval/<phase>.json (`evaluate`) and a benchmark's scores/*.json
+(`score_files`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 from typing import Protocol as Interface
 
 from torch import Tensor
 
-from sync_r1.data import Concept
+from sync_r1.models.batches import batches
 from sync_r1.scorers.base import Score
 from sync_r1.scorers.clip import ClipScorer
-from sync_r1.unifybench.metrics import Evaluators, ItemMetrics, Row
-from sync_r1.unifybench.predict import Prediction
-from sync_r1.unifybench.protocol import Protocol
-from sync_r1.unifybench.results import GENERATION, EvalResult, ScoredItem
-from sync_r1.unifybench.tasks import BASE_SEED, EvalItem
+from sync_r1.unifybench.metrics import JUDGED, ItemMetrics, Row
+from sync_r1.unifybench.prediction_store import PredictionStore, unanswered
+from sync_r1.unifybench.protocol import digest
+from sync_r1.unifybench.results import UNDERSTANDING
 
 BATCH = 32  # rows, and so about as many pictures, in memory
+PATIENCE = 8  # failed requests in a row after which a judge counts as down
 
 
 class ImageJudge(Interface):
@@ -28,62 +33,39 @@ class ImageJudge(Interface):
         ...
 
 
-def score(
-    items: Sequence[EvalItem],
-    predictions: Sequence[Prediction],
-    concept: Concept,
-    image_judge: ImageJudge | None = None,
-    clip: ClipScorer | None = None,
-    *,
-    out: Path | str,
-    judge_name: str = "",
-    clip_references: int = 1,
-    seed: int = BASE_SEED,
-) -> EvalResult:
-    """Score every item.
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One prediction and what was measured of it."""
 
-    rec: the wanted word occurs; other texts: exact after normalisation, token F1 and character BLEU beside it.
-        Drawings: the judge, told the concept's info and the words asked for; without a judge the mean of CLIP-T and
-        CLIP-I. Several pictures of one prompt are averaged. CLIP-I compares with the first `clip_references` test
-        pictures (train pictures if there are none), CLIP-T reads the class noun for the placeholder.
+    row: Row
+    id: str
+    input: str  # what the model read, or the words it drew
+    seed: int
+    content: str  # hash of the request and of what the model made of it
+    answered: bool  # False where a chat model was asked in vain
+    metrics: dict[str, Score] = field(default_factory=dict)  # None: could not be scored
 
-    Args:
-        out: folder that picture paths in the result are relative to.
-    Raises:
-        ValueError: drawings but neither judge nor clip, predictions of other items, or a judge that breaks its
-            contract.
+
+class Outage:
+    """Notices that a judge has stopped answering, so that it is not asked thousands of times in vain.
+
+    Refusals and unreadable replies are no outage: a judge that counts its failures (`RemoteJudge.counts`) tells them
+    apart.
     """
-    asked, got = [(i.task, i.id) for i in items], [(p.task, p.id) for p in predictions]
-    if asked != got:
-        wrong = next((pair for pair in zip(asked, got) if pair[0] != pair[1]), (len(asked), len(got)))
-        raise ValueError(
-            f"items and predictions differ, first at {wrong[0]} against {wrong[1]}; score the predictions of these "
-            "items"
-        )
-    check_judges(any(item.task in GENERATION for item in items), image_judge, clip)
-    judges = Evaluators(judge=image_judge, clip=clip)
-    measure = ItemMetrics(concept, Protocol(clip_reference_count=clip_references), judges)
-    names = {task: _metrics(task, judges) for task, _ in asked}
-    values: list[dict[str, Score]] = [{} for _ in items]
-    for task in names:
-        numbers = [number for number, item in enumerate(items) if item.task == task]
-        for start in range(0, len(numbers), BATCH):
-            part = numbers[start : start + BATCH]
-            rows = [_row(items[number], predictions[number]) for number in part]
-            for name in names[task]:
-                for number, value in zip(part, measure(name, rows), strict=True):
-                    values[number][name] = value
-    if image_judge is None and clip is not None:
-        values = [_with_clip(row) for row in values]
-    scored = [_scored(*row, Path(out)) for row in zip(items, predictions, values, strict=True)]
-    drawing_metric = "clip"
-    if image_judge is not None:
-        drawing_metric = "judge"
-    metrics = {task: drawing_metric if task in GENERATION else names[task][0] for task, _ in asked}
-    judge = judge_name or (
-        type(image_judge).__name__ if image_judge is not None else "CLIP" if clip is not None else ""
-    )
-    return EvalResult(items=scored, metrics=metrics, judge=judge, seed=seed, concept=concept.name)
+
+    def __init__(self) -> None:
+        self.misses, self.down, self._unavailable = 0, False, 0
+
+    def see(self, scores: Sequence[float | None], judge: Any) -> None:
+        """Scores of one batch: batches without a single score add up until one has some."""
+        lost = sum(score is None for score in scores)
+        if counts := getattr(judge, "counts", None):
+            lost, self._unavailable = counts["unavailable"] - self._unavailable, counts["unavailable"]
+        if all(score is None for score in scores):
+            self.misses = self.misses + lost
+        else:
+            self.misses = 0
+        self.down = self.down or self.misses >= PATIENCE
 
 
 def check_judges(drawings: bool, image_judge: ImageJudge | None, clip: ClipScorer | None) -> None:
@@ -95,42 +77,74 @@ def check_judges(drawings: bool, image_judge: ImageJudge | None, clip: ClipScore
         )
 
 
-def _metrics(task: str, judges: Evaluators) -> list[str]:
-    """What is measured, the score's own metric first."""
-    if task in GENERATION:
-        return [
-            *(["judge"] if judges.judge is not None else []),
-            *(["clip_t", "clip_i"] if judges.clip is not None else []),
-        ]
-    if task == "rec":
-        return ["recognition"]
-    return ["exact", "token_f1", "bleu"]
+def unmeasured(store: PredictionStore, task: str, records: Sequence[dict[str, Any]]) -> list[Measured]:
+    """The records of one task, nothing measured yet."""
+    if task in UNDERSTANDING:
+        return [_answer(task, record) for record in records]
+    return [_drawing(store, task, record) for record in records]
 
 
-def _row(item: EvalItem, prediction: Prediction) -> Row:
-    return Row(task=item.task, prompt=item.prompt, truth=item.truth, text=prediction.text, images=prediction.images)
-
-
-def _with_clip(values: dict[str, Score]) -> dict[str, Score]:
-    """The mean of both CLIP scores first, where they stand in for a judge."""
-    text, image = values.get("clip_t"), values.get("clip_i")
-    if text is None or image is None:
-        return values
-    return {"clip": (text + image) / 2, **values}
-
-
-def _scored(item: EvalItem, prediction: Prediction, values: dict[str, Score], out: Path) -> ScoredItem:
-    first = next(iter(values.values()))
-    picture = prediction.images[0] if prediction.images else prediction.seen
-    return ScoredItem(
-        task=item.task,
-        id=item.id,
-        prompt=item.prompt,
-        input=prediction.input,
-        prediction=prediction.text,
-        truth=item.truth,
-        score=float(first) if first is not None else None,
-        metrics={name: float(value) for name, value in values.items() if value is not None},
-        image=picture.relative_to(out).as_posix() if picture is not None else None,
-        seed=item.seed,
+def _answer(task: str, record: dict[str, Any]) -> Measured:
+    row = Row(task=task, prompt=record["source_prompt"], truth=record["reference"], text=record["prediction"] or "")
+    return Measured(
+        row=row,
+        id=record["item_id"],
+        input=record["model_prompt"],
+        seed=record["metadata"]["seed"],
+        content=_content(record),
+        answered=not unanswered(record),
     )
+
+
+def _drawing(store: PredictionStore, task: str, record: dict[str, Any]) -> Measured:
+    row = Row(
+        task=task,
+        prompt=record["source_prompt"],
+        truth=record["scoring_prompt"],
+        text=record["metadata"]["upstream_prediction"] or "",
+        images=store.pictures(task, record),
+    )
+    return Measured(
+        row=row,
+        id=record["prompt_id"],
+        input=record["drawn_words"],
+        seed=record["metadata"]["seeds"][0],
+        content=_content(record),
+        answered=True,
+    )
+
+
+def _content(record: dict[str, Any]) -> str:
+    """A model of unknown weights may answer the same request in other words, so these are part of it."""
+    facts = record["metadata"]
+    return digest([facts["content_hash"], record.get("prediction"), facts.get("image_sha256")])
+
+
+def measure_all(
+    items: Sequence[Measured],
+    names: Sequence[str],
+    measure: ItemMetrics,
+    outage: Outage | None = None,
+    kept: Callable[[], object] = lambda: None,
+) -> None:
+    """Measure what is missing: metric by metric, in batches. Items that the model left unanswered stay open.
+
+    Args:
+        items: of one task; their `metrics` are filled in.
+        names: of the metrics.
+        outage: notices when the judge is down, which is then asked nothing more; None asks everything.
+        kept: called after every batch of a metric that asks the judge, with the new scores in `items`.
+    """
+    for name in names:
+        missing = [item for item in items if item.answered and item.metrics.get(name) is None]
+        for part in batches(missing, BATCH):
+            asks = name in JUDGED
+            if asks and outage is not None and outage.down:
+                break
+            values = measure(name, [item.row for item in part])
+            for item, value in zip(part, values, strict=True):
+                item.metrics[name] = value
+            if asks and outage is not None:
+                outage.see(values, measure.judges.judge)
+            if asks:
+                kept()

@@ -1,5 +1,5 @@
-"""The score stage: predictions on disk → score files, kept after every batch, so that an outage of the judge costs only
-what is missing.
+"""Score files of a benchmark: what was measured of predictions on disk, kept after every batch, so that an outage of
+the judge costs only what is missing.
 """
 
 from __future__ import annotations
@@ -11,53 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from sync_r1.data import Concept
-from sync_r1.files import sha256
+from sync_r1.files import read_object, sha256
 from sync_r1.scorers.text import is_negative
-from sync_r1.unifybench.metrics import JUDGED, Evaluators, ItemMetrics, Row, matcher_of, metrics_of
-from sync_r1.unifybench.predict import batches
+from sync_r1.unifybench.metrics import Evaluators, ItemMetrics, matcher_of, metrics_of
 from sync_r1.unifybench.prediction_store import (
     PredictionStore,
     family_of,
     forget_partial,
-    read_object,
     read_task,
     records_of,
-    unanswered,
-    write_json,
 )
-from sync_r1.unifybench.protocol import Protocol, digest
-from sync_r1.unifybench.results import UNDERSTANDING
-
-BATCH = 32
-PATIENCE = 8  # failed requests in a row after which a judge counts as down
+from sync_r1.unifybench.protocol import Protocol
+from sync_r1.unifybench.results import UNDERSTANDING, write_result
+from sync_r1.unifybench.score import Measured, Outage, measure_all, unmeasured
 
 
 def score_path(store: PredictionStore, task: str) -> Path:
     return store.out.joinpath(
         "scores", family_of(task), task, f"model_epoch_{store.model_epoch}", f"{store.concept}.json"
     )
-
-
-class Outage:
-    """Notices that a judge has stopped answering, so that it is not asked thousands of times in vain.
-
-    Refusals and unreadable replies are no outage: a judge that counts its failures (`RemoteJudge.counts`) tells them
-    apart.
-    """
-
-    def __init__(self) -> None:
-        self.misses, self.down, self._unavailable = 0, False, 0
-
-    def see(self, scores: Sequence[float | None], judge: Any) -> None:
-        """Scores of one batch: batches without a single score add up until one has some."""
-        lost = sum(score is None for score in scores)
-        if counts := getattr(judge, "counts", None):
-            lost, self._unavailable = counts["unavailable"] - self._unavailable, counts["unavailable"]
-        if all(score is None for score in scores):
-            self.misses = self.misses + lost
-        else:
-            self.misses = 0
-        self.down = self.down or self.misses >= PATIENCE
 
 
 def score_task(
@@ -76,23 +48,16 @@ def score_task(
     records = records_of(manifest)
     measure = ItemMetrics(concept, protocol, judges)
     settings = {metric: measure.setting(metric) for metric in metrics_of(task, protocol, judges)}
-    known = _known(score_path(store, task), settings)
-    results = [_start(record, known, task) for record in records]
-    _check_pictures(store, task, records)
+    items = unmeasured(store, task, records)
+    _take_over(score_path(store, task), settings, items)
+    _check_pictures(items, records)
     forget_partial(score_path(store, task).parent)
-    for metric in settings:
-        open_items = [number for number, result in enumerate(results) if result["metrics"].get(metric) is None]
-        missing = [number for number in open_items if not unanswered(records[number])]
-        for part in batches(missing, BATCH):
-            if metric in JUDGED and outage.down:
-                break
-            values = measure(metric, [_row(store, task, records[number]) for number in part])
-            for number, value in zip(part, values, strict=True):
-                results[number]["metrics"][metric] = value
-            if metric in JUDGED:
-                outage.see(values, judges.judge)
-                _write(store, task, manifest, results, settings, protocol, judges)
-    return _write(store, task, manifest, results, settings, protocol, judges)
+
+    def write() -> dict[str, Any]:
+        return _write(store, task, manifest, items, settings, protocol, judges)
+
+    measure_all(items, list(settings), measure, outage, write)
+    return write()
 
 
 def _check_protocol(manifest: dict[str, Any], protocol: Protocol, store: PredictionStore, task: str) -> None:
@@ -104,71 +69,40 @@ def _check_protocol(manifest: dict[str, Any], protocol: Protocol, store: Predict
         )
 
 
-def _check_pictures(store: PredictionStore, task: str, records: Sequence[dict[str, Any]]) -> None:
-    for record in [] if task in UNDERSTANDING else records:
-        hashes = record["metadata"]["image_sha256"]
-        for path, wanted in zip(_pictures(store, task, record), hashes, strict=True):
+def _check_pictures(items: Sequence[Measured], records: Sequence[dict[str, Any]]) -> None:
+    for item, record in zip(items, records, strict=True):
+        hashes = record["metadata"].get("image_sha256", [])
+        for path, wanted in zip(item.row.images, hashes, strict=True):
             if not path.is_file() or sha256(path) != wanted:
                 raise ValueError(
                     f"{path} is missing or damaged; `sync-r1 bench run` with the same options draws it again"
                 )
 
 
-def _pictures(store: PredictionStore, task: str, record: dict[str, Any]) -> tuple[Path, ...]:
-    return tuple(store.folder(task) / record["prompt_id"] / name for name in record["image_files"])
-
-
-def _known(path: Path, settings: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """Item id → result of an earlier scoring, with the metrics whose setting is the one of now."""
+def _take_over(path: Path, settings: dict[str, str], items: Sequence[Measured]) -> None:
+    """Fill in what an earlier scoring measured of the same predictions, by metrics whose setting is the one of now."""
     earlier = read_object(path) or {}
     same = {name for name, setting in settings.items() if (earlier.get("settings") or {}).get(name) == setting}
-    found = {}
-    for result in earlier.get("items") or earlier.get("prompt_results") or []:
-        metrics = {name: value for name, value in result["metrics"].items() if name in same}
-        found[result["item_id"]] = {**result, "metrics": metrics}
-    return found
-
-
-def _start(record: dict[str, Any], known: dict[str, dict[str, Any]], task: str) -> dict[str, Any]:
-    """A result without metrics, or with those an earlier scoring gave the same prediction."""
-    if task in UNDERSTANDING:
-        item_id = record["item_id"]
-    else:
-        item_id = record["prompt_id"]
-    if task in UNDERSTANDING:
-        truth = record["reference"]
-    else:
-        truth = record["scoring_prompt"]
-    # A model of unknown weights may answer the same request in other words.
-    content = digest(
-        [record["metadata"]["content_hash"], record.get("prediction"), record["metadata"].get("image_sha256")]
-    )
-    earlier = known.get(item_id, {})
-    same = (earlier.get("content_hash"), earlier.get("truth")) == (content, truth)
-    metrics = {}
-    if same:
-        metrics = {name: value for name, value in earlier.get("metrics", {}).items() if value is not None}
-    asked = {"item_id": item_id, "source_prompt": record["source_prompt"], "truth": truth, "content_hash": content}
-    return {**asked, "metrics": metrics}
-
-
-def _row(store: PredictionStore, task: str, record: dict[str, Any]) -> Row:
-    if task in UNDERSTANDING:
-        return Row(task=task, prompt=record["scoring_query"], truth=record["reference"], text=record["prediction"])
-    return Row(
-        task=task, prompt=record["source_prompt"], truth=record["scoring_prompt"], images=_pictures(store, task, record)
-    )
+    rows = {row["item_id"]: row for row in earlier.get("items") or earlier.get("prompt_results") or []}
+    for item in items:
+        row = rows.get(item.id, {})
+        if (row.get("content_hash"), row.get("truth")) != (item.content, item.row.truth):
+            continue
+        for name, value in row["metrics"].items():
+            if name in same and value is not None:
+                item.metrics[name] = value
 
 
 def _write(
     store: PredictionStore,
     task: str,
     manifest: dict[str, Any],
-    results: Sequence[dict[str, Any]],
+    items: Sequence[Measured],
     settings: dict[str, str],
     protocol: Protocol,
     judges: Evaluators,
 ) -> dict[str, Any]:
+    results = [_result(item) for item in items]
     finished = 0
     for result in results:
         finished += all(result["metrics"].get(name) is not None for name in settings)
@@ -186,10 +120,21 @@ def _write(
         "progress": {"completed": finished, "total": len(results)},
         "summary": summary_of(task, results, list(settings), protocol),
         "notes": manifest["notes"],
-        "items" if task in UNDERSTANDING else "prompt_results": list(results),
+        "items" if task in UNDERSTANDING else "prompt_results": results,
     }
-    write_json(score_path(store, task), content)
+    write_result(score_path(store, task), content)
     return content
+
+
+def _result(item: Measured) -> dict[str, Any]:
+    """An item as score files hold it."""
+    return {
+        "item_id": item.id,
+        "source_prompt": item.row.prompt,
+        "truth": item.row.truth,
+        "content_hash": item.content,
+        "metrics": item.metrics,
+    }
 
 
 def summary_of(

@@ -1,24 +1,28 @@
 """Score files → the table of 15 columns, per checkpoint: items → concepts → unweighted mean over concepts, with n and
-intervals."""
+intervals. And the table of two results beside each other."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sync_r1.files import MANIFEST
+from sync_r1.files import MANIFEST, read_object
 from sync_r1.unifybench.bootstrap import macro_interval
-from sync_r1.unifybench.prediction_store import PredictionStore, family_of, read_object, write_json
+from sync_r1.unifybench.prediction_store import PredictionStore, family_of
 from sync_r1.unifybench.protocol import Protocol, digest, read_protocol
-from sync_r1.unifybench.results import COLUMNS, TASKS, UNDERSTANDING
+from sync_r1.unifybench.results import COLUMNS, TASKS, UNDERSTANDING, write_result
 from sync_r1.unifybench.score_files import sides_of
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+HALVES = ("understanding", "generation")
 ALIASES = {"gpt": "ds-score", "clip_i": "clip-i", "clip_t": "clip-t"}  # published names written beside ours
 
 _LATEX = {
@@ -181,14 +185,14 @@ def write_summaries(out: Path | str, concepts: Sequence[str] = ()) -> dict[int, 
                 **_published(rows),
             }
             per_task.setdefault(task, {})[str(epoch)] = summary
-            write_json(out / "scores" / family_of(task) / task / f"model_epoch_{epoch}" / "summary.json", summary)
-        write_json(
+            write_result(out / "scores" / family_of(task) / task / f"model_epoch_{epoch}" / "summary.json", summary)
+        write_result(
             out / "scores" / "_aggregates" / f"model_epoch_{epoch}" / "summary.json",
             {"model_epoch": epoch, "columns": tables[epoch]},
         )
     for task, epochs in per_task.items():
-        write_json(out / "scores" / family_of(task) / task / "all_epochs_summary.json", epochs)
-    write_json(
+        write_result(out / "scores" / family_of(task) / task / "all_epochs_summary.json", epochs)
+    write_result(
         out / "scores" / "_aggregates" / "all_epochs_summary.json", {str(epoch): rows for epoch, rows in tables.items()}
     )
     return tables
@@ -196,6 +200,36 @@ def write_summaries(out: Path | str, concepts: Sequence[str] = ()) -> dict[int, 
 
 def _published(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {ALIASES[name]: row["mean"] for name, row in rows.items() if name in ALIASES}
+
+
+def comparison_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """What `compare` or `compare_scores` found, as cells: name, counts, both scores, difference, 95 % interval.
+
+    The halves come first, then the tasks of an evaluation or the columns of a benchmark; the counts are concepts, where
+    there are several, and items.
+    """
+    if "columns" in found:
+        parts, first, second, counts = found["columns"], "first", "second", ["concepts", "n"]
+    else:
+        parts, first, second, counts = found["tasks"], "before", "after", ["n"]
+    halves = {name: found[name] for name in HALVES if name in found}
+    rows = []
+    for name, row in {**halves, **parts}.items():
+        low, high = row["ci95"]
+        numbers = [f"{row[first]:.3f}", f"{row[second]:.3f}", f"{row['delta']:+.3f}", f"[{low:+.3f}, {high:+.3f}]"]
+        rows.append((name, *(str(row[count]) for count in counts), *numbers))
+    return rows
+
+
+def comparison_table(found: Mapping[str, Any], *headings: str) -> Table:
+    """The same for the terminal, the halves bold, below `headings` and that of the interval."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(*headings, "95 % interval", box=SIMPLE)
+    for row in comparison_rows(found):
+        table.add_row(*row, style="bold" if row[0] in HALVES else "")
+    return table
 
 
 def as_text(tables: dict[str, dict[str, dict[str, Any]]], style: str = "markdown") -> str:

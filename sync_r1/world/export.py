@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sync_r1.config import WORLD
+from sync_r1.constants import WORLD
 from sync_r1.data.concepts import QA, Concept, Conditions, Layout, TestItem
 from sync_r1.data.prompts import RECOGNITION_QUESTION
 from sync_r1.data.write import Picture, write_concept, write_root

@@ -241,6 +241,20 @@ def subjects(text: str) -> list[dict[str, str]]:
     return asked
 
 
+def check_subjects(text: str) -> None:
+    """ValueError for a drawing prompt that asks for more than two characters, which the world cannot draw."""
+    asked: list[str] = []
+    for part in _DESCRIPTION.sub("", text).split(" and "):
+        kinds = [word for word in re.findall(r"[a-z]+", part.lower()) if word in ATTRIBUTES["kind"]]
+        names = re.findall(r"<[^<>\s]+>", part)
+        asked += list(dict.fromkeys(kinds)) or names[-1:]
+    if len(asked) > 2:
+        raise ValueError(
+            f"the prompt asks for {len(asked)} characters ({', '.join(asked)}); the embedded world draws two at most: "
+            "leave some out"
+        )
+
+
 def keywords(rng: np.random.Generator, identity: Mapping[str, str], count: int) -> list[str]:
     """`count` draws with repetition from the identity's words, the kind always among them: the shape that soft concept
     tokens take."""

@@ -23,6 +23,7 @@ from sync_r1.models.base import UnifiedModel
 from sync_r1.models.concept_tokens import add_concept
 from sync_r1.models.showo.model import Showo
 from sync_r1.recipes import apply_recipes
+from sync_r1.training.prompts import context
 from tests.helpers import tiny_model
 from tests.models.janus_toys import tiny_janus
 from tests.rl.toys import log_of, model_with_concept, trainer
@@ -161,6 +162,29 @@ def test_replay_flops_are_those_counted(tmp_path: Path) -> None:
         config = load_config(None, [*ROLL, "rl.optimise=image", "rl.sequences_per_backward=8", *overrides])
         found = estimate(config, sizes_of(model), None, Prompts(drawing=prefix)).flops["image replay"]
         assert 0.9 * (LAYERS - 2) / LAYERS < counter.get_total_flops() / found < 1.1, overrides
+
+
+def test_closed_questions_are_counted(tmp_path: Path) -> None:
+    """FLOPs of the loss with and without them, counted; texts at full length are an upper bound."""
+    closed = ["rl.closed_loss=log", "rl.closed_prompts_per_step=4"]
+    model = tiny_model(0, max_text_tokens=64, hidden_size=128, intermediate_size=512, num_hidden_layers=LAYERS)
+    add_concept(model, "bo", "robot", num_tokens=2)
+    run = trainer(tmp_path, "rl.optimise=text", *closed, model=model)
+    run.policy.train()
+    assert run.closed is not None
+    contexts = [context(run.policy, prompt, {}).text for prompt in run.closed.chosen(0)]
+    with FlopCounterMode(display=False) as counter:
+        run.closed.backward(run.policy, 0)
+    reading = max(len(model.tokenizer(text)["input_ids"]) for text in contexts)
+    config = load_config(None, [*ROLL, "rl.optimise=text", "rl.max_completion_length=5", *closed])
+    found = estimate(config, sizes_of(model), Throughput(2e12, 1e12, "cpu"), Prompts(reading=reading))
+    assert 0.6 < counter.get_total_flops() / found.flops["closed answers"] < 1.1
+    assert found.work["closed questions"] == 4 and found.phases["closed answers"] > 0
+    without = estimated(sizes_of(model), "rl.optimise=text")
+    assert "closed answers" not in without.flops and "closed questions" not in without.work
+    seldom = estimated(sizes_of(model), "rl.draw_every=4", *closed).seconds
+    plain = estimated(sizes_of(model), "rl.draw_every=4").seconds
+    assert seldom["step on average"] - plain["step on average"] == pytest.approx(seldom["closed answers"])
 
 
 def test_what_a_backward_pass_keeps_is_what_autograd_saves() -> None:

@@ -13,7 +13,7 @@ from sync_r1.data.add import AddedConcept, add_concept_folder
 from sync_r1.data.check import check_root
 from sync_r1.data.concepts import find_concept, list_concepts, load_concept
 from sync_r1.data.layout import Layout
-from sync_r1.data.names import check_not_everyday, clean_name, make_id, mention
+from sync_r1.data.names import check_mentions, check_not_everyday, clean_name, make_id, mention
 from sync_r1.data.phrases import drawing_pairs, info_sentence, with_article, with_placeholder
 from sync_r1.unifybench.builder.propose import chosen_names
 from sync_r1.unifybench.protocol import load_protocol
@@ -202,3 +202,11 @@ def test_a_class_is_given_without_article(tmp_path: Path, photos: Path, given: s
 
 def test_an_article_in_old_data_is_not_doubled() -> None:
     assert [with_article(noun) for noun in ("a dog", "The cat", "dog")] == ["a dog", "The cat", "a dog"]
+
+
+def test_placeholders_of_unknown_concepts_are_refused() -> None:
+    check_mentions("a photo of <bo> and a <b at the beach", ["bo"], "the prompt")
+    with pytest.raises(ValueError, match=r"the prompt names <zed> and <ana>, .* it knows <bo>; train it"):
+        check_mentions("<zed> and <bo> with <ana>, <zed>", ["bo"], "the prompt")
+    with pytest.raises(ValueError, match="it knows no concept"):
+        check_mentions("<zed>", [], "the question")

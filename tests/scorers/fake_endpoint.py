@@ -12,7 +12,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from pydantic import BaseModel
+
 from sync_r1.config import JudgeConfig
+from sync_r1.scorers.chat.client import ChatClient
 
 Body = dict[str, Any]
 
@@ -126,3 +129,23 @@ def endpoint(
 def config(server: FakeEndpoint | str, **changes: Any) -> JudgeConfig:
     url = server if isinstance(server, str) else server.url
     return JudgeConfig(**{"url": url, "model": "eyes-1", "timeout_s": 5.0, "max_retries": 3, **changes})
+
+
+# What tests of the chat client send and are answered.
+KEY = "sk-very-secret-0123456789"
+
+
+class Number(BaseModel):
+    value: int
+
+
+def said(text: str) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": text}]
+
+
+def client(server: FakeEndpoint | str, **changes: Any) -> ChatClient:
+    return ChatClient(config(server, **changes))
+
+
+def echo(body: Body, _: int) -> str:
+    return f"you said {body['messages'][-1]['content']}"

@@ -17,11 +17,11 @@ import torch
 from rich.console import Console
 
 from sync_r1.files import MANIFEST
+from sync_r1.metrics_file import append_metrics, drop_metrics_after, read_metrics
 from sync_r1.rl.rewards import Reward, RewardEnsemble
 from sync_r1.run_folder import checkpoint_to_resume, checkpoints
 from sync_r1.training.callbacks import generator_states, set_generator_states
 from sync_r1.training.checkpoint import move_newer_aside, rotate
-from sync_r1.training.metrics import append_metrics, drop_metrics_after, read_metrics
 from tests.rl.toys import bright, log_of, same, trainer, weights, wordy
 from tests.training.test_checkpoint import fill
 
@@ -177,7 +177,8 @@ def test_metrics_survive_a_rewrite_that_fails_and_a_line_cut_short(
         drop_metrics_after(path, 2)
     assert path.read_bytes() == before
     drop_metrics_after(path, 2)
-    assert read_metrics(path) == [{"step": 1, "loss": None}, {"step": 2, "loss": None}]
+    assert path.read_text().splitlines() == ['{"step": 1, "loss": null}', '{"step": 2, "loss": null}']
+    assert read_metrics(path) == [{"step": 1}, {"step": 2}]
 
 
 SMALL_DISK = """

@@ -13,6 +13,7 @@ from sync_r1.config import EvalConfig
 from sync_r1.data import Concept, load_concept
 from sync_r1.session import Session
 from sync_r1.unifybench.metrics import Evaluators
+from sync_r1.unifybench.tasks import EvalItem, build_items
 from sync_r1.world.export import export_world
 from tests.helpers import tiny_model
 
@@ -82,3 +83,8 @@ def session(root: Path, concept: Concept) -> Session:
 @pytest.fixture
 def judges() -> Evaluators:
     return Evaluators(judge=CountingJudge(), judge_name="half", clip=ReferenceClip(), clip_name="reference")  # type: ignore[arg-type]
+
+
+def one_of_each(concept: Concept, root: Path) -> dict[str, EvalItem]:
+    """Task → its first item."""
+    return {item.task: item for item in build_items(concept, root=root, max_items=1)}

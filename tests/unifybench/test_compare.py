@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sync_r1.unifybench.bootstrap import bootstrap_interval, resampled_means
+from sync_r1.unifybench.bootstrap import bootstrap_interval, paired_interval, resampled_means
 from sync_r1.unifybench.compare import compare
 from sync_r1.unifybench.results import EvalResult, ScoredItem
 
@@ -65,6 +65,21 @@ def test_interval_covers_the_truth() -> None:
         low, high = bootstrap_interval(differences, resamples=500, seed=trial)
         hits += low <= 0.2 <= high
     assert 0.89 <= hits / 200 <= 0.985
+
+
+def test_pairs_are_drawn_together() -> None:
+    """What varies between items, and between runs, is in both sides alike and leaves no width."""
+    rng = np.random.default_rng(0)
+    runs = []
+    for level in (0.2, 0.5, 0.9):
+        other = level + rng.normal(0, 0.1, 20)
+        runs.append([[np.stack([other + 0.3, other])]])
+    assert paired_interval(runs, lambda one, two: one - two, resamples=500) == pytest.approx((0.3, 0.3))
+    low, high = paired_interval(runs, lambda one, two: one, resamples=500)
+    assert high - low > 0.3
+    both = resampled_means(runs[0][0][0], 7, np.random.default_rng(1))
+    assert both.shape == (2, 7)
+    assert np.array_equal(both[1], resampled_means(runs[0][0][0][1], 7, np.random.default_rng(1)))
 
 
 def test_recognition_weighs_yes_and_no_equally() -> None:

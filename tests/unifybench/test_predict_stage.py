@@ -19,15 +19,17 @@ from PIL import Image
 from torch import Tensor
 
 from sync_r1.data import Concept
+from sync_r1.distributed import launched_processes
 from sync_r1.session import Session
 from sync_r1.unifybench.adapters import Request, TokensAdapter
 from sync_r1.unifybench.fingerprint import model_fingerprint
 from sync_r1.unifybench.metrics import Evaluators
-from sync_r1.unifybench.predict_stage import predict_to
+from sync_r1.unifybench.predict import predict
 from sync_r1.unifybench.prediction_store import PredictionStore, content_hash, read_task, records_of
 from sync_r1.unifybench.protocol import Protocol
 from sync_r1.unifybench.results import TASKS
-from sync_r1.unifybench.score_files import Outage, score_path, score_task
+from sync_r1.unifybench.score import Outage
+from sync_r1.unifybench.score_files import score_path, score_task
 from sync_r1.unifybench.tasks import build_items
 from tests.unifybench.conftest import CountingJudge, tiny_session
 
@@ -80,9 +82,7 @@ def run(
     """Predict with a fresh adapter; how many items the model was asked."""
     watched = adapter(session, protocol)
     items = build_items(session.concept, root=session.root, tasks=tasks, max_items=max_items, protocol=protocol)
-    assert (
-        predict_to(PredictionStore(out=out, concept="bo"), watched, items, session.concept, protocol, batch_size=2) == 0
-    )
+    assert predict(watched, items, PredictionStore(out=out, concept="bo"), launched_processes(), batch_size=2) == 0
     return watched.asked
 
 
@@ -155,9 +155,9 @@ def test_predictions_follow_pictures_vocabulary_and_configuration(
     Image.new("RGB", (8, 8), "red").save(photo)
     adapter = TokensAdapter(session, SMALL)
     request = replace(adapter.request(item), photos=(photo,))
-    first = content_hash(request, adapter, SMALL)
+    first = content_hash(request, adapter)
     Image.new("RGB", (8, 8), "blue").save(photo)
-    assert content_hash(request, adapter, SMALL) != first
+    assert content_hash(request, adapter) != first
     prints = [model_fingerprint(session.model)]
     session.model.tokenizer("a", padding="max_length", max_length=9, truncation=True)
     assert model_fingerprint(session.model) == prints[0]  # the last call leaves its padding behind

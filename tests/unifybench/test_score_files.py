@@ -20,11 +20,12 @@ from sync_r1.unifybench.adapters import TokensAdapter
 from sync_r1.unifybench.bootstrap import macro_interval
 from sync_r1.unifybench.compare import compare_scores, open_scores
 from sync_r1.unifybench.metrics import Evaluators, ItemMetrics, Row, metrics_of
-from sync_r1.unifybench.predict_stage import predict_to
-from sync_r1.unifybench.prediction_store import PredictionStore, read_task, write_json
+from sync_r1.unifybench.predict import predict
+from sync_r1.unifybench.prediction_store import PredictionStore, read_task
 from sync_r1.unifybench.protocol import Protocol, load_protocol
-from sync_r1.unifybench.results import COLUMNS
-from sync_r1.unifybench.score_files import PATIENCE, Outage, score_path, score_task, summary_of
+from sync_r1.unifybench.results import COLUMNS, write_result
+from sync_r1.unifybench.score import PATIENCE, Outage
+from sync_r1.unifybench.score_files import score_path, score_task, summary_of
 from sync_r1.unifybench.tables import aggregate, as_text, read_scores, write_summaries
 from sync_r1.unifybench.tasks import build_items
 from sync_r1.world.assets import load_world_clip
@@ -36,7 +37,7 @@ SMALL = Protocol(generation_timesteps=1, max_completion_length=4)
 def predicted(session: Session, out: Path, tasks: Sequence[str], max_items: int = 4, epoch: int = 0) -> PredictionStore:
     items = build_items(session.concept, root=session.root, tasks=tasks, max_items=max_items, protocol=SMALL)
     store = PredictionStore(out=out, concept="bo", model_epoch=epoch)
-    predict_to(store, TokensAdapter(session, SMALL), items, session.concept, SMALL, batch_size=4)
+    predict(TokensAdapter(session, SMALL), items, store, batch_size=4)
     return store
 
 
@@ -90,7 +91,7 @@ def test_another_answer_to_the_same_request_is_scored_anew(
     score_task(place, "qa", session.concept, SMALL, judges, Outage())
     manifest = read_task(place, "qa")
     manifest["items"][0]["prediction"] = manifest["items"][0]["reference"]
-    write_json(place.folder("qa") / "manifest.json", manifest)
+    write_result(place.folder("qa") / "manifest.json", manifest)
     assert score_task(place, "qa", session.concept, SMALL, judges, Outage())["summary"]["bleu"] == 1.0
 
 
@@ -164,7 +165,7 @@ def test_scores_of_replaced_predictions_are_not_shown(session: Session, judges: 
         {"model": {**manifest["model"], "fingerprint": "other weights"}},
         {"protocol": {**manifest["protocol"], "seed": 1}},
     ):
-        write_json(path, {**manifest, **changes})
+        write_result(path, {**manifest, **changes})
         with pytest.raises(
             ValueError,
             match="scores predictions that were replaced since; score the new ones with `sync-r1 bench score",
@@ -218,7 +219,7 @@ def made(
                 "items": rows,
             }
             content["protocol"] = {field: getattr(protocol, field) for field in protocol.__slots__}
-            write_json(score_path(PredictionStore(out=out, concept=name, model_epoch=epoch), task), content)
+            write_result(score_path(PredictionStore(out=out, concept=name, model_epoch=epoch), task), content)
     return out
 
 

@@ -159,3 +159,29 @@ def test_everything_follows_from_the_generator() -> None:
     for make in makers:
         assert make(rng(5)) == make(rng(5))
         assert len({repr(make(rng(seed))) for seed in range(10)}) > 5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a photo of a red dog with a star wearing a cap at the beach",
+        "a photo of <bo>, a red dog and <ana>, a girl wearing a bow in a room",
+        "<bo> is a red dog. <ana> is a girl. a photo of <bo> and <ana>",
+        "a photo of dog dog dog dog<kip> and cat cat<lou> at the beach",
+    ],
+)
+def test_one_or_two_characters_may_be_asked_for(text: str) -> None:
+    grammar.check_subjects(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a photo of a dog and a cat and a girl", "3 characters \\(dog, cat, girl\\)"),
+        ("a photo of a dog, a cat and <ana>", "3 characters \\(dog, cat, <ana>\\)"),
+        ("<a> and <b> and <c> and <d>", "4 characters"),
+    ],
+)
+def test_three_characters_are_refused(text: str, found: str) -> None:
+    with pytest.raises(ValueError, match=found + ".*the embedded world draws two at most"):
+        grammar.check_subjects(text)

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sync_r1.apps.feedback.events import FOLDER
-from sync_r1.config import WORLD, Config, save_config
+from sync_r1.config import Config, save_config
+from sync_r1.constants import WORLD
 from sync_r1.files import read_manifest, read_tensors
 from sync_r1.folder_lock import hold
 from sync_r1.models.base import UnifiedModel

@@ -22,7 +22,7 @@ from sync_r1.models.showo import image, text
 from sync_r1.models.showo.config import ShowoConfig
 from sync_r1.models.showo.magvit import Magvit
 from sync_r1.models.showo.network import ShowoNetwork
-from sync_r1.models.showo.prompting import END_OF_TEXT, prepare_tokenizer
+from sync_r1.models.showo.prompting import END_OF_TEXT, prepare_tokenizer, split_drawing_prompt
 from sync_r1.models.weight_files import WeightFiles, blank, check_shapes, fill
 from sync_r1.types import ImageTrace, OnStep, OnToken, Sampling, TextCompletions, TextContext
 
@@ -50,6 +50,9 @@ class Showo(ShowoNetwork):
         return self.config.name_pool
 
     # contract
+
+    def lost_words(self, prompt: str) -> str:
+        return split_drawing_prompt(self.tokenizer, self.config, prompt)[1]
 
     def generate_text(
         self,

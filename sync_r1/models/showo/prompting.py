@@ -58,13 +58,20 @@ def prepare_tokenizer(tokenizer: PreTrainedTokenizerFast, name_pool: Sequence[st
 
 def drawing_ids(tokenizer: PreTrainedTokenizerFast, config: ShowoConfig, prompt: str) -> list[int]:
     """Ids of a drawing prompt, cut to the text slot; a UserWarning names the words that were lost."""
+    ids, lost = split_drawing_prompt(tokenizer, config, prompt)
+    if lost:
+        count = len(text_ids(tokenizer, prompt))
+        warnings.warn(f"prompt has {count} tokens, room is {len(ids)}; lost: {lost!r}", stacklevel=2)
+    return ids
+
+
+def split_drawing_prompt(tokenizer: PreTrainedTokenizerFast, config: ShowoConfig, prompt: str) -> tuple[list[int], str]:
+    """Ids of a drawing prompt that fit the text slot, and the words behind them, "" where all fit."""
     ids = text_ids(tokenizer, prompt)
     room = config.max_text_tokens - 3
-    if len(ids) > room:
-        warnings.warn(
-            f"prompt has {len(ids)} tokens, room is {room}; lost: {tokenizer.decode(ids[room:])!r}", stacklevel=2
-        )
-    return ids[:room]
+    if len(ids) <= room:
+        return ids, ""
+    return ids[:room], str(tokenizer.decode(ids[room:]))
 
 
 def build_t2i_prefix(config: ShowoConfig, texts: Sequence[Sequence[int]], pad_to: int | None = None) -> Batch:

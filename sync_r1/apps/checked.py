@@ -1,0 +1,95 @@
+"""Pictures that the model drew, read again, and kept only where it found nothing wrong."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from sync_r1.apps.check import Check, check_all
+from sync_r1.drawings import Drawing
+from sync_r1.session import Session
+from sync_r1.world import grammar
+from sync_r1.world.render import SIZE
+
+
+@dataclass(frozen=True)
+class CheckedDrawing:
+    """A drawing with what the model reads in it."""
+
+    drawing: Drawing
+    checks: list[Check]
+    tries: int  # how many pictures were drawn for it
+
+    @property
+    def image(self) -> Image.Image:
+        return self.drawing.image
+
+    @property
+    def mistakes(self) -> list[Check]:
+        """What is not as it was asked for."""
+        return [one for one in self.checks if not one.right]
+
+    @property
+    def right(self) -> bool:
+        return not self.mistakes
+
+
+def can_check(session: Session) -> bool:
+    """Whether the model draws the embedded world, whose questions name every attribute."""
+    return session.model.image_size == SIZE
+
+
+def in_words(session: Session, prompt: str) -> str:
+    """The prompt with the concept's look in place of its name, for a model that cannot draw it by name."""
+    described = grammar.parse(session.concept.info)
+    if "kind" not in described:
+        return prompt
+    return session.mention(prompt).replace(session.concept.placeholder, grammar.describe(described))
+
+
+def draw_checked(
+    session: Session, prompt: str, seed: int = 0, tries: int = 3, also_in_words: bool = False
+) -> CheckedDrawing:
+    """Draw with the seeds seed, seed+1, … until the model finds nothing wrong.
+
+    Args:
+        tries: pictures at most; without a right one the one with the fewest mistakes counts, of these the first.
+        also_in_words: where the name alone fails, as many more are drawn with the concept described in words.
+    Raises:
+        ValueError: what `apps.check.asked_attributes` refuses, or less than one try.
+    """
+    if tries < 1:
+        raise ValueError(f"tries is {tries}; it must be at least 1")
+    prompts = [prompt] * tries
+    if also_in_words and in_words(session, prompt) != session.mention(prompt):
+        prompts += [in_words(session, prompt)] * tries
+    best: CheckedDrawing | None = None
+    for number, text in enumerate(prompts):
+        found = _drawn(session, text, prompt, seed + number, number + 1)
+        if best is None or len(found.mistakes) < len(best.mistakes):
+            best = found
+        if best.right:
+            break
+    assert best is not None
+    return CheckedDrawing(best.drawing, best.checks, number + 1)
+
+
+def _drawn(session: Session, text: str, wanted: str, seed: int, tries: int) -> CheckedDrawing:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="the prompt does not mention")  # it is described in words
+        drawing = session.draw_traced(text, 1, seed)[0]
+    return CheckedDrawing(drawing, check_all(session, [drawing], wanted)[0], tries)
+
+
+def draw_right(session: Session, prompts: Sequence[str], seed: int = 0, tries: int = 2) -> list[Image.Image] | None:
+    """One picture for every prompt, each without a mistake, or None when one of them has no such picture."""
+    images = []
+    for number, prompt in enumerate(prompts):
+        found = draw_checked(session, prompt, seed + 10 * number, tries, also_in_words=True)
+        if not found.right:
+            return None
+        images.append(found.image)
+    return images

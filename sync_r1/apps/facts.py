@@ -1,0 +1,92 @@
+"""Private facts from a picture: the model reads it in two ways and proposes sentences; its owner confirms them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sync_r1.apps.check import neutral_prompt
+from sync_r1.apps.checked import can_check
+from sync_r1.data.category import category_of
+from sync_r1.data.phrases import with_article, with_placeholder
+from sync_r1.data.types import Concept, Conditions
+from sync_r1.opening import load_model
+from sync_r1.scorers.text import token_f1
+from sync_r1.session import Picture, Session
+from sync_r1.types import TextContext
+from sync_r1.world import grammar
+from sync_r1.world.render import ATTRIBUTES, CONTEXT
+
+UNKNOWN = "new-thing"  # the id of a thing that is not on disk yet
+
+
+@dataclass(frozen=True)
+class ProposedFact:
+    """What a picture seems to tell about a concept. Nothing is stored until its owner confirms it."""
+
+    sentence: str  # with the placeholder: "<bo> carries a kite."
+    source: str  # "question", "description", or both
+    agreement: float  # 1 when both say so, 0.5 when one does; of free text how much two descriptions share
+
+
+def read_facts(session: Session, picture: Picture) -> list[ProposedFact]:
+    """Propose facts about the concept from a picture of it, the surest first.
+
+    In the embedded world they say what it wears, carries and where it lives: each is read once from the answer to its
+    question and once from a description of the picture. Other models describe the picture in two ways; the first is
+    proposed with the share of words that the second repeats.
+
+    ValueError for a file that is no usable picture.
+    """
+    codes = session.encode([picture])[0]
+    if can_check(session):
+        return _world_facts(session, codes)
+    questions = (grammar.CAPTION_QUESTION, grammar.DESCRIBE_QUESTION.format(name=session.concept.placeholder))
+    first, second = session.answers([session.question_context(question, codes) for question in questions])
+    if not first.strip():
+        return []
+    sentence = with_placeholder(first.strip(), session.concept.name, session.concept.display_name)
+    return [ProposedFact(sentence, "description", token_f1(second, first))]
+
+
+def unknown_thing(class_noun: str, model: str = "world", device: str = "auto") -> Session:
+    """A session about a thing that is not on disk yet, of which nothing but the class is known."""
+    concept = Concept(
+        name=UNKNOWN,
+        class_noun=class_noun,
+        category=category_of(class_noun),
+        info=f"<{UNKNOWN}> is {with_article(class_noun)}.",
+        facts=[],
+        conversation_type="",
+        generation_type="object",
+        num_testing_info=0,
+        train_images=[],
+        test_images=[],
+        conversations={},
+        items=[],
+        conditions=Conditions(),
+    )
+    return Session(model=load_model(model, device), concept=concept)
+
+
+def _world_facts(session: Session, codes: Tensor) -> list[ProposedFact]:
+    questions = [grammar.CAPTION_QUESTION, *(grammar.QUESTIONS[name] for name in CONTEXT)]
+    contexts = [TextContext(neutral_prompt(session, question), codes) for question in questions]
+    described, *answers = session.answers(contexts)
+    found = []
+    for attribute, answer in zip(CONTEXT, answers, strict=True):
+        values = ATTRIBUTES[attribute]
+        read = {
+            "question": grammar.parse(answer).get(attribute),
+            "description": grammar.parse(described).get(attribute),
+        }
+        votes = Counter(value for value in read.values() if value in values and value != "none")
+        if not votes:
+            continue
+        value, count = votes.most_common(1)[0]  # of two different ones the answer's
+        sources = [source for source, said in read.items() if said == value]
+        sentence = grammar.fact(session.concept.placeholder, attribute, value)
+        found.append(ProposedFact(sentence, " and ".join(sources), count / len(read)))
+    return sorted(found, key=lambda one: one.agreement, reverse=True)

@@ -1,0 +1,6 @@
+"""Words that mean the same everywhere."""
+
+from __future__ import annotations
+
+WORLD = "world"  # as a data root, a model or what scores: what ships with the package
+CATEGORIES = ("person", "animal", "object")  # of concepts

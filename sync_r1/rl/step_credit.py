@@ -1,0 +1,59 @@
+"""What each decoding step of a picture is told, where that is more than the picture's own advantage."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from sync_r1.config import RLConfig
+from sync_r1.models.base import UnifiedModel
+from sync_r1.rl.advantages import Advantages, estimated_pictures, step_advantages, trunk_advantages
+from sync_r1.rl.rewards import Breakdown, RewardEnsemble
+from sync_r1.rl.rollout import Rollout
+
+
+def by_step(
+    policy: UnifiedModel,
+    judge: RewardEnsemble,
+    rl: RLConfig,
+    rollout: Rollout,
+    scores: Breakdown,
+    credit: Advantages,
+    steps: Collection[int],
+) -> Advantages:
+    """`credit` with what each of `steps` is told, with `image_baseline` "previews" or a tree; else as it is.
+
+    Args:
+        judge: the image part of the ensemble, which scores what a state promises.
+        rollout, scores, credit: of this process; `credit.scale` is that of all processes.
+    Raises:
+        ValueError: a family that draws in one order, whose states foretell nothing.
+    """
+    trace, tree = rollout.trace, rollout.tree
+    if trace is None or (rl.image_baseline == "group" and tree is None):
+        return credit
+    if trace.fills is None:
+        raise ValueError(
+            f"rl.image_baseline is 'previews', but {type(policy).__name__} draws in one order and foretells "
+            "nothing of what is open; set rl.image_baseline=group"
+        )
+    told, promised = {}, torch.zeros_like(scores.image)
+    for step in sorted(steps):
+        if rl.image_baseline == "previews":
+            images = policy.decode_image(trace.likely(step)).cpu()
+            promised = judge.score(replace(rollout, images=images)).image
+        if tree is not None and step < tree.branch_step:
+            told[step] = trunk_advantages(scores.image, promised, credit.scale)
+        else:
+            told[step] = step_advantages(scores.image, promised, credit.scale)
+    return replace(credit, steps=told)
+
+
+def tree_pictures(rollout: Rollout, scores: Breakdown) -> Tensor | None:
+    """[P, G] what each text's pictures are worth, where a tree draws only some of the texts."""
+    if rollout.tree is None or scores.promised is None:
+        return None
+    return estimated_pictures(scores.image, scores.promised, rollout.tree.flags(rollout.group_size))

@@ -1,0 +1,88 @@
+"""Beyond OpenAI's API, under /sync-r1/: recognise, rewrite, why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from sync_r1.apps.why import answer_credit, fact_credit
+from sync_r1.serve import pictures
+from sync_r1.serve.batching import Job
+from sync_r1.serve.errors import bad_request, json_response
+from sync_r1.serve.replies import result_of
+from sync_r1.serve.schemas import RecognizeRequest, RewriteRequest, WhyRequest
+from sync_r1.serve.state import State, state_of
+from sync_r1.session import Session
+
+Use = Callable[[Session], Any]
+
+router = APIRouter(prefix="/sync-r1")
+
+
+@router.post("/recognize")
+async def recognize(body: RecognizeRequest, request: Request) -> Response:
+    """Whether the concept is in a picture: asked in words, by drawing, or both."""
+    image = await run_in_threadpool(pictures.from_data_url, body.image, "image")
+    found = await use(request, body.model, lambda session: session.recognitions([image], body.how)[0])
+    return json_response({key: value for key, value in asdict(found).items() if value is not None})
+
+
+@router.post("/rewrite")
+async def rewrite(body: RewriteRequest, request: Request) -> Response:
+    """A prompt spelled out from what is privately known about the concept."""
+    state = state_of(request)
+    state.catalogue.find(body.model)
+    job = state.submit(body, rewrite_job)
+    return json_response({"text": await result_of(request, job)})
+
+
+@router.post("/why")
+async def why(body: WhyRequest, request: Request) -> Response:
+    """Which facts a rewrite or an answer comes from, in nats."""
+    if (body.prompt is None) == (body.question is None):
+        raise bad_request("give either prompt, for a rewrite, or question, for an answer", "prompt")
+    image = None
+    if body.image is not None:
+        image = await run_in_threadpool(pictures.from_data_url, body.image, "image")
+    prompt, question = body.prompt, body.question or ""
+
+    def credits(session: Session) -> Any:
+        if prompt is not None:
+            return fact_credit(session, prompt, body.text)
+        return answer_credit(session, question, body.text, image)
+
+    found = await use(request, body.model, credits)
+    return json_response({"credits": [{**asdict(credit), "used": credit.used} for credit in found]})
+
+
+async def use(request: Request, model: str, work: Use) -> Any:
+    """What `work` finds with the model's session, done alone in the worker's thread."""
+    state = state_of(request)
+    state.catalogue.find(model)
+
+    def run(jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            job.finish(work(state.catalogue.session(model)))
+
+    return await result_of(request, state.submit(run, single_job))
+
+
+def single_job(state: State, run: Callable[[Sequence[Job]], None]) -> Job:
+    return Job(run, None, None, 1, state.options.time_limit_s)
+
+
+def rewrite_job(state: State, body: RewriteRequest) -> Job:
+    """Rewrites for one model share a batch."""
+
+    def run(jobs: Sequence[Job]) -> None:
+        session = state.catalogue.session(jobs[0].request.model)
+        texts = session.rewrites([session.mention(job.request.prompt) for job in jobs])
+        for job, text in zip(jobs, texts, strict=True):
+            job.finish(session.concept.shown(text))
+
+    return Job(run, ("rewrite", body.model), body, 1, state.options.time_limit_s)

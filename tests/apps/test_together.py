@@ -1,0 +1,120 @@
+"""Several concepts in one model: each mentioned, each with the tokens of its own run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from sync_r1.apps.together import add, open_together
+from sync_r1.cli import app
+from sync_r1.config import Config, EvalConfig, save_config
+from sync_r1.data import Concept, load_concept
+from sync_r1.files import write_manifest
+from sync_r1.models.concept_tokens import concept_row_ids, copy_concept
+from sync_r1.run_folder import record_data
+from sync_r1.session import Session
+from sync_r1.world.export import export_world
+from tests.helpers import tiny_model
+
+FAST = EvalConfig(batch_size=3, generation_timesteps=2, max_completion_length=5)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    export_world(folder, ["rex", "cleo"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A run of each concept, whose soft tokens have numbers of their own: all 1 for rex, all 2 for cleo."""
+    found = {}
+    for number, name in enumerate(("rex", "cleo"), 1):
+        folder = tmp_path_factory.mktemp("runs") / name
+        checkpoint = folder / "checkpoints" / "step_00001"
+        config = Config()
+        config.data.root, config.data.concepts = str(root), [name]
+        config.model.num_tokens, config.eval = 2, FAST
+        session = Session(model=tiny_model(max_text_tokens=60), concept=concept(root, name), settings=config.model)
+        ids = concept_row_ids(session.model, name).tolist()
+        rows = session.model.read_rows(ids)
+        rows.embed[1:] = float(number)
+        session.model.write_rows(ids, rows)
+        session.model.save_pretrained(checkpoint)
+        save_config(config, checkpoint / "config.yaml")
+        write_manifest(checkpoint)
+        record_data(folder, root)
+        found[name] = folder
+    return found
+
+
+def concept(root: Path, name: str) -> Concept:
+    return load_concept(root, name, allow_empty_facts=True)
+
+
+def test_a_prompt_may_mention_both(root: Path) -> None:
+    session = Session(
+        model=tiny_model(max_text_tokens=60), concept=concept(root, "rex"), others=[concept(root, "cleo")], options=FAST
+    )
+    text = session.mention("a photo of Rex and cleo at the beach")
+    assert text == "a photo of <rex> and <cleo> at the beach"
+    first, second = (tokens.drawing_tokens for tokens in session.model.concepts)
+    assert session.with_tokens(text) == f"a photo of {''.join(first)}<rex> and {''.join(second)}<cleo> at the beach"
+    assert not set(first) & set(second)
+    (drawn,) = session.draw("rex and cleo", seed=3)
+    assert drawn.info["prompt"] == "<rex> and <cleo>"
+    with pytest.warns(UserWarning, match="does not mention <cleo>"):
+        session.draw("rex in the snow")
+
+
+def test_every_concept_brings_the_tokens_of_its_run(root: Path, runs: dict[str, Path]) -> None:
+    session = open_together(runs=list(runs.values()), device="cpu")
+    assert [tokens.name for tokens in session.model.concepts] == ["rex", "cleo"]
+    for number, name in enumerate(runs, 1):
+        rows = session.model.read_rows(concept_row_ids(session.model, name).tolist())
+        assert torch.all(rows.embed[1:] == number), name
+    assert session.model.concepts[0].pool_name != session.model.concepts[1].pool_name
+    names = [session.model.read_rows(concept_row_ids(session.model, name)[:1].tolist()).embed for name in runs]
+    assert not torch.equal(*names), "both took the same name of the pool in their own runs"
+    alone = Session.open(checkpoint=runs["rex"], device="cpu")
+    prompt = ["a photo of <rex>"]
+    assert torch.equal(session.pictures(prompt, [4]), alone.pictures(prompt, [4])), "the first is as it is alone"
+
+
+def test_concepts_of_the_data_start_as_new_tokens(root: Path) -> None:
+    session = Session.open(data=root, concepts=["rex", "cleo"], device="cpu", options=FAST)
+    assert session.concept.name == "rex" and [other.name for other in session.others] == ["cleo"]
+    assert {tokens.name for tokens in session.model.concepts} == {"rex", "cleo"}
+    assert open_together(["cleo"], data=root, device="cpu").concept.name == "cleo"
+
+
+def test_mistakes_are_explained(root: Path, runs: dict[str, Path]) -> None:
+    with pytest.raises(ValueError, match="the concepts are rex, rex; name every concept once"):
+        open_together(["rex", "rex"], data=root, device="cpu")
+    with pytest.raises(ValueError, match="rex is here already"):
+        open_together(runs=[runs["rex"], runs["rex"]], device="cpu")
+    with pytest.raises(ValueError, match="no run learned bo; the runs learned cleo, rex"):
+        open_together(["bo", "rex"], runs=list(runs.values()), device="cpu")
+    session = Session.open(checkpoint=runs["rex"], device="cpu")
+    with pytest.raises(ValueError, match="the model has no concept 'cleo'"):
+        add(session, concept(root, "cleo"), tiny_model())
+    wide = tiny_model(hidden_size=64)
+    Session(model=wide, concept=concept(root, "cleo"))
+    with pytest.raises(ValueError, match="this model needs"):
+        copy_concept(session.model, wide, "cleo")
+
+
+def test_command(root: Path, runs: dict[str, Path], tmp_path: Path) -> None:
+    given = ["draw", "rex and cleo at the beach", "--out", str(tmp_path), "--device", "cpu"]
+    for run in runs.values():
+        given += ["--run", str(run)]
+    said = CliRunner().invoke(app, given, catch_exceptions=False).stdout.split()
+    with Image.open(said[-1]) as image:
+        assert image.info["prompt"] == "<rex> and <cleo> at the beach"
+    refused = CliRunner().invoke(app, [*given, "--rewrite"])
+    assert "spells out the facts of one concept" in str(refused.exception)
