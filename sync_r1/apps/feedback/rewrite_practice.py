@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
+from sync_r1.apps.feedback.anchor import DrawingAnchor
 from sync_r1.apps.feedback.beliefs import phrases
 from sync_r1.apps.feedback.rewards import WordReward
 from sync_r1.config import RLConfig
@@ -27,6 +28,7 @@ from sync_r1.training.parameters import Trainables
 from sync_r1.training.prompts import Prompt, context, derive_seed, prompt_stream
 from sync_r1.types import Sampling, TextContext
 
+DRAWING_WEIGHT = 4.0  # of the KL to the snapshot on own drawings, beside `rl.text_loss_weight`
 LEAST_RATE = 0.1  # of the learning rates, at the end
 USES = 4  # of a prompt's samples before new ones are drawn
 NO_REWRITE = -1e4  # log-probability where a prompt has fewer rewrites than another
@@ -41,7 +43,7 @@ class Candidates:
 
 
 class RewritePractice:
-    """Updates on the thing's own prompts, with questions about its photos in between.
+    """Updates on the thing's own prompts, with questions about its photos in between and own drawings as an anchor.
 
     Args:
         rl: learning rates, samples per prompt (`num_generations`), prompts per update and the share of questions among
@@ -66,6 +68,7 @@ class RewritePractice:
             self.by_word.setdefault(phrases(prompt.prompt)[0], []).append(prompt)
         self.codes: dict[Path, Tensor] = {}
         self.snapshot = self._snapshot(questions)
+        self.anchor = DrawingAnchor(session, prompts, rl.sampling(), seed)
         self.trainables = Trainables(session.model, rl, learned_row_ids(session.model), seed)
         self.optimizer = self.trainables.optimizer()
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -81,6 +84,7 @@ class RewritePractice:
             losses.append(self.rl.text_loss_weight * self._rewrite_loss(rewrites, step))
         if questions:
             losses.append(self._question_loss(questions))
+        losses.append(DRAWING_WEIGHT * self.anchor.loss(step))
         torch.stack(losses).sum().backward()
         clip_grad_norm_(self.trainables.parameters(), self.rl.max_grad_norm or torch.inf)
         self.optimizer.step()
