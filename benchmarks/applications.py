@@ -245,7 +245,8 @@ def _full_prompts(session: Session, count: int, seed: int) -> list[tuple[str, di
 
     from sync_r1.world.render import CONTEXT_VALUES
 
-    rng, found = np.random.default_rng([seed, 5]), []
+    rng = np.random.default_rng([seed, 5])
+    found: list[tuple[str, dict[str, str]]] = []
     while len(found) < count:
         context = {name: grammar.choose(rng, values) for name, values in CONTEXT_VALUES.items()}
         prompt = grammar.scene_prompt("a photo of", session.concept.placeholder, context)

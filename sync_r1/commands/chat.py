@@ -68,6 +68,8 @@ def open_things(concepts: list[str], runs: list[Path], model: str, data: str | N
     """
     from dataclasses import replace
 
+    from sync_r1.session import Session
+
     if len(runs) > 1 and concepts:
         raise ValueError(
             f"--concept {' '.join(concepts)} beside {len(runs)} runs: each run talks about what it learned; leave "
@@ -75,27 +77,16 @@ def open_things(concepts: list[str], runs: list[Path], model: str, data: str | N
         )
     if len(runs) > 1:
         found = {}
-        for run in runs:
-            session = open_session(run, model, data, None, device)
+        for one in runs:
+            session = open_session(one, model, data, None, device)
             found[session.concept.name] = session
         return found
     run = runs[0] if runs else None
-    first = open_session(run, model, data, concepts[0] if concepts else None, device)
+    first = Session.open(model=model, data=data, concepts=concepts, checkpoint=run, device=device)
     things = {first.concept.name: first}
-    for name in concepts[1:]:
-        concept, root = _read(run, data, name)
-        things[concept.name] = replace(first, concept=concept, root=root)
+    for concept in first.others:
+        things[concept.name] = replace(first, concept=concept, others=[])
     return things
-
-
-def _read(run: Path | None, data: str | None, name: str) -> tuple[object, Path]:
-    from sync_r1.data import load_concept
-    from sync_r1.run_folder import checkpoint_to_use, data_of
-    from sync_r1.world.export import data_folder
-
-    source = data or (data_of(checkpoint_to_use(run)) if run is not None else "world")
-    root = data_folder(source, [name])
-    return load_concept(root, name, allow_empty_facts=True, verify=False), root
 
 
 def _lines(asked: bool) -> Iterator[str]:

@@ -16,8 +16,8 @@ from sync_r1.session import Session
 from sync_r1.training.prompts import Prompt, derive_seed
 from sync_r1.types import Sampling
 
-PICTURES = 12  # drawn once
-ROWS, STEPS = 4, 2  # replayed in every update
+PICTURES = 8  # drawn once
+ROWS, STEPS = 3, 1  # replayed in every update
 
 
 class DrawingAnchor:

@@ -197,7 +197,8 @@ def practice_config(session: Session, folder: Path, seed: int) -> Config:
     rl.look_fraction, rl.recognize_fraction, rl.closed_loss = 0.2, 0.0, "none"
     rl.lr_scheduler_type, rl.max_steps = "constant", ENDLESS
     rl.validation_prompts = 0
-    run.output_dir, run.name, run.seed, run.device = str(folder.parent), folder.name, seed, session.model.device.type
+    run.output_dir, run.name, run.seed = str(folder.parent), folder.name, seed
+    run.device = "cuda" if session.model.device.type == "cuda" else "cpu"
     run.save_steps, run.log_completions = ENDLESS, False
     return config
 

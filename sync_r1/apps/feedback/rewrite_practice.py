@@ -28,7 +28,7 @@ from sync_r1.training.parameters import Trainables
 from sync_r1.training.prompts import Prompt, context, derive_seed, prompt_stream
 from sync_r1.types import Sampling, TextContext
 
-DRAWING_WEIGHT = 4.0  # of the KL to the snapshot on own drawings, beside `rl.text_loss_weight`
+DRAWING_WEIGHT = 1.0  # of the KL to the snapshot on own drawings, beside `rl.text_loss_weight`
 LEAST_RATE = 0.1  # of the learning rates, at the end
 USES = 4  # of a prompt's samples before new ones are drawn
 NO_REWRITE = -1e4  # log-probability where a prompt has fewer rewrites than another
@@ -103,7 +103,7 @@ class RewritePractice:
     def _stream(self, prompts: Sequence[Prompt], count: int, step: int) -> list[Prompt]:
         if not prompts or not count:
             return []
-        shares = {prompts[0].kind: 1.0}
+        shares: dict[str, float] = {prompts[0].kind: 1.0}
         return prompt_stream(prompts, count=count, shares=shares, seed=self.seed, first=step * count)
 
     def close(self) -> None:
