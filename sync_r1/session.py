@@ -45,7 +45,7 @@ from sync_r1.drawings import (
 )
 from sync_r1.models.base import ConceptTokens, UnifiedModel
 from sync_r1.models.batches import draw_traces, encode_pictures, write_texts
-from sync_r1.opening import open_model_and_concept, tokens_of
+from sync_r1.opening import apply_update, open_model_and_concept, tokens_of
 from sync_r1.recognition import HOW, Calibration, How, Recognition, all_recognised, calibrate, picture_evidence
 from sync_r1.types import ImageTrace, Sampling, TextContext
 from sync_r1.world.grammar import check_subjects
@@ -118,7 +118,10 @@ class Session:
         """
         names = [concept, *concepts] if concept is not None else list(concepts)
         opened = open_model_and_concept(model, data, names, checkpoint, device, options, settings)
-        return cls(**vars(opened), face=face)
+        session = cls(**vars(opened), face=face)
+        if checkpoint is not None:
+            apply_update(session.model, checkpoint)
+        return session
 
     # batched: what the benchmark calls
 
