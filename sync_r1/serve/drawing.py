@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from sync_r1.asked_texts import LONGEST_TEXT
 from sync_r1.drawings import EDIT, Canvas, Patch, to_images
 from sync_r1.serve.batching import Job
 from sync_r1.serve.catalogue import Catalogue
 from sync_r1.serve.errors import ApiError, bad_request
 from sync_r1.serve.pictures import enlarged, side_of
-from sync_r1.session import LONGEST_TEXT, Session
+from sync_r1.session import Session
 from sync_r1.types import ImageTrace, Sampling
 
 Way = Literal["draw", "edit", "vary"]
