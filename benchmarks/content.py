@@ -155,7 +155,7 @@ def facts(given: argparse.Namespace, reader: AttributeReader) -> dict[str, Any]:
             proposed = read_facts(session, render_image(thing))
             for one in proposed:
                 row = {"true": one.sentence in true}
-                row["true where both say so" if one.agreement == 1 else "true where one says so"] = row["true"]
+                row["true where all say so" if one.agreement == 1 else "true where not all do"] = row["true"]
                 rows.setdefault(name, []).append(row)
             said = {one.sentence for one in proposed}
             rows.setdefault(name, []).extend({"of the true ones proposed": sentence in said} for sentence in true)

@@ -12,11 +12,13 @@ import typer
 
 from sync_r1 import __version__
 from sync_r1.commands import (
+    chat,
     check,
     compare,
     concept,
     data,
     edit,
+    feedback,
     inference,
     jobs,
     judge,
@@ -28,6 +30,7 @@ from sync_r1.commands import (
     study,
     train,
     unifybench,
+    why,
     world,
 )
 from sync_r1.commands.home import expand_home
@@ -49,6 +52,9 @@ inference.register(app)
 edit.register(app)
 jobs.register(app)
 check.register(app)
+chat.register(app)
+feedback.register(app)
+why.register(app)
 learn.register(app)
 story.register(app)
 compare.register(app)

@@ -8,13 +8,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from sync_r1.config import Config, EvalConfig, ModelConfig
 from sync_r1.constants import WORLD
 from sync_r1.data import Concept, list_concepts, load_concept
+from sync_r1.files import read_tensors
 from sync_r1.models import loading
-from sync_r1.models.base import UnifiedModel
+from sync_r1.models.base import ConceptTokens, UnifiedModel
+from sync_r1.models.concept_tokens import add_concept
 from sync_r1.models.loading import pick_device
-from sync_r1.run_folder import checkpoint_to_use, config_of, data_of, has_adapters, name_of, weights_of
+from sync_r1.models.weight_files import put_parameters
+from sync_r1.run_folder import (
+    AFTER_FILE,
+    checkpoint_to_use,
+    config_of,
+    data_of,
+    has_adapters,
+    name_of,
+    weights_of,
+)
 from sync_r1.world.export import data_folder
 
 
@@ -64,6 +77,40 @@ def open_model_and_concept(
         options=options or config.eval,
         settings=settings,
     )
+
+
+def tokens_of(
+    model: UnifiedModel, concept: Concept, settings: ModelConfig, face: Tensor | None = None
+) -> ConceptTokens:
+    """The vocabulary of a concept; one that the model lacks gets new tokens, as many and started as `settings` say.
+
+    Args:
+        face: mean face embedding [512] of a person, with settings.init = "images".
+    """
+    known = {tokens.name: tokens for tokens in model.concepts}
+    if concept.name in known:
+        return known[concept.name]
+    return add_concept(
+        model,
+        concept.name,
+        concept.class_noun,
+        settings.num_tokens,
+        settings.init,
+        reading_tokens=settings.reading_tokens,
+        drawing_tokens=settings.drawing_tokens,
+        photos=concept.train_images,
+        face=face,
+    )
+
+
+def apply_update(model: UnifiedModel, checkpoint: str | Path) -> None:
+    """Where a checkpoint is an update from feedback: what it changed, over its base with the concept's tokens.
+
+    ValueError for tensors that are not this model's.
+    """
+    file = checkpoint_to_use(checkpoint) / AFTER_FILE
+    if file.is_file():
+        put_parameters(model, read_tensors(file))
 
 
 def load_model(path: str | Path, device: str = "auto", settings: ModelConfig | None = None) -> UnifiedModel:

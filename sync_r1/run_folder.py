@@ -22,6 +22,7 @@ from sync_r1.files import MANIFEST, manifest_problems, read_json, read_manifest,
 
 CHECKPOINTS = "checkpoints"
 ADAPTER_CONFIG = "adapter_config.json"  # lies in checkpoints that were trained with adapters
+AFTER_FILE = "after.safetensors"  # lies in updates from feedback: the tensors that differ from their base
 DATA_RECORD = "data_root.json"  # lies in the folder of a run on data of its own
 FOLDER = re.compile(r"step_(\d+)")
 HIDDEN = re.compile(r"\.(step_(\d+))\.(partial|old|gone)")
@@ -189,15 +190,35 @@ def config_of(checkpoint: Path) -> Config:
     return load_config(path) if path.is_file() else Config()
 
 
-def weights_of(checkpoint: Path) -> Path:
-    """The folder with the model's files: `model` in the checkpoint, or the checkpoint itself."""
-    inner = checkpoint / "model"
-    return inner if (inner / "config.json").is_file() else checkpoint
+def weights_of(checkpoint: Path) -> Path | str:
+    """The folder with the model's files: `model` in the checkpoint, or the checkpoint itself.
+
+    Of an update from feedback, that of its base, which may be a model's name instead of a folder.
+    """
+    base = base_of(checkpoint)
+    if isinstance(base, str):
+        return base
+    inner = base / "model"
+    return inner if (inner / "config.json").is_file() else base
+
+
+def base_of(checkpoint: Path) -> Path | str:
+    """What an update from feedback began from: a checkpoint, or a model's folder or name. Others are their own base.
+
+    ValueError when the folder that it names is gone.
+    """
+    if not (checkpoint / AFTER_FILE).is_file():
+        return checkpoint
+    base = str(read_manifest(checkpoint).get("base", ""))
+    if os.path.isabs(base) and not Path(base).is_dir():
+        raise ValueError(f"{checkpoint} is an update of {base}, which is gone; put it back there")
+    return Path(base) if os.path.isabs(base) else base
 
 
 def has_adapters(checkpoint: Path) -> bool:
-    """Whether a checkpoint was trained with adapters."""
-    return (checkpoint / ADAPTER_CONFIG).is_file()
+    """Whether a checkpoint, or the one that it is an update of, was trained with adapters."""
+    base = base_of(checkpoint)
+    return isinstance(base, Path) and (base / ADAPTER_CONFIG).is_file()
 
 
 def record_data(run: Path, root: Path | str) -> None:

@@ -203,7 +203,10 @@ def is_world_sized(path: str) -> bool:
     if path == WORLD:
         return True
     folder = Path(path)
-    file = weights_of(newest(folder) or folder) / "config.json"
+    weights = weights_of(newest(folder) or folder)
+    if isinstance(weights, str):  # what an update from feedback began from
+        return is_world_sized(weights)
+    file = weights / "config.json"
     stored = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
     return isinstance(stored, dict) and stored.get("image_size") == WORLD_SIDE
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sync_r1.data.phrases import with_article
-from sync_r1.data.prompts import rewrite_prompt, understanding_prompt
+from sync_r1.data.prompts import fact_prompt, rewrite_prompt, understanding_prompt
 from sync_r1.session import Picture, Session
 from sync_r1.training.answers import answer_ids
 from sync_r1.types import Sampling, TextContext
@@ -46,12 +46,35 @@ def fact_credit(session: Session, prompt: str, completion: str) -> list[Credit]:
     Raises:
         ValueError: an empty completion, or a concept without facts.
     """
+    return _credits(session, session.concept.facts, _without_each_fact(session, prompt), completion)
+
+
+def facts_credits(session: Session, rewrites: Sequence[tuple[str, str]]) -> list[list[float]]:
+    """What every private fact did for each of many (prompt, rewrite), in nats: `fact_credit` of all, in batches.
+
+    Raises ValueError for a concept without facts.
+    """
+    contexts: list[TextContext] = []
+    texts: list[str] = []
+    for prompt, rewrite in rewrites:
+        views = _without_each_fact(session, prompt)
+        contexts += views
+        texts += [session.mention(rewrite)] * len(views)
+    if not contexts:
+        return []
+    logps = text_likelihoods(session, contexts, texts).view(len(rewrites), -1)
+    credits: list[list[float]] = (logps[:, :1] - logps[:, 1:]).tolist()
+    return credits
+
+
+def _without_each_fact(session: Session, prompt: str) -> list[TextContext]:
+    """The context of a rewrite with all facts, then with each one taken away."""
     concept, text = session.concept, session.mention(prompt.strip())
     contexts = [session.rewrite_context(text)]
     for number in range(len(concept.facts)):
         left = [fact for index, fact in enumerate(concept.facts) if index != number]
         contexts.append(TextContext(rewrite_prompt(replace(concept, facts=left), text)))
-    return _credits(session, concept.facts, contexts, completion)
+    return contexts
 
 
 def answer_credit(session: Session, question: str, completion: str, image: Picture | None = None) -> list[Credit]:
@@ -79,6 +102,21 @@ def answer_credit(session: Session, question: str, completion: str, image: Pictu
     return _credits(session, sources, contexts, completion)
 
 
+def fact_answer_credit(session: Session, question: str, completion: str) -> list[Credit]:
+    """What every private fact did for an answer that was given with the facts in view, in the order of the facts.
+
+    Raises ValueError as `fact_credit`.
+    """
+    concept, text = session.concept, session.mention(question.strip())
+    if not concept.facts:
+        raise ValueError(f"concept {concept.title!r} has no facts; add some to extra_info of its info.json")
+    contexts = [TextContext(fact_prompt(concept, text))]
+    for number in range(len(concept.facts)):
+        left = [fact for index, fact in enumerate(concept.facts) if index != number]
+        contexts.append(TextContext(fact_prompt(replace(concept, facts=left), text)))
+    return _credits(session, concept.facts, contexts, completion)
+
+
 def _credits(
     session: Session, sources: Sequence[str], contexts: Sequence[TextContext], completion: str
 ) -> list[Credit]:
@@ -91,13 +129,19 @@ def _credits(
 
 
 @torch.no_grad()
-def text_likelihoods(session: Session, contexts: Sequence[TextContext], text: str) -> Tensor:
-    """log p(text | context) of every context: fp32 [C], in nats, with the end of the text. One replay per batch."""
-    ids, mask = answer_ids(session.model, [text])
+def text_likelihoods(session: Session, contexts: Sequence[TextContext], texts: Sequence[str] | str) -> Tensor:
+    """log p(text | context) of every context: fp32 [C], in nats, with the end of the text. One replay per batch.
+
+    Args:
+        texts: one per context, or the same for all.
+    """
+    if isinstance(texts, str):
+        texts = [texts] * len(contexts)
+    ids, mask = answer_ids(session.model, texts)
     parts = []
     for start in range(0, len(contexts), session.options.batch_size):
-        part = contexts[start : start + session.options.batch_size]
-        rows = len(part), -1
-        logps, _ = session.model.text_logps(part, ids.expand(rows), mask.expand(rows), Sampling())
+        rows = slice(start, start + session.options.batch_size)
+        width = int(mask[rows].sum(1).max())
+        logps, _ = session.model.text_logps(contexts[rows], ids[rows, :width], mask[rows, :width], Sampling())
         parts.append(logps.sum(1).cpu())
     return torch.cat(parts)

@@ -60,3 +60,4 @@ ResumeOption = Annotated[str | None, typer.Option("--resume", help="Checkpoint f
 EvaluateOption = Annotated[
     bool, typer.Option("--evaluate/--no-evaluate", help="Evaluate before and after, and compare.")
 ]
+FeedbackOption = Annotated[Path, typer.Option("--feedback", help="Folder of the thumbs and of what was learned.")]

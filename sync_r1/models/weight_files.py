@@ -174,6 +174,21 @@ def fill(module: nn.Module, tensors: Iterable[tuple[str, Tensor]], source: str |
             )
 
 
+@torch.no_grad()
+def put_parameters(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Overwrite some parameters by name, bit for bit. ValueError for tensors that are not this module's."""
+    known = dict(module.named_parameters())
+    for name, value in tensors.items():
+        if name not in known or known[name].shape != value.shape:
+            found = f"of shape {list(known[name].shape)}" if name in known else "missing"
+            raise ValueError(
+                f"{name} of shape {list(value.shape)} is {found} in this model; the tensors belong to another model "
+                "or concept"
+            )
+    for name, value in tensors.items():
+        known[name].copy_(value)
+
+
 def _shards_of(index: Path) -> list[str]:
     content = read_json(index)
     shards = None

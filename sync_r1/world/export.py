@@ -24,6 +24,7 @@ from sync_r1.world.render import CONTEXT, CONTEXT_VALUES, IDENTITY, Thing, rando
 from sync_r1.world.tasks import implicit_pair
 
 TRAIN_PICTURES, TEST_PICTURES = 10, 5
+TEMPORARY = "sync-r1-world-"  # how folders begin that are removed at exit
 NEGATIVES = 10  # for testing; as many more, numbered after them, are for training
 TRAIN_PROMPTS, TEST_PROMPTS, DENSE_PROMPTS, PLAIN_PROMPTS = 27, 27, 24, 25
 
@@ -61,7 +62,7 @@ def data_folder(root: str | Path, names: Sequence[str] | None = None) -> Path:
     """
     if str(root) != WORLD:
         return Path(root)
-    folder = Path(tempfile.mkdtemp(prefix="sync-r1-world-"))
+    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     export_world(folder, names)
     return folder
