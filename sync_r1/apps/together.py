@@ -62,3 +62,4 @@ def add(session: Session, concept: Concept, learned_by: UnifiedModel | None = No
     if learned_by is not None:
         copy_concept(session.model, learned_by, concept.name)
     session.others.append(concept)
+    session.with_tokens(concept.placeholder)  # a concept that is new to the model gets its tokens now
