@@ -10,8 +10,8 @@ no concept. Seeds and lines follow from --seed; tune on the validation concepts 
 
 - stories: share of the stories of which all six pages show the right identity, drawn by name and described in words, as
   drawn at first and after the pages with a mistake got two more seeds.
-- lessons: share of the pictures for lessons that are wrong as drawn, and of those that pass the check; and how many
-  facts get a drawing at all.
+- lessons: share of the pictures for lessons that are wrong as drawn, of those that pass the check, and of those that
+  are shown, because the model also reads the thing's own photos right; and how many facts get a drawing at all.
 - pairs: share of the pictures of two concepts in which both have the right identity, the first on the left. With --run
   every concept brings the tokens of its own run, and the first run the weights.
 - facts: share of the proposed sentences that are true of a rendered picture, by their agreement; and of what there is
@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sync_r1.apps.checked import CheckedDrawing, draw_checked, in_words
+from sync_r1.apps.checked import CheckedDrawing, draw_checked, in_words, reads_its_photos
 from sync_r1.apps.facts import read_facts, unknown_thing
 from sync_r1.apps.learn import facts_of
 from sync_r1.apps.story import TRIES, plan
@@ -101,7 +101,7 @@ def stories(given: argparse.Namespace, reader: AttributeReader) -> dict[str, Any
 def lessons(given: argparse.Namespace, reader: AttributeReader) -> dict[str, Any]:
     rows: dict[str, list[dict[str, bool]]] = {}
     for name, session in open_sessions(given).items():
-        identity = personas()[name].identity
+        identity, trusted = personas()[name].identity, reads_its_photos(session)
         for number in range(given.count):
             for place, fact in enumerate(facts_of(session.concept)):
                 wanted = {**identity, fact.attribute: fact.value}
@@ -109,9 +109,13 @@ def lessons(given: argparse.Namespace, reader: AttributeReader) -> dict[str, Any
                 first = session.draw(fact.prompt, 1, seed)[0]
                 checked: CheckedDrawing = draw_checked(session, fact.prompt, seed, 2, also_in_words=True)
                 found = seen(reader, [first, checked.image])
-                row = {"wrong as drawn": not is_right(found[0], wanted), "gets a drawing": checked.right}
+                wrong = [not is_right(one, wanted) for one in found]
+                row = {"wrong as drawn": wrong[0], "passes the check": checked.right}
+                row["shown"] = checked.right and trusted
                 if checked.right:
-                    row["wrong after the check"] = not is_right(found[1], wanted)
+                    row["wrong after the check"] = wrong[1]
+                if row["shown"]:
+                    row["wrong of the shown"] = wrong[1]
                 rows.setdefault(name, []).append(row)
     return summarised(rows)
 
@@ -151,7 +155,7 @@ def facts(given: argparse.Namespace, reader: AttributeReader) -> dict[str, Any]:
             proposed = read_facts(session, render_image(thing))
             for one in proposed:
                 row = {"true": one.sentence in true}
-                row["true where both say so" if one.agreement == 1 else "true where one says so"] = row["true"]
+                row["true where all say so" if one.agreement == 1 else "true where not all do"] = row["true"]
                 rows.setdefault(name, []).append(row)
             said = {one.sentence for one in proposed}
             rows.setdefault(name, []).extend({"of the true ones proposed": sentence in said} for sentence in true)

@@ -14,6 +14,7 @@ from sync_r1 import __version__
 from sync_r1.commands import (
     chat,
     check,
+    compare,
     concept,
     data,
     edit,
@@ -56,6 +57,7 @@ feedback.register(app)
 why.register(app)
 learn.register(app)
 story.register(app)
+compare.register(app)
 serve.register(app)
 app.command()(study.study)
 for name, family in {

@@ -1,4 +1,4 @@
-"""From what somebody names, a model or a run, data and a concept, to what a session is made of."""
+"""From names of a model or a run, of data and a concept, to what a session is made of."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from sync_r1.config import Config, EvalConfig, ModelConfig
 from sync_r1.constants import WORLD
 from sync_r1.data import Concept, list_concepts, load_concept
 from sync_r1.files import read_tensors
 from sync_r1.models import loading
-from sync_r1.models.base import UnifiedModel
+from sync_r1.models.base import ConceptTokens, UnifiedModel
+from sync_r1.models.concept_tokens import add_concept
 from sync_r1.models.loading import pick_device
 from sync_r1.models.weight_files import put_parameters
 from sync_r1.run_folder import (
@@ -84,6 +87,30 @@ def apply_update(model: UnifiedModel, checkpoint: str | Path) -> None:
     file = checkpoint_to_use(checkpoint) / AFTER_FILE
     if file.is_file():
         put_parameters(model, read_tensors(file))
+
+
+def tokens_of(
+    model: UnifiedModel, concept: Concept, settings: ModelConfig, face: Tensor | None = None
+) -> ConceptTokens:
+    """The vocabulary of a concept; one that the model lacks gets new tokens, as many and started as `settings` say.
+
+    Args:
+        face: mean face embedding [512] of a person, with settings.init = "images".
+    """
+    known = {tokens.name: tokens for tokens in model.concepts}
+    if concept.name in known:
+        return known[concept.name]
+    return add_concept(
+        model,
+        concept.name,
+        concept.class_noun,
+        settings.num_tokens,
+        settings.init,
+        reading_tokens=settings.reading_tokens,
+        drawing_tokens=settings.drawing_tokens,
+        photos=concept.train_images,
+        face=face,
+    )
 
 
 def load_model(path: str | Path, device: str = "auto", settings: ModelConfig | None = None) -> UnifiedModel:

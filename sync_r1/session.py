@@ -21,7 +21,7 @@ from sync_r1.config import EvalConfig, ModelConfig
 from sync_r1.config_fields import check_unicode
 from sync_r1.constants import WORLD
 from sync_r1.data import Concept, load_image
-from sync_r1.data.names import mention
+from sync_r1.data.names import check_mentions, mention
 from sync_r1.data.prompts import (
     RECOGNITION_QUESTION,
     compose,
@@ -45,10 +45,10 @@ from sync_r1.drawings import (
 )
 from sync_r1.models.base import ConceptTokens, UnifiedModel
 from sync_r1.models.batches import draw_traces, encode_pictures, write_texts
-from sync_r1.models.concept_tokens import add_concept
-from sync_r1.opening import apply_update, open_model_and_concept
+from sync_r1.opening import apply_update, open_model_and_concept, tokens_of
 from sync_r1.recognition import HOW, Calibration, How, Recognition, all_recognised, calibrate, picture_evidence
 from sync_r1.types import ImageTrace, Sampling, TextContext
+from sync_r1.world.grammar import check_subjects
 from sync_r1.world.regions import NAMED_REGIONS
 from sync_r1.world.render import SIZE
 
@@ -83,21 +83,7 @@ class Session:
 
     def _tokens_of(self, concept: Concept) -> ConceptTokens:
         """The vocabulary of a concept; one that the model lacks gets new tokens."""
-        known = {tokens.name: tokens for tokens in self.model.concepts}
-        if concept.name in known:
-            return known[concept.name]
-        settings = self.settings
-        return add_concept(
-            self.model,
-            concept.name,
-            concept.class_noun,
-            settings.num_tokens,
-            settings.init,
-            reading_tokens=settings.reading_tokens,
-            drawing_tokens=settings.drawing_tokens,
-            photos=concept.train_images,
-            face=self.face,
-        )
+        return tokens_of(self.model, concept, self.settings, self.face)
 
     @classmethod
     def open(
@@ -222,14 +208,20 @@ class Session:
             text = mention(text, concept.name, concept.display_name)
         return text
 
+    def _mentioned(self, text: str, what: str) -> str:
+        """The text with placeholders. ValueError where it names a concept that the model does not know."""
+        text = self.mention(_said(text, what))
+        known = [tokens.name for tokens in self.model.concepts]
+        check_mentions(text, known, [*known, *(name.strip("<>") for name in self.model.name_pool)], f"the {what}")
+        return text
+
     def ask(self, question: str, image: Picture | None = None) -> str:
         """Answer a question about the concept, or about a picture."""
-        question = _said(question, "question")
-        if image is None:
-            codes = None
-        else:
+        question = self._mentioned(question, "question")
+        codes = None
+        if image is not None:
             codes = self.encode([image])[0]
-        return self.concept.shown(self.answers([self.question_context(self.mention(question), codes)])[0])
+        return self.concept.shown(self.answers([self.question_context(question, codes)])[0])
 
     def recognize(self, image: Picture, how: How = "words", looking: bool = True) -> tuple[bool, str]:
         """Whether the concept is in the picture, and the answer: in the model's words, or how sure the drawing is.
@@ -288,7 +280,7 @@ class Session:
 
     def rewrite(self, prompt: str) -> str:
         """Spell out a drawing prompt from the concept's private facts."""
-        return self.concept.shown(self.rewrites([self.mention(_said(prompt, "prompt"))])[0])
+        return self.concept.shown(self.rewrites([self._mentioned(prompt, "prompt")])[0])
 
     def draw(self, prompt: str, n: int = 1, seed: int = 0, sampling: Sampling | None = None) -> list[Image.Image]:
         """Draw `n` pictures with the seeds seed, seed+1, …; each carries what made it in its `info` (see
@@ -388,9 +380,14 @@ class Session:
         return drawn
 
     def _asked(self, prompt: str, n: int, seed: int) -> tuple[str, list[int]]:
-        """The prompt with the placeholder, and the seeds. Warns when it does not mention the concept."""
+        """The prompt with the placeholder, and the seeds. Warns when it does not mention the concept.
+
+        ValueError for a concept that the model does not know, and for more than two characters of the embedded world.
+        """
         seeds = following_seeds(seed, n)
-        text = self.mention(_said(prompt, "prompt"))
+        text = self._mentioned(prompt, "prompt")
+        if self.model.image_size == SIZE:
+            check_subjects(text)
         for concept in (self.concept, *self.others):
             if concept.placeholder not in text:
                 shown = concept.shown(concept.placeholder)

@@ -142,6 +142,7 @@ COMMANDS = [
     ["why", "–", "--run", ODD],
     ["learn", "--learner", "猫咪 [/x]"],
     ["story", "–", "--out", ODD],
+    ["compare", ODD, ODD, "--prompts", ODD],
     ["jobs", "{out}"],
     ["watch", ODD],
     ["stop", ODD],

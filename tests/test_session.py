@@ -26,6 +26,7 @@ from sync_r1.run_folder import checkpoint_to_use, record_data
 from sync_r1.session import Session
 from sync_r1.types import Sampling, TextContext
 from sync_r1.world.export import data_folder, export_world
+from sync_r1.world.render import SIZE
 from tests.helpers import tiny_model
 
 
@@ -380,3 +381,15 @@ def test_seeds_and_steps_have_bounds(session: Session) -> None:
     most = 2 * session.model.num_image_tokens
     with pytest.raises(ValueError, match=f"generation_timesteps is 100000; it must be at most {most}"):
         session.draw("bo", sampling=Sampling(generation_timesteps=100_000))
+
+
+@pytest.mark.parametrize("call", ["draw", "ask", "rewrite"])
+def test_concepts_that_the_model_does_not_know_are_refused(session: Session, call: str) -> None:
+    with pytest.raises(ValueError, match=r"names <stranger>, which this model does not know; it knows <bo>"):
+        getattr(session, call)("<bo> and <stranger> at the beach")
+
+
+def test_more_characters_than_the_world_draws_are_refused(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(session.model), "image_size", SIZE)
+    with pytest.raises(ValueError, match=r"asks for 3 characters \(<bo>, dog, cat\); .* two at most"):
+        session.draw("<bo> and a dog and a cat")

@@ -6,13 +6,17 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image
 
 from sync_r1.apps.check import Check, check_all
+from sync_r1.data import load_image
 from sync_r1.drawings import Drawing
 from sync_r1.session import Session
 from sync_r1.world import grammar
 from sync_r1.world.render import SIZE
+
+READ_RIGHT = 0.9  # share of the photos of which every word must be read right
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,20 @@ class CheckedDrawing:
 def can_check(session: Session) -> bool:
     """Whether the model draws the embedded world, whose questions name every attribute."""
     return session.model.image_size == SIZE
+
+
+def reads_its_photos(session: Session) -> bool:
+    """Whether the model reads the look of the concept right in nine of ten of its own photos, word by word.
+
+    Only then its check of a drawing says something: a model that takes the stripes of a real photo for dots cannot tell
+    whether they were drawn.
+    """
+    if not can_check(session):
+        return False
+    photos = [load_image(path) for path in session.concept.train_images]
+    read = check_all(session, photos, f"a photo of {session.concept.placeholder}")
+    rights = np.array([[one.right for one in checks] for checks in read])
+    return bool(np.all(rights.mean(axis=0) >= READ_RIGHT))
 
 
 def in_words(session: Session, prompt: str) -> str:

@@ -1,7 +1,8 @@
-"""Private facts from a picture: the model reads it in two ways and proposes sentences; its owner confirms them."""
+"""Private facts from a picture: the model reads it in several ways and proposes sentences; its owner confirms them."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from sync_r1.types import TextContext
 from sync_r1.world import grammar
 from sync_r1.world.render import ATTRIBUTES, CONTEXT
 
+_FACT = re.compile(r"> (?:wears|carries|lives) ")  # weights that never learned to tell facts answer otherwise
 UNKNOWN = "new-thing"  # the id of a thing that is not on disk yet
 
 
@@ -27,16 +29,22 @@ class ProposedFact:
     """What a picture seems to tell about a concept. Nothing is stored until its owner confirms it."""
 
     sentence: str  # with the placeholder: "<bo> carries a kite."
-    source: str  # "question", "description", or both
-    agreement: float  # 1 when both say so, 0.5 when one does; of free text how much two descriptions share
+    source: str  # which readings say so: "question", "description", "facts"
+    agreement: float  # the share of the readings that say so; of free text how much two descriptions share
+
+    @property
+    def sure(self) -> bool:
+        """Whether every reading says so."""
+        return self.agreement == 1.0
 
 
 def read_facts(session: Session, picture: Picture) -> list[ProposedFact]:
     """Propose facts about the concept from a picture of it, the surest first.
 
-    In the embedded world they say what it wears, carries and where it lives: each is read once from the answer to its
-    question and once from a description of the picture. Other models describe the picture in two ways; the first is
-    proposed with the share of words that the second repeats.
+    In the embedded world they say what it wears, carries and where it lives: each is read from the answer to its
+    question, from a description of the picture, and, by weights that learned to tell facts (world 2), from what these
+    say. Other models describe the picture in two ways; the first is proposed with the share of words that the second
+    repeats.
 
     ValueError for a file that is no usable picture.
     """
@@ -72,17 +80,21 @@ def unknown_thing(class_noun: str, model: str = "world", device: str = "auto") -
 
 
 def _world_facts(session: Session, codes: Tensor) -> list[ProposedFact]:
-    questions = [grammar.CAPTION_QUESTION, *(grammar.QUESTIONS[name] for name in CONTEXT)]
+    questions = [grammar.CAPTION_QUESTION, grammar.TELL_QUESTION, *(grammar.QUESTIONS[name] for name in CONTEXT)]
     contexts = [TextContext(neutral_prompt(session, question), codes) for question in questions]
-    described, *answers = session.answers(contexts)
+    described, told, *answers = session.answers(contexts)
+    stated = grammar.parse(told) if _FACT.search(told) else {}
     found = []
     for attribute, answer in zip(CONTEXT, answers, strict=True):
-        values = ATTRIBUTES[attribute]
+        if stated and attribute not in stated:
+            continue  # a thing alone, which the other questions are not about
         read = {
             "question": grammar.parse(answer).get(attribute),
             "description": grammar.parse(described).get(attribute),
         }
-        votes = Counter(value for value in read.values() if value in values and value != "none")
+        if stated:
+            read["facts"] = stated[attribute]
+        votes = Counter(value for value in read.values() if value in ATTRIBUTES[attribute] and value != "none")
         if not votes:
             continue
         value, count = votes.most_common(1)[0]  # of two different ones the answer's

@@ -118,7 +118,9 @@ def add(
         list[Path] | None,
         typer.Option("--fact-picture", help="A picture that tells facts; the model reads it and you confirm."),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Confirm everything read from --fact-picture.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Confirm what every reading of --fact-picture says; the rest is left out.")
+    ] = False,
     model: ModelOption = "world",
     data: DataRoot = Path("data"),
     category: Annotated[
@@ -217,7 +219,11 @@ def _confirmed(pictures: list[Path], class_noun: str, model: str, yes: bool) -> 
             if sentence in found:
                 continue
             say(f"{picture}: {sentence}  (agreement {one.agreement:.2f})")
-            if yes or _says_yes():
+            if yes:
+                kept = one.sure
+            else:
+                kept = _says_yes()
+            if kept:
                 found.append(sentence)
     return found
 

@@ -98,16 +98,17 @@ def mention(text: str, concept_id: str, name: str = "", *, sentence: bool = Fals
     return _pattern(concept_id, name or concept_id, sentence).sub(mark, unicodedata.normalize("NFC", text))
 
 
-def check_mentions(text: str, known: Collection[str], what: str) -> None:
+def check_mentions(text: str, known: Collection[str], allowed: Collection[str], what: str) -> None:
     """Refuse placeholders of concepts that a model does not know.
 
     Args:
-        known: ids of the concepts it knows. what: the text in an error, such as "the prompt".
+        known: ids of the concepts it knows, for the error. allowed: these, and names that it met in pretraining.
+        what: the text in an error, such as "the prompt".
     Raises:
         ValueError: `text` holds `<id>` of another one.
     """
     named = dict.fromkeys(regex.findall(rf"<({ID})>", text))
-    unknown = [f"<{name}>" for name in named if name not in known]
+    unknown = [f"<{name}>" for name in named if name not in allowed]
     if unknown:
         there = ", ".join(f"<{name}>" for name in known) or "no concept"
         raise ValueError(

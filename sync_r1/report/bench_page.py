@@ -36,6 +36,7 @@ METRICS = {
     "judge": "the judge, on the whole drawing",
     "clip_t": "CLIP: drawing and words",
     "clip_i": "CLIP: drawing and reference photo",
+    "unasked": "things in the drawing that nothing named: a count, less is better",
 }
 
 

@@ -191,9 +191,18 @@ def tiles(run: Run) -> list[tuple[str, str, str]]:
         ("peak memory", f"{memory / 1024:.1f} GiB" if memory is not None else None, "of the whole process"),
         ("forward evaluations", f"{nfe:,.0f}" if nfe is not None else None, "of the backbone, while drawing (NFE)"),
         ("evaluations dropped", f"{saved:,.0f}" if saved else None, "with poor previews, which were not finished"),
+        ("not asked for", unasked(summary.get("unasked")), "things per drawing that nothing named, before → after"),
         ("seed", str(summary["seed"]) if "seed" in summary else None, "with one compute thread it repeats the run"),
     ]
     return [(label, value, about) for label, value, about in facts if value is not None]
+
+
+def unasked(value: Any) -> str | None:
+    """Things per drawing that neither prompt nor description names, before and after; None where not counted."""
+    found = change("unasked", value)
+    if found is None:
+        return None
+    return f"{found.before:.2f} → {found.after:.2f}"
 
 
 def example_tasks(run: Run, family: str, shown: int) -> list[dict[str, Any]]:

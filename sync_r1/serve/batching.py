@@ -69,7 +69,7 @@ class Job:
     def _put(self, last: bool, event: Any) -> None:
         try:
             self._loop.call_soon_threadsafe(self._events.put_nowait, (last, event))
-        except RuntimeError:  # the loop is closed, so nobody waits any more
+        except RuntimeError:  # the loop is closed, so no client waits any more
             self.cancelled = True
 
     # called in the event loop
@@ -173,7 +173,7 @@ class Worker:
             return batch
 
     def _first(self) -> Job | None:
-        """The oldest job that somebody still waits for; None when the worker is to stop."""
+        """The oldest job that a client still waits for; None when the worker is to stop."""
         while True:
             while not self._waiting:
                 if self._stopping:
@@ -196,7 +196,7 @@ class Worker:
 
 
 def given_up(job: Job) -> bool:
-    """Whether nobody waits for a job any more; one that is late is told so."""
+    """Whether no client waits for a job any more; one that is late is told so."""
     if job.late:
         job.fail(ApiError(503, "the request took longer than is allowed; ask for less, or try again", code="timeout"))
     return job.unwanted

@@ -6,19 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import numpy as np
-import torch
 from PIL import Image
 
-from sync_r1.data.prompts import drawing_prompt
-from sync_r1.data.regions import read_region
-from sync_r1.drawings import EDIT, Canvas, to_images
-from sync_r1.models.sampling import random_cells
+from sync_r1.drawings import EDIT, Canvas, Patch, to_images
 from sync_r1.serve.batching import Job
 from sync_r1.serve.catalogue import Catalogue
 from sync_r1.serve.errors import ApiError, bad_request
 from sync_r1.serve.pictures import enlarged, side_of
-from sync_r1.session import Session
+from sync_r1.session import LONGEST_TEXT, Session
 from sync_r1.types import ImageTrace, Sampling
 
 Way = Literal["draw", "edit", "vary"]
@@ -97,7 +92,7 @@ class Plan:
     state: ImageTrace  # before the first step
     side: int
     canvas: Canvas | None = None
-    masks: Sequence[np.ndarray] = ()
+    patch: Patch | None = None  # of the canvas
 
     @property
     def draw(self) -> Draw:
@@ -110,30 +105,38 @@ class Plan:
         pixels = model.preview(trace) if preview else model.decode_image(trace.tokens)
         found = []
         for row, image in enumerate(to_images(pixels)):
-            if self.canvas is None:
+            info = self.session.made_from(self.text, self.draw.seeds[row])
+            if self.canvas is None or self.patch is None:
                 made = enlarged(image, self.side)
             else:
-                made = self.canvas.paste(image, self.masks[row])
-            made.info = self.session.made_from(self.text, self.draw.seeds[row])
-            if self.canvas is not None:
-                made.info[EDIT] = f"{self.draw.way} of {self.canvas.digest}"
+                made = self.canvas.paste(image, self.patch.masks[row])
+                info[EDIT] = f"{self.patch.what} of {self.canvas.digest}"
+            made.info = info
             found.append(made)
         return found
 
-    def result(self, trace: ImageTrace) -> Drawn:
-        concept, tokenizer = self.session.concept, self.session.model.tokenizer
-        notes = []
+    def notes(self) -> list[str]:
+        """What the client should know about its prompt and its mask."""
+        concept, found = self.session.concept, []
+        if self.draw.rewrite and not self.revised:
+            found.append("the concept has no facts, so the prompt was not rewritten")
         if concept.placeholder not in self.text:
-            notes.append(f"the prompt does not mention {concept.shown(concept.placeholder)}, so it is drawn without it")
+            found.append(f"the prompt does not mention {concept.shown(concept.placeholder)}, so it is drawn without it")
         if lost := self.session.model.lost_words(self.drawn_text):
-            notes.append(f"the prompt is longer than the model reads; these words were left out: {concept.shown(lost)}")
+            found.append(f"the prompt is longer than the model reads; these words were left out: {concept.shown(lost)}")
+        if self.patch is not None and bool(self.patch.cells.all()):
+            found.append("every part of the picture is drawn again, so nothing of it guides the drawing")
+        return found
+
+    def result(self, trace: ImageTrace) -> Drawn:
+        tokenizer = self.session.model.tokenizer
         read = len(tokenizer(self.drawn_text, add_special_tokens=False)["input_ids"])
         return Drawn(
             images=self.images(trace),
             seeds=list(self.draw.seeds),
-            prompt=concept.shown(self.text),
+            prompt=self.session.concept.shown(self.text),
             revised=self.revised,
-            notes=notes,
+            notes=self.notes(),
             prompt_tokens=read,
             image_tokens=len(trace.tokens) * trace.tokens.shape[1],
         )
@@ -170,7 +173,7 @@ Rows = list[tuple[Plan, int]]  # whose picture each row of a batch is, and which
 
 
 class Watch:
-    """Called after every step: shows previews, and stops for rows that nobody waits for any more."""
+    """Called after every step: shows previews, and stops for rows that no client waits for any more."""
 
     def __init__(self, rows: Rows) -> None:
         self.rows = rows
@@ -188,7 +191,7 @@ def preview_due(step: int, timesteps: int, partials: int) -> int | None:
     """Which of the evenly spaced previews is shown after a step, if one is."""
     if partials == 0:
         return None
-    due = [max(1, timesteps * (index + 1) // (partials + 1)) for index in range(partials)]
+    due = sorted({max(1, timesteps * (index + 1) // (partials + 1)) for index in range(partials)})
     if step in due:
         return due.index(step)
     return None
@@ -228,14 +231,16 @@ def plan_all(session: Session, jobs: Sequence[Job], sampling: Sampling) -> list[
 def _known_prompt(session: Session, draw: Draw) -> str:
     known = ""
     if draw.picture is not None:
-        known = str(draw.picture.info.get("prompt", ""))
-    return known.strip() or f"a photo of {session.concept.placeholder}"
+        known = str(draw.picture.info.get("prompt", "")).strip()
+    if 0 < len(known) <= LONGEST_TEXT:
+        return known
+    return f"a photo of {session.concept.placeholder}"
 
 
 def plan_one(session: Session, job: Job, text: str, revised: bool, sampling: Sampling) -> Plan:
     """The rows of one job. ValueError for a mask that does not fit, or a model that cannot redraw a region."""
     draw: Draw = job.request
-    prompt = drawing_prompt(session.concept.name, text, session.tokens.drawing_tokens)
+    prompt = session.with_tokens(text)
     prompts, seeds = [prompt] * len(draw.seeds), list(draw.seeds)
     if draw.picture is None:
         side = side_of(draw.size, session.model.image_size)
@@ -246,12 +251,9 @@ def plan_one(session: Session, job: Job, text: str, revised: bool, sampling: Sam
     if draw.size not in (None, "auto", own):
         raise bad_request(f"size is {draw.size}; the picture keeps its own, {own}, so leave it out", "size")
     if draw.mask is not None:
-        pixels = read_region(draw.mask, canvas.square)
-        masks = [pixels] * len(seeds)
-        cells = torch.from_numpy(canvas.square.cells(pixels)).expand(len(seeds), -1)
+        patch = canvas.region(draw.mask, len(seeds))
     else:
-        cells = random_cells(len(canvas.codes), draw.share, seeds)
-        masks = [canvas.square.pixels(row) for row in cells.numpy()]
+        patch = canvas.random_share(draw.share, seeds)
     codes = canvas.codes.expand(len(seeds), -1)
-    state = session.model.redraw_image(prompts, codes, cells, sampling, seeds, stop_at=0)
-    return Plan(job, session, text, revised, prompt, state, canvas.square.side, canvas, masks)
+    state = session.model.redraw_image(prompts, codes, patch.cells, sampling, seeds, stop_at=0)
+    return Plan(job, session, text, revised, prompt, state, canvas.square.side, canvas, patch)

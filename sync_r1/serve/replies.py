@@ -17,7 +17,7 @@ from sync_r1.serve.errors import ApiError
 
 T = TypeVar("T")
 LOOK_EVERY_S = 0.2
-CLIENT_GONE = 499  # nobody reads it; it stands in the metrics
+CLIENT_GONE = 499  # no client reads it; it stands in the metrics
 
 Event = tuple[bool, Any]
 Write = Callable[[Event], list[str]]

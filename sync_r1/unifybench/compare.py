@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sync_r1.unifybench.bootstrap import RESAMPLES, Strata, bootstrap_interval, macro_interval
+from sync_r1.unifybench.metrics import UNASKED
 from sync_r1.unifybench.protocol import Protocol, read_protocol
 from sync_r1.unifybench.results import COLUMNS, GENERATION, TASKS, UNDERSTANDING, EvalResult, ScoredItem, mean, strata
 from sync_r1.unifybench.score_files import sides_of
@@ -156,7 +158,8 @@ def compare(before: EvalResult, after: EvalResult, *, resamples: int = RESAMPLES
     """{"understanding": {before, after, delta, ci95, n}, "generation": …, "tasks": {task: the same and metric,
     unscored}}.
 
-    A half is the plain mean over its tasks; its interval resamples within every task. Items that either phase could not
+    A half is the plain mean over its tasks; its interval resamples within every task. "unasked" counts the things per
+    drawing that nothing asked for, where both phases counted them. Items that either phase could not
     score are left out on both sides and counted. A half without tasks is absent.
 
     Raises:
@@ -182,11 +185,19 @@ def compare(before: EvalResult, after: EvalResult, *, resamples: int = RESAMPLES
     for half, tasks in (("understanding", UNDERSTANDING), ("generation", GENERATION)):
         if chosen := [parts[task] for task in tasks if task in parts]:
             result[half] = _summary(chosen, resamples, seed)
+    counted = [(_unasked(first), _unasked(second)) for first, second in pairs]
+    if known := [pair for pair in counted if pair[0].score is not None and pair[1].score is not None]:
+        result["unasked"] = _summary([[known]], resamples, seed)
     result["tasks"] = {
         task: {**_summary([sides], resamples, seed), "metric": after.metrics.get(task, ""), "unscored": unscored[task]}
         for task, sides in parts.items()
     }
     return result
+
+
+def _unasked(item: ScoredItem) -> ScoredItem:
+    """The item with the number of things that nothing asked for as its score; None where they were not counted."""
+    return replace(item, score=item.metrics.get(UNASKED))
 
 
 def match(before: EvalResult, after: EvalResult) -> list[Pair]:

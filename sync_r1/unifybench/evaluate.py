@@ -19,7 +19,7 @@ from sync_r1.scorers.clip import ClipScorer
 from sync_r1.session import Session
 from sync_r1.unifybench.adapters import Request, TokensAdapter
 from sync_r1.unifybench.fingerprint import trained_fingerprint
-from sync_r1.unifybench.metrics import Evaluators, ItemMetrics
+from sync_r1.unifybench.metrics import UNASKED, Evaluators, ItemMetrics, counts_unasked
 from sync_r1.unifybench.predict import Progress, predict, silent, why_predicted, with_rewrites
 from sync_r1.unifybench.prediction_store import PhaseStore, read_task, records_of
 from sync_r1.unifybench.protocol import Protocol, digest
@@ -81,7 +81,7 @@ def evaluate(
             notes=notes,
         )
         result.write(store.out / f"{phase}.json")
-        store.forget()
+        store.clear()
         return result
 
     return processes.on_main(judged)
@@ -109,7 +109,7 @@ def _predict(
         items = _items(session, tasks)
 
     def fingerprint() -> str:
-        store.forget(kept=tasks)  # what an interrupted evaluation left of other tasks
+        store.clear(kept=tasks)  # what an interrupted evaluation left of other tasks
         both = (session, drawer)
         return digest([__version__, *(one.run for one in both), *(trained_fingerprint(one.model) for one in both)])
 
@@ -170,6 +170,8 @@ def _names(task: str, judges: Evaluators) -> list[str]:
         names.append("judge")
     if judges.clip is not None:
         names += ["clip_t", "clip_i"]
+    if counts_unasked(judges.judge):
+        names.append(UNASKED)
     return names
 
 

@@ -16,7 +16,7 @@ from sync_r1.files import MANIFEST, write_manifest
 from sync_r1.scorer_factory import WORLD_SIDE, build_evaluator
 from sync_r1.scorers.judge import RemoteJudge
 from sync_r1.unifybench.fingerprint import network_content, network_digest
-from sync_r1.unifybench.metrics import Evaluators
+from sync_r1.unifybench.metrics import Evaluators, counts_unasked
 from sync_r1.unifybench.protocol import Protocol, digest
 from sync_r1.world.export import export_world
 from sync_r1.world.judge import WorldJudge
@@ -86,6 +86,11 @@ def build_judges(protocol: Protocol, options: Sequence[str], model: str = "world
         )
     elif isinstance(judges.judge, WorldJudge):
         judges.judge_setting = network_digest(judges.judge.reader)
+    if protocol.unasked and not counts_unasked(judges.judge):
+        raise ValueError(
+            "protocol option unasked=true needs the embedded world's judge, and one that was trained with pictures of "
+            "two (world 2); give --judge world, or leave the option out"
+        )
     if found.clip is not None:
         found.clip.preprocessing = protocol.clip_preprocessing
         judges.clip_setting = network_content(config.eval.clip, found.clip.model)

@@ -23,7 +23,8 @@ from sync_r1.unifybench.baselines import name_in_words
 from sync_r1.unifybench.protocol import Protocol, digest
 from sync_r1.unifybench.results import GENERATION
 
-JUDGED = ("gpt", "judge")  # metrics that ask a judge
+UNASKED = "unasked"  # things per drawing that neither prompt nor concept names; a count, not a share
+JUDGED = ("gpt", "judge", UNASKED)  # metrics that ask a judge
 TEXTS = {"bleu": char_bleu, "exact": exact, "token_f1": token_f1}
 NEEDED = {  # what the published table reads
     "rec": ["recognition"],
@@ -64,7 +65,9 @@ class Evaluators:
 def metrics_of(task: str, protocol: Protocol, judges: Evaluators) -> list[str]:
     """Names of what is measured: the published metrics of the task, then ours."""
     if task in GENERATION:
-        names = [*NEEDED[task], "clip_t", *(["judge"] if protocol.image_judge == "both" else [])]
+        names = [*NEEDED[task], "clip_t"]
+        names += ["judge"] if protocol.image_judge == "both" else []
+        names += [UNASKED] if protocol.unasked else []
     else:
         names = [*NEEDED[task], *(TEXTS if task != "rec" else [])]
     absent = {*(JUDGED if judges.judge is None else []), *(("clip_t", "clip_i") if judges.clip is None else [])}
@@ -100,7 +103,7 @@ class ItemMetrics:
         facts: list[Any] = [metric, self.protocol.scoring_options()]
         if metric in JUDGED:
             facts += [judges.judge_name, judges.judge_setting]
-        if metric == "judge" or (metric == "gpt" and self.protocol.image_judge == "whole"):
+        if metric in ("judge", UNASKED) or (metric == "gpt" and self.protocol.image_judge == "whole"):
             facts.append(concept.info)
         if metric in ("clip_i", "clip_t"):
             facts += [judges.clip_name, judges.clip_setting]
@@ -143,7 +146,10 @@ class ItemMetrics:
             return clip.clip_t(images, texts, unit=False, truncate=self.protocol.long_text == "truncate").tolist()
         if metric == "gpt" and self.protocol.image_judge != "whole":
             return checked(self.judges.judge.score_clauses(images, [row.truth for row in rows]), len(rows))
-        return checked(self.judges.judge(images, [f"{self.concept.info} {row.truth}" for row in rows]), len(rows))
+        asked = [f"{self.concept.info} {row.truth}" for row in rows]
+        if metric == UNASKED:
+            return list(self.judges.judge.unasked(images, asked))
+        return checked(self.judges.judge(images, asked), len(rows))
 
     def references(self, clip: ClipScorer) -> Tensor:
         """Features [R, D] of the pictures CLIP-I compares with. ValueError when the concept has none."""
@@ -151,6 +157,11 @@ class ItemMetrics:
             paths = reference_pictures(self.concept, self.protocol)
             self._references = clip.image_features([load_image(path) for path in paths])
         return self._references
+
+
+def counts_unasked(judge: Any) -> bool:
+    """Whether a judge can count what drawings show that nothing asked for."""
+    return bool(getattr(judge, "counts_unasked", False))
 
 
 def matcher_of(protocol: Protocol) -> Matching:

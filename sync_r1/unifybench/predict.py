@@ -14,9 +14,9 @@ from sync_r1.models.batches import batches
 from sync_r1.unifybench.adapters import Adapter, Request
 from sync_r1.unifybench.prediction_store import (
     PredictionStore,
+    clear_partial,
     content_hash,
     find_record,
-    forget_partial,
     read_task,
     records_of,
     unanswered,
@@ -135,7 +135,7 @@ def _predict_task(
             done += len(batch)
             progress(task, done, len(asked))
 
-    processes.on_main(lambda: _forget_stale(store, task, asked))
+    processes.on_main(lambda: _clear_stale(store, task, asked))
     processes.together(own_batches)
     return processes.on_main(lambda: _finish_task(store, task, asked, adapter, model))
 
@@ -150,10 +150,10 @@ def _asked(adapter: Adapter, items: Sequence[EvalItem], store: PredictionStore) 
     return [(request, content_hash(request, adapter)) for request in requests]
 
 
-def _forget_stale(store: PredictionStore, task: str, asked: Asked) -> None:
+def _clear_stale(store: PredictionStore, task: str, asked: Asked) -> None:
     """Remove a manifest of other predictions, before the first of them is overwritten, and leftovers of a killed
     run."""
-    forget_partial(store.folder(task))
+    clear_partial(store.folder(task))
     path = store.folder(task) / MANIFEST
     if path.is_file():
         listed = [record["metadata"]["content_hash"] for record in records_of(read_task(store, task))]

@@ -85,7 +85,7 @@ class PhaseStore(PredictionStore):
     def pictures(self, task: str, record: dict[str, Any]) -> tuple[Path, ...]:
         return tuple(Path(os.path.normpath(path)) for path in super().pictures(task, record))
 
-    def forget(self, kept: Sequence[str] = ()) -> None:
+    def clear(self, kept: Sequence[str] = ()) -> None:
         """Remove the records of all tasks but those `kept`."""
         folder = self.folder("").resolve()
         for path in folder.glob("*"):
@@ -104,7 +104,7 @@ def stored_path(path: Path, folder: Path) -> str:
         return path.resolve().as_posix()
 
 
-def forget_partial(folder: Path) -> None:
+def clear_partial(folder: Path) -> None:
     """Remove what a killed run left half written. Only while no process writes there."""
     for path in folder.rglob("*.tmp"):
         path.unlink(missing_ok=True)

@@ -96,6 +96,9 @@ class Protocol:
     unparsable: Literal["none", "zero"] = option("none", "a judge's reply without a number")
     judge_temperature: float | None = option(None, "of the judge's replies; empty: as eval.judge.temperature", ge=0)
     judge_timeout_s: float | None = option(None, "seconds a judge may take; empty: as eval.judge.timeout_s", gt=0)
+    unasked: bool = option(
+        False, "also count what drawings show that neither prompt nor concept names; needs the world's judge"
+    )
 
     @property
     def text_sampling(self) -> Sampling:
@@ -114,7 +117,8 @@ class Protocol:
     def scoring_options(self) -> dict[str, Any]:
         """What the score of one prediction depends on; not which of them are averaged."""
         values = dataclasses.asdict(self)
-        return {name: values[name] for name in _FIELDS[_FIELDS.index("tasks") + 1 :] if name != "judge_timeout_s"}
+        no_matter = ("judge_timeout_s", "unasked")  # the second adds a metric and leaves the others as they are
+        return {name: values[name] for name in _FIELDS[_FIELDS.index("tasks") + 1 :] if name not in no_matter}
 
     def with_decoding(self, options: EvalConfig) -> Protocol:
         """The same with the decoding of an `eval` section."""

@@ -19,6 +19,8 @@ COLUMNS = (  # of the published table
     "dense_rea_gen.clip_i",
 )  # fmt: skip
 
+EXTRA_COLUMNS = tuple(f"{task}.unasked" for task in GENERATION)  # with the protocol option unasked
+
 
 def write_result(path: Path, value: Any) -> Path:
     """Write JSON in the form of all files of a benchmark. ValueError for a number that is not finite."""

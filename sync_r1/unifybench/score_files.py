@@ -16,8 +16,8 @@ from sync_r1.scorers.text import is_negative
 from sync_r1.unifybench.metrics import Evaluators, ItemMetrics, matcher_of, metrics_of
 from sync_r1.unifybench.prediction_store import (
     PredictionStore,
+    clear_partial,
     family_of,
-    forget_partial,
     read_task,
     records_of,
 )
@@ -51,7 +51,7 @@ def score_task(
     items = unmeasured(store, task, records)
     _take_over(score_path(store, task), settings, items)
     _check_pictures(items, records)
-    forget_partial(score_path(store, task).parent)
+    clear_partial(score_path(store, task).parent)
 
     def write() -> dict[str, Any]:
         return _write(store, task, manifest, items, settings, protocol, judges)

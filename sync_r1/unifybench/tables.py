@@ -16,7 +16,7 @@ from sync_r1.files import MANIFEST, read_object
 from sync_r1.unifybench.bootstrap import macro_interval
 from sync_r1.unifybench.prediction_store import PredictionStore, family_of
 from sync_r1.unifybench.protocol import Protocol, digest, read_protocol
-from sync_r1.unifybench.results import COLUMNS, TASKS, UNDERSTANDING, write_result
+from sync_r1.unifybench.results import COLUMNS, EXTRA_COLUMNS, TASKS, UNDERSTANDING, write_result
 from sync_r1.unifybench.score_files import sides_of
 
 if TYPE_CHECKING:
@@ -233,14 +233,15 @@ def comparison_table(found: Mapping[str, Any], *headings: str) -> Table:
 
 
 def as_text(tables: dict[str, dict[str, dict[str, Any]]], style: str = "markdown") -> str:
-    """Label → table rows, as text. Models are rows, the 15 columns (those that were measured) columns.
+    """Label → table rows, as text. Models are rows, the 15 columns (those that were measured) columns, then `unasked`
+    where the protocol counts it.
 
     Raises ValueError for a style other than markdown, csv, json and latex.
     """
     if style == "json":
         return json.dumps(tables, indent=1, ensure_ascii=False) + "\n"
     columns = []
-    for name in COLUMNS:
+    for name in (*COLUMNS, *EXTRA_COLUMNS):
         if any(name in rows for rows in tables.values()):
             columns.append(name)
     if style == "csv":

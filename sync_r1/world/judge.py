@@ -72,6 +72,11 @@ class WorldJudge:
                 row["item"] = max(row["item"], row.pop("spare"))
         return scores
 
+    @property
+    def counts_unasked(self) -> bool:
+        """Whether its reader knows of a second held thing and a second character, which `unasked` needs."""
+        return "spare" in self.reader.values
+
     def unasked(self, images: Tensor, texts: Sequence[str]) -> list[int | None]:
         """How many things each picture (uint8 [B, 3, 32, 32]) shows that its text does not name.
 
@@ -79,7 +84,7 @@ class WorldJudge:
         that is asked for is wrong, not unasked. None where the text names nothing that can be drawn. ValueError
         with a reader that was trained before pictures held two things.
         """
-        if "spare" not in self.reader.values:
+        if not self.counts_unasked:
             raise ValueError(
                 "these weights of the world (version 1) cannot tell what was not asked for; "
                 "use those that come with this version, or train them: sync-r1 world pretrain"

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 from sync_r1.apps import checked
 from sync_r1.apps.check import Check
-from sync_r1.apps.checked import draw_checked, draw_right, in_words
+from sync_r1.apps.checked import draw_checked, draw_right, in_words, reads_its_photos
 from sync_r1.apps.learn import Learner, Lesson, facts_of, items, report
-from sync_r1.apps.learn.items import Item, make_item, picture_of
+from sync_r1.apps.learn.items import Item, Source, make_item, picture_of
 from sync_r1.apps.learn.memory import ENOUGH, GUESS, PRIOR, Belief, Memory, traced
 from sync_r1.cli import app
 from sync_r1.data import load_image
@@ -45,6 +45,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
         return [Image.new("RGB", (32, 32), (number, 0, 0)) for number in range(len(prompts))]
 
     monkeypatch.setattr(items, "draw_right", draw)
+    monkeypatch.setattr(items, "reads_its_photos", lambda session: True)
     return drawn
 
 
@@ -123,7 +124,7 @@ def test_a_question_of_every_level(world: Session, quick: list[Sequence[str]]) -
     kinds: dict[int, set[str]] = {0: set(), 1: set(), 2: set()}
     for level in kinds:
         for seed in range(12):
-            item = make_item(world, hat, level, facts, np.random.default_rng(seed))
+            item = make_item(Source(world, True), hat, level, facts, np.random.default_rng(seed))
             kinds[level].add(item.kind)
             if item.choices:
                 assert item.right is not None and item.choices[item.right] == hat.answer
@@ -137,7 +138,7 @@ def test_a_question_of_every_level(world: Session, quick: list[Sequence[str]]) -
 
 def test_lookalikes_are_one_attribute_away(world: Session, quick: list[Sequence[str]]) -> None:
     mark = next(fact for fact in facts_of(world.concept) if fact.name == "mark")
-    made = [make_item(world, mark, 1, [], np.random.default_rng(seed)) for seed in range(8)]
+    made = [make_item(Source(world, True), mark, 1, [], np.random.default_rng(seed)) for seed in range(8)]
     item = next(item for item in made if item.kind == "which")
     prompts = quick[-1]
     assert len(item.pictures) == len(set(prompts)) == 4 and item.right is not None
@@ -152,8 +153,8 @@ def test_pictures_that_are_not_right_are_not_shown(world: Session, monkeypatch: 
     monkeypatch.setattr(items, "draw_right", lambda *given: None)
     facts = facts_of(world.concept)
     photos = [load_image(path).tobytes() for path in world.concept.train_images]
-    assert picture_of(world, facts[0], np.random.default_rng(0)).tobytes() in photos
-    made = {make_item(world, facts[0], 1, facts, np.random.default_rng(seed)).kind for seed in range(12)}
+    assert picture_of(Source(world, True), facts[0], np.random.default_rng(0)).tobytes() in photos
+    made = {make_item(Source(world, True), facts[0], 1, facts, np.random.default_rng(seed)).kind for seed in range(12)}
     assert made == {"recall"}
 
 
@@ -178,10 +179,31 @@ def test_drawing_goes_on_until_nothing_is_wrong(world: Session, monkeypatch: pyt
         draw_checked(world, prompt, tries=0)
 
 
+def test_a_thing_is_drawn_only_where_its_photos_are_read_right(world: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells, wrong = np.zeros(64, dtype=bool), 1
+
+    def verdict(session: Session, photos: Sequence[object], prompt: str) -> list[list[Check]]:
+        read = ["a star"] * wrong + ["a bolt"] * (len(photos) - wrong)
+        return [[Check("kind", "a man", "a man", cells), Check("mark", "a bolt", one, cells)] for one in read]
+
+    monkeypatch.setattr(checked, "check_all", verdict)
+    assert len(world.concept.train_images) == 10 and reads_its_photos(world)
+    wrong = 2
+    assert not reads_its_photos(world)
+    assert not reads_its_photos(dataclasses.replace(world, model=tiny_model(max_text_tokens=60)))
+    facts = facts_of(world.concept)
+    monkeypatch.setattr(items, "draw_right", lambda *given: pytest.fail("nothing is drawn"))
+    source = Source.of(world)
+    photos = [load_image(path).tobytes() for path in world.concept.train_images]
+    assert picture_of(source, facts[0], np.random.default_rng(0)).tobytes() in photos
+    assert items.own_drawing(source, "ivo wearing a crown", np.random.default_rng(0)) is None
+    assert make_item(source, facts[4], 1, facts, np.random.default_rng(2)).kind == "recall"
+
+
 def test_a_model_of_another_world_shows_photos(world: Session) -> None:
     other = dataclasses.replace(world, model=tiny_model(max_text_tokens=60))
     facts = facts_of(other.concept)
-    made = [make_item(other, facts[0], 1, facts, np.random.default_rng(seed)) for seed in range(8)]
+    made = [make_item(Source.of(other), facts[0], 1, facts, np.random.default_rng(seed)) for seed in range(8)]
     which = next(item for item in made if item.kind == "which")
     photos = [load_image(path).tobytes() for path in other.concept.train_images]
     shown = [picture.tobytes() in photos for picture in which.pictures]

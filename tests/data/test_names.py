@@ -205,8 +205,8 @@ def test_an_article_in_old_data_is_not_doubled() -> None:
 
 
 def test_placeholders_of_unknown_concepts_are_refused() -> None:
-    check_mentions("a photo of <bo> and a <b at the beach", ["bo"], "the prompt")
+    check_mentions("a photo of <bo> and <kip> and a <b at the beach", ["bo"], ["bo", "kip"], "the prompt")
     with pytest.raises(ValueError, match=r"the prompt names <zed> and <ana>, .* it knows <bo>; train it"):
-        check_mentions("<zed> and <bo> with <ana>, <zed>", ["bo"], "the prompt")
+        check_mentions("<zed> and <bo> with <ana>, <zed>", ["bo"], ["bo", "kip"], "the prompt")
     with pytest.raises(ValueError, match="it knows no concept"):
-        check_mentions("<zed>", [], "the question")
+        check_mentions("<zed>", [], [], "the question")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from typing import Any
@@ -11,6 +12,7 @@ import openai
 import pytest
 from PIL import Image
 
+from sync_r1.drawings import png_bytes
 from sync_r1.models.base import UnifiedModel
 from sync_r1.serve.drawing import Watch
 from sync_r1.serve.options import ServeOptions
@@ -72,6 +74,27 @@ def test_a_prompt_without_the_concept_is_drawn_with_a_note(client: openai.OpenAI
     assert generated(client).notes == []
 
 
+def test_other_notes(session: Session, client: openai.OpenAI, photo: Image.Image) -> None:
+    whole = Image.new("RGBA", photo.size, (0, 0, 0, 0))
+    files = {"image": ("a.png", png(photo)), "mask": ("m.png", png(whole))}
+    (note,) = client.images.edit(model="tiny", prompt=PROMPT, **files).model_dump()["notes"]
+    assert note.startswith("every part of the picture")
+    bare = dataclasses.replace(session, concept=dataclasses.replace(session.concept, facts=[]))
+    with serving(Fixed(tiny=bare)) as (server, _):
+        found = generated(client_of(server), rewrite=True)
+    assert found.notes == ["the concept has no facts, so the prompt was not rewritten"]
+    assert found.data[0].revised_prompt is None
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_variation_is_drawn_from_the_prompt_in_the_picture(client: openai.OpenAI, session: Session) -> None:
+    drawn = session.draw("a <bo> at the beach", seed=3)[0]
+    for prompt, wanted in (("a <bo> at the beach", "a <bo> at the beach"), ("x" * 5000, "a photo of <bo>")):
+        drawn.info["prompt"] = prompt
+        reply = client.images.create_variation(model="tiny", image=("a.png", png_bytes(drawn)))
+        assert picture(reply.data[0].b64_json).info["prompt"] == wanted
+
+
 def test_words_that_the_model_has_no_room_for_are_named(client: openai.OpenAI) -> None:
     (note,) = generated(client, prompt="a photo of bo " + "in the snow " * 30 + "with an umbrella").notes
     assert note.startswith("the prompt is longer than the model reads") and note.endswith("umbrella")
@@ -100,7 +123,7 @@ def test_an_edit_keeps_every_pixel_outside_the_mask(
     wanted = session.edit(photo, half_mask(photo), PROMPT, 2, 5)
     for found, drawing in zip(reply.data, wanted, strict=True):
         image = picture(found.b64_json)
-        assert same(image, drawing.image) and image.info["edit"].startswith("edit of ")
+        assert same(image, drawing.image) and image.info["edit"] == drawing.image.info["edit"]
         below = (0, photo.height // 2, photo.width, photo.height)
         assert image.crop(below).convert("RGB").tobytes() == photo.crop(below).tobytes()
         assert not same(image, photo)

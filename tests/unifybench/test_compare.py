@@ -36,6 +36,16 @@ def test_halves_are_plain_means_over_tasks() -> None:
     json.dumps(found)
 
 
+def test_what_nothing_asked_for_is_compared_where_both_counted_it() -> None:
+    before, after = result({"pure_gen": [0.5, 0.5, 0.5]}), result({"pure_gen": [0.5, 0.5, 0.5]})
+    assert "unasked" not in compare(before, after)
+    for phase, counts in ((before, (2.0, 1.0)), (after, (0.0, 1.0))):
+        for item, count in zip(phase.items, counts, strict=False):  # the third was not counted
+            item.metrics["unasked"] = count
+    found = compare(before, after)["unasked"]
+    assert (found["before"], found["after"], found["delta"], found["n"]) == (1.5, 0.5, -1.0, 2)
+
+
 def test_equal_differences_leave_no_doubt() -> None:
     found = compare(result({"vqa": [0.1, 0.3]}), result({"vqa": [0.3, 0.5]}))
     assert found["understanding"]["ci95"] == pytest.approx([0.2, 0.2]) and "generation" not in found

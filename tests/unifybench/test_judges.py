@@ -34,6 +34,12 @@ def test_judges_follow_the_protocol() -> None:
         build_judges(SMALL, [], model="somewhere/else")
 
 
+def test_a_judge_that_cannot_count_what_nothing_asked_for_is_refused() -> None:
+    counting = load_protocol("world", ["unasked=true"])
+    with pytest.raises(ValueError, match="unasked=true needs the embedded world's judge"):
+        build_judges(counting, ["eval.judge.url=http://localhost:1/v1", "eval.judge.model=m", "eval.clip=''"])
+
+
 def test_the_published_judge_client() -> None:
     """Temperature and timeout of the protocol, in the client, beside the score, and not against an option."""
     remote = ["eval.judge.url=http://localhost:1/v1", "eval.judge.model=m", "eval.clip=''"]

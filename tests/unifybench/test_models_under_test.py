@@ -125,7 +125,7 @@ def test_a_folder_holds_one_model_and_protocol(root: Path, tmp_path: Path) -> No
         read_run_manifest(tmp_path / "none")
 
 
-def test_rewrites_that_nobody_asked_for_are_predicted_and_it_is_said(
+def test_rewrites_that_were_not_asked_for_are_predicted_and_it_is_said(
     tmp_path: Path, root: Path, concept: Concept
 ) -> None:
     tiny_model(max_text_tokens=120).save_pretrained(tmp_path / "model")

@@ -329,3 +329,21 @@ def test_metrics_depend_on_who_is_there() -> None:
     assert metrics_of("vqa", published, Evaluators()) == ["bleu", "exact", "token_f1"] and metrics_of(
         "rec", published, Evaluators()
     ) == ["recognition"]
+
+
+def test_what_nothing_asked_for_is_counted_where_the_protocol_says_so(concept: Concept, tmp_path: Path) -> None:
+    class Counts(CountingJudge):
+        counts_unasked = True
+
+        def unasked(self, images: Any, texts: Sequence[str]) -> list[int | None]:
+            return [len(text.split(" and ")) for text in texts]
+
+    asked, judges = load_protocol("world", ["unasked=true"]), Evaluators(judge=Counts())
+    assert metrics_of("dense_gen", asked, judges) == ["gpt", "judge", "unasked"]
+    assert "unasked" not in metrics_of("dense_gen", Protocol(), judges)
+    assert asked.scoring_options() == Protocol().scoring_options(), "the other scores stay what they were"
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    row = Row(task="dense_gen", prompt="p", truth="a hat and a mug and a kite", images=(tmp_path / "a.png",) * 2)
+    assert ItemMetrics(concept, asked, judges)("unasked", [row]) == [3.0]
+    table = as_text({"m": {"rea_gen.unasked": {"mean": 0.25, "complete": True}}})
+    assert table.splitlines()[0] == "| model | rea_gen.unasked |" and "0.250" in table

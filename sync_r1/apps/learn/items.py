@@ -1,7 +1,8 @@
 """Questions about a fact, from a picture that shows it to a prompt of the learner's own.
 
 No drawn picture is used unless the model, reading it again, finds nothing wrong in it; otherwise a real photo takes its
-place, or the question is asked without pictures.
+place, or the question is asked without pictures. Of a thing whose own photos the model misreads nothing is drawn at all
+(`Source.draws`).
 """
 
 from __future__ import annotations
@@ -13,16 +14,29 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from sync_r1.apps.checked import can_check, draw_right
+from sync_r1.apps.checked import draw_right, reads_its_photos
 from sync_r1.apps.learn.facts import Fact
 from sync_r1.data import load_image
 from sync_r1.data.warm_up_items import negative_images
 from sync_r1.session import Session
 from sync_r1.world import grammar
-from sync_r1.world.render import ATTRIBUTES, CONTEXT_VALUES
+from sync_r1.world.render import ATTRIBUTES, CONTEXT, CONTEXT_VALUES
 
 LETTERS = "abcd"
 CHOICES = (2, 4, 0)  # by level; 0 is typed
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the pictures of a thing come from."""
+
+    session: Session
+    draws: bool  # whether drawings are used beside photos
+
+    @classmethod
+    def of(cls, session: Session) -> Source:
+        """Drawings are used where the model can tell a right one from a wrong one."""
+        return cls(session, reads_its_photos(session))
 
 
 @dataclass(frozen=True)
@@ -49,13 +63,13 @@ class Item:
 
 
 def make_item(
-    session: Session, fact: Fact, level: int, facts: Sequence[Fact], rng: np.random.Generator, reason: str = ""
+    source: Source, fact: Fact, level: int, facts: Sequence[Fact], rng: np.random.Generator, reason: str = ""
 ) -> Item:
     """A question about a fact at a level. Where a kind needs pictures that cannot be had, words take its place."""
     if level == 0:
-        return _look(session, fact, facts, rng, reason)
+        return _look(source, fact, facts, rng, reason)
     if level == 1 and fact.which and rng.random() < 0.5:
-        item = _which(session, fact, rng, reason)
+        item = _which(source, fact, rng, reason)
         if item is not None:
             return item
     if level == 2 and fact.order and rng.random() < 0.5:
@@ -63,22 +77,22 @@ def make_item(
     return _recall(fact, level, facts, rng, reason)
 
 
-def picture_of(session: Session, fact: Fact, rng: np.random.Generator) -> Image.Image:
+def picture_of(source: Source, fact: Fact, rng: np.random.Generator) -> Image.Image:
     """A picture that shows the fact: drawn and found right, else one of the real photos."""
-    if can_check(session):
-        drawn = draw_right(session, [fact.prompt], int(rng.integers(1 << 20)))
+    if source.draws:
+        drawn = draw_right(source.session, [fact.prompt], int(rng.integers(1 << 20)))
         if drawn is not None:
             return drawn[0]
-    photos = session.concept.train_images
+    photos = source.session.concept.train_images
     return load_image(photos[int(rng.integers(len(photos)))])
 
 
-def own_drawing(session: Session, prompt: str, rng: np.random.Generator) -> Image.Image | None:
+def own_drawing(source: Source, prompt: str, rng: np.random.Generator) -> Image.Image | None:
     """What a learner asked for, drawn and found right; None where it cannot be checked or was not drawn right."""
-    if not can_check(session):
+    if not source.draws:
         return None
     try:
-        drawn = draw_right(session, [session.mention(prompt)], int(rng.integers(1 << 20)))
+        drawn = draw_right(source.session, [source.session.mention(prompt)], int(rng.integers(1 << 20)))
     except ValueError:  # it names another thing, or nothing that can be checked
         return None
     return None if drawn is None else drawn[0]
@@ -96,18 +110,19 @@ def _recall(fact: Fact, level: int, facts: Sequence[Fact], rng: np.random.Genera
     return Item(fact, kind, level, fact.question, reason, choices, right=place)
 
 
-def _look(session: Session, fact: Fact, facts: Sequence[Fact], rng: np.random.Generator, reason: str) -> Item:
+def _look(source: Source, fact: Fact, facts: Sequence[Fact], rng: np.random.Generator, reason: str) -> Item:
     asked = _recall(fact, 0, facts, rng, reason)
-    picture = picture_of(session, fact, rng)
+    picture = picture_of(source, fact, rng)
     return Item(fact, "look", 0, asked.question, reason, asked.choices, (picture,), asked.right)
 
 
-def _which(session: Session, fact: Fact, rng: np.random.Generator, reason: str) -> Item | None:
+def _which(source: Source, fact: Fact, rng: np.random.Generator, reason: str) -> Item | None:
     """Four pictures that differ in the fact's attribute alone; or photos, where drawings cannot be checked."""
-    if can_check(session):
-        pictures = draw_right(session, _lookalike_prompts(session, fact, rng), int(rng.integers(1 << 20)))
+    if source.draws:
+        prompts = _lookalike_prompts(source.session, fact, rng)
+        pictures = draw_right(source.session, prompts, int(rng.integers(1 << 20)))
     else:
-        pictures = _photos(session, fact, rng)
+        pictures = _photos(source.session, fact, rng)
     if pictures is None:
         return None
     order = [int(place) for place in rng.permutation(len(pictures))]
@@ -126,7 +141,7 @@ def _lookalike_prompts(session: Session, fact: Fact, rng: np.random.Generator) -
     for value in values:
         shown = {**look, "scene": scene, fact.attribute: value}
         identity = {name: shown[name] for name in grammar.QUESTIONS if name in look or name == fact.attribute}
-        context = {name: shown[name] for name in ("hat", "item", "scene") if name in shown}
+        context: dict[str, str] = {name: shown[name] for name in CONTEXT if name in shown}
         prompts.append(grammar.scene_prompt("a photo of", grammar.describe(identity), context))
     return prompts
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from sync_r1.apps.learn.facts import Fact, facts_of
-from sync_r1.apps.learn.items import Item, make_item, own_drawing, picture_of
+from sync_r1.apps.learn.items import Item, Source, make_item, own_drawing, picture_of
 from sync_r1.apps.learn.store import LONGEST_ANSWER, Answer, Learner, here_and_now
 from sync_r1.session import Session
 
@@ -35,6 +35,7 @@ class Lesson:
     seed: int = 0
     clock: Callable[[], datetime] = here_and_now
     facts: list[Fact] = field(init=False)
+    _sources: dict[str, Source] = field(init=False, default_factory=dict)
     _asked_at: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
@@ -54,7 +55,7 @@ class Lesson:
         choice = self.learner.memory.choose(ids, self.today)
         fact = self.facts[ids.index(choice.fact)]
         self._asked_at = time.monotonic()
-        return make_item(self.sessions[fact.thing], fact, choice.level, self.facts, self._random(), choice.reason)
+        return make_item(self._source(fact), fact, choice.level, self.facts, self._random(), choice.reason)
 
     def answer(self, item: Item, given: str) -> Feedback:
         """Judge an answer, remember it, and say and show what is true. An empty one stands for "I do not know".
@@ -64,16 +65,16 @@ class Lesson:
         if len(given) > LONGEST_ANSWER:
             raise ValueError(f"the answer has {len(given)} letters; at most {LONGEST_ANSWER} are read, so shorten it")
         right, fact, said = item.is_right(given), item.fact, given.strip()
-        session, rng = self.sessions[fact.thing], self._random()
+        source, rng = self._source(fact), self._random()
         seconds = round(time.monotonic() - self._asked_at, 1)
         moment = self.clock().isoformat(timespec="seconds")
         self.learner.add(
             Answer(moment, fact.id, item.kind, item.level, item.question, said, fact.answer, right, seconds)
         )
-        picture = own_drawing(session, said, rng) if right and item.kind == "draw" else None
+        picture = own_drawing(source, said, rng) if right and item.kind == "draw" else None
         sentence = f"{'Right' if right else 'No'}: {fact.answer}. {fact.sentence}"
         known = self.learner.memory.known(fact.id, self.today)
-        return Feedback(right, sentence, picture or picture_of(session, fact, rng), known)
+        return Feedback(right, sentence, picture or picture_of(source, fact, rng), known)
 
     @property
     def finished(self) -> bool:
@@ -85,6 +86,12 @@ class Lesson:
         """The day on which the first fact is due again; None before the first answer."""
         due = [self.learner.memory.belief(fact.id).due for fact in self.facts]
         return min((day for day in due if day is not None), default=None)
+
+    def _source(self, fact: Fact) -> Source:
+        """Of the fact's thing; whether drawings of it can be trusted is found out once."""
+        if fact.thing not in self._sources:
+            self._sources[fact.thing] = Source.of(self.sessions[fact.thing])
+        return self._sources[fact.thing]
 
     def _random(self) -> np.random.Generator:
         """Another generator for every question, the same after a restart."""

@@ -43,7 +43,7 @@ class Answer:
 
 
 class Learner:
-    """What somebody answered, in `<folder>/<name>.jsonl`."""
+    """What a learner answered, in `<folder>/<name>.jsonl`."""
 
     def __init__(self, name: str, folder: Path | str = "lessons") -> None:
         """ValueError for a name that is no plain file name, and for a line that is no answer."""

@@ -1,4 +1,4 @@
-"""A concept that somebody added from photos and facts, on disk."""
+"""A concept added from photos and facts, on disk."""
 
 from __future__ import annotations
 
