@@ -35,6 +35,7 @@ def serve(
     batch: Annotated[int, typer.Option(min=1, help="Texts or pictures that are made at once.")] = 16,
     queue: Annotated[int, typer.Option(min=1, help="Requests that may wait; more get 429.")] = 32,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that a request may take, waiting included.")] = 120.0,
+    feedback: Annotated[Path, typer.Option(help="Folder of the thumbs that clients give.")] = Path("feedback"),
     device: DeviceOption = "auto",
 ) -> None:
     """Serve concepts to any client of the OpenAI API: chats, drawings, edits and variations.
@@ -60,6 +61,7 @@ def serve(
         max_rows=batch,
         time_limit_s=timeout,
         rewrite=rewrite,
+        feedback=feedback,
     )
     catalogue = Catalogue(sources_of(run or [], model, data, concept or []), device)
     first = next(iter(catalogue.sources))

@@ -1,10 +1,10 @@
-"""Beyond OpenAI's API, under /sync-r1/: recognise, rewrite, why."""
+"""Beyond OpenAI's API, under /sync-r1/: recognise, rewrite, why, feedback."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
@@ -14,11 +14,14 @@ from sync_r1.apps.why import answer_credit, fact_credit
 from sync_r1.asked_texts import asked_text
 from sync_r1.serve import pictures
 from sync_r1.serve.batching import Job
-from sync_r1.serve.errors import bad_request, json_response
+from sync_r1.serve.errors import json_response
 from sync_r1.serve.replies import result_of
-from sync_r1.serve.schemas import RecognizeRequest, RewriteRequest, WhyRequest
+from sync_r1.serve.schemas import FeedbackRequest, RecognizeRequest, RewriteRequest, WhyRequest
 from sync_r1.serve.state import State, state_of
 from sync_r1.session import Session
+
+if TYPE_CHECKING:
+    from sync_r1.apps.feedback import Event
 
 Use = Callable[[Session], Any]
 
@@ -45,8 +48,6 @@ async def rewrite(body: RewriteRequest, request: Request) -> Response:
 @router.post("/why")
 async def why(body: WhyRequest, request: Request) -> Response:
     """Which facts a rewrite or an answer comes from, in nats."""
-    if (body.prompt is None) == (body.question is None):
-        raise bad_request("give either prompt, for a rewrite, or question, for an answer", "prompt")
     image = None
     if body.image is not None:
         image = await run_in_threadpool(pictures.from_data_url, body.image, "image")
@@ -59,6 +60,25 @@ async def why(body: WhyRequest, request: Request) -> Response:
 
     found = await use(request, body.model, credits)
     return json_response({"credits": [{**asdict(credit), "used": credit.used} for credit in found]})
+
+
+@router.post("/feedback")
+async def feedback(body: FeedbackRequest, request: Request) -> Response:
+    """Keep a thumb for a rewrite or an answer, as `sync-r1 rate` does. Nothing is learned from it here."""
+    folder = state_of(request).options.feedback
+
+    def rate(session: Session) -> list[Event]:
+        from sync_r1.apps.feedback import Store, rate_answer, rate_rewrite  # they load what trains
+
+        store = Store.of(session.concept.name, folder)
+        if body.prompt is not None:
+            return rate_rewrite(session, store, body.prompt, body.text, body.good, body.correction or "")
+        return rate_answer(session, store, body.question or "", body.text, body.good)
+
+    stored = await use(request, body.model, rate)
+    return json_response(
+        {"stored": [{"text": event.output, "good": event.good, "named": event.named} for event in stored]}
+    )
 
 
 async def use(request: Request, model: str, work: Use) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from pathlib import Path
 
 KEY_VARIABLE = "SYNC_R1_API_KEY"
 SHORTEST_KEY = 16  # letters; shorter ones can be guessed
@@ -32,6 +33,7 @@ class ServeOptions:
     max_rows: int = 16  # texts or pictures that are made at once
     time_limit_s: float = 120.0  # for a request, waiting included
     rewrite: bool = False  # whether prompts are spelled out from the facts where a request does not say
+    feedback: Path = Path("feedback")  # folder of what clients say about texts, a file per concept
     gather_s: float = 0.01  # how long a batch waits for the clients of the last one
 
     def __post_init__(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from typing_extensions import Self
 
 from sync_r1.asked_texts import LONGEST_TEXT
 from sync_r1.config_fields import LARGEST, check_unicode
@@ -193,13 +194,12 @@ class RewriteRequest(Request):
         return said(value, "prompt")
 
 
-class WhyRequest(Request):
-    """POST /sync-r1/why: which facts led to the text. Either `prompt` and its rewrite, or `question` and its answer."""
+class TextRequest(Request):
+    """A text of the model and what led to it: either `prompt`, for its rewrite, or `question`, for its answer."""
 
     text: str
     prompt: str | None = None
     question: str | None = None
-    image: str | None = None  # of the question, a data: URL
 
     @field_validator("text", "prompt", "question")
     @classmethod
@@ -207,3 +207,35 @@ class WhyRequest(Request):
         if value is None:
             return None
         return said(value, "text")
+
+    @model_validator(mode="after")
+    def one_source(self) -> Self:
+        if (self.prompt is None) == (self.question is None):
+            raise ValueError("give either prompt, for a rewrite, or question, for an answer")
+        return self
+
+
+class WhyRequest(TextRequest):
+    """POST /sync-r1/why: which facts led to the text."""
+
+    image: str | None = None  # of the question, a data: URL
+
+
+class FeedbackRequest(TextRequest):
+    """POST /sync-r1/feedback: whether the text is good, and for a bad rewrite what it should have said."""
+
+    good: bool
+    correction: str | None = None
+
+    @field_validator("correction")
+    @classmethod
+    def some_correction(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        return said(value, "correction")
+
+    @model_validator(mode="after")
+    def correction_of_a_rewrite(self) -> Self:
+        if self.correction is not None and (self.good or self.prompt is None):
+            raise ValueError("a correction goes with a rewrite that is not good; leave it out")
+        return self

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import http.client
 import io
-import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -14,6 +14,7 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 
+from sync_r1.apps.feedback import Store
 from sync_r1.serve import security
 from sync_r1.serve.app import Server
 from sync_r1.serve.options import MAX_BODY_BYTES, ServeOptions
@@ -193,6 +194,32 @@ def test_recognise_rewrite_and_why(client: openai.OpenAI, session: Session, phot
     assert all(isinstance(credit["nats"], float) for credit in credits)
     seen = post("why", question="What is bo?", text="a dog", image=url)["credits"]
     assert seen[-1]["fact"] == "the picture"
-    for body in ({"text": "a"}, {"text": "a", "prompt": "b", "question": "c"}):
+    for body in ({"text": "a"}, {"text": "a", "prompt": "b", "question": "c"}, {"text": " ", "prompt": "b"}):
         reply = httpx2.post(base + "why", json={"model": "tiny", **body})
-        assert reply.status_code == 400 and "either prompt" in json.dumps(reply.json())
+        assert reply.status_code == 400 and ("either prompt" in reply.text or "is empty" in reply.text)
+
+
+def test_thumbs_are_kept_as_rate_keeps_them(session: Session, tmp_path: Path) -> None:
+    with serving(Fixed(tiny=session), feedback=tmp_path) as (server, _):
+
+        def rate(**body: Any) -> httpx2.Response:
+            return httpx2.post(f"{server.url}/sync-r1/feedback", json={"model": "tiny", **body}, timeout=60)
+
+        rewrite = {"prompt": "bo with its treasure", "text": "<bo> with a hat"}
+        stored = rate(**rewrite, good=False, correction="bo with a flower").json()["stored"]
+        assert [(event["text"], event["good"]) for event in stored] == [
+            ("<bo> with a hat", False),
+            ("<bo> with a flower", True),
+        ]
+        assert rate(question="What is bo?", text="a dog", good=True).status_code == 200
+        events = Store.of("bo", tmp_path).events()
+        assert [event.what for event in events] == ["rewrite", "rewrite", "answer"]
+        for body, words in (
+            ({**rewrite, "good": True, "correction": "a"}, "is not good"),
+            ({"question": "a", "text": "b", "good": False, "correction": "a"}, "is not good"),
+            ({**rewrite, "good": "perhaps"}, "good"),
+            ({**rewrite}, "good"),
+        ):
+            reply = rate(**body)
+            assert reply.status_code == 400 and words in reply.text
+        assert len(Store.of("bo", tmp_path).events()) == 3
