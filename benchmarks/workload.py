@@ -227,7 +227,7 @@ class Workload:
     def our_update(self, experience: Experience) -> None:
         """Gradients over all T steps."""
         self.rl.train_timesteps = None
-        self.trainer._forget_gradients()
+        self.trainer._clear_gradients()
         self.model.train()
         self.trainer.loss(experience)
 
@@ -243,7 +243,7 @@ class Workload:
         return {**figures, "update, all T steps": figures["update"]}
 
     def _plain_step(self, clock: Clock) -> None:
-        self.trainer._forget_gradients()
+        self.trainer._clear_gradients()
         rollout = self.plain_rollout(clock)
         credit = self.trainer.advantage(rollout, self.trainer.score(rollout))
         clock.time("update", self.plain_update, Experience(rollout, credit))
@@ -253,19 +253,19 @@ class Workload:
     def plain_rollout(self, clock: Clock) -> Rollout:
         """One image after the other, with the trainer's seeds: the same trajectories."""
         trainer, group = self.trainer, self.rl.num_generations
-        task, sampling, seed = trainer.tasks[0], self.rl.sampling(), trainer.config.run.seed
+        prompt, sampling, seed = trainer.prompts[0], self.rl.sampling(), trainer.config.run.seed
         seeds = [
             [derive_seed(seed, 0, 0, number, *part) for number in range(group)] for part in (("text",), ("image", 0))
         ]
-        contexts = [context(trainer.policy, task, trainer.sampler.photo_codes)] * group
+        contexts = [context(trainer.policy, prompt, trainer.sampler.photo_codes)] * group
         self.model.eval()
         with self.mixed():
             texts = plain.write(self.model, contexts, sampling, seeds[0])
-            prompts = [drawing_text(task, text) for text in texts.texts]
+            prompts = [drawing_text(prompt, text) for text in texts.texts]
             trace = clock.time("draw", plain.draw_images, self.model, prompts, sampling, seeds[1])
             images = torch.cat([self.model.decode_image(row[None]) for row in trace.tokens]).cpu()
         selection = NoScaling().select(lambda wanted: [[0.0] * count for count in wanted], groups=1, size=group)
-        return Rollout([task], group, 1, contexts, texts, prompts, trace, images, selection)
+        return Rollout([prompt], group, 1, contexts, texts, prompts, trace, images, selection)
 
     def plain_update(self, experience: Experience) -> None:
         size = self.size

@@ -46,7 +46,7 @@ class _GivenTwice(ValueError):
 class _Plain(yaml.SafeLoader):
     """Without aliases: a few of them can stand for billions of values, or for a list that holds itself.
 
-    And without keys given twice: the first of two sections of the same name would be forgotten.
+    And without keys given twice: the first of two sections of the same name would be lost.
     """
 
     def compose_node(self, parent: Any, index: Any) -> Any:

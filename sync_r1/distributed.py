@@ -60,14 +60,14 @@ class Processes:
         error, result = None, None
         try:
             result = work()
-        except Exception as caught:  # told to the others first
+        except Exception as caught:  # the others learn of it first
             error = caught
         found = self.gather(None if error is None else f"{type(error).__name__}: {error}")
         if error is not None:
             raise error
-        for number, said in enumerate(found):
-            if said is not None:
-                raise RuntimeError(f"process {number} failed: {said}")
+        for number, reason in enumerate(found):
+            if reason is not None:
+                raise RuntimeError(f"process {number} failed: {reason}")
         return cast(T, result)
 
     def on_main(self, work: Callable[[], T]) -> T:
@@ -103,7 +103,7 @@ def join_processes(cpu: bool, timeout_s: float) -> Processes:
     for name in ("FSDP", "DEEPSPEED"):
         if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true":
             raise ValueError(
-                f"accelerate was told to use {name}, which training does not support; launch plain data parallelism "
+                f"accelerate was set to use {name}, which training does not support; launch plain data parallelism "
                 "(distributed_type: MULTI_GPU, as in examples/launch), and set run.sharding=fsdp2, run.sharding=zero1 "
                 "or rl.lora_rank=16 if memory is short (docs/scale.md)"
             )

@@ -31,7 +31,7 @@ ASSETS = Path(__file__).parent / "world" / "assets"
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the doctor's list. `missing` means that something needed is not there; `note` is worth knowing."""
+    """One line of the doctor's list. `missing` means that something needed is not there; `note` is good to know."""
 
     name: str
     state: State

@@ -102,7 +102,7 @@ class _Prepared:
     session: Session
     scorers: Scorers
     rewards: RewardEnsemble
-    tasks: list[Prompt]
+    prompts: list[Prompt]
     held: list[Prompt]  # for validation
     judge: Judge | None  # of the drawings on validation prompts
     compared: Evaluator | None  # of the phases before and after
@@ -134,8 +134,8 @@ def _prepare(
     session = open_run(config, console, processes)
     scorers.prepare(session.concept)
     # held out also where nothing is drawn to watch
-    tasks, held = split_validation(session_prompts(session), config.rl.validation_prompts)
-    check_setup(config.rl, tasks, rewards, scorers.preview)
+    prompts, held = split_validation(session_prompts(session), config.rl.validation_prompts)
+    check_setup(config.rl, prompts, rewards, scorers.preview)
     if checkpoint is None and processes.main:  # a resumed run keeps what it was begun with until its training begins
         save_config(config, folder / "config.yaml")
     return _Prepared(
@@ -147,7 +147,7 @@ def _prepare(
         session=session,
         scorers=scorers,
         rewards=rewards,
-        tasks=tasks,
+        prompts=prompts,
         held=held,
         judge=judge,
         compared=evaluator if compare_phases else None,
@@ -164,11 +164,11 @@ def _run_experiment(run: _Prepared, console: Console, command: str) -> dict[str,
     if compared is not None:
         before = evaluate_phase(session, config, "before", compared, console, run.resumed, processes)
     if config.sft.stages:
-        warm = warm_up(session, config, console, run.tasks, run.checkpoint is not None, command)
+        warm = warm_up(session, config, console, run.prompts, run.checkpoint is not None, command)
         if warm.stopped:
             return {"stopped": warm.stopped}
-    tasks = run.tasks + _own_drawings(session, config, processes)
-    trainer = SyncGRPOTrainer(session.model, config, tasks, run.rewards, run.scorers.preview, console)
+    prompts = run.prompts + _own_drawings(session, config, processes)
+    trainer = SyncGRPOTrainer(session.model, config, prompts, run.rewards, run.scorers.preview, console)
     trainer.interrupt.command = command
     if run.judge is not None:
         add_hacking_monitor(trainer, run.held, run.rewards, run.judge)
@@ -198,7 +198,7 @@ def _run_experiment(run: _Prepared, console: Console, command: str) -> dict[str,
 
 
 def _own_drawings(session: Session, config: Config, processes: Processes) -> list[Prompt]:
-    """Lessons that the drawing half gives the words, drawn once, after a warm-up, by the main process."""
+    """Pictures of its own that the model is asked about, drawn once, after a warm-up, by the main process."""
     count, folder = config.rl.closed_own_drawings, config.run.folder / "own_drawings"
     if not count or config.rl.closed_loss == "none":
         return []
@@ -253,8 +253,8 @@ def _run_warm_up(
     before = None
     if evaluator is not None:
         before = evaluate_phase(session, config, "before", evaluator, console, keep=bool(resume))
-    tasks, _ = split_validation(session_prompts(session), config.rl.validation_prompts)
-    done = run_sft(session, config, console=console, resume=checkpoint, tasks=tasks, go_on=command)
+    prompts, _ = split_validation(session_prompts(session), config.rl.validation_prompts)
+    done = run_sft(session, config, console=console, resume=checkpoint, prompts=prompts, go_on=command)
     session.run = f"{config.run.name}/{done.checkpoint.name}"
     summary: dict[str, Any] = {
         "concept": session.concept.name,
@@ -302,7 +302,7 @@ def open_run(config: Config, console: Console, processes: Processes | None = Non
 
 
 def warm_up(
-    session: Session, config: Config, console: Console, tasks: list[Prompt], resumed: bool, command: str
+    session: Session, config: Config, console: Console, prompts: list[Prompt], resumed: bool, command: str
 ) -> WarmUp:
     """Run `sft.stages` in `<run>/sft`, going on where an earlier attempt stopped.
 
@@ -317,7 +317,7 @@ def warm_up(
         raise ValueError(
             f"{folder} has no checkpoint of the warm-up that this run began with; put it back, or start the run anew"
         )
-    return run_sft(session, config, folder, console, earlier, tasks, command)
+    return run_sft(session, config, folder, console, earlier, prompts, command)
 
 
 def one_process(work: str) -> None:

@@ -79,16 +79,6 @@ def open_model_and_concept(
     )
 
 
-def apply_update(model: UnifiedModel, checkpoint: str | Path) -> None:
-    """Where a checkpoint is an update from feedback: what it changed, over its base with the concept's tokens.
-
-    ValueError for tensors that are not this model's.
-    """
-    file = checkpoint_to_use(checkpoint) / AFTER_FILE
-    if file.is_file():
-        put_parameters(model, read_tensors(file))
-
-
 def tokens_of(
     model: UnifiedModel, concept: Concept, settings: ModelConfig, face: Tensor | None = None
 ) -> ConceptTokens:
@@ -111,6 +101,16 @@ def tokens_of(
         photos=concept.train_images,
         face=face,
     )
+
+
+def apply_update(model: UnifiedModel, checkpoint: str | Path) -> None:
+    """Where a checkpoint is an update from feedback: what it changed, over its base with the concept's tokens.
+
+    ValueError for tensors that are not this model's.
+    """
+    file = checkpoint_to_use(checkpoint) / AFTER_FILE
+    if file.is_file():
+        put_parameters(model, read_tensors(file))
 
 
 def load_model(path: str | Path, device: str = "auto", settings: ModelConfig | None = None) -> UnifiedModel:

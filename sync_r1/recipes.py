@@ -100,12 +100,12 @@ def showo_512(config: Config) -> None:
 
 
 def joint(config: Config) -> None:
-    """Sync-R1: both halves are optimised, each with its own credit."""
+    """Sync-R1: both parts are optimised, each with its own credit."""
     config.rl.optimise, config.rl.credit = "both", "routed"
 
 
 def shared_credit(config: Config) -> None:
-    """Both halves are optimised with one advantage."""
+    """Both parts are optimised with one advantage."""
     config.rl.optimise, config.rl.credit = "both", "shared"
 
 
@@ -128,8 +128,8 @@ def image_credit_only(config: Config) -> None:
 
 def label_free(config: Config) -> None:
     """No text is compared with anything: how well a picture shows what was meant is the only reward, and teaches both
-    halves. (Its judge knows the true prompt.) A picture says little about a text, so many prompts are asked, all their
-    siblings are drawn, and nothing that does not depend on the text is scored."""
+    parts. (Its judge knows the true prompt.) A picture says little about a text, so many prompts are asked, all their
+    completions are drawn, and nothing that does not depend on the text is scored."""
     rl = config.rl
     rl.optimise, rl.credit = "both", "routed"
     rl.reward_weights, rl.look_fraction = {"faithfulness": 1.0}, 0.0

@@ -158,10 +158,10 @@ def recognised(answer: str | None, margin: float | None, unsure: float = UNSURE)
         drawn = ""
     else:
         drawn = f"by drawing {'yes' if margin > 0 else 'no'}, margin {margin:+.2f}"
-    said = "; ".join(part for part in (answer, drawn) if part)
+    answers = "; ".join(part for part in (answer, drawn) if part)
     if margin is None:
-        return Recognition(bool(words), said, words)
-    return Recognition(margin > 0 if words is None else combine(words, margin, unsure), said, words, margin)
+        return Recognition(bool(words), answers, words)
+    return Recognition(margin > 0 if words is None else combine(words, margin, unsure), answers, words, margin)
 
 
 def combine(words: bool, margin: float, unsure: float) -> bool:

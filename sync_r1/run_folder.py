@@ -124,7 +124,7 @@ def checkpoint_to_resume(resume: str | Path, run: Path, say: Say = lambda messag
     manifest.
 
     Args:
-        say: is told which damaged checkpoints are passed over, and which one is used.
+        say: is given which damaged checkpoints are passed over, and which one is used.
     Raises:
         ValueError: there is none, or a file is missing or damaged (the file, and what to use instead).
     """

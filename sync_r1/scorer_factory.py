@@ -50,7 +50,7 @@ EXAMPLES: dict[Network, str] = {
 class Scorers:
     """What a run scores its trajectories with."""
 
-    library: Library  # reward → function and half; only rewards whose network was loaded
+    library: Library  # reward → function and part; only rewards whose network was loaded
     weights: dict[str, Weight]  # rl.reward_weights of those
     fallback: dict[str, str]  # scorers.fallback of those
     preview: RewardFunction | None  # score of previews; None without Dynamic Group Scaling
@@ -63,7 +63,7 @@ class Scorers:
         """Embed the concept's photos now, once for all rewards.
 
         Raises:
-            ValueError: no photos, or none that a reward with a weight can read and nothing stands in for it.
+            ValueError: no photos, or none that a reward with a weight and without a fallback can read.
         """
         for name, references in self.references.items():
             weight = self.weights.get(name, 0.0)
@@ -72,7 +72,7 @@ class Scorers:
             if not len(references(concept)) and weight and name not in self.fallback:
                 raise ValueError(
                     f"rl.reward_weights.{name} is {weight} for {concept.name!r}, but none of its "
-                    f"{len(concept.train_images)} training photos shows a face; add one, declare a stand-in "
+                    f"{len(concept.train_images)} training photos shows a face; add one, declare a fallback "
                     f"(scorers.fallback.{name}=identity), or set the weight to 0"
                 )
 
@@ -86,7 +86,7 @@ class Evaluator(NamedTuple):
 
 
 def build_scorers(config: Config) -> Scorers:
-    """Rewards by name, the preview's score, and nothing that neither a weight above 0, a stand-in nor the preview
+    """Rewards by name, the preview's score, and nothing that neither a weight above 0, a fallback nor the preview
     needs.
 
     A reward of weight 0 is kept, and logged, when its network is there anyway.
@@ -149,7 +149,7 @@ def _custom_rewards(config: Config) -> Library:
 
 
 def _users(config: Config) -> dict[Network, list[str]]:
-    """Networks to load, each with what needs it: rewards with a weight above 0, their stand-ins, and the preview."""
+    """Networks to load, each with what needs it: rewards with a weight above 0, their fallbacks, and the preview."""
     rl = config.rl
     if rl.optimise == "text":  # draws nothing
         return {}

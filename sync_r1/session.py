@@ -6,7 +6,6 @@ The benchmark uses the same methods, batched.
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +16,10 @@ from PIL import Image
 from torch import Tensor
 
 from sync_r1 import __version__
+from sync_r1.asked_texts import asked_prompt, asked_text, with_placeholders
 from sync_r1.config import EvalConfig, ModelConfig
-from sync_r1.config_fields import check_unicode
 from sync_r1.constants import WORLD
 from sync_r1.data import Concept, load_image
-from sync_r1.data.names import check_mentions, mention
 from sync_r1.data.prompts import (
     RECOGNITION_QUESTION,
     compose,
@@ -48,11 +46,8 @@ from sync_r1.models.batches import draw_traces, encode_pictures, write_texts
 from sync_r1.opening import apply_update, open_model_and_concept, tokens_of
 from sync_r1.recognition import HOW, Calibration, How, Recognition, all_recognised, calibrate, picture_evidence
 from sync_r1.types import ImageTrace, Sampling, TextContext
-from sync_r1.world.grammar import check_subjects
 from sync_r1.world.regions import NAMED_REGIONS
 from sync_r1.world.render import SIZE
-
-LONGEST_TEXT = 4000  # letters of a question or a prompt
 
 Picture = Image.Image | Path | str
 
@@ -192,7 +187,7 @@ class Session:
 
     def with_tokens(self, prompt: str) -> str:
         """What the model reads to draw a prompt: before every placeholder the soft tokens of its concept."""
-        for concept in (self.concept, *self.others):
+        for concept in self._concepts:
             prompt = drawing_prompt(concept.name, prompt, self._tokens_of(concept).drawing_tokens)
         return prompt
 
@@ -202,22 +197,17 @@ class Session:
 
     # one at a time: what people call
 
+    @property
+    def _concepts(self) -> list[Concept]:
+        return [self.concept, *self.others]
+
     def mention(self, text: str) -> str:
         """The text with every concept's name written as placeholder, unless it holds the placeholder already."""
-        for concept in (self.concept, *self.others):
-            text = mention(text, concept.name, concept.display_name)
-        return text
-
-    def _mentioned(self, text: str, what: str) -> str:
-        """The text with placeholders. ValueError where it names a concept that the model does not know."""
-        text = self.mention(_said(text, what))
-        known = [tokens.name for tokens in self.model.concepts]
-        check_mentions(text, known, [*known, *(name.strip("<>") for name in self.model.name_pool)], f"the {what}")
-        return text
+        return with_placeholders(text, self._concepts)
 
     def ask(self, question: str, image: Picture | None = None) -> str:
         """Answer a question about the concept, or about a picture."""
-        question = self._mentioned(question, "question")
+        question = asked_text(self.model, question, self._concepts, "question")
         codes = None
         if image is not None:
             codes = self.encode([image])[0]
@@ -280,7 +270,8 @@ class Session:
 
     def rewrite(self, prompt: str) -> str:
         """Spell out a drawing prompt from the concept's private facts."""
-        return self.concept.shown(self.rewrites([self._mentioned(prompt, "prompt")])[0])
+        asked = asked_text(self.model, prompt, self._concepts, "prompt")
+        return self.concept.shown(self.rewrites([asked])[0])
 
     def draw(self, prompt: str, n: int = 1, seed: int = 0, sampling: Sampling | None = None) -> list[Image.Image]:
         """Draw `n` pictures with the seeds seed, seed+1, …; each carries what made it in its `info` (see
@@ -385,27 +376,12 @@ class Session:
         ValueError for a concept that the model does not know, and for more than two characters of the embedded world.
         """
         seeds = following_seeds(seed, n)
-        text = self._mentioned(prompt, "prompt")
-        if self.model.image_size == SIZE:
-            check_subjects(text)
-        for concept in (self.concept, *self.others):
-            if concept.placeholder not in text:
-                shown = concept.shown(concept.placeholder)
-                warnings.warn(f"the prompt does not mention {shown}, so it is drawn without it", stacklevel=4)
-        return text, seeds
+        return asked_prompt(self.model, prompt, self._concepts), seeds
 
     def made_from(self, prompt: str, seed: int) -> dict[Any, Any]:
         """What a saved picture says about itself."""
         values = (prompt, seed, self.run, self.concept.name, f"sync-r1 {__version__}")
         return dict(zip(METADATA, values, strict=True))
-
-
-def _said(text: str, what: str) -> str:
-    if not text.strip():
-        raise ValueError(f"the {what} is empty; write a few words")
-    if len(text) > LONGEST_TEXT:
-        raise ValueError(f"the {what} has {len(text)} letters; at most {LONGEST_TEXT} are read, so shorten it")
-    return check_unicode(text.strip(), f"the {what}")
 
 
 def _as_image(image: Picture) -> Image.Image:

@@ -1,23 +1,30 @@
-"""A server that runs `sync-r1` commands in forked processes, and sends them a signal at a chosen moment.
+"""A server that runs `sync-r1` commands and scripts in forked processes, and sends them a signal at a chosen moment.
 
-It imports everything once, so that a process costs no new start of Python. One job per line of standard input:
-{"arguments": [...], "folder": "where to work", "phase": a name of PHASES or null, "signal": number}. The answer is the
-exit code and what was printed, as JSON on one line.
+It imports everything once, so that a process costs no new start of Python. `tests/forked.py` talks to it, one request
+and one answer as JSON on a line each:
+
+{"start": {"script": "file of a script, empty for sync-r1", "arguments": [...], "folder": "where to work", "log": "file
+for what is printed", "environment": {...}, "phase": a name of PHASES or null, "signal": number}} → {"pid": number}
+{"poll": pid} → {"code": exit code, or null while it runs}
 """
 
 from __future__ import annotations
 
 import json
 import os
+import runpy
+import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
 
+import nltk.translate.bleu_score  # noqa: F401  # what commands import late, for all of them here
+import pyarrow.parquet  # noqa: F401
 import torch
 
 import sync_r1.experiment
+import sync_r1.report.plots  # noqa: F401
 import sync_r1.report.run_page
 import sync_r1.unifybench.predict
 import sync_r1.unifybench.run
@@ -56,29 +63,49 @@ def aim(phase: str, number: int) -> None:
     setattr(owner, name, signalled)
 
 
-def run(job: dict[str, Any], log: int) -> None:
-    """Be the command."""
+def run(job: dict[str, Any]) -> None:
+    """Be the command or the script, in a process of its own."""
+    log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    os.environ.update(job["environment"])
     os.chdir(job["folder"])
-    sys.argv = ["sync-r1", *job["arguments"]]
+    sys.argv = [job["script"] or "sync-r1", *job["arguments"]]
     if job["phase"]:
         aim(job["phase"], job["signal"])
-    cli.main()
+    if job["script"]:
+        runpy.run_path(job["script"], run_name="__main__")
+    else:
+        cli.main()
+
+
+def poll(pid: int) -> int | None:
+    """The exit code of a process, negative for the signal that killed it; None while it runs."""
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if ended else None
 
 
 def main() -> None:
     torch.set_num_threads(1)
+    running: set[int] = set()
     for line in sys.stdin:
-        with tempfile.TemporaryFile() as log:
-            child = os.fork()
-            if not child:
-                run(json.loads(line), log.fileno())
+        request = json.loads(line)
+        if "start" in request:
+            pid = os.fork()
+            if not pid:
+                run(request["start"])
                 return
-            _, status = os.waitpid(child, 0)
-            log.seek(0)
-            answer = {"code": os.waitstatus_to_exitcode(status), "said": log.read().decode(errors="replace")}
+            running.add(pid)
+            answer: dict[str, int | None] = {"pid": pid}
+        else:
+            code = poll(request["poll"])
+            if code is not None:
+                running.remove(request["poll"])
+            answer = {"code": code}
         print(json.dumps(answer), flush=True)
+    for pid in running:
+        os.kill(pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from sync_r1.world.export import export_world
 
 QUIET = Console(quiet=True)
 SMALL = [
+    "sft.epochs=2",
     "rl.max_steps=2",
     "rl.num_generations=2",
     "rl.prompts_per_step=1",
@@ -95,7 +96,7 @@ def test_a_setup_that_cannot_learn_is_refused_before_the_evaluation(tmp_path: Pa
     config = small(
         tmp_path, "rl.reward_weights={rewrite: 1.0}", "rl.optimise=image", "rl.draw_every=1", "rl.dgs_enabled=false"
     )
-    with pytest.raises(ValueError, match="so the image half cannot learn"):
+    with pytest.raises(ValueError, match="so the image part cannot learn"):
         run_experiment(config, QUIET)
     assert not (config.run.folder / "eval").exists()
 

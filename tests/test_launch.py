@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,15 +19,15 @@ from sync_r1.experiment import one_process
 from sync_r1.files import manifest_problems
 from sync_r1.folder_lock import hold
 from sync_r1.run_folder import checkpoints
+from tests.forked import ENVIRONMENT, Forked, ForkServer
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["rl.num_generations=2", "rl.prompts_per_step=1", "rl.train_timesteps=1", "run.save_steps=1", "run.device=cpu"]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def command(folder: Path, *more: str) -> list[str]:
+    """Arguments of `sync-r1`."""
     return [
-        "sync_r1.cli",
         "train",
         "--recipe",
         "world",
@@ -62,7 +61,7 @@ def test_two_processes_share_the_main_job(launcher: str, tmp_path: Path) -> None
         "rl.validation_prompts=1",
         "rl.validation_steps=1",
     ]
-    launch = [sys.executable, "-m", *LAUNCHERS[launcher], "-m"]
+    launch = [sys.executable, "-m", *LAUNCHERS[launcher], "-m", "sync_r1.cli"]
     run = tmp_path / "two"
     done = subprocess.run(
         [*launch, *command(tmp_path, *limits)],
@@ -87,25 +86,10 @@ def test_two_processes_share_the_main_job(launcher: str, tmp_path: Path) -> None
     assert (run / "report.html").is_file() and (run / "sheet.png").is_file()
 
 
-def start_two(folder: Path, *more: str) -> list[subprocess.Popen[str]]:
-    """Two processes that train together, without a launcher's agent, which would end the others itself."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", *command(folder, *more)],
-            env={**ENVIRONMENT, **meeting, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
+Started = Sequence[Forked] | Sequence[subprocess.Popen[str]]
 
 
-def wait_for(found: Callable[[], bool], started: list[subprocess.Popen[str]]) -> None:
+def wait_for(found: Callable[[], bool], started: Started) -> None:
     deadline = time.monotonic() + 240
     while not found():
         assert time.monotonic() < deadline, "it never came"
@@ -114,7 +98,7 @@ def wait_for(found: Callable[[], bool], started: list[subprocess.Popen[str]]) ->
         time.sleep(0.1)
 
 
-def ended(started: list[subprocess.Popen[str]]) -> list[str]:
+def ended(started: Started) -> list[str]:
     """What each process printed until it ended."""
     try:
         return [process.communicate(timeout=120)[0] for process in started]
@@ -125,9 +109,9 @@ def ended(started: list[subprocess.Popen[str]]) -> list[str]:
 
 
 @pytest.mark.parametrize("lost", [0, 1], ids=["the one that writes", "the other"])
-def test_when_one_process_dies_the_other_says_so_and_ends(lost: int, tmp_path: Path) -> None:
+def test_when_one_process_dies_the_other_says_so_and_ends(lost: int, tmp_path: Path, fork_server: ForkServer) -> None:
     saved = tmp_path / "two" / "checkpoints"
-    started = start_two(tmp_path, "rl.max_steps=500", "--no-evaluate")
+    started = fork_server.start_two(tmp_path, command(tmp_path, "rl.max_steps=500", "--no-evaluate"))
     try:
         wait_for(lambda: len(checkpoints(saved.parent)) >= 2, started)
         started[lost].send_signal(signal.SIGKILL)
@@ -140,12 +124,12 @@ def test_when_one_process_dies_the_other_says_so_and_ends(lost: int, tmp_path: P
 
 
 @pytest.mark.parametrize("phase", ["training", "evaluation"])
-def test_two_processes_stop_together(phase: str, tmp_path: Path) -> None:
+def test_two_processes_stop_together(phase: str, tmp_path: Path, fork_server: ForkServer) -> None:
     """In training the signal of one is enough; in the evaluation, which nothing saves, both get it."""
     run = tmp_path / "two"
     options = {"training": ["--no-evaluate"], "evaluation": ["eval.tasks=[rea_gen]", "eval.batch_size=1"]}[phase]
     begun = run / ("checkpoints/step_00001" if phase == "training" else "eval/images/before")
-    started = start_two(tmp_path, "rl.max_steps=500", *options)
+    started = fork_server.start_two(tmp_path, command(tmp_path, "rl.max_steps=500", *options))
     try:
         wait_for(begun.is_dir, started)
         for process in started[1:] if phase == "training" else started:
@@ -162,10 +146,16 @@ def test_two_processes_stop_together(phase: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("launcher", "number"), [("torchrun", signal.SIGTERM), ("accelerate", signal.SIGINT)])
 def test_a_launcher_that_is_stopped_leaves_a_checkpoint(launcher: str, number: signal.Signals, tmp_path: Path) -> None:
-    launch = [sys.executable, "-m", *LAUNCHERS[launcher], "-m", *command(tmp_path, "rl.max_steps=500", "--no-evaluate")]
+    launch = [sys.executable, "-m", *LAUNCHERS[launcher], "-m", "sync_r1.cli"]
+    options = ["rl.max_steps=500", "--no-evaluate"]
     started = [
         subprocess.Popen(
-            launch, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path
+            [*launch, *command(tmp_path, *options)],
+            env=ENVIRONMENT,
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
     ]
     saved = tmp_path / "two" / "checkpoints"
@@ -180,9 +170,9 @@ def test_a_launcher_that_is_stopped_leaves_a_checkpoint(launcher: str, number: s
     assert not (tmp_path / "two" / ".lock.json").exists()
 
 
-def test_two_processes_are_both_refused_a_folder_in_use(tmp_path: Path) -> None:
+def test_two_processes_are_both_refused_a_folder_in_use(tmp_path: Path, fork_server: ForkServer) -> None:
     with hold(tmp_path / "two"):
-        started = start_two(tmp_path, "--no-evaluate")
+        started = fork_server.start_two(tmp_path, command(tmp_path, "--no-evaluate"))
         said = ended(started)
     assert [process.returncode for process in started] == [2, 2], said
     assert all(f"two is in use by process {os.getpid()}" in text and "Traceback" not in text for text in said)
@@ -199,7 +189,7 @@ def test_only_lost_processes_are_called_so() -> None:
 @pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED"])
 def test_sharded_launches_are_refused_before_anything_loads(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
-    with pytest.raises(ValueError, match=rf"told to use {name}, .* MULTI_GPU, as in examples/launch"):
+    with pytest.raises(ValueError, match=rf"set to use {name}, .* MULTI_GPU, as in examples/launch"):
         join_processes(cpu=True, timeout_s=1)
 
 

@@ -34,6 +34,7 @@ ORDER = [
     "scorer_factory",
     "drawings",
     "recognition",
+    "asked_texts",
     "opening",
     "session",
     "training",

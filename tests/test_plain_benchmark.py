@@ -78,7 +78,7 @@ def test_gradients_are_the_same(plain: ModuleType, tmp_path: Path, cut: tuple[in
     trainer.trainables.rows.write_back()
     trainer.loss(Experience(rollout, credit))
     ours = [parameter.grad.clone() for parameter in parameters if parameter.grad is not None]
-    trainer._forget_gradients()
+    trainer._clear_gradients()
     with trainer.reference.policy() as start:
         plain.update(
             trainer.policy, start, trainer.config.rl, rollout, credit, rows_per_graph=cut[0], steps_per_graph=cut[1]

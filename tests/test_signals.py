@@ -6,39 +6,32 @@ import json
 import os
 import shlex
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from sync_r1.files import manifest_problems
 from sync_r1.signals import STOPPING, Stopped, if_stopped, on_signal
+from tests.forked import Forked, ForkServer
 
-ROOT = Path(__file__).parents[1]
-ENVIRONMENT = {
-    **os.environ,
-    "PYTHONPATH": str(ROOT),
-    "OMP_NUM_THREADS": "1",
-    "CUDA_VISIBLE_DEVICES": "",
-    "COLUMNS": "60",
-}
+NARROW = {"COLUMNS": "60"}
 TINY = [
     "run.device=cpu",
     "run.save_steps=1",
     "rl.num_generations=2",
     "rl.prompts_per_step=1",
+    "rl.generation_timesteps=2",
     "rl.train_timesteps=1",
     "rl.draw_every=1",
     "rl.dgs_enabled=false",
     "rl.validation_prompts=0",
     "eval.tasks=[rea, rea_gen]",
     "eval.max_items=1",
+    "eval.generation_timesteps=2",
     "sft.epochs=1",
 ]
 TRAIN = ["train", "--recipe", "demo", "--concept", "bo", *TINY, "rl.max_steps=3", "run.name=r"]
@@ -73,29 +66,6 @@ COMMANDS = {
         {"predicting": "out keeps what is predicted and scored", "scoring": "out keeps what is predicted and scored"},
     ),
 }
-Run = Callable[..., SimpleNamespace]
-
-
-@pytest.fixture(scope="module")
-def run_command() -> Iterator[Run]:
-    """Runs a command in a process that may get a signal; returns its exit code and what it printed."""
-    if not hasattr(os, "fork"):
-        pytest.skip("processes are forked")
-    command = [sys.executable, "-m", "tests.forking"]
-    server = subprocess.Popen(
-        command, cwd=ROOT, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert server.stdin is not None and server.stdout is not None
-
-    def run(folder: Path, arguments: list[str], phase: str | None = None, number: int = 0) -> SimpleNamespace:
-        job = {"arguments": arguments, "folder": str(folder), "phase": phase, "signal": number}
-        server.stdin.write(json.dumps(job) + "\n")
-        server.stdin.flush()
-        return SimpleNamespace(**json.loads(server.stdout.readline()))
-
-    yield run
-    server.stdin.close()
-    server.wait()
 
 
 def half_written(folder: Path) -> list[Path]:
@@ -109,21 +79,23 @@ def half_written(folder: Path) -> list[Path]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_phase_can_be_stopped_and_the_line_goes_on(
-    name: str, number: signal.Signals, tmp_path: Path, run_command: Run
+    name: str, number: signal.Signals, tmp_path: Path, fork_server: ForkServer
 ) -> None:
-    """One run is stopped in each phase, each time by the command that the line before said."""
+    """One run is stopped in each phase, each time by the command that the line before gave."""
     arguments, phases = COMMANDS[name]
     for phase, kept in phases.items():
-        done = run_command(tmp_path, arguments, phase, number)
-        assert done.code == 128 + number, (phase, done)
-        assert "Traceback" not in done.said and "Aborted" not in done.said, done.said
-        lines = [line for line in done.said.splitlines() if "go on with: " in line]
-        assert len(lines) == 1 and kept in lines[0], (phase, done.said)
+        command = fork_server.start(tmp_path, arguments, NARROW, phase, number)
+        printed, _ = command.communicate()
+        assert command.returncode == 128 + number, (phase, printed)
+        assert "Traceback" not in printed and "Aborted" not in printed, printed
+        lines = [line for line in printed.splitlines() if "go on with: " in line]
+        assert len(lines) == 1 and kept in lines[0], (phase, printed)
         assert half_written(tmp_path) == []
-        command, *arguments = shlex.split(lines[0].partition("go on with: ")[2])
-        assert command == "sync-r1"
-    done = run_command(tmp_path, arguments)
-    assert done.code == 0, done.said
+        program, *arguments = shlex.split(lines[0].partition("go on with: ")[2])
+        assert program == "sync-r1"
+    command = fork_server.start(tmp_path, arguments, NARROW)
+    printed, _ = command.communicate()
+    assert command.returncode == 0, printed
     assert half_written(tmp_path) == []
     if name == "bench run":
         assert (tmp_path / "out" / "scores").is_dir()
@@ -136,7 +108,7 @@ def test_every_phase_can_be_stopped_and_the_line_goes_on(
     assert name == "sft" or (run / "report.html").is_file()
 
 
-def test_a_study_stops_its_runs_and_goes_on(tmp_path: Path) -> None:
+def test_a_study_stops_its_runs_and_goes_on(tmp_path: Path, fork_server: ForkServer) -> None:
     """The runs are in a session of their own: the study alone gets the signal and passes it on."""
     options = dict(option.split("=") for option in TINY if "[" not in option)
     study = {
@@ -148,25 +120,23 @@ def test_a_study_stops_its_runs_and_goes_on(tmp_path: Path) -> None:
         "claims": [],
     }
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
-    command = [sys.executable, "-m", "sync_r1.cli", "study", "study.yaml", "--folder", "cells", "--out", "out/results"]
-    started = subprocess.Popen(
-        command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    arguments = ["study", "study.yaml", "--folder", "cells", "--out", "out/results"]
+    started = fork_server.start(tmp_path, arguments, NARROW)
     cell = tmp_path / "cells" / "tiny" / "both" / "bo-0"
     try:
         wait_for(lambda: (cell / "checkpoints" / "step_00002").is_dir(), started)
         started.send_signal(signal.SIGTERM)
-        said, _ = started.communicate(timeout=120)
+        printed, _ = started.communicate(timeout=120)
     finally:
         started.kill()
-    assert started.returncode == 143, said
-    assert "cells/tiny keeps what the runs had reached; go on with: sync-r1 study study.yaml" in said
-    assert "Traceback" not in said
+    assert started.returncode == 143, printed
+    assert "cells/tiny keeps what the runs had reached; go on with: sync-r1 study study.yaml" in printed
+    assert "Traceback" not in printed
     assert "stopped at step" in (cell / "log.txt").read_text() and not (cell / ".lock.json").exists()
     assert half_written(cell) == [] and not (cell / "cell.json").exists()
 
 
-def wait_for(found: Callable[[], bool], *processes: subprocess.Popen[str], seconds: float = 300) -> None:
+def wait_for(found: Callable[[], bool], *processes: Forked, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not found():
         assert time.monotonic() < deadline, "it never came"

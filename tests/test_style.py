@@ -24,12 +24,11 @@ def parsed(folder: Path) -> dict[Path, ast.Module]:
     return {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("*.py"))}
 
 
-def long_functions(tree: ast.Module, *, with_signature: bool = True) -> Iterator[str]:
-    """Functions of more than MAX_LINES lines, with or without their decorators and signature."""
+def long_functions(tree: ast.Module) -> Iterator[str]:
+    """Functions of more than MAX_LINES lines, signature and all, decorators apart."""
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            first = node.lineno if with_signature else node.body[0].lineno
-            length = (node.end_lineno or first) - first + 1
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
             if length > MAX_LINES:
                 yield f"{node.name} ({length} lines)"
 
@@ -55,9 +54,7 @@ def per_1000_lines(count: int) -> float:
 def test_functions_fit_a_screen() -> None:
     found = []
     for path, tree in parsed(PACKAGE).items():
-        # the options of a command are declared in its signature, with the help that is printed
-        options = path.parent == PACKAGE / "commands"
-        found += [f"{path.relative_to(ROOT)}: {name}" for name in long_functions(tree, with_signature=not options)]
+        found += [f"{path.relative_to(ROOT)}: {name}" for name in long_functions(tree)]
     assert not found, f"functions of more than {MAX_LINES} lines; divide them: {found}"
 
 
@@ -85,7 +82,6 @@ def test_what_is_too_long_or_too_dense_would_be_found() -> None:
     body = "\n".join(f"    x = {number}" for number in range(MAX_LINES))
     tree = ast.parse(f"def f():\n{body}\n\ny = [[a for a in b] if b else [] for b in ()]\n")
     assert list(long_functions(tree)) == [f"f ({MAX_LINES + 1} lines)"]
-    assert not list(long_functions(tree, with_signature=False))
     assert nested_comprehensions(tree) == 1
     assert conditional_expressions(tree) == 1
 

@@ -11,10 +11,11 @@ from typing import Literal
 from sync_r1.apps.feedback import Store, rate_answer, rate_picture, rate_rewrite
 from sync_r1.apps.feedback.naming import LITTLE_WORDS
 from sync_r1.apps.why import Credit, answer_credit, fact_answer_credit, fact_credit
+from sync_r1.asked_texts import LONGEST_TEXT
 from sync_r1.data import verify_images
 from sync_r1.data.prompts import fact_prompt
 from sync_r1.drawings import save_pictures
-from sync_r1.session import LONGEST_TEXT, Session
+from sync_r1.session import Session
 from sync_r1.types import TextContext
 
 Route = Literal["info", "facts", "picture", "rewrite", "drawing"]

@@ -74,12 +74,12 @@ def asked_attributes(session: Session, prompt: str) -> dict[str, str]:
     names = set(re.findall(r"<[^<>\s]+>", text))
     if len(names) > 1:
         raise ValueError(f"the prompt names {', '.join(sorted(names))}; a picture of one thing can be checked")
-    said = grammar.parse(text)
+    wanted = grammar.parse(text)
     known: dict[str, str] = {}
     if concept.placeholder in names:
         kind = {"kind": concept.class_noun} if concept.class_noun in ATTRIBUTES["kind"] else {}
         known = {**kind, **grammar.parse(concept.info)}
-    asked = {name: {**known, **said}[name] for name in grammar.QUESTIONS if name in known or name in said}
+    asked = {name: {**known, **wanted}[name] for name in grammar.QUESTIONS if name in known or name in wanted}
     if not asked:
         raise ValueError(
             f"the prompt {prompt!r} asks for nothing that can be checked: no {', '.join(grammar.QUESTIONS)} of the "

@@ -1,4 +1,4 @@
-"""Trainings in the background: started detached, seen from any process, and never told to be what they are not.
+"""Trainings in the background: started detached, seen from any process, and never shown to be what they are not.
 
 The state of a run is derived from its process, its files and its log whenever it is asked for. Nothing stores it, so
 nothing can be wrong after a kill, a crash or a new start of the machine.
@@ -85,8 +85,8 @@ def start(arguments: Sequence[str], folder: Path) -> Job:
     end = time.monotonic() + STARTING_S
     while not _holds(folder, process.pid):
         if process.poll() is not None or time.monotonic() > end:
-            said = log.read_bytes()[before:].decode(errors="replace").strip().splitlines()
-            errors = [line for line in said if line.startswith("error:")] or said[
+            printed = log.read_bytes()[before:].decode(errors="replace").strip().splitlines()
+            errors = [line for line in printed if line.startswith("error:")] or printed[
                 -1:
             ]  # another training may write, too
             raise ValueError(f"the training did not begin: {errors[-1] if errors else f'see {log}'}")

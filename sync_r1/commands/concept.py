@@ -6,7 +6,7 @@ import shlex
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from sync_r1.commands.inference import noted, open_session
 from sync_r1.commands.options import AsJson, ConceptOption, DataOption, DeviceOption, ModelOption, RunOption
 from sync_r1.console import say, say_json, show_table
 from sync_r1.constants import WORLD
+
+if TYPE_CHECKING:
+    from sync_r1.data.add import AddedConcept
 
 app = typer.Typer(no_args_is_help=True, help="List, show and add personal concepts.")
 
@@ -159,15 +162,7 @@ def add(
         overwrite=overwrite,
         concept_id=concept_id,
     )
-    for note in added.notes:
-        say(f"note: {note}")
-    concept = added.concept
-    say(
-        f"added <{concept.called}> ({concept.class_noun}, {concept.category}) to {data}: "
-        f"{len(concept.train_images)} pictures for training, {len(concept.test_images)} for testing, "
-        f"{len(concept.facts)} facts, {len(concept.rl_indices)} training prompts"
-    )
-    say(f"see it with: sync-r1 concept show {concept.name} --data {shlex.quote(str(data))}")
+    _print_added(added, data)
 
 
 @app.command()
@@ -244,3 +239,15 @@ def summary(concept: Any) -> dict[str, Any]:
         "questions": len(concept.items),
         "prompts": len(concept.conditions.implicit),
     }
+
+
+def _print_added(added: AddedConcept, data: Path) -> None:
+    for note in added.notes:
+        say(f"note: {note}")
+    concept = added.concept
+    say(
+        f"added <{concept.called}> ({concept.class_noun}, {concept.category}) to {data}: "
+        f"{len(concept.train_images)} pictures for training, {len(concept.test_images)} for testing, "
+        f"{len(concept.facts)} facts, {len(concept.rl_indices)} training prompts"
+    )
+    say(f"see it with: sync-r1 concept show {concept.name} --data {shlex.quote(str(data))}")

@@ -73,7 +73,7 @@ def watch(run: RunFolder) -> None:
                 break
             time.sleep(LOOK_S)
             now = state(run)
-    say(_told(run, now))
+    say(_status_line(run, now))
 
 
 def stop(
@@ -87,9 +87,9 @@ def stop(
     from sync_r1.apps.jobs import stop as end
 
     found = end(run, now)
-    say(_told(run, found) if now else f"{run} ends after its step; see sync-r1 watch {run}")
+    say(_status_line(run, found) if now else f"{run} ends after its step; see sync-r1 watch {run}")
 
 
-def _told(run: Path, state: State) -> str:
-    told = f"{run} is {state.name} at step {state.step} of {state.steps}"
-    return f"{told}; go on with: {state.command}" if state.command else told
+def _status_line(run: Path, state: State) -> str:
+    line = f"{run} is {state.name} at step {state.step} of {state.steps}"
+    return f"{line}; go on with: {state.command}" if state.command else line

@@ -16,7 +16,7 @@ class RewardConfig:
     """A reward function of your own."""
 
     function: str = option("", "dotted path, e.g. my_rewards.sharpness, of a function in TRL's reward shape")
-    part: Literal["text", "image"] = option("image", "the half of the trajectory that it judges")
+    part: Literal["text", "image"] = option("image", "the part of the trajectory that it judges")
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)
@@ -24,10 +24,10 @@ class RLConfig:
     """Sync-GRPO and Dynamic Group Scaling."""
 
     optimise: Literal["both", "text", "image"] = option(
-        "both", "halves that receive gradients; 'text' draws no images at all"
+        "both", "parts that receive gradients; 'text' draws no images at all"
     )
     credit: Literal["shared", "routed"] = option(
-        "routed", "shared: one advantage for both halves; routed: each half its own"
+        "routed", "shared: one advantage for both parts; routed: each part its own"
     )
     look_fraction: float = option(0.5, "share of 'look' prompts (a question about a photo)", ge=0, le=1)
     recognize_fraction: float = option(
@@ -46,7 +46,7 @@ class RLConfig:
     draw_every: int = option(
         1,
         (
-            "one rollout in so many is drawn; those in between teach the text half on its own rewards, at a small "
+            "one rollout in so many is drawn; those in between teach the text part on its own rewards, at a small "
             "share of the cost"
         ),
         ge=1,
@@ -104,8 +104,8 @@ class RLConfig:
     scale_rewards: Literal["none", "group", "batch"] = option(
         "none", "divide advantages by the std of the group or batch"
     )
-    text_loss_weight: float = option(1.0, "λ of the understanding half", ge=0)
-    image_loss_weight: float = option(1.0, "λ of the generation half", ge=0)
+    text_loss_weight: float = option(1.0, "λ of the text part", ge=0)
+    image_loss_weight: float = option(1.0, "λ of the image part", ge=0)
     entropy_coef: float = option(0.0, "entropy bonus on the text tokens", ge=0)
     closed_loss: Literal["none", "log", "expected"] = option(
         "none",
@@ -118,9 +118,9 @@ class RLConfig:
         8, "such questions per update on each process, as many with yes as with no", ge=2
     )
     closed_own_drawings: int = option(
-        0, "pictures of its own that the model is also asked about; its drawing half says which show the concept", ge=0
+        0, "pictures of its own that the model is also asked about; its image part decides which show the concept", ge=0
     )
-    closed_loss_weight: float = option(1.0, "weight of their loss beside the two halves", ge=0)
+    closed_loss_weight: float = option(1.0, "weight of their loss beside those of the two parts", ge=0)
     image_baseline: Literal["group", "previews"] = option(
         "group", "an image is compared with its group's mean, or step by step also with what its own previews promised"
     )

@@ -111,7 +111,7 @@ class ScorersConfig:
     )
     fallback: dict[str, str] = dataclasses.field(
         default_factory=dict,
-        metadata={"doc": "reward → reward that stands in where it could not score, e.g. face: identity; counted"},
+        metadata={"doc": "reward → fallback where it could not score, e.g. face: identity; counted"},
     )
 
 
@@ -162,7 +162,7 @@ class SFTConfig:
         False, "begin questions of stages 1 to 3 with the name and info lines, as the benchmark does"
     )
     save_epochs: int = option(5, "epochs between checkpoints; the last is always saved", ge=1)
-    pull: float = option(0.0, "weight of the L2 pull of the placeholder's rows to their start", ge=0)
+    pull: float = option(0.0, "weight of the L2 anchor that holds the placeholder's rows near their start", ge=0)
 
 
 @dataclasses.dataclass(kw_only=True, slots=True)

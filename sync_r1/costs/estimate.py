@@ -150,7 +150,7 @@ def _closed_answers(workload: Workload, head: int) -> float:
 
 
 def _drawing(workload: Workload) -> float:
-    """FLOPs of the image half of a rollout."""
+    """FLOPs of the image part of a rollout."""
     rl, sizes = workload.config.rl, workload.sizes
     nfe, _ = workload.nfe
     prompts = workload.forward(workload.drawn * workload.prefix, workload.prefix / 2)

@@ -160,7 +160,7 @@ class Workload:
 
     @property
     def span(self) -> int:
-        """Tokens of an image with its marks."""
+        """Tokens of an image with its begin and end tokens."""
         return self.sizes.image_tokens + 2
 
     @property
@@ -220,7 +220,7 @@ class Workload:
         return 1 + (self.kind == "full") + again * self.config.rl.gradient_checkpointing
 
     def evaluations(self, steps: int) -> int:
-        """Of the backbone for one image up to step `steps`, both halves of guidance counted."""
+        """Of the backbone for one image up to step `steps`, with and without condition where guidance is on."""
         if not self.sizes.autoregressive:
             return steps * self.guided
         return -(-steps * self.sizes.image_tokens // self.config.rl.generation_timesteps) * self.guided
@@ -247,7 +247,7 @@ class Workload:
 
     @property
     def piece(self) -> tuple[int, int]:
-        """(images, decoding steps) of one backward pass of the image half."""
+        """(images, decoding steps) of one backward pass of the image part."""
         rl = self.config.rl
         together = min(max(rl.sequences_per_backward // max(self.images, 1), 1), rl.replayed_timesteps())
         return min(max(rl.sequences_per_backward // together, 1), self.images), together

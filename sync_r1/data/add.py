@@ -78,20 +78,20 @@ def add_concept_folder(
     train, test = _split(sources, test_fraction)
     kind: Category = category or category_of(noun)
     filled = [_filled(f"facts[{number}]", fact) for number, fact in enumerate(facts)]
-    told = [with_placeholder(fact, name, display_name) for fact in filled]
+    placed = [with_placeholder(fact, name, display_name) for fact in filled]
     described = info_sentence(sentence, name, display_name)
-    notes += _changes("fact", facts, told) + _changes("info", [sentence], [described])
+    notes += _changes("fact", facts, placed) + _changes("info", [sentence], [described])
     layout = Layout(Path(root))
     train_paths = [layout.train(name) / f"{i}{_kept_type(path)}" for i, path in enumerate(train)]
     test_paths = [layout.test(name) / f"{i}{_kept_type(path)}" for i, path in enumerate(test)]
-    pairs = drawing_pairs(told, name, kind)
+    pairs = drawing_pairs(placed, name, kind)
     concept = Concept(
         name=name,
         display_name="" if display_name == name else display_name,
         class_noun=noun,
         category=kind,
         info=described,
-        facts=told,
+        facts=placed,
         conversation_type="human" if kind == "person" else kind,
         generation_type="object" if kind == "object" else "live_subject",
         num_testing_info=len(pairs),
@@ -121,11 +121,11 @@ def is_class_noun(name: str, class_noun: str) -> bool:
     """Whether `name` is a word of the class noun, singular or plural, so that texts could not tell the concept from its
     kind.
     """
-    said = _letters(name)
-    if not said:
+    letters = _letters(name)
+    if not letters:
         return False
     words = [_letters(word) for word in class_noun.split()]
-    return any(said in (word, f"{word}s", f"{word}es") or word in (f"{said}s", f"{said}es") for word in words)
+    return any(letters in (word, f"{word}s", f"{word}es") or word in (f"{letters}s", f"{letters}es") for word in words)
 
 
 def _letters(text: str) -> str:

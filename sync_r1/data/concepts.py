@@ -78,13 +78,13 @@ def find_concept(root: Path | str, name: str) -> str:
     found = [concept_id for concept_id in known if same_name(names[concept_id], name)]
     if len(found) == 1:
         return validate_name(found[0])
-    said = ", ".join(f"{names[one]} ({one})" if names[one] != one else one for one in known)
+    listed = ", ".join(f"{names[one]} ({one})" if names[one] != one else one for one in known)
     if found:
         raise ValueError(
             f"{root}: {len(found)} concepts are called {shown(name)}; name one by its id: {', '.join(found)}"
         )
     raise ValueError(
-        f"{layout.train_images.parent}: no concept {shown(name)} here; known concepts are {said or 'none yet'}"
+        f"{layout.train_images.parent}: no concept {shown(name)} here; known concepts are {listed or 'none yet'}"
     )
 
 

@@ -116,12 +116,12 @@ def _of_object(data: dict[str, Any], image: str) -> Iterator[LooseItem | None]:
     if question or answer:
         yield _item(named, question, answer)
     elif isinstance(talk, list):
-        said = [_first(turn, ("value", "content")) if isinstance(turn, dict) else "" for turn in talk]
-        said = [text.replace("<image>\n", "").replace("<image>", "").strip() for text in said]
-        if not said or len(said) % 2:
+        turns = [_first(turn, ("value", "content")) if isinstance(turn, dict) else "" for turn in talk]
+        turns = [text.replace("<image>\n", "").replace("<image>", "").strip() for text in turns]
+        if not turns or len(turns) % 2:
             yield None
         else:
-            yield from (_item(named, *pair) for pair in zip(said[::2], said[1::2]))
+            yield from (_item(named, *pair) for pair in zip(turns[::2], turns[1::2]))
     else:
         for key, value in data.items():
             if isinstance(value, str) and _asks(key):

@@ -170,16 +170,17 @@ def stage_picture(layout: Layout, entry: Fields) -> Path | None:
 
 def read_turns(entry: Fields) -> list[QA]:
     """Questions and answers must alternate, beginning with a question."""
-    said = [(turn, turn.text("from").lower(), turn.text("value")) for turn in entry.objects("conversations")]
-    if not said or len(said) % 2:
+    turns = [(turn, turn.text("from").lower(), turn.text("value")) for turn in entry.objects("conversations")]
+    if not turns or len(turns) % 2:
         raise ValueError(
-            f"{entry.place}: field 'conversations' has {len(said)} turns; it must be pairs of a question and its answer"
+            f"{entry.place}: field 'conversations' has {len(turns)} turns; it must be pairs of a question and its "
+            "answer"
         )
-    for number, (turn, speaker, _) in enumerate(said):
+    for number, (turn, speaker, _) in enumerate(turns):
         if speaker not in (ANSWERS if number % 2 else ASKS):
             allowed = "gpt" if number % 2 else "human"
             raise ValueError(f"{turn.place}: field 'from' is {speaker!r}; turns take turns, so it must be {allowed!r}")
-    texts = [value.replace("<image>\n", "").replace("<image>", "").strip() for _, _, value in said]
+    texts = [value.replace("<image>\n", "").replace("<image>", "").strip() for _, _, value in turns]
     if not all(texts):
         raise ValueError(
             f"{entry.place}: field 'conversations[{texts.index('')}]' holds no words besides <image>; write a question"

@@ -180,7 +180,7 @@ class UnifiedModel(nn.Module, ABC):
     ) -> tuple[Tensor, Tensor]:
         """Replay of the tokens committed at `steps`: (logps fp32 [B, N], differentiable; committed bool [B, N]).
 
-        Rows that are `dropped` [B] are read as the unconditional half of guidance reads their prompt (condition
+        Rows that are `dropped` [B] are read as the unconditional rows of guidance read their prompt (condition
         dropout).
         """
 

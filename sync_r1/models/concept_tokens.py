@@ -114,8 +114,8 @@ def load_concept(model: UnifiedModel, path: str | Path) -> ConceptTokens:
             details = file.metadata() or {}
             rows = Rows(*(file.get_tensor(key) for key in ("embed", "head_weight", "head_bias")))
     except (OSError, SafetensorError, MemoryError) as error:
-        said = "it is too large" if isinstance(error, MemoryError) else error
-        raise ValueError(f"{path} is not a concept file written by save_concept: {said}") from error
+        reason = "it is too large" if isinstance(error, MemoryError) else error
+        raise ValueError(f"{path} is not a concept file written by save_concept: {reason}") from error
     if not {"name", "tokens"} <= details.keys():
         raise ValueError(f"{path} does not name its concept; write it with save_concept")
     for key, value in zip(("embed", "head_weight", "head_bias"), (rows.embed, rows.head_weight, rows.head_bias)):

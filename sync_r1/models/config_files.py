@@ -65,5 +65,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     try:
         return PreTrainedTokenizerFast.from_pretrained(folder)
     except Exception as error:  # the Rust library raises no other kind
-        said = str(error)[:200]
-        raise ValueError(f"{folder / 'tokenizer.json'} is no tokenizer ({said}); write or download it again") from error
+        reason = str(error)[:200]
+        raise ValueError(
+            f"{folder / 'tokenizer.json'} is no tokenizer ({reason}); write or download it again"
+        ) from error

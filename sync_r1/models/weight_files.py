@@ -238,8 +238,8 @@ def _opened(file: Path) -> Iterator[tuple[dict[str, tuple[int, ...]], Callable[[
             raise ValueError(f"{file} is no file")
         opened = safe_open(file, "pt")
     except (SafetensorError, OSError, MemoryError) as error:  # the last one: more bytes than can be mapped
-        said = "it is too large" if isinstance(error, MemoryError) else error
-        raise ValueError(f"{file} is damaged ({said}); fetch or write it again") from error
+        reason = "it is too large" if isinstance(error, MemoryError) else error
+        raise ValueError(f"{file} is damaged ({reason}); fetch or write it again") from error
     with opened as tensors:
         yield {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}, tensors.get_tensor  # noqa: SIM118
 

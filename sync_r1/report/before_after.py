@@ -88,12 +88,12 @@ def draw_sheet(run: Run, pairs: list[Pair]) -> Image.Image:
 
 def subtitle(run: Run) -> str:
     """Steps, time and the fairness of the comparison in one line."""
-    said = []
+    parts = []
     if run.summary.get("steps"):
-        said.append(f"{run.summary['steps']} steps")
+        parts.append(f"{run.summary['steps']} steps")
     if run.summary.get("wall_time_s"):
-        said.append(duration(float(run.summary["wall_time_s"])))
-    return " · ".join([*said, "same prompts, same seeds, evenly spaced, not chosen"])
+        parts.append(duration(float(run.summary["wall_time_s"])))
+    return " · ".join([*parts, "same prompts, same seeds, evenly spaced, not chosen"])
 
 
 def cell(path: Path | None, side: int) -> Image.Image | None:

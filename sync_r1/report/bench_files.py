@@ -98,8 +98,8 @@ def _model(folder: Path, epoch: int, label: str, manifests: Sequence[Path]) -> B
             answers[task, concept, item_id] = _answer(path.parent, record, metrics.get(item_id, {}))
     summary = read_object(folder / "scores" / "_aggregates" / f"model_epoch_{epoch}" / "summary.json") or {}
     columns = summary.get("columns") or {}
-    said = {key: ", ".join(sorted(set(filter(None, values)))) for key, values in judges.items()}
-    return BenchModel(folder=folder, epoch=epoch, label=label, columns=columns, answers=answers, **said)
+    named = {key: ", ".join(sorted(set(filter(None, values)))) for key, values in judges.items()}
+    return BenchModel(folder=folder, epoch=epoch, label=label, columns=columns, answers=answers, **named)
 
 
 def _answer(folder: Path, record: dict[str, Any], scored: dict[str, Any]) -> Answer:

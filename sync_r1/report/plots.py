@@ -96,7 +96,7 @@ def draw_line(axes: Axes, metrics: Metrics, key: str, label: str, color: str, wi
 
 
 def reward_figure(metrics: Metrics) -> Figure | None:
-    """Total reward with its spread over siblings."""
+    """Total reward with its spread over the completions of a group."""
     steps, values = series(metrics, "reward")
     if not steps:
         return None
@@ -107,7 +107,7 @@ def reward_figure(metrics: Metrics) -> Figure | None:
         at, middle, half = zip(*known, strict=True)
         low = [m - h for m, h in zip(middle, half, strict=True)]
         high = [m + h for m, h in zip(middle, half, strict=True)]
-        axes.fill_between(at, low, high, color=BLUE, alpha=0.10, linewidth=0, label="± spread over siblings")
+        axes.fill_between(at, low, high, color=BLUE, alpha=0.10, linewidth=0, label="± spread in a group")
     draw_line(axes, metrics, "reward", "reward", BLUE, 2.4)
     step_axis(axes)
     legend(figure)

@@ -98,7 +98,7 @@ def render_report(run: Run) -> str:
         changes=(changes := task_changes(run)),
         scale=interval_scale(changes),
         curves=curves(run),
-        siblings=sibling_group(run),
+        completions=completions_of_a_group(run),
         previews=preview_groups(run),
         versions=run.summary.get("versions") or {},
         command=command(run),
@@ -237,7 +237,11 @@ def curves(run: Run) -> list[dict[str, str]]:
     r = plots.correlation(scores, rewards)
     skipped = sum(row.get("dgs/prompts_skipped", 0.0) for row in run.metrics)
     made = [
-        ("Reward", "What the trainer maximises, mean over all siblings of a step.", plots.reward_figure(run.metrics)),
+        (
+            "Reward",
+            "What the trainer maximises, mean over the completions of a step.",
+            plots.reward_figure(run.metrics),
+        ),
         ("Its parts", "Every scorer on its own, before weighting.", plots.parts_figure(run.metrics)),
         (
             "Dynamic Group Scaling",
@@ -263,7 +267,7 @@ def curves(run: Run) -> list[dict[str, str]]:
 
 
 def grouped(rows: list[dict[str, Any]]) -> dict[tuple[int, int, str], list[dict[str, Any]]]:
-    """Trajectory rows by (step, group, prompt): siblings of one group."""
+    """Trajectory rows by (step, group, prompt): the completions of one group."""
     groups: dict[tuple[int, int, str], list[dict[str, Any]]] = {}
     for row in rows:
         key = (int(row.get("step") or 0), int(row.get("prompt_index") or 0), str(row.get("prompt") or ""))
@@ -271,8 +275,8 @@ def grouped(rows: list[dict[str, Any]]) -> dict[tuple[int, int, str], list[dict[
     return groups
 
 
-def sibling_group(run: Run, at_most: int = 6) -> dict[str, Any] | None:
-    """A group whose siblings differ in reward: what one turn of the loop looks like.
+def completions_of_a_group(run: Run, at_most: int = 6) -> dict[str, Any] | None:
+    """A group whose completions differ in reward: what one turn of the loop looks like.
 
     Of those with most pictures kept, the last.
     """

@@ -1,4 +1,4 @@
-"""Group-centred advantages for both halves of a trajectory (design: P prompts, G texts per prompt, M images per
+"""Group-centred advantages for both parts of a trajectory (design: P prompts, G texts per prompt, M images per
 text)."""
 
 from __future__ import annotations
@@ -12,19 +12,22 @@ from torch import Tensor
 Scale = Literal["none", "group", "batch"]
 Credit = Literal["shared", "routed"]
 
-ZERO_STD = 1e-6  # below this, siblings count as identical
+ZERO_STD = 1e-6  # below this, the completions of a group count as identical
 EPSILON = 1e-4  # added to a std before dividing, as in TRL
 
 
 @dataclass(frozen=True)
 class Advantages:
-    """What each half is told. A trajectory that could not be scored has advantage 0 and no part in its group's mean."""
+    """What each part of a trajectory is credited with.
+
+    A trajectory that could not be scored has advantage 0 and does not count in its group's mean.
+    """
 
     text: Tensor  # [P, G] fp32
     image: Tensor  # [P, G, M] fp32
     metrics: dict[str, float]
-    scale: Tensor  # [P], what the image half's advantages were divided by
-    steps: dict[int, Tensor] | None = None  # decoding step → [P, G, M]: what that step of an image is told instead
+    scale: Tensor  # [P], what the image part's advantages were divided by
+    steps: dict[int, Tensor] | None = None  # decoding step → [P, G, M]: the credit of that step instead
 
     def of(self, prompts: slice) -> Advantages:
         """Those of some prompts; the metrics stay those of all."""
@@ -35,24 +38,24 @@ def centre(values: Tensor, scale: Scale = "none") -> Tensor:
     """Subtract each row's mean; NaN entries are left out and come back as 0, as do rows with fewer than two numbers.
 
     Args:
-        values: [rows, siblings] fp32, NaN where unknown.
+        values: [rows, completions] fp32, NaN where unknown.
         scale: "none" (Dr. GRPO), "group" (divide by the row's std) or "batch" (by the std within groups, pooled over
             the batch: groups of different kinds have different means, which must not count as spread).
     Returns:
-        [rows, siblings] fp32 without NaN.
+        [rows, completions] fp32 without NaN.
     """
     return _around_mean(values) / divisor(values, scale).unsqueeze(1)
 
 
 def _around_mean(values: Tensor) -> Tensor:
-    """[rows, siblings] without each row's mean; 0 where unknown, and in rows with fewer than two numbers."""
+    """[rows, completions] without each row's mean; 0 where unknown, and in rows with fewer than two numbers."""
     known = ~values.isnan()
     enough = known & (known.sum(dim=1, keepdim=True) > 1)
     return torch.where(enough, values - values.nanmean(dim=1, keepdim=True), 0.0)
 
 
 def divisor(values: Tensor, scale: Scale) -> Tensor:
-    """What `centre` divides each row of `values` [rows, siblings] by: [rows]."""
+    """What `centre` divides each row of `values` [rows, completions] by: [rows]."""
     if scale == "group":
         return group_std(values) + EPSILON
     if scale == "batch":
@@ -63,11 +66,11 @@ def divisor(values: Tensor, scale: Scale) -> Tensor:
 
 
 def step_advantages(rewards: Tensor, previews: Tensor, scale: Tensor) -> Tensor:
-    """What one decoding step of every image is told: how much better it ended than its state before the step promised.
+    """Credit of one decoding step of every image: how much better it ended than its state before the step promised.
 
     A = (R − V) − mean over the others of its group of (R − V), divided by the group's `scale`. V follows from the state
     before the step alone and the others are drawn independently, so the gradient stays unbiased; its variance falls by
-    as much as V foretells (docs/dgs.md). The scale is that of the raw rewards, so that the half keeps its weight.
+    as much as V foretells (docs/dgs.md). The scale is that of the raw rewards, so that the part keeps its weight.
 
     Args:
         rewards: [P, G, M] of the finished images, NaN where unscored.
@@ -90,7 +93,7 @@ def step_advantages(rewards: Tensor, previews: Tensor, scale: Tensor) -> Tensor:
 
 
 def trunk_advantages(rewards: Tensor, previews: Tensor, scale: Tensor) -> Tensor:
-    """What a decoding step before the branch is told, which all leaves of a tree share (`rl.dgs_keep` "tree").
+    """What a decoding step before the branch is credited with, which all leaves of a tree share (`rl.dgs_keep` "tree").
 
     A = (mean of the leaves' R − V) − mean over the other drawn texts of the prompt, divided by the group's `scale`.
 
@@ -104,13 +107,13 @@ def trunk_advantages(rewards: Tensor, previews: Tensor, scale: Tensor) -> Tensor
     """
     surprise = rewards.nanmean(dim=2, keepdim=True).expand_as(rewards[:, :, :1])
     shared = step_advantages(surprise, previews[:, :, :1], scale)
-    told = torch.zeros_like(rewards)
-    told[:, :, :1] = shared * rewards.shape[2]
-    return told
+    credits = torch.zeros_like(rewards)
+    credits[:, :, :1] = shared * rewards.shape[2]
+    return credits
 
 
 def estimated_pictures(images: Tensor, promised: Tensor, drawn: Tensor) -> Tensor:
-    """What the pictures of each text are worth where only some texts were drawn:
+    """Estimated image reward of each text where only some texts were drawn:
     Q = V + 1{drawn}/π · (mean reward of its leaves − V).
 
     V is what the text's drawing prompt promises, π the share of the group's texts that are drawn, each of them as
@@ -130,7 +133,7 @@ def estimated_pictures(images: Tensor, promised: Tensor, drawn: Tensor) -> Tenso
 
 
 def pooled_std(centred: Tensor, known: Tensor) -> Tensor:
-    """Scalar std of row-centred values [rows, siblings] where `known`, each row costing one degree of freedom.
+    """Scalar std of row-centred values [rows, completions] where `known`, each row costing one degree of freedom.
 
     0 without any.
     """
@@ -147,10 +150,10 @@ def group_std(values: Tensor) -> Tensor:
 
 
 def pool_same(values: Tensor, same: Tensor) -> Tensor:
-    """Mean of `values` [P, G] over the siblings with the same id in `same` [P, G] long; NaN entries are left out.
+    """Mean of `values` [P, G] over the completions with the same id in `same` [P, G] long; NaN entries are left out.
 
-    Siblings whose texts led to the same drawing prompt differ in their pictures by the noise of drawing alone, which
-    says nothing about the text. Their mean is what the text is worth, with less variance (Rao-Blackwell).
+    Completions whose texts led to the same drawing prompt differ in their pictures by the noise of drawing alone, which
+    says nothing about the text. Their mean is the text's reward with less variance (Rao-Blackwell).
     """
     twins = same.unsqueeze(2) == same.unsqueeze(1)  # [P, G, G]
     return torch.where(twins, values.unsqueeze(1), torch.nan).nanmean(dim=2)
@@ -174,10 +177,10 @@ def advantages(
     Args:
         text_rewards: [P, G], NaN where unscored.
         image_rewards: [P, G, M], NaN where unscored.
-        same: [P, G] long, equal for siblings with the same drawing prompt; with "routed" credit they share their
+        same: [P, G] long, equal for completions with the same drawing prompt; with "routed" credit they share their
             pictures' mean reward.
-        pictures: [P, G], what each text's pictures are worth, by default the mean of its images. Given for a tree: then
-            an image is centred, and scaled, among all of its prompt (see `estimated_pictures`, `trunk_advantages`).
+        pictures: [P, G], image reward of each text, by default the mean of its images. Given for a tree: then an image
+            is centred, and scaled, among all of its prompt (see `estimated_pictures`, `trunk_advantages`).
     Raises:
         ValueError: the shapes do not belong together.
     """
@@ -195,15 +198,15 @@ def advantages(
         image_signal = image_rewards.reshape(prompts * group, images)
     else:
         image_signal = image_rewards.reshape(prompts, group * images)
-    worth = drawn if pictures is None else pictures
+    image_reward = drawn if pictures is None else pictures
     if same is None or credit == "shared":
-        whole = text_rewards + worth
+        whole = text_rewards + image_reward
     else:
-        whole = text_rewards + pool_same(worth, same)
+        whole = text_rewards + pool_same(image_reward, same)
     return Advantages(
         text=centre(whole, scale_rewards),
         image=centre(image_signal, scale_rewards).reshape(prompts, group, images),
-        metrics=_metrics(text_rewards + worth, total, text_rewards, image_rewards),
+        metrics=_metrics(text_rewards + image_reward, total, text_rewards, image_rewards),
         scale=divisor(image_signal, scale_rewards).reshape(prompts, -1).mean(dim=1),
     )
 

@@ -1,6 +1,6 @@
 """Dynamic Group Scaling: preview many candidates early, finish only the promising ones (docs/dgs.md).
 
-A controller without models: it asks `draw` for candidates and is told their preview scores. It knows neither texts nor
+A controller without models: it asks `draw` for candidates and is given their preview scores. It knows neither texts nor
 images.
 """
 
@@ -189,7 +189,7 @@ class SpreadScaling:
     """DGS that keeps contrast: of all candidates those G whose preview scores vary most, the best and the worst; the
     middle is dropped.
 
-    A group learns from differences. Keeping the best alone makes siblings alike, and the gradient's signal shrinks with
+    A group learns from differences. Keeping the best alone makes them alike, and the gradient's signal shrinks with
     their variance (docs/log.md); the most varied subset is always a head and a tail of the ranking (PODS, arXiv
     2504.13818, theorem 1).
     """

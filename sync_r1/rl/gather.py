@@ -47,12 +47,12 @@ def _without_weight(rollout: Rollout, pictures: bool) -> Rollout:
 def join_rollouts(parts: Sequence[Rollout]) -> Rollout:
     """Prompts of all parts one after the other."""
     first = parts[0]
-    prompts, rows = len(first.tasks), len(first.tasks) * first.group_size
+    prompts, rows = len(first.prompts), len(first.prompts) * first.group_size
     pieces = [part.completions for part in parts]
     trees = [part.tree for part in parts if part.tree is not None]
     return replace(
         first,
-        tasks=[task for part in parts for task in part.tasks],
+        prompts=[prompt for part in parts for prompt in part.prompts],
         completions=select_completions(pieces, range(sum(len(piece.texts) for piece in pieces))),
         drawing_prompts=[prompt for part in parts for prompt in part.drawing_prompts],
         images=_cat([part.images for part in parts]),

@@ -19,23 +19,23 @@ WINDOW = 2  # validations on each side of the comparison
 RISE, FALL = 0.02, 0.02  # shares of the full scale that count as a change
 
 
-def split_validation(tasks: Sequence[Prompt], count: int) -> tuple[list[Prompt], list[Prompt]]:
+def split_validation(prompts: Sequence[Prompt], count: int) -> tuple[list[Prompt], list[Prompt]]:
     """Hold the last `count` reason prompts out of training. Returns (training, validation).
 
     Raises:
         ValueError: nothing would be left to train on.
     """
-    reasons = list(dict.fromkeys(task.prompt for task in tasks if task.kind == "reason"))
+    reasons = list(dict.fromkeys(prompt.prompt for prompt in prompts if prompt.kind == "reason"))
     if count and count >= len(reasons):
         raise ValueError(
             f"rl.validation_prompts is {count}, but there are {len(reasons)} training prompts; hold out fewer"
         )
     held = reasons[len(reasons) - count :]
-    kept = [task for task in tasks if not (task.kind == "reason" and task.prompt in held)]
+    kept = [prompt for prompt in prompts if not (prompt.kind == "reason" and prompt.prompt in held)]
     first: dict[str, Prompt] = {}
-    for task in tasks:
-        if task.kind == "reason":
-            first.setdefault(task.prompt, task)
+    for prompt in prompts:
+        if prompt.kind == "reason":
+            first.setdefault(prompt.prompt, prompt)
     return kept, [first[prompt] for prompt in held]
 
 
@@ -62,7 +62,7 @@ class RewardHackingMonitor(TrainerCallback):
 
     Args:
         sampler: draws as training does, without DGS, on this process alone.
-        tasks: held-out prompts (`split_validation`). rewards: what training pays for; its image part is watched.
+        prompts: held-out prompts (`split_validation`). rewards: what training pays for; its image part is watched.
         evaluators: reward functions of networks that no reward uses; their mean counts.
         metrics: metrics.jsonl of the run, from which a resumed run reads what was measured before.
         note: receives the metrics. warn: receives the message, once per divergence.
@@ -72,7 +72,7 @@ class RewardHackingMonitor(TrainerCallback):
     def __init__(
         self,
         sampler: Sampler,
-        tasks: Sequence[Prompt],
+        prompts: Sequence[Prompt],
         rewards: RewardEnsemble,
         evaluators: Sequence[RewardFunction],
         *,
@@ -83,7 +83,7 @@ class RewardHackingMonitor(TrainerCallback):
         warn: Callable[[str], None],
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        self.sampler, self.tasks, self.rewards, self.evaluators = sampler, list(tasks), rewards, list(evaluators)
+        self.sampler, self.prompts, self.rewards, self.evaluators = sampler, list(prompts), rewards, list(evaluators)
         self.every, self.seed, self.metrics, self.note, self.warn = every, seed, metrics, note, warn
         self.autocast = autocast
         self.history: list[tuple[float, float]] = []
@@ -120,7 +120,7 @@ class RewardHackingMonitor(TrainerCallback):
         self.note({"val/diverged": float(apart)})
         if apart and not self.alarmed:
             self.warn(
-                f"step {state.global_step}: on {len(self.tasks)} held-out prompts the reward rises while the "
+                f"step {state.global_step}: on {len(self.prompts)} held-out prompts the reward rises while the "
                 f"independent evaluator falls (now {reward:.3f} and {evaluation:.3f}): the rewards are being "
                 "exploited; raise rl.beta, lower the learning rate, or take an earlier checkpoint"
             )
@@ -128,12 +128,12 @@ class RewardHackingMonitor(TrainerCallback):
 
     def draw(self) -> Rollout:
         """The validation prompts' trajectories. The noise is always the same, so that changes are the policy's."""
-        return self.sampler.roll_out(self.tasks, seed=derive_seed(self.seed, "validation"), step=0)
+        return self.sampler.roll_out(self.prompts, seed=derive_seed(self.seed, "validation"), step=0)
 
     def measure(self, rollout: Rollout) -> tuple[float, float]:
         """(reward, evaluator) of a rollout, both means in [0, 1]; NaN for what could not be scored."""
         scores = self.rewards.score(rollout)
-        scale = self.rewards.scale("image", self.tasks[0].concept.category)
+        scale = self.rewards.scale("image", self.prompts[0].concept.category)
         columns = rollout.columns("image")
         found = [value for judge in self.evaluators for value in judge(**columns) if value is not None]
         if scale:

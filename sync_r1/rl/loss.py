@@ -1,6 +1,6 @@
-"""The clipped policy loss of one half, as a pure function of log-probabilities.
+"""The clipped policy loss of one part of a trajectory, as a pure function of log-probabilities.
 
-Each half is normalised on its own, so 64–1024 image tokens do not drown 20 text tokens. The normalisation lives in
+Each part is normalised on its own, so 64–1024 image tokens do not drown 20 text tokens. The normalisation lives in
 per-token weights that are fixed before the batch is cut into pieces: the losses of the pieces add up to the loss of the
 whole.
 """
@@ -136,7 +136,7 @@ def _token_means(values: dict[str, Tensor], mask: Tensor) -> dict[str, float]:
 
 
 def merge_metrics(pieces: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Token-weighted means over the pieces of one half."""
+    """Token-weighted means over the pieces of one part."""
     tokens = sum(piece["tokens"] for piece in pieces)
     if not tokens:
         return {}

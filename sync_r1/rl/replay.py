@@ -1,4 +1,4 @@
-"""Replay trajectories with gradients: the loss of both halves, piece by piece with a backward each."""
+"""Replay trajectories with gradients: the loss of both parts, piece by piece with a backward each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ P = TypeVar("P")
 
 @dataclass
 class Replay:
-    """λ_text·(L_text + β·KL_text) + λ_image·(L_image + β·KL_image) of one rollout: β counts within its half.
+    """λ_text·(L_text + β·KL_text) + λ_image·(L_image + β·KL_image) of one rollout: β counts within its part.
 
     Pieces hold at most `sequences_per_backward` sequences. Each of several `processes` replays its own rollout: the
     mean of their losses and gradients is that of one process with all groups, and metrics are those of all.
@@ -39,7 +39,7 @@ class Replay:
     processes: Processes = field(default_factory=Processes)
 
     def backward(self, rollout: Rollout, advantages: Advantages, *, step: int) -> tuple[Tensor, dict[str, float]]:
-        """Add the gradients of both halves. Returns the loss (scalar, detached) and metrics text/… and image/…."""
+        """Add the gradients of both parts. Returns the loss (scalar, detached) and metrics text/… and image/…."""
         loss = torch.zeros(())
         metrics: dict[str, float] = {}
         if self.rl.optimise != "image":
@@ -51,9 +51,9 @@ class Replay:
             loss += value
             metrics |= {f"image/{name}": figure for name, figure in found.items()}
         for name in ("kl", "entropy"):
-            halves = [metrics[key] for key in (f"text/{name}", f"image/{name}") if key in metrics]
-            if halves:
-                metrics[name] = sum(halves) / len(halves)
+            found_in = [metrics[key] for key in (f"text/{name}", f"image/{name}") if key in metrics]
+            if found_in:
+                metrics[name] = sum(found_in) / len(found_in)
         return loss, metrics
 
     def _text(self, rollout: Rollout, advantages: Tensor) -> tuple[Tensor, dict[str, float]]:
@@ -101,8 +101,8 @@ class Replay:
         credit = step_table(advantages, steps, trace.timesteps, rows_drawn)
         longest = int(trace.drawn.sum(1).max())  # all tokens, or those of the region that was redrawn
         weights = token_weights(trace.drawn, rl.loss_type, longest).cpu()
-        if rollout.tree is not None:  # a prompt that was skipped counts like one whose images are all worth the same
-            weights *= len(rows_drawn) / (len(rollout.tasks) * rl.dgs_trunks)
+        if rollout.tree is not None:  # a prompt that was skipped counts like one whose images all have the same reward
+            weights *= len(rows_drawn) / (len(rollout.prompts) * rl.dgs_trunks)
         share = torch.zeros(trace.timesteps + 1)  # of tokens by the step that committed them; the last place is unused
         share[list(steps)] = torch.tensor(list(steps.values()))
         together = max(rl.sequences_per_backward // max(len(credit), 1), 1)
@@ -175,7 +175,7 @@ def _chunks(steps: list[int], at_most: int, tree: Tree | None) -> list[list[int]
 
 
 def step_table(advantages: Advantages, steps: Iterable[int], timesteps: int, rows: Tensor) -> Tensor:
-    """[images, T + 1] what the tokens committed at each of `steps` are told; 0 at other steps and in the last place.
+    """[images, T + 1] credit of the tokens committed at each of `steps`; 0 at other steps and in the last place.
 
     Args:
         rows: long, the texts, counted over all prompts, that were drawn: their images count.
@@ -183,15 +183,15 @@ def step_table(advantages: Advantages, steps: Iterable[int], timesteps: int, row
     table = torch.zeros(len(rows) * advantages.image.shape[2], timesteps + 1)
     for step in steps:
         if advantages.steps is None:
-            told = advantages.image
+            credit = advantages.image
         else:
-            told = advantages.steps[step]
-        table[:, step] = told.flatten(0, 1)[rows].flatten()
+            credit = advantages.steps[step]
+        table[:, step] = credit.flatten(0, 1)[rows].flatten()
     return table
 
 
 def timesteps(rl: RLConfig, seed: int, step: int) -> dict[int, float]:
-    """K of the T decoding steps → their weights: another subset at every update, the same for all siblings; ascending.
+    """K of the T decoding steps → their weights: another subset at every update, the same for all rows; ascending.
 
     Every step's weight is one over the probability that it is chosen, so the sum over steps stays unbiased. With
     `timestep_sampling` "late", the last ⌊K/2⌋ are always chosen.

@@ -93,9 +93,9 @@ class Breakdown:
 def combine(scores: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Weighted sum per trajectory when some scores are missing.
 
-    A missing score becomes the mean of its siblings' scores, so that it adds nothing to the centred advantage (a silent
-    0 would be a punishment). Where no sibling was scored, the reward does not apply to this prompt and adds nothing at
-    all.
+    A missing score becomes the mean of its group's scores, so that it adds nothing to the centred advantage (a silent
+    0 would be a punishment). Where no completion of the group was scored, the reward does not apply to this prompt and
+    adds nothing at all.
 
     Args:
         scores: [R, P, S] fp32 of R rewards, NaN where missing. weights: [R, P].
@@ -110,13 +110,13 @@ def combine(scores: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(judged & ~known.any(dim=0), torch.nan, total), judged.squeeze(1)
 
 
-def stand_in(scores: Tensor, other: Tensor) -> Tensor:
-    """`scores` [P, S] with their gaps filled by the stand-in's scores `other` [P, S]; NaN is a gap.
+def fill_gaps(scores: Tensor, other: Tensor) -> Tensor:
+    """`scores` [P, S] with their gaps filled by the fallback's scores `other` [P, S]; NaN is a gap.
 
     Two scorers have two scales: CLIP-I of a picture without a face is higher than ArcFace's cosine of a right one, so a
-    plain swap would reward pictures without faces. The stand-in is moved by the mean difference of the two among the
-    siblings that both could score. Where no sibling was scored by the first, the stand-in's own scores stand for the
-    whole group.
+    plain swap would reward pictures without faces. The fallback is moved by the mean difference of the two among the
+    completions that both could score. Where no completion was scored by the first, the fallback's own scores stand for
+    the whole group.
     """
     gaps = scores.isnan()
     shift = (scores - other).nanmean(dim=1, keepdim=True)
@@ -134,7 +134,7 @@ def standardise(scores: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class RewardEnsemble:
-    """Scores a rollout with every member. `fallback`: member → member that stands in where it could not score.
+    """Scores a rollout with every member. `fallback`: member → member that scores where it could not.
 
     `normalize_then_sum`: standardise each reward in its group before adding them (GDPO, TRL's
     `multi_objective_aggregation`).
@@ -164,12 +164,12 @@ class RewardEnsemble:
         """Call the reward functions on the trajectories of their part and add the scores up, weights by the concept's
         category.
         """
-        prompts, size = len(rollout.tasks), rollout.group_size
+        prompts, size = len(rollout.prompts), rollout.group_size
         columns = {
             "text": rollout.columns("text"),
             "image": rollout.columns("image") if rollout.images is not None else None,
         }
-        asked = self._asked({task.concept.category for task in rollout.tasks})
+        asked = self._asked({prompt.concept.category for prompt in rollout.prompts})
         calls = {
             reward.name: (reward.function, given) for reward in asked if (given := columns[reward.part]) is not None
         }
@@ -194,7 +194,7 @@ class RewardEnsemble:
         return Breakdown(scores, text.reshape(prompts, size), image, metrics)
 
     def _asked(self, categories: Collection[str]) -> list[Reward]:
-        """Members that concern these categories, and their stand-ins."""
+        """Members that concern these categories, and their fallbacks."""
         names = [reward.name for reward in self.rewards if reward.concerns(categories)]
         for name in names:
             if name in self.fallback and self.fallback[name] not in names:
@@ -202,21 +202,21 @@ class RewardEnsemble:
         return [reward for reward in self.rewards if reward.name in names]
 
     def _fill(self, name: str, scores: Mapping[str, Tensor]) -> Tensor:
-        """[P, S] scores of a member, gaps filled by its stand-in, whose own gaps may be filled by another."""
+        """[P, S] scores of a member, gaps filled by its fallback, whose own gaps may be filled by another."""
         own = scores[name].flatten(1)
         if name in self.fallback:
-            return stand_in(own, self._fill(self.fallback[name], scores))
+            return fill_gaps(own, self._fill(self.fallback[name], scores))
         return own
 
     def _replaced(
         self, scores: Mapping[str, Tensor], filled: Mapping[str, Tensor], rollout: Rollout
     ) -> dict[str, float]:
-        """How often each member that has a weight was stood in for."""
+        """How often each member that has a weight was replaced by its fallback."""
         counts = {}
         for reward in self.rewards:
             if reward.name in scores and reward.name in self.fallback:
                 replaced = scores[reward.name].flatten(1).isnan() & ~filled[reward.name].isnan()
-                weighed = torch.tensor([reward.weight_for(task.concept.category) != 0 for task in rollout.tasks])
+                weighed = torch.tensor([reward.weight_for(prompt.concept.category) != 0 for prompt in rollout.prompts])
                 counts[f"rewards/{reward.name}/fallback"] = float((replaced & weighed.unsqueeze(1)).sum())
         return counts
 
@@ -226,11 +226,11 @@ class RewardEnsemble:
         Zeros when the ensemble has no reward of this part.
         """
         members = [reward for reward in self.rewards if reward.part == part and reward.name in scores]
-        prompts = len(rollout.tasks)
+        prompts = len(rollout.prompts)
         if not members:
-            siblings = rollout.group_size * (rollout.images_per_text if part == "image" else 1)
-            return torch.zeros(prompts, siblings), torch.zeros(prompts, dtype=torch.bool)
-        categories = [task.concept.category for task in rollout.tasks]
+            columns = rollout.group_size * (rollout.images_per_text if part == "image" else 1)
+            return torch.zeros(prompts, columns), torch.zeros(prompts, dtype=torch.bool)
+        categories = [prompt.concept.category for prompt in rollout.prompts]
         rows = [list(map(reward.weight_for, categories)) for reward in members]
         weights = torch.tensor(rows)
         return combine(torch.stack([scores[reward.name] for reward in members]), weights)
@@ -254,10 +254,10 @@ def build_rewards(
     fallback: Mapping[str, str] | None = None,
 ) -> RewardEnsemble:
     """The ensemble that `weights` name, from a library of functions (see `scorer_factory.build_scorers`), with the
-    stand-ins it needs.
+    fallbacks it needs.
 
     Raises:
-        ValueError: a name that the library lacks, or stand-ins that go in a circle or judge the other half.
+        ValueError: a name that the library lacks, or fallbacks that go in a circle or judge the other part.
     """
     for name in weights:
         check_name(name, library, "rl.reward_weights")

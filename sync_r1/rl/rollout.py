@@ -1,4 +1,4 @@
-"""Build trajectories: prompt → understanding text → drawing prompt → image tokens, siblings of all prompts batched
+"""Build trajectories: prompt → understanding text → drawing prompt → image tokens, completions of all prompts batched
 together.
 """
 
@@ -37,9 +37,12 @@ class Candidate:
 
 @dataclass
 class Rollout:
-    """P·G trajectories, siblings next to each other: row = prompt · G + sibling; image row = row · M + image."""
+    """P·G trajectories, those of a group next to each other.
 
-    tasks: list[Prompt]  # P
+    Row = prompt · G + number in the group; image row = row · M + image.
+    """
+
+    prompts: list[Prompt]  # P
     group_size: int  # G
     images_per_text: int  # M
     contexts: list[TextContext]  # P·G
@@ -88,30 +91,34 @@ class Rollout:
         return replace(self, images=self.tree.promised, images_per_text=1, tree=None, trace=None)
 
     def same_prompts(self) -> Tensor:
-        """[P, G] long: of each sibling the number of the first one in its group with the same drawing prompt."""
+        """[P, G] long: of each completion the number of the first one in its group with the same drawing prompt."""
         return torch.tensor([list(map(group.index, group)) for group in self.grouped_prompts()])
 
     def columns(self, part: Literal["text", "image"]) -> dict[str, Any]:
-        """What reward functions are told (see rewards.py), one entry per text row or per image row."""
-        tasks = [task for task in self.tasks for _ in range(self.group_size)]
+        """What reward functions are given (see rewards.py), one entry per text row or per image row."""
+        prompts = [prompt for prompt in self.prompts for _ in range(self.group_size)]
         if part == "image":
             rows, images = [row for row in self.drawn_rows() for _ in range(self.images_per_text)], self.images
         else:
-            rows, images = list(range(len(tasks))), None
-        return _columns(tasks, self.completions.texts, self.drawing_prompts, images, rows)
+            rows, images = list(range(len(prompts))), None
+        return _columns(prompts, self.completions.texts, self.drawing_prompts, images, rows)
 
 
 def _columns(
-    tasks: Sequence[Prompt], texts: Sequence[str], prompts: Sequence[str], images: Tensor | None, rows: Sequence[int]
+    prompts: Sequence[Prompt],
+    texts: Sequence[str],
+    drawing_prompts: Sequence[str],
+    images: Tensor | None,
+    rows: Sequence[int],
 ) -> dict[str, Any]:
     return {
-        "prompts": [tasks[row].prompt for row in rows],
+        "prompts": [prompts[row].prompt for row in rows],
         "completions": [texts[row] for row in rows],
         "images": images,
-        "drawing_prompts": [prompts[row] for row in rows],
-        "concept": [tasks[row].concept for row in rows],
-        "kind": [tasks[row].kind for row in rows],
-        "answer": [tasks[row].answer for row in rows],
+        "drawing_prompts": [drawing_prompts[row] for row in rows],
+        "concept": [prompts[row].concept for row in rows],
+        "kind": [prompts[row].kind for row in rows],
+        "answer": [prompts[row].answer for row in rows],
     }
 
 
@@ -131,7 +138,9 @@ class Sampler:
     photo_codes: dict[Path, Tensor] = field(default_factory=dict)  # photos are encoded once
 
     @torch.no_grad()
-    def roll_out(self, tasks: Sequence[Prompt], *, seed: int, step: int, first: int = 0, draw: bool = True) -> Rollout:
+    def roll_out(
+        self, prompts: Sequence[Prompt], *, seed: int, step: int, first: int = 0, draw: bool = True
+    ) -> Rollout:
         """All trajectories of one step.
 
         Every random number is a function of (seed, step, first + prompt, candidate, image): reruns and resumed runs
@@ -139,7 +148,7 @@ class Sampler:
         agree on one threshold.
 
         Args:
-            tasks: of this process; the others have as many.
+            prompts: of this process; the others have as many.
             first: number of this process's first prompt among those of all.
             draw: off, the trajectories end with their texts.
         """
@@ -148,25 +157,25 @@ class Sampler:
         else:
             sampler = replace(self, draw_images=False, scaling=NoScaling())
         if isinstance(sampler.scaling, TreeScaling):
-            return grow_tree(sampler, sampler.scaling, tasks, seed=seed, step=step, first=first)
-        pool, everyone = CandidatePool(sampler, tasks, seed, step, first), self.processes
+            return grow_tree(sampler, sampler.scaling, prompts, seed=seed, step=step, first=first)
+        pool, everyone = CandidatePool(sampler, prompts, seed, step, first), self.processes
 
         def propose(wanted: list[int]) -> list[list[float]]:
             return everyone.join(pool.draw(list(everyone.share(wanted))))
 
-        selection = sampler.scaling.select(propose, groups=len(tasks) * everyone.count, size=self.group_size)
-        return pool.finish(selection.of(slice(everyone.index * len(tasks), (everyone.index + 1) * len(tasks))))
+        selection = sampler.scaling.select(propose, groups=len(prompts) * everyone.count, size=self.group_size)
+        return pool.finish(selection.of(slice(everyone.index * len(prompts), (everyone.index + 1) * len(prompts))))
 
 
 class CandidatePool:
     """Candidates of all groups in the order they were drawn."""
 
-    def __init__(self, sampler: Sampler, tasks: Sequence[Prompt], seed: int, step: int, first: int) -> None:
-        self.sampler, self.tasks, self.key, self.first = sampler, list(tasks), (seed, step), first
-        self.contexts = [context(sampler.model, task, sampler.photo_codes) for task in tasks]
+    def __init__(self, sampler: Sampler, prompts: Sequence[Prompt], seed: int, step: int, first: int) -> None:
+        self.sampler, self.prompts, self.key, self.first = sampler, list(prompts), (seed, step), first
+        self.contexts = [context(sampler.model, prompt, sampler.photo_codes) for prompt in prompts]
         self.places: dict[tuple[int, int], int] = {}  # (group, number) → pool row
         self.completions: list[TextCompletions] = []
-        self.prompts: list[str] = []
+        self.drawing_prompts: list[str] = []
         self.traces: list[ImageTrace] = []
         self.previews: list[Tensor] = []
 
@@ -183,35 +192,35 @@ class CandidatePool:
         seeds = [derive_seed(*self.key, self.first + p, number, "text") for p, number in rows]
         completions = sampler.model.generate_text([self.contexts[p] for p, _ in rows], sampler.sampling, seeds)
         self.completions.append(completions)
-        prompts = [drawing_text(self.tasks[p], text) for (p, _), text in zip(rows, completions.texts)]
-        self.prompts += prompts
+        drawing_prompts = [drawing_text(self.prompts[p], text) for (p, _), text in zip(rows, completions.texts)]
+        self.drawing_prompts += drawing_prompts
         scores = [math.nan] * len(rows)
         if sampler.draw_images:
-            self._draw_images(rows, prompts)
+            self._draw_images(rows, drawing_prompts)
             if sampler.scaling.stop_at is not None:
-                scores = self._preview([self.tasks[p] for p, _ in rows], completions.texts, prompts)
+                scores = self._preview([self.prompts[p] for p, _ in rows], completions.texts, drawing_prompts)
         found: list[list[float]] = []
         for group in range(len(wanted)):
             found.append([score for (p, _), score in zip(rows, scores) if p == group])
         return found
 
-    def _draw_images(self, rows: list[tuple[int, int]], prompts: list[str]) -> None:
+    def _draw_images(self, rows: list[tuple[int, int]], drawing_prompts: list[str]) -> None:
         images = range(self.sampler.images_per_text)
         seeds = [derive_seed(*self.key, self.first + p, number, "image", m) for p, number in rows for m in images]
-        repeated = [prompt for prompt in prompts for _ in images]
+        repeated = [prompt for prompt in drawing_prompts for _ in images]
         self.traces.append(
             self.sampler.model.generate_image(
                 repeated, self.sampler.sampling, seeds, stop_at=self.sampler.scaling.stop_at
             )
         )
 
-    def _preview(self, tasks: list[Prompt], texts: list[str], prompts: list[str]) -> list[float]:
+    def _preview(self, prompts: list[Prompt], texts: list[str], drawing_prompts: list[str]) -> list[float]:
         sampler, repeat = self.sampler, self.sampler.images_per_text
         assert sampler.preview_score is not None, "previews need a score"
         pictures = sampler.model.preview(self.traces[-1], sampler.preview_fill)
         self.previews.append(pictures[::repeat].cpu())
-        rows = [row for row in range(len(tasks)) for _ in range(repeat)]
-        values = sampler.preview_score(**_columns(tasks, texts, prompts, pictures, rows))
+        rows = [row for row in range(len(prompts)) for _ in range(repeat)]
+        values = sampler.preview_score(**_columns(prompts, texts, drawing_prompts, pictures, rows))
         table = torch.tensor([math.nan if value is None else float(value) for value in values]).reshape(-1, repeat)
         return [float(value) for value in table.nanmean(dim=1)]
 
@@ -219,23 +228,23 @@ class CandidatePool:
         """Carry the kept candidates on from their re-masked state; the others end here."""
         sampler, repeat = self.sampler, self.sampler.images_per_text
         rows = [self.places[p, number] for p, kept in enumerate(selection.kept) for number in kept]
-        prompts = [self.prompts[row] for row in rows]
+        drawing_prompts = [self.drawing_prompts[row] for row in rows]
         trace = images = None
         nfe_preview = 0
         if sampler.draw_images:
             trace = ImageTrace.cat(self.traces).select([row * repeat + m for row in rows for m in range(repeat)])
             nfe_preview = trace.nfe * repeat
             if not trace.finished:
-                repeated = [prompt for prompt in prompts for _ in range(repeat)]
+                repeated = [prompt for prompt in drawing_prompts for _ in range(repeat)]
                 trace = sampler.model.generate_image(repeated, sampler.sampling, None, state=trace)
             images = sampler.model.decode_image(trace.tokens).cpu()
         return Rollout(
-            tasks=self.tasks,
+            prompts=self.prompts,
             group_size=sampler.group_size,
             images_per_text=repeat,
             contexts=[self.contexts[p] for p, kept in enumerate(selection.kept) for _ in kept],
             completions=select_completions(self.completions, rows),
-            drawing_prompts=prompts,
+            drawing_prompts=drawing_prompts,
             trace=trace,
             images=images,
             selection=selection,
@@ -264,11 +273,11 @@ class CandidatePool:
 
 
 def grow_tree(
-    sampler: Sampler, scaling: TreeScaling, tasks: Sequence[Prompt], *, seed: int, step: int, first: int
+    sampler: Sampler, scaling: TreeScaling, prompts: Sequence[Prompt], *, seed: int, step: int, first: int
 ) -> Rollout:
     """All texts, what their drawing prompts promise, and the pictures of those that `scaling` chooses."""
     written = replace(sampler, draw_images=False, scaling=NoScaling(), processes=Processes())
-    rollout = written.roll_out(tasks, seed=seed, step=step, first=first)
+    rollout = written.roll_out(prompts, seed=seed, step=step, first=first)
     groups, model, sampling = rollout.grouped_prompts(), sampler.model, sampler.sampling
     distinct = [(group, prompt) for group, prompts in enumerate(groups) for prompt in dict.fromkeys(prompts)]
     begun = model.generate_image([prompt for _, prompt in distinct], sampling, [0] * len(distinct), stop_at=1)
@@ -295,12 +304,12 @@ def grow_tree(
         return replace(rollout, tree=tree)
     leaves = range(sampler.images_per_text)
     seeds = [derive_seed(seed, step, first + group, number, "image", m) for group, number in chosen for m in leaves]
-    prompts = [groups[group][number] for group, number in chosen]
-    trunk = model.generate_image(prompts, sampling, seeds[:: len(leaves)], stop_at=tree.branch_step)
+    drawing_prompts = [groups[group][number] for group, number in chosen]
+    trunk = model.generate_image(drawing_prompts, sampling, seeds[:: len(leaves)], stop_at=tree.branch_step)
     fork = trunk.select([row for row in range(len(chosen)) for _ in leaves])
     fork = replace(fork, seeds=torch.tensor(seeds, device=fork.seeds.device))
-    trace = model.generate_image([prompt for prompt in prompts for _ in leaves], sampling, None, state=fork)
-    tree = replace(tree, nfe_trunks=trunk.nfe * len(prompts), nfe_leaves=(trace.nfe - trunk.nfe) * len(seeds))
+    trace = model.generate_image([prompt for prompt in drawing_prompts for _ in leaves], sampling, None, state=fork)
+    tree = replace(tree, nfe_trunks=trunk.nfe * len(drawing_prompts), nfe_leaves=(trace.nfe - trunk.nfe) * len(seeds))
     return replace(rollout, trace=trace, images=model.decode_image(trace.tokens).cpu(), tree=tree)
 
 
@@ -323,8 +332,8 @@ def select_completions(pieces: Sequence[TextCompletions], rows: Sequence[int]) -
 
 
 def completion_metrics(rollout: Rollout, limit: int) -> dict[str, float]:
-    """Lengths of the texts and how much siblings differ: a group whose texts are all the same has nothing to learn
-    from."""
+    """Lengths of the texts and how much those of a group differ: a group whose texts are all the same has nothing to
+    learn from."""
     lengths = rollout.completions.mask.sum(dim=1).float()
     groups = [rollout.completions.texts[i : i + rollout.group_size] for i in range(0, len(lengths), rollout.group_size)]
     return {

@@ -1,4 +1,4 @@
-"""What each decoding step of a picture is told, where that is more than the picture's own advantage."""
+"""The credit of each decoding step of a picture, where that is more than the picture's own advantage."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def by_step(
     credit: Advantages,
     steps: Collection[int],
 ) -> Advantages:
-    """`credit` with what each of `steps` is told, with `image_baseline` "previews" or a tree; else as it is.
+    """`credit` with the credit of each of `steps`, with `image_baseline` "previews" or a tree; else as it is.
 
     Args:
         judge: the image part of the ensemble, which scores what a state promises.
@@ -40,20 +40,20 @@ def by_step(
             f"rl.image_baseline is 'previews', but {type(policy).__name__} draws in one order and foretells "
             "nothing of what is open; set rl.image_baseline=group"
         )
-    told, promised = {}, torch.zeros_like(scores.image)
+    credits, promised = {}, torch.zeros_like(scores.image)
     for step in sorted(steps):
         if rl.image_baseline == "previews":
             images = policy.decode_image(trace.likely(step)).cpu()
             promised = judge.score(replace(rollout, images=images)).image
         if tree is not None and step < tree.branch_step:
-            told[step] = trunk_advantages(scores.image, promised, credit.scale)
+            credits[step] = trunk_advantages(scores.image, promised, credit.scale)
         else:
-            told[step] = step_advantages(scores.image, promised, credit.scale)
-    return replace(credit, steps=told)
+            credits[step] = step_advantages(scores.image, promised, credit.scale)
+    return replace(credit, steps=credits)
 
 
 def tree_pictures(rollout: Rollout, scores: Breakdown) -> Tensor | None:
-    """[P, G] what each text's pictures are worth, where a tree draws only some of the texts."""
+    """[P, G] estimated image reward of each text, where a tree draws only some of the texts."""
     if rollout.tree is None or scores.promised is None:
         return None
     return estimated_pictures(scores.image, scores.promised, rollout.tree.flags(rollout.group_size))

@@ -58,7 +58,7 @@ class TrainingStopped(ValueError):
 
 @dataclass(frozen=True)
 class Experience:
-    """One rollout with what it was worth; used for `num_iterations` updates."""
+    """One rollout with its advantages; used for `num_iterations` updates."""
 
     rollout: Rollout
     advantages: Advantages
@@ -81,17 +81,17 @@ class Steps(Dataset):
 
 
 class SyncGRPOTrainer(Trainer):
-    """Trains a unified model on both halves of its trajectories.
+    """Trains a unified model on both parts of its trajectories.
 
     Args:
         model: with its concepts already added.
         config: validated; `config.run.folder` receives config.yaml, metrics.jsonl, trajectories/ and checkpoints/.
-        tasks: what may be asked (see `training_prompts`).
+        prompts: what may be asked (see `training_prompts`).
         rewards: the ensemble.
         preview_score: a reward function for previews; needed when DGS is on.
         console: where the progress bar and messages go; None is silent.
     Raises:
-        ValueError: a half is to be optimised that no reward can move, DGS without preview score, an unsupported
+        ValueError: a part is to be optimised that no reward can move, DGS without preview score, an unsupported
             distribution.
     """
 
@@ -99,13 +99,13 @@ class SyncGRPOTrainer(Trainer):
         self,
         model: UnifiedModel,
         config: Config,
-        tasks: Sequence[Prompt],
+        prompts: Sequence[Prompt],
         rewards: RewardEnsemble,
         preview_score: PreviewScore | None = None,
         console: Console | None = None,
     ) -> None:
-        check_setup(config.rl, tasks, rewards, preview_score)
-        self.config, self.tasks, self.rewards, self.console = config, list(tasks), rewards, console
+        check_setup(config.rl, prompts, rewards, preview_score)
+        self.config, self.prompts, self.rewards, self.console = config, list(prompts), rewards, console
         super().__init__(
             model=cast(Any, model),
             args=training_arguments(config),
@@ -158,7 +158,7 @@ class SyncGRPOTrainer(Trainer):
         if self.config.rl.closed_loss == "none":
             return None
         return ClosedAnswers(
-            [task for task in self.tasks if task.options],
+            [prompt for prompt in self.prompts if prompt.options],
             self.config.rl,
             self.accelerator,
             self.config.run.seed,
@@ -177,7 +177,7 @@ class SyncGRPOTrainer(Trainer):
         """
         model.train()
         self.sharding.gather()
-        self._forget_gradients()
+        self._clear_gradients()
         if self.experience is None or self.state.global_step % self.config.rl.num_iterations == 0:
             rollout = self.roll_out()
             scores = self.score(rollout)
@@ -191,9 +191,9 @@ class SyncGRPOTrainer(Trainer):
         count, asked = rl.prompts_of(step // rl.num_iterations)
         first = asked * self.processes.count + self.processes.index * count
         seed = self.config.run.seed
-        tasks = prompt_stream(self.tasks, count=count, shares=rl.shares(), seed=seed, first=first)
+        prompts = prompt_stream(self.prompts, count=count, shares=rl.shares(), seed=seed, first=first)
         with self.phases.time("rollout"), self.accelerator.autocast():
-            return self.sampler.roll_out(tasks, seed=seed, step=step, first=first, draw=not self.texts_only)
+            return self.sampler.roll_out(prompts, seed=seed, step=step, first=first, draw=not self.texts_only)
 
     @property
     def texts_only(self) -> bool:
@@ -211,8 +211,8 @@ class SyncGRPOTrainer(Trainer):
         return scores
 
     def advantage(self, rollout: Rollout, scores: Breakdown) -> Advantages:
-        """Credit both halves. Rewards of all processes are centred and scaled together, then each keeps its own."""
-        rl, prompts = self.config.rl, len(rollout.tasks)
+        """Credit both parts. Rewards of all processes are centred and scaled together, then each keeps its own."""
+        rl, prompts = self.config.rl, len(rollout.prompts)
         everything, known = gather_rollout(self.processes, rollout, scores, pictures=self._trajectories_due())
         if isinstance(self.sampler.scaling, TreeScaling) and everything.tree is not None:
             self.sampler.scaling.observe(everything.grouped_prompts(), known.image)
@@ -229,7 +229,7 @@ class SyncGRPOTrainer(Trainer):
         return credit.of(slice(self.processes.index * prompts, (self.processes.index + 1) * prompts))
 
     def by_step(self, rollout: Rollout, scores: Breakdown, credit: Advantages) -> Advantages:
-        """What each decoding step is told that this rollout's updates will replay (see `step_credit.by_step`)."""
+        """The credit of each decoding step that this rollout's updates will replay (see `step_credit.by_step`)."""
         updates = range(self.state.global_step, self.state.global_step + self.config.rl.num_iterations)
         steps = {step for update in updates for step in timesteps(self.config.rl, self.config.run.seed, update)}
         with self.phases.time("reward"):
@@ -251,8 +251,8 @@ class SyncGRPOTrainer(Trainer):
         self.sync_state.nfe += int(scaled["dgs/nfe"])
 
     def loss(self, experience: Experience) -> Tensor:
-        """Replay both halves piece by piece, with a backward each, so that memory does not grow with steps or
-        siblings."""
+        """Replay both parts piece by piece, with a backward each, so that memory does not grow with steps or
+        completions."""
         replay = Replay(
             self.policy, self.config.rl, self.reference, self.accelerator, self.config.run.seed, self.processes
         )
@@ -275,7 +275,7 @@ class SyncGRPOTrainer(Trainer):
             loss = self.accelerator.reduce(loss.to(self.args.device), "mean")
             reason = self._why_skip(float(loss))
             if reason:
-                self._forget_gradients()
+                self._clear_gradients()
                 loss = torch.zeros_like(loss)
         self._count_skip(reason)
         return loss
@@ -308,8 +308,8 @@ class SyncGRPOTrainer(Trainer):
                 "checkpoint"
             )
 
-    def _forget_gradients(self) -> None:
-        self.sharding.forget(self.trainables.parameters())
+    def _clear_gradients(self) -> None:
+        self.sharding.clear(self.trainables.parameters())
 
     # what transformers asks for
 

@@ -28,39 +28,39 @@ def scaling(rl: RLConfig) -> Scaling:
 
 
 def check_setup(
-    rl: RLConfig, tasks: Sequence[Prompt], rewards: RewardEnsemble, preview_score: PreviewScore | None
+    rl: RLConfig, prompts: Sequence[Prompt], rewards: RewardEnsemble, preview_score: PreviewScore | None
 ) -> None:
     """Refuse combinations that could only waste time. Raises ValueError."""
-    if not tasks:
+    if not prompts:
         raise ValueError(
-            "there are no tasks; give the concept implicit prompts with facts, or questions about its photos"
+            "there are no training prompts; give the concept implicit prompts with facts, or questions about its photos"
         )
-    asked, shares = {task.kind for task in tasks}, rl.shares()
+    asked, shares = {prompt.kind for prompt in prompts}, rl.shares()
     if not any(shares[kind] > 0 for kind in asked):
         raise ValueError(
             f"the concept has only {' and '.join(sorted(asked))} prompts, and their share is 0 "
             f"(rl.look_fraction={rl.look_fraction}, rl.recognize_fraction={rl.recognize_fraction}); change the shares, "
             "or give the concept other prompts"
         )
-    parts = rewards.parts({task.concept.category for task in tasks})
+    parts = rewards.parts({prompt.concept.category for prompt in prompts})
     both = {"text", "image"}
     movers = {
         "text": both if rl.optimise == "both" else {"text"},
         "image": {"image"} if rl.credit == "routed" else both,
     }
-    for half in ("text", "image") if rl.optimise == "both" else (rl.optimise,):
-        if not parts & movers[half]:
+    for part in ("text", "image") if rl.optimise == "both" else (rl.optimise,):
+        if not parts & movers[part]:
             raise ValueError(
                 f"rl.optimise is {rl.optimise!r} and rl.credit {rl.credit!r}, but no reward judges "
-                f"{' or '.join(sorted(movers[half]))}, so the {half} half cannot learn; add one with a weight for this "
-                "concept to rl.reward_weights, or optimise the other half"
+                f"{' or '.join(sorted(movers[part]))}, so the {part} part cannot learn; add one with a weight for this "
+                "concept to rl.reward_weights, or optimise the other part"
             )
     if rl.draw_every > 1 and (rl.optimise == "image" or "text" not in parts):
         raise ValueError(
             f"rl.draw_every is {rl.draw_every}, but rollouts without pictures have nothing to teach: rl.optimise is "
             f"{rl.optimise!r} and the rewards judge {' and '.join(sorted(parts))}; set rl.draw_every=1"
         )
-    if rl.closed_loss != "none" and len({task.answer for task in tasks if task.options}) < 2:
+    if rl.closed_loss != "none" and len({prompt.answer for prompt in prompts if prompt.options}) < 2:
         raise ValueError(
             f"rl.closed_loss is {rl.closed_loss!r}, but there are no pictures of both kinds to ask about, of the "
             "concept and of something else; put pictures of other things into its negative_example folder or into "
@@ -73,7 +73,7 @@ def check_setup(
 
 
 def training_arguments(config: Config) -> TrainingArguments:
-    """Our configuration in transformers' words."""
+    """Our configuration as transformers names it."""
     rl, run = config.rl, config.run
     return TrainingArguments(
         output_dir=str(run.folder / "checkpoints"),

@@ -45,15 +45,15 @@ def save_trajectories(
 def _row(
     step: int, candidate: Candidate, rollout: Rollout, rewards: Breakdown, advantages: Advantages
 ) -> dict[str, Any]:
-    task = rollout.tasks[candidate.group]
+    prompt = rollout.prompts[candidate.group]
     row: dict[str, Any] = {
         "step": step,
         "prompt_index": candidate.group,
         "candidate": candidate.number,
-        "concept": task.concept.name,
-        "kind": task.kind,
-        "prompt": task.prompt,
-        "answer": task.answer,
+        "concept": prompt.concept.name,
+        "kind": prompt.kind,
+        "prompt": prompt.prompt,
+        "answer": prompt.answer,
         "completion": candidate.text,
         "kept": candidate.row is not None,
         "preview_score": _number(candidate.score),
@@ -69,16 +69,16 @@ def _row(
     }
     if candidate.row is None:
         return row
-    group, sibling = divmod(candidate.row, rollout.group_size)
-    text, image = rewards.text[group, sibling], rewards.image[group, sibling].nanmean()
+    group, completion = divmod(candidate.row, rollout.group_size)
+    text, image = rewards.text[group, completion], rewards.image[group, completion].nanmean()
     return row | {
         "drawing_prompt": rollout.drawing_prompts[candidate.row],
         "reward": _number(text + image),
         "text_reward": _number(text),
         "image_reward": _number(image),
-        "text_advantage": _number(advantages.text[group, sibling]),
-        "image_advantage": _number(advantages.image[group, sibling].mean()),
-        **{f"rewards/{name}": _number(values[group, sibling].nanmean()) for name, values in rewards.scores.items()},
+        "text_advantage": _number(advantages.text[group, completion]),
+        "image_advantage": _number(advantages.image[group, completion].mean()),
+        **{f"rewards/{name}": _number(values[group, completion].nanmean()) for name, values in rewards.scores.items()},
     }
 
 

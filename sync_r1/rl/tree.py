@@ -2,7 +2,7 @@
 
 All G texts of a prompt teach the text part. One evaluation per distinct drawing prompt says what it promises, and only
 few of the texts are drawn: each as a trunk of k decoding steps that branches into M leaves, because late steps decide
-most of what a picture of one text is worth (branching as in TreeGRPO, arXiv 2512.08153, here late instead of early).
+most of the reward of a picture of one text (branching as in TreeGRPO, arXiv 2512.08153, here late instead of early).
 """
 
 from __future__ import annotations

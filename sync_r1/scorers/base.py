@@ -15,7 +15,7 @@ from torch import Tensor
 
 Score: TypeAlias = float | None  # None: could not be scored; excluded from means, never a silent 0
 TextScorer: TypeAlias = Callable[[str, str], float]  # (prediction, truth) → [0, 1]
-Part: TypeAlias = Literal["text", "image"]  # the half of a trajectory that a reward judges
+Part: TypeAlias = Literal["text", "image"]  # the part of a trajectory that a reward judges
 RewardFunction: TypeAlias = Callable[
     ..., Any
 ]  # keyword columns → one score per row, or a coroutine of that; see rl/rewards.py
@@ -72,10 +72,10 @@ def check_name(name: str, known: Collection[str], option: str) -> None:
 
 
 def check_fallback(fallback: Mapping[str, str], parts: Mapping[str, Part]) -> None:
-    """ValueError for a stand-in that is unknown, judges the other half, or leads back to where it came from.
+    """ValueError for a fallback that is unknown, judges the other part, or leads back to where it came from.
 
     Args:
-        fallback: reward → reward that stands in. parts: half of every known reward.
+        fallback: reward → its fallback. parts: part of every known reward.
     """
     option = "scorers.fallback"
     for name, other in fallback.items():

@@ -250,12 +250,12 @@ class RemoteJudge:
     ) -> list[Answer]:
         """Replies to a batch; those of the wrong form are asked for once more.
 
-        Failures are counted (`sizes` scores each) and told.
+        Failures are counted (`sizes` scores each) and warned of.
         """
         if not batch:
             return []
-        room = self.config.max_tokens or (MAX_TOKENS if schemas is not None else PUBLISHED_TOKENS)
-        answers = self.client.complete_many(batch, schema=schemas, max_tokens=room, whole=True)
+        max_tokens = self.config.max_tokens or (MAX_TOKENS if schemas is not None else PUBLISHED_TOKENS)
+        answers = self.client.complete_many(batch, schema=schemas, max_tokens=max_tokens, whole=True)
         wrong = [
             index
             for index, answer in enumerate(answers)
@@ -264,7 +264,9 @@ class RemoteJudge:
         if wrong and schemas is not None:
             self.counts["asked_again"] += len(wrong)
             again = [asked_again(batch[index]) for index in wrong]
-            repaired = self.client.complete_many(again, schema=[schemas[index] for index in wrong], max_tokens=room)
+            repaired = self.client.complete_many(
+                again, schema=[schemas[index] for index in wrong], max_tokens=max_tokens
+            )
             answers = [dict(zip(wrong, repaired)).get(index, answer) for index, answer in enumerate(answers)]
         self._report(answers, sizes)
         return answers
@@ -278,9 +280,9 @@ class RemoteJudge:
                 raise ValueError(failure.message)
         if failures:
             lost, kinds = sum(size for _, size in failures), Counter(failure.kind for failure, _ in failures)
-            told = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+            counted = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
             warnings.warn(
-                f"the judge left {lost} of {sum(sizes)} scores open ({told}); {failures[0][0].message}", stacklevel=4
+                f"the judge left {lost} of {sum(sizes)} scores open ({counted}); {failures[0][0].message}", stacklevel=4
             )
 
 

@@ -1,4 +1,4 @@
-"""What a judge is told, and how what it must judge is kept apart from that.
+"""The instructions of a judge, and how what it must judge is kept apart from that.
 
 Prompts, answers and captions are data. They travel as JSON between two marker lines that carry a code of 128 bits,
 which the system message names. The code is a hash of the data itself: no text can contain its own code, and equal

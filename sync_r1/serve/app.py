@@ -142,7 +142,7 @@ def _listening(options: ServeOptions) -> socket.socket:
 
 
 def serve_until_stopped(app: FastAPI, options: ServeOptions, say: Callable[[str], None]) -> None:
-    """Serve the app; `say` is told its URL. SIGINT and SIGTERM end it after the requests under way."""
+    """Serve the app; `say` gets its URL. SIGINT and SIGTERM end it after the requests under way."""
     server = Server(app, options)
     say(server.url)
     with suppress(Stopped, KeyboardInterrupt):  # uvicorn has finished by then, and passes the signal on

@@ -196,7 +196,7 @@ class Worker:
 
 
 def given_up(job: Job) -> bool:
-    """Whether no client waits for a job any more; one that is late is told so."""
+    """Whether no client waits for a job any more; one that is late gets an error."""
     if job.late:
         job.fail(ApiError(503, "the request took longer than is allowed; ask for less, or try again", code="timeout"))
     return job.unwanted

@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from sync_r1.asked_texts import LONGEST_TEXT, asked_prompt
 from sync_r1.drawings import EDIT, Canvas, Patch, to_images
 from sync_r1.serve.batching import Job
 from sync_r1.serve.catalogue import Catalogue
 from sync_r1.serve.errors import ApiError, bad_request
 from sync_r1.serve.pictures import enlarged, side_of
-from sync_r1.session import LONGEST_TEXT, Session
+from sync_r1.session import Session
 from sync_r1.types import ImageTrace, Sampling
 
 Way = Literal["draw", "edit", "vary"]
@@ -208,7 +209,8 @@ def finish(rows: Rows, trace: ImageTrace) -> None:
 
 def plan_all(session: Session, jobs: Sequence[Job], sampling: Sampling) -> list[Plan]:
     """What to draw for each job. A job that asks for something impossible fails, the others go on."""
-    said = [session.mention(job.request.prompt or _known_prompt(session, job.request)) for job in jobs]
+    given = [job.request.prompt or _known_prompt(session, job.request) for job in jobs]
+    said = [asked_prompt(session.model, prompt, [session.concept]) for prompt in given]
     wanted = [number for number, job in enumerate(jobs) if job.request.rewrite]
     revised: dict[int, str] = {}
     if wanted and session.concept.facts:
@@ -240,6 +242,7 @@ def _known_prompt(session: Session, draw: Draw) -> str:
 def plan_one(session: Session, job: Job, text: str, revised: bool, sampling: Sampling) -> Plan:
     """The rows of one job. ValueError for a mask that does not fit, or a model that cannot redraw a region."""
     draw: Draw = job.request
+    text = asked_prompt(session.model, text, [session.concept])
     prompt = session.with_tokens(text)
     prompts, seeds = [prompt] * len(draw.seeds), list(draw.seeds)
     if draw.picture is None:

@@ -15,7 +15,7 @@ LONGEST_MESSAGE = 500
 
 
 class ApiError(HTTPException):
-    """What a client is told instead of a result. An HTTPException, so that frameworks pass it on."""
+    """What a client gets instead of a result. An HTTPException, so that frameworks pass it on."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ def add_error_handlers(app: FastAPI) -> None:
     """Let every error of the app have OpenAI's form."""
 
     @app.exception_handler(ApiError)
-    async def told(_: Request, error: ApiError) -> Response:
+    async def own(_: Request, error: ApiError) -> Response:
         return error.response()
 
     @app.exception_handler(HTTPException)

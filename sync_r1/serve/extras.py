@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from sync_r1.apps.why import answer_credit, fact_credit
+from sync_r1.asked_texts import asked_text
 from sync_r1.serve import pictures
 from sync_r1.serve.batching import Job
 from sync_r1.serve.errors import bad_request, json_response
@@ -81,7 +82,9 @@ def rewrite_job(state: State, body: RewriteRequest) -> Job:
 
     def run(jobs: Sequence[Job]) -> None:
         session = state.catalogue.session(jobs[0].request.model)
-        texts = session.rewrites([session.mention(job.request.prompt) for job in jobs])
+        texts = session.rewrites(
+            [asked_text(session.model, job.request.prompt, [session.concept], "prompt") for job in jobs]
+        )
         for job, text in zip(jobs, texts, strict=True):
             job.finish(session.concept.shown(text))
 

@@ -1,4 +1,4 @@
-"""What a server may be told, and the limits that hold for every request."""
+"""The options of a server, and the limits that hold for every request."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ServeOptions:
     port: int = 8000
     key: str = ""  # an empty one lets everybody in
     allowed_hosts: tuple[str, ...] = ()  # names by which it is called, besides its address
-    max_waiting: int = 32  # requests in the queue; more are told to come again
+    max_waiting: int = 32  # requests in the queue; more are refused and may come again
     max_rows: int = 16  # texts or pictures that are made at once
     time_limit_s: float = 120.0  # for a request, waiting included
     rewrite: bool = False  # whether prompts are spelled out from the facts where a request does not say

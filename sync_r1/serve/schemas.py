@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from sync_r1.asked_texts import LONGEST_TEXT
 from sync_r1.config_fields import LARGEST, check_unicode
 from sync_r1.recognition import How
 from sync_r1.serve.options import MAX_MESSAGES, MAX_PICTURES, MAX_STEPS, MAX_STOPS, MAX_TEXTS
-from sync_r1.session import LONGEST_TEXT
 
 PARTIAL_PICTURES = 8  # previews at most of one picture
 LONGEST_STOP = 200

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sync_r1.asked_texts import asked_text
 from sync_r1.serve.batching import Job
 from sync_r1.serve.catalogue import Catalogue
 from sync_r1.session import Session
@@ -126,7 +127,9 @@ def contexts_of(session: Session, asked: Sequence[Ask]) -> list[TextContext]:
         shown = None
         if ask.picture is not None:
             shown = codes.pop(0)
-        contexts.append(session.question_context(session.mention(ask.question), shown))
+        contexts.append(
+            session.question_context(asked_text(session.model, ask.question, [session.concept], "question"), shown)
+        )
     return contexts
 
 

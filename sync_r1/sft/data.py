@@ -41,10 +41,10 @@ class Batch:
     codes: Tensor | None  # [B, N] of pictures to draw
 
 
-def rl_dialogues(session: Session, tasks: Sequence[Prompt]) -> list[Dialogue]:
+def rl_dialogues(session: Session, prompts: Sequence[Prompt]) -> list[Dialogue]:
     """What RL asks, with the answers that would have been right."""
     photo_codes: dict[Path, Tensor] = {}
-    return [[Reading(context(session.model, task, photo_codes), task.answer)] for task in tasks]
+    return [[Reading(context(session.model, prompt, photo_codes), prompt.answer)] for prompt in prompts]
 
 
 def stage_dialogues(session: Session, stage: Stage, described: bool = False) -> list[Dialogue]:
@@ -106,18 +106,18 @@ class Streams:
     (`sft.fresh_epochs`).
 
     The baseline's questions are RL's endless stream of prompts (`prompt_stream`, same mix, same seed), cut into epochs
-    of as many as there are tasks. `tasks` are RL's; by default everything that may be asked.
+    of as many as there are prompts. `prompts` are RL's; by default everything that may be asked.
     """
 
-    def __init__(self, session: Session, stage: Stage, config: Config, tasks: Sequence[Prompt] | None = None) -> None:
+    def __init__(self, session: Session, stage: Stage, config: Config, prompts: Sequence[Prompt] | None = None) -> None:
         self.session, self.stage, self.config, self.sft, self.seed = session, stage, config, config.sft, config.run.seed
         concept = session.concept
         self.draws = stage.drawing_batch > 0 and (self.sft.drawing_weight > 0 or stage.understanding_batch == 0)
         self.reads = stage.understanding_batch > 0 and (self.sft.understanding_weight > 0 or stage.drawing_batch == 0)
         if stage.name == "baseline" and self.reads:
-            self.tasks = list(session_prompts(session) if tasks is None else tasks)
+            self.prompts = list(session_prompts(session) if prompts is None else prompts)
         else:
-            self.tasks = []
+            self.prompts = []
         if self.reads:
             self.dialogues = self._dialogues()
         else:
@@ -137,7 +137,7 @@ class Streams:
 
     def _dialogues(self) -> list[Dialogue]:
         if self.stage.name == "baseline":
-            return rl_dialogues(self.session, self.tasks)
+            return rl_dialogues(self.session, self.prompts)
         return stage_dialogues(self.session, self.stage, self.sft.described)
 
     def _photos(self) -> list[Path]:
@@ -149,7 +149,7 @@ class Streams:
     def epoch(self, number: int) -> list[Batch]:
         """Batches of epoch `number`: as many as the longer stream has; the shorter one starts over."""
         drawn = 0
-        if self.sft.fresh_epochs or self.tasks:
+        if self.sft.fresh_epochs or self.prompts:
             drawn = number
         if self._drawn is None or self._drawn[0] != drawn:
             self._drawn = (drawn, self._materialise(drawn))
@@ -159,7 +159,7 @@ class Streams:
         sft, stage = self.sft, self.stage
         key = (self.seed, stage.name, number)
         size = sft.understanding_batch or max(stage.understanding_batch, 1)
-        if self.tasks:
+        if self.prompts:
             asked = self._rl_order(number, size)
         else:
             asked = chunks(len(self.dialogues), size, derive_seed(*key, "questions"))
@@ -184,8 +184,8 @@ class Streams:
         return batches
 
     def _rl_order(self, number: int, size: int) -> list[list[int]]:
-        place = {id(task): row for row, task in enumerate(self.tasks)}
-        count, shares = len(self.tasks), self.config.rl.shares()
-        chosen = prompt_stream(self.tasks, count=count, shares=shares, seed=self.seed, first=number * count)
-        rows = [place[id(task)] for task in chosen]
+        place = {id(prompt): row for row, prompt in enumerate(self.prompts)}
+        count, shares = len(self.prompts), self.config.rl.shares()
+        chosen = prompt_stream(self.prompts, count=count, shares=shares, seed=self.seed, first=number * count)
+        rows = [place[id(prompt)] for prompt in chosen]
         return [rows[start : start + size] for start in range(0, count, size)]

@@ -77,14 +77,14 @@ def run_sft(
     folder: Path | None = None,
     console: Console | None = None,
     resume: str | Path | None = None,
-    tasks: Sequence[Prompt] | None = None,
+    prompts: Sequence[Prompt] | None = None,
     go_on: str | None = None,
 ) -> WarmUp:
     """Train `session`'s concept through `config.sft.stages`, in place. `Session.open` reads the checkpoints.
 
     Args:
         folder: receives config.yaml, metrics.jsonl, diff_masks/ and checkpoints/step_*; by default the run's own.
-        tasks: what the baseline asks, as RL would be given it; by default everything RL may ask.
+        prompts: what the baseline asks, as RL would be given it; by default everything RL may ask.
         resume: a checkpoint folder or "latest"; a warm-up that had finished is only read. The result equals an
             uninterrupted one.
         go_on: the command that goes on after a signal; by default `sync-r1 sft` on `folder`.
@@ -103,7 +103,7 @@ def run_sft(
     drop_metrics_after(folder / "metrics.jsonl", state.step)
     if checkpoint is not None:
         session.model.load_weights(read_tensors(checkpoint / "model.safetensors"), str(checkpoint))
-    run = _Run(session, config, folder, console, state, tasks)
+    run = _Run(session, config, folder, console, state, prompts)
     run.interrupt.command = go_on or resume_command(folder, "sft")
     with run.interrupt.listening():
         while state.stage < len(state.stages):
@@ -152,15 +152,15 @@ class _Run:
         folder: Path,
         console: Console,
         state: Progressed,
-        tasks: Sequence[Prompt] | None,
+        prompts: Sequence[Prompt] | None,
     ) -> None:
-        self.session, self.config, self.folder, self.console, self.state, self.tasks = (
+        self.session, self.config, self.folder, self.console, self.state, self.prompts = (
             session,
             config,
             folder,
             console,
             state,
-            tasks,
+            prompts,
         )
         self.interrupt = StopOnSignal(config, console)
 
@@ -172,7 +172,7 @@ class _Run:
         session, config, state = self.session, self.config, self.state
         stage = STAGES[state.stages[state.stage]]
         ids = stage_row_ids(session.model, stage, session.tokens)
-        streams = Streams(session, stage, config, self.tasks)
+        streams = Streams(session, stage, config, self.prompts)
         if stage.name == "3" and state.stage_step == 0:
             start_reading_tokens(session, self.folder / "diff_masks", state.seed)
         with trainables(session.model, config, ids) as weights:

@@ -100,10 +100,10 @@ def ran_with(cells: Sequence[CellData]) -> dict[str, str]:
     for cell in cells:
         place = f"torch {cell['versions']['torch']}, {cell.get('device', 'device not recorded')}"
         places.setdefault(place, Counter())[cell["arm"]] += 1
-    told = {}
+    listed = {}
     for made, arms in places.items():
-        told[made] = ", ".join(f"{arm} ({count})" for arm, count in arms.items())
-    return told
+        listed[made] = ", ".join(f"{arm} ({count})" for arm, count in arms.items())
+    return listed
 
 
 def run_folder(folder: Path, cell: CellData) -> Path:
@@ -216,12 +216,12 @@ def alarm_section(summary: Mapping[str, Mapping[str, int]]) -> list[str]:
     lines = ["## Reward-hacking alarm", ""]
     if not summary:
         return [*lines, f"No run looked at its validation prompts {2 * WINDOW} times, which the alarm needs.", ""]
-    told = ", ".join(f"{arm} {found['set_off']} of {found['runs']}" for arm, found in summary.items())
+    counted = ", ".join(f"{arm} {found['set_off']} of {found['runs']}" for arm, found in summary.items())
     return [
         *lines,
         (
             "Runs in which the reward on validation prompts rose while the independent evaluator fell "
-            f"(`rl/hacking_monitor.py`): {told}."
+            f"(`rl/hacking_monitor.py`): {counted}."
         ),
         "",
     ]

@@ -126,10 +126,10 @@ def facts_behind(facts: Sequence[str], pair: Pair) -> list[str]:
     """The private facts that the true rewrite needs: those that share with it a word which neither the prompt nor
     another fact has."""
     new = set(words(pair.before.truth)) - set(words(pair.before.prompt))
-    said = [set(words(fact)) for fact in facts]
+    meant = [set(words(fact)) for fact in facts]
     alone = []
-    for own in said:
-        alone.append(own.difference(*(other for other in said if other is not own)))
+    for own in meant:
+        alone.append(own.difference(*(other for other in meant if other is not own)))
     return [fact for fact, own in zip(facts, alone, strict=True) if new & own]
 
 
@@ -181,15 +181,15 @@ def _example(sheet: Image.Image, pen: ImageDraw.ImageDraw, top: int, run: Run, p
         ("before", pair.before, marked(pair.before.input, pair.before.truth, RED)),
         ("after", pair.after, marked(pair.after.input, pair.before.input, GREEN)),
     )
-    for number, (phase, item, said) in enumerate(sides):
+    for number, (phase, item, found) in enumerate(sides):
         left = MARGIN + TEXT + GAP + number * (2 * GAP + SIDE + SAID)
         sheet.paste(cell(item.image, SIDE) or Image.new("RGB", (SIDE, SIDE), PLACE), (left, top))
-        down = _block(pen, (left + SIDE + GAP, top), f"rewritten {phase}", said, SAID)
+        down = _block(pen, (left + SIDE + GAP, top), f"rewritten {phase}", found, SAID)
         score = (f"{item.score or 0.0:.2f}", GREEN if number else RED)
         _block(pen, (left + SIDE + GAP, down), "picture's score", [score], SAID)
 
 
-def _block(pen: ImageDraw.ImageDraw, at: tuple[int, int], label: str, said: Sequence[Word], width: int) -> int:
+def _block(pen: ImageDraw.ImageDraw, at: tuple[int, int], label: str, found: Sequence[Word], width: int) -> int:
     """A quiet label and words below it, coloured ones bold, broken at `width` pixels.
 
     Returns where the next block starts.
@@ -198,7 +198,7 @@ def _block(pen: ImageDraw.ImageDraw, at: tuple[int, int], label: str, said: Sequ
     left, top = at
     pen.text((left, top), label, QUIET, font(12))
     place, down = 0.0, top + LINE
-    for word, color in said:
+    for word, color in found:
         face: ImageFont.FreeTypeFont = plain if color == INK else bold
         long = face.getlength(word)
         if place and place + long > width:

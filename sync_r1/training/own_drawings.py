@@ -1,7 +1,7 @@
-"""Generation feeds understanding: what the model draws of a concept, named by what its drawing half knows, becomes a
+"""Generation feeds understanding: what the model draws of a concept, named by its image part, becomes a
 lesson for its words.
 
-No answer is given by anyone: the drawing half recognises a picture by how likely it would draw it (recognition.py),
+No answer is given by anyone: the image part recognises a picture by how likely it would draw it (recognition.py),
 which is learned from the concept's photos alone.
 """
 
@@ -28,7 +28,7 @@ def own_drawings(session: Session, folder: Path, count: int, seed: int) -> list[
     """Draw `count` pictures into `folder` and ask of each whether the concept is in it.
 
     In turns the prompt holds the whole name, the name without a random part of its soft tokens, and the class noun
-    alone: pictures of the concept, pictures that look like it, and others. The right answer is the drawing half's;
+    alone: pictures of the concept, pictures that look like it, and others. The right answer is the image part's;
     where it is unsure, the picture is left out. A folder that is complete is read, so that a resumed run asks the same.
     """
     labels = folder / LABELS

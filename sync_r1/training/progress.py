@@ -1,4 +1,4 @@
-"""The progress of a training run: which step, how long the rest takes, what the last step was worth."""
+"""The progress of a training run: which step, how long the rest takes, what the last step was rewarded with."""
 
 from __future__ import annotations
 

@@ -54,33 +54,33 @@ def training_prompts(
     pairs = [
         (conditions.implicit[i], conditions.explicit[i]) for i in concept.rl_indices if i < len(conditions.explicit)
     ]
-    tasks = [Prompt("reason", concept, prompt, answer, tokens) for prompt, answer in pairs]
+    found = [Prompt("reason", concept, prompt, answer, tokens) for prompt, answer in pairs]
     photos = {path.name: path for path in concept.train_images}
     for name, questions in concept.conversations.items():
         if name in photos:
-            tasks += [Prompt("look", concept, qa.question, qa.answer, tokens, photos[name]) for qa in questions]
+            found += [Prompt("look", concept, qa.question, qa.answer, tokens, photos[name]) for qa in questions]
     question, count = RECOGNITION_QUESTION.format(name=concept.placeholder), min(len(concept.train_images), len(others))
     seen = [(path, "yes") for path in concept.train_images[:count]] + [(path, "no") for path in others[:count]]
-    return tasks + [
+    return found + [
         Prompt("recognize", concept, question, answer, tokens, path, options=DECISIONS) for path, answer in seen
     ]
 
 
 def prompt_stream(
-    tasks: Sequence[Prompt], *, count: int, shares: Mapping[str, float], seed: int, first: int
+    prompts: Sequence[Prompt], *, count: int, shares: Mapping[str, float], seed: int, first: int
 ) -> list[Prompt]:
     """Prompts number `first` … `first + count − 1` of an endless stream: each kind in shuffled passes, mixed evenly by
     `shares`.
 
     Args:
-        shares: of each kind; those of kinds without tasks go to the others in proportion.
+        shares: of each kind; those of kinds without prompts go to the others in proportion.
     Raises:
-        ValueError: there are no tasks.
+        ValueError: there are no prompts.
     """
     pools: dict[PromptKind, list[Prompt]] = {}
-    for task in tasks:
-        if shares.get(task.kind, 0.0) > 0:
-            pools.setdefault(task.kind, []).append(task)
+    for prompt in prompts:
+        if shares.get(prompt.kind, 0.0) > 0:
+            pools.setdefault(prompt.kind, []).append(prompt)
     if not pools:
         raise ValueError(
             "there is nothing to ask: give the concept implicit prompts with facts, or questions about its photos"
@@ -123,10 +123,10 @@ def context(model: UnifiedModel, prompt: Prompt, photo_codes: dict[Path, Tensor]
     return TextContext(question, photo_codes[prompt.photo])
 
 
-def drawing_text(task: Prompt, completion: str) -> str:
-    """What the image half reads: the composed prompt with the concept's soft tokens in place."""
-    name = task.concept.name
-    return drawing_prompt(name, compose(task.kind, name, task.prompt, completion), task.tokens.drawing_tokens)
+def drawing_text(prompt: Prompt, completion: str) -> str:
+    """What the image part reads: the composed prompt with the concept's soft tokens in place."""
+    name = prompt.concept.name
+    return drawing_prompt(name, compose(prompt.kind, name, prompt.prompt, completion), prompt.tokens.drawing_tokens)
 
 
 def session_prompts(session: Session) -> list[Prompt]:

@@ -69,7 +69,7 @@ def data_folder(root: str | Path, names: Sequence[str] | None = None) -> Path:
 
 
 def plain_prompts(rng: np.random.Generator) -> list[str]:
-    """Templates with `{name}` for pure_gen, the world's stand-in for the DreamBooth list: one or two explicit parts
+    """Templates with `{name}` for pure_gen, which take the place of the DreamBooth list: one or two explicit parts
     each."""
     prompts: list[str] = []
     while len(prompts) < PLAIN_PROMPTS:

@@ -137,7 +137,7 @@ def content(picture: Thing | Pair | Still) -> str:
 
 
 def seen(picture: Thing | Pair | Still) -> str:
-    """What is said before it is decided whether a concept is there: every character's identity.
+    """What is written before it is decided whether a concept is there: every character's identity.
 
     A missing mark is left out: "no mark" would hold the word no, which is kept for the decision.
     """
@@ -186,7 +186,7 @@ def answer(attribute: str, value: str) -> str:
     return value
 
 
-def told(name: str, picture: Thing | Still) -> list[str]:
+def described(name: str, picture: Thing | Still) -> list[str]:
     """The facts that a picture tells about `name`: what it wears and holds, or the thing alone as its own."""
     if isinstance(picture, Still):
         return [fact(name, picture.attribute, picture.what)]

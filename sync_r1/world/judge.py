@@ -194,11 +194,11 @@ def _agreement(reference: str, text: str) -> float:
 
     By the words where the reference mentions none.
     """
-    meant, said = set(grammar.parse(reference).items()), set(grammar.parse(text).items())
+    meant, written = set(grammar.parse(reference).items()), set(grammar.parse(text).items())
     if not meant:
         if exact(text, reference):
             return 1.0
         return 0.5 * (token_f1(text, reference) >= 0.5)
-    if said == meant:
+    if written == meant:
         return 1.0
-    return 0.5 * bool(said & meant)
+    return 0.5 * bool(written & meant)

@@ -115,7 +115,7 @@ def told_by_picture(rng: np.random.Generator, picture: Thing | Still | None = No
     if not isinstance(picture, Thing) and rng.random() < 0.4:
         return Reading(understanding_prompt(who, grammar.CAPTION_QUESTION), grammar.caption(picture), picture)
     question = understanding_prompt(who, grammar.TELL_QUESTION.format(name=mark))
-    return Reading(question, " ".join(grammar.told(mark, picture)), picture)
+    return Reading(question, " ".join(grammar.described(mark, picture)), picture)
 
 
 # about a picture of two

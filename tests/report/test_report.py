@@ -15,7 +15,16 @@ from PIL import Image
 from sync_r1.report import read_run, render_report, save_concept_card, write_report, write_sheet
 from sync_r1.report.before_after import drawable
 from sync_r1.report.run_files import Item, spread
-from sync_r1.report.run_page import change, command, headline, mark, picture, points, preview_groups, sibling_group
+from sync_r1.report.run_page import (
+    change,
+    command,
+    completions_of_a_group,
+    headline,
+    mark,
+    picture,
+    points,
+    preview_groups,
+)
 
 VOID = {"img", "meta", "link", "br", "line", "circle", "hr"}
 
@@ -212,16 +221,16 @@ def test_unknown_tasks_still_show(copied: Path) -> None:
     assert "My task" in Outline(render_report(read_run(copied))).text
 
 
-def test_siblings_and_previews_come_from_one_group(run_folder: Path) -> None:
+def test_completions_and_previews_come_from_one_group(run_folder: Path) -> None:
     run = read_run(run_folder)
-    group = sibling_group(run)
+    group = completions_of_a_group(run)
     assert group is not None and group["step"] == 60 and group["n"] == 8
     rewards = [row["reward"] for row in group["rows"]]
     assert rewards == sorted(rewards, reverse=True) and len(rewards) == 6
     assert group["rows"][0]["drew_from"] == "a photo of <kip> wearing a purple hat"
     for row in run.trajectories:
         row["image"] = row["image"] if row["step"] < 60 else None
-    group = sibling_group(run)
+    group = completions_of_a_group(run)
     assert group is not None and group["step"] == 30
     groups = preview_groups(read_run(run_folder))
     assert [group["step"] for group in groups] == [1, 30, 60]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +12,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from sync_r1.training.sharding.fsdp2 import whole
+from tests.forked import ForkServer
 from tests.rl.toys import log_of, model_with_concept, small_config, trainer, weights
 
-ROOT = Path(__file__).parents[2]
 CASES = {
     # both of the first depend on what the other process saw; unequal token counts; one threshold
     "batch": ["rl.scale_rewards=batch", "rl.max_grad_norm=0.1"],
@@ -92,30 +89,17 @@ def flat(state: dict[str, Any]) -> list[float]:
     return [threshold["value"], *threshold["history"]]
 
 
-def launch(script: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a script in two processes under torchrun."""
+def run_two(server: ForkServer, script: str, folder: Path) -> None:
+    """Run a script, given as its text, in two processes; its argument is the folder."""
     file = folder / "worker.py"
     file.write_text(script)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node=2",
-        "--standalone",
-        str(file),
-        str(folder),
-        *arguments,
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done
+    server.run_two(file, str(folder))
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def two(tmp_path_factory: pytest.TempPathFactory, fork_server: ForkServer) -> Path:
     folder = tmp_path_factory.mktemp("two")
-    launch(WORKER, folder)
+    run_two(fork_server, WORKER, folder)
     return folder
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from sync_r1.rl.rewards import Reward, RewardEnsemble, build_rewards, combine, stand_in, standardise
+from sync_r1.rl.rewards import Reward, RewardEnsemble, build_rewards, combine, fill_gaps, standardise
 from tests.rl.toys import concept
 
 NAN = math.nan
@@ -26,7 +26,7 @@ def rollout(folder: Path, *, images: int = 1, drawn: bool = True) -> Any:
         return {"prompts": ["p"] * count, "images": torch.zeros(count, 3, 2, 2) if part == "image" else None}
 
     return SimpleNamespace(
-        tasks=[task, task],
+        prompts=[task, task],
         group_size=2,
         images_per_text=images,
         images=torch.zeros(1) if drawn else None,
@@ -109,7 +109,7 @@ def test_stand_in_by_hand() -> None:
             [0.2, NAN, 0.4, 0.6],  # no sibling tells how the scales differ: still missing
         ]
     )
-    assert_close(stand_in(scores, other), wanted, equal_nan=True)
+    assert_close(fill_gaps(scores, other), wanted, equal_nan=True)
 
 
 def test_a_stand_in_never_makes_a_picture_without_a_face_the_best(tmp_path: Path) -> None:

@@ -124,11 +124,13 @@ def test_rollouts_without_pictures_may_ask_more_prompts_and_none_is_asked_twice_
     run = trainer(tmp_path, *settings)
     asked = []
     for run.state.global_step in range(5):
-        asked.append([task.prompt for task in run.roll_out().tasks])
+        asked.append([task.prompt for task in run.roll_out().prompts])
     assert [len(prompts) for prompts in asked] == [1, 2, 2, 1, 2]
     stream = [
         task.prompt
-        for task in prompt_stream(run.tasks, count=8, shares=run.config.rl.shares(), seed=run.config.run.seed, first=0)
+        for task in prompt_stream(
+            run.prompts, count=8, shares=run.config.rl.shares(), seed=run.config.run.seed, first=0
+        )
     ]
     assert [prompt for prompts in asked for prompt in prompts] == stream
 
@@ -271,13 +273,13 @@ def test_setups_that_cannot_learn_are_refused(tmp_path: Path) -> None:
     text_only = RewardEnsemble([Reward("wordy", wordy, "text")])
     with pytest.raises(ValueError, match="no reward judges image"):
         trainer(tmp_path, "rl.optimise=image", rewards=text_only)
-    with pytest.raises(ValueError, match="so the image half cannot learn"):
+    with pytest.raises(ValueError, match="so the image part cannot learn"):
         trainer(tmp_path, "rl.optimise=both", rewards=text_only)
     people_only = RewardEnsemble([Reward("wordy", wordy, "text"), Reward("bright", bright, "image", {"person": 1.0})])
-    with pytest.raises(ValueError, match="so the image half cannot learn"):
+    with pytest.raises(ValueError, match="so the image part cannot learn"):
         trainer(tmp_path, rewards=people_only)
     image_only = RewardEnsemble([Reward("bright", bright, "image")])
-    with pytest.raises(ValueError, match="no reward judges text, so the text half"):
+    with pytest.raises(ValueError, match="no reward judges text, so the text part"):
         trainer(tmp_path, "rl.optimise=text", rewards=image_only)
     trainer(tmp_path, "rl.optimise=both", rewards=image_only)  # a text is credited with its pictures
     trainer(tmp_path, "rl.optimise=image", "rl.credit=shared", rewards=text_only)
@@ -286,8 +288,8 @@ def test_setups_that_cannot_learn_are_refused(tmp_path: Path) -> None:
             ValueError, match=r"rl\.draw_every is 2, but rollouts without pictures have nothing to teach"
         ):
             trainer(tmp_path, "rl.draw_every=2", *needless[1:], rewards=needless[0])
-    with pytest.raises(ValueError, match="there are no tasks"):
+    with pytest.raises(ValueError, match="there are no training prompts"):
         SyncGRPOTrainer(model_with_concept(), small_config(tmp_path), [], ensemble(), bright)
     with pytest.raises(ValueError, match="needs a preview score"):
         config = small_config(tmp_path, "rl.dgs_enabled=true")
-        SyncGRPOTrainer(model_with_concept(), config, trainer(tmp_path).tasks, ensemble(), None)
+        SyncGRPOTrainer(model_with_concept(), config, trainer(tmp_path).prompts, ensemble(), None)

@@ -92,6 +92,7 @@ def test_max_tokens_and_stop_end_an_answer(client: openai.OpenAI) -> None:
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "system", "content": "hi"}]}, "none of the user"),
         ({"content": "  "}, "is empty"),
+        ({"content": "What colour is <nosuch>?"}, "<nosuch>"),
         ({"content": "word " * 1000}, "at most 4000"),
         ({"content": "half of a \ud83d character"}, "UTF-8"),
         ({"content": [{"type": "text", "text": "hi"}, {"type": "image_url"}]}, "no image_url"),

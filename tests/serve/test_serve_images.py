@@ -178,6 +178,7 @@ def test_variations_are_those_of_vary(client: openai.OpenAI, session: Session, p
         ({"n": 1000}, "n: "),
         ({"prompt": "x" * 1_000_000}, "at most 4000"),
         ({"prompt": ""}, "is empty"),
+        ({"prompt": "<bo> and <nosuch>"}, "<nosuch>"),
         ({"response_format": "url"}, "b64_json"),
         ({"output_format": "webp"}, "png"),
         ({"background": "transparent"}, "opaque"),

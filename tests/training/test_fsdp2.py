@@ -25,7 +25,8 @@ from sync_r1.costs.model_sizes import showo_sizes_of
 from sync_r1.rl.rewards import Reward, RewardEnsemble
 from sync_r1.rl.trainer import SyncGRPOTrainer
 from sync_r1.training.sharding.fsdp2 import ShardedLayers, ShardedReference
-from tests.rl.test_processes import launch, learned
+from tests.forked import ForkServer
+from tests.rl.test_processes import learned, run_two
 from tests.rl.toys import bright, log_of, read_log, small_config, trainer
 
 FOUR = [
@@ -176,9 +177,9 @@ def check_going_on(run: SyncGRPOTrainer, two: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def two(tmp_path_factory: pytest.TempPathFactory, fork_server: ForkServer) -> Path:
     folder = tmp_path_factory.mktemp("two")
-    launch(WORKER, folder)
+    run_two(fork_server, WORKER, folder)
     return folder
 
 

@@ -12,7 +12,8 @@ from sync_r1.costs.estimate import estimate
 from sync_r1.costs.model_sizes import showo_sizes_of
 from sync_r1.rl.trainer import SyncGRPOTrainer
 from sync_r1.training.sharding.zero1 import ZeRO1
-from tests.rl.test_processes import launch, learned
+from tests.forked import ForkServer
+from tests.rl.test_processes import learned, run_two
 from tests.rl.toys import trainer
 from tests.training.test_fsdp2 import FOUR, check_going_on, check_skipped, files, log_lines
 
@@ -49,9 +50,9 @@ def check_shares(run: SyncGRPOTrainer) -> None:
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def two(tmp_path_factory: pytest.TempPathFactory, fork_server: ForkServer) -> Path:
     folder = tmp_path_factory.mktemp("two")
-    launch(WORKER, folder)
+    run_two(fork_server, WORKER, folder)
     return folder
 
 

@@ -14,7 +14,7 @@ from sync_r1.types import Sampling
 from sync_r1.world import grammar, readings, tasks
 from sync_r1.world.assets import ASSETS, load_evaluator_reader, load_reward_reader, load_world_clip, load_world_model
 from sync_r1.world.concepts import personas
-from sync_r1.world.pretrain.measure import drawing_accuracy, exact_share, sibling_diversity, unseen_things
+from sync_r1.world.pretrain.measure import completion_diversity, drawing_accuracy, exact_share, unseen_things
 from sync_r1.world.pretrain.readers import reader_accuracy, render_batch
 
 CARD: dict[str, Any] = json.loads((ASSETS / "card.json").read_text())
@@ -68,7 +68,7 @@ def test_the_model_draws_and_answers(model: Any) -> None:
 def test_private_words_leave_something_to_learn(model: Any) -> None:
     rng = np.random.default_rng(79)
     readings = [tasks.rewriting(rng, persona.identity, ambiguous=True) for persona in personas().values()]
-    diversity = sibling_diversity(model, readings)
+    diversity = completion_diversity(model, readings)
     assert diversity["differ"] > 0.5
     assert 0.2 < diversity["sampled_exact"] < 0.8
 

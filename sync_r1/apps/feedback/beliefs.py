@@ -1,4 +1,4 @@
-"""What thumbs say: which fact a private word means, and what a picture should show where its prompt leaves it open.
+"""What thumbs say: which fact a private word means, and what a picture should show that no prompt asked for.
 
 A thumb is taken to be right with probability 1 − CARELESS, so thumbs that contradict one another leave the belief where
 it was.

@@ -12,9 +12,10 @@ from PIL import Image
 from sync_r1.apps.feedback.events import Event, Store
 from sync_r1.apps.feedback.naming import facts_named
 from sync_r1.apps.why import answer_credit
+from sync_r1.asked_texts import LONGEST_TEXT
 from sync_r1.config_fields import check_unicode
 from sync_r1.data import load_image
-from sync_r1.session import LONGEST_TEXT, Session
+from sync_r1.session import Session
 from sync_r1.world import grammar
 from sync_r1.world.assets import load_reward_reader
 from sync_r1.world.readers import AttributeReader

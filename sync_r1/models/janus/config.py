@@ -76,11 +76,11 @@ def read_folder(folder: Path) -> tuple[JanusConfig, JanusExtras]:
     known = JanusExtras().section
     if not isinstance(section, dict) or (unknown := sorted(section.keys() - known)):
         if isinstance(section, dict):
-            said = f"unknown fields {', '.join(unknown)}"
+            seen = f"unknown fields {', '.join(unknown)}"
         else:
-            said = f"the value {section!r}"
+            seen = f"the value {section!r}"
         raise ValueError(
-            f"{path}: section {SECTION!r} has {said}; allowed are {', '.join(known)}. Save the folder again"
+            f"{path}: section {SECTION!r} has {seen}; allowed are {', '.join(known)}. Save the folder again"
         )
     return config, JanusExtras(**section, companions=companions)
 

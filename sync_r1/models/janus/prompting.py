@@ -2,7 +2,7 @@
 
 read: [bos] system <|User|>: [boi] N × image [eoi] \\n question \\n\\n <|Assistant|>:   (image part only with a picture)
 draw: [bos] <|User|>: prompt \\n\\n <|Assistant|>: [boi], then codes. Unconditional: everything between bos and boi is
-    padding, which is attended to like text (as the published code does), so both halves of guidance have the same
+    padding, which is attended to like text (as the published code does), so both rows of guidance have the same
     length.
 """
 
@@ -77,19 +77,19 @@ def reading_ids(
     """Ids of `USER: … ASSISTANT:` (either end may be absent) behind `num_image_tokens` places for a picture."""
     body = text.strip().removeprefix(OUR_USER).removesuffix(OUR_ASSISTANT).strip()
     picture = [special.begin_image, *[special.image] * num_image_tokens, special.end_image]
-    said = [*text_ids(tokenizer, ": "), *picture, *text_ids(tokenizer, f"\n{body}\n\n")]
+    message = [*text_ids(tokenizer, ": "), *picture, *text_ids(tokenizer, f"\n{body}\n\n")]
     if not (num_image_tokens):
-        said = text_ids(tokenizer, f": {body}\n\n")
+        message = text_ids(tokenizer, f": {body}\n\n")
     lead = []
     if system:
         lead = text_ids(tokenizer, system)
-    return [special.bos, *lead, *special.user, *said, *special.assistant, *text_ids(tokenizer, ":")]
+    return [special.bos, *lead, *special.user, *message, *special.assistant, *text_ids(tokenizer, ":")]
 
 
 def drawing_ids(special: SpecialTokens, tokenizer: PreTrainedTokenizerFast, prompt: str) -> list[int]:
     """Ids before the first code."""
-    said = text_ids(tokenizer, f": {prompt.strip()}\n\n")
-    return [special.bos, *special.user, *said, *special.assistant, *text_ids(tokenizer, ":"), special.begin_image]
+    message = text_ids(tokenizer, f": {prompt.strip()}\n\n")
+    return [special.bos, *special.user, *message, *special.assistant, *text_ids(tokenizer, ":"), special.begin_image]
 
 
 def unconditional_ids(special: SpecialTokens, ids: Sequence[int]) -> list[int]:

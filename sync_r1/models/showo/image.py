@@ -36,8 +36,8 @@ def code_logits(
 ) -> Tensor:
     """Guided fp32 logits [M, codebook_size] at the `wanted` positions [R, N] of partly masked codes `states` [R, N].
 
-    Row r continues prefix index[r]; its unconditional half continues the last one. Rows that are equal, as siblings
-    without a committed token are, are computed once.
+    Row r continues prefix index[r]; its unconditional row continues the last one. Rows that are equal, as those of a
+    group without a committed token are, are computed once.
     """
     guided = sampling.guidance_scale > 0
     if guided:

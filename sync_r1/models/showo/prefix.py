@@ -1,7 +1,7 @@
 """The text (or picture) that comes first never sees what follows, so its keys and values are computed once and shared.
 
-D distinct prefixes, R rows (siblings, decoding steps, guidance halves), P prefix tokens, S suffix tokens, H hidden
-size.
+D distinct prefixes, R rows (completions of a group, decoding steps, with and without condition), P prefix tokens,
+S suffix tokens, H hidden size.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class DataParallel:
         """Clip averaged gradients together; returns their norm before."""
         return float(nn.utils.clip_grad_norm_(parameters, limit))
 
-    def forget(self, parameters: Sequence[nn.Parameter]) -> None:
+    def clear(self, parameters: Sequence[nn.Parameter]) -> None:
         """Drop all gradients."""
         for parameter in parameters:
             parameter.grad = None

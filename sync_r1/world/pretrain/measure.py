@@ -22,7 +22,7 @@ from sync_r1.world.regions import ATTRIBUTE_REGIONS, NAMED_REGIONS
 from sync_r1.world.render import ATTRIBUTES, CONTEXT_VALUES, IDENTITY, SIZE, Pair, Thing, make_pair, random_thing
 
 GREEDY = Sampling(top_k=1)
-SIBLINGS = 8
+COMPLETIONS = 8
 REDRAWN = ("hat", "item", "scene", "colour")
 
 
@@ -85,12 +85,12 @@ def exact_share(model: Showo, asked: Sequence[tasks.Reading]) -> float:
     return float(np.mean([exact(given, item.answer) for given, item in zip(answers, asked, strict=True)]))
 
 
-def sibling_diversity(model: Showo, asked: Sequence[tasks.Reading]) -> dict[str, float]:
-    """Sampled rewrites per prompt: share of prompts whose siblings differ, mean number of distinct texts, share of
+def completion_diversity(model: Showo, asked: Sequence[tasks.Reading]) -> dict[str, float]:
+    """Sampled rewrites per prompt: share of prompts whose completions differ, mean number of distinct texts, share of
     exact samples."""
-    repeated = [item for item in asked for _ in range(SIBLINGS)]
+    repeated = [item for item in asked for _ in range(COMPLETIONS)]
     answers = answer_all(model, repeated, Sampling(), range(len(repeated)))
-    groups = [answers[start : start + SIBLINGS] for start in range(0, len(answers), SIBLINGS)]
+    groups = [answers[start : start + COMPLETIONS] for start in range(0, len(answers), COMPLETIONS)]
     right = [exact(given, item.answer) for given, item in zip(answers, repeated, strict=True)]
     return {
         "differ": float(np.mean([len(set(group)) > 1 for group in groups])),
@@ -201,6 +201,6 @@ def measure(model: Showo, reader: AttributeReader, count: int = 512, seed: int =
         "inpainting": inpainting(model, reader, rng, things),
         "recognition": decisions(model, close),
         "recognition_other_kind": decisions(model, other),
-        "siblings": sibling_diversity(model, ambiguous[:32]),
+        "siblings": completion_diversity(model, ambiguous[:32]),
         **{name: exact_share(model, items) for name, items in asked.items()},
     }

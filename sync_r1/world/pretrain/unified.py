@@ -47,7 +47,7 @@ READS: tuple[tuple[readings.Reader, float], ...] = (  # readings of text alone
     (readings.fact_question, 0.13),
 )
 REGIONS = 0.3  # of drawings are drawn in again: a region of them is open and everything else is known
-DROP_PROMPT = 0.1  # of drawing prompts are emptied, which teaches the unconditional half of guidance
+DROP_PROMPT = 0.1  # of drawing prompts are emptied, which teaches the unconditional rows of guidance
 
 
 def world_tokenizer() -> PreTrainedTokenizerFast:
