@@ -4,8 +4,9 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 VENV ?= .venv
-# One thread per test process is faster than processes that fight over the cores.
-JOBS ?= 2
+# One thread per test process is faster than processes that fight over the cores. Three on two cores, because tests of
+# signals and servers wait much of their time.
+JOBS ?= 3
 # What to install PyTorch from is your choice: pip's own configuration, or TORCH="torch==2.13.0 --index-url <the index for your device>".
 TORCH ?= torch==2.13.0
 # make speed: runs per comparison, and minutes after which a comparison ends with those it has.

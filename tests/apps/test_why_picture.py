@@ -92,8 +92,8 @@ def test_a_map_is_bright_where_it_should_be(session: Session) -> None:
 
 
 def test_the_page_stands_alone_and_escapes(session: Session) -> None:
-    html = render_why(explain(session, 'a photo of bo with a <b>"cap"</b>', rewrite=False), session)
-    assert "<b>&#34;" not in html and "&lt;b&gt;" in html
+    html = render_why(explain(session, 'a photo of bo with a <b x>"cap"</b x>', rewrite=False), session)
+    assert "<b x>" not in html and "&lt;b x&gt;" in html
     assert not re.search(r'(src|href)="(?!data:)', html) and "<script" not in html
     images = re.findall(r"<img [^>]*>", html)
     assert len(images) >= 3 + 5 and all(re.search(r'alt="[^"]{10,}"', image) for image in images)

@@ -88,4 +88,4 @@ def test_errors_carry_the_name_of_the_reward(kind: str) -> None:
 
 
 def test_the_documented_columns_are_those_of_a_rollout() -> None:
-    assert set(_columns([], [], [], None, 1)) == set(COLUMN_NAMES)
+    assert set(_columns([], [], [], None, [])) == set(COLUMN_NAMES)

@@ -139,7 +139,7 @@ def inpainting(
                 prompts, seeds = [grammar.caption(wanted[row]) for row in rows], [start + row for row in rows]
                 after[rows] = model.redraw_image(prompts, before[rows], region[rows], Sampling(), seeds).tokens
         for name, thing, seen in zip(names, wanted, reader.read(model.decode_image(after)), strict=True):
-            found = {seen[name], seen["spare"]} if name == "item" else {seen[name]}
+            found = {seen[name], seen.get("spare")} if name == "item" else {seen[name]}
             asked.append(getattr(thing, name) in found)
         kept += ((before == after) | region).all(1).tolist()
     return {"asked": float(np.mean(asked)), "kept": float(np.mean(kept))}
