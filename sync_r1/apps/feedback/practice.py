@@ -71,7 +71,8 @@ def learn(
     before = guard(session)
     snapshot = Snapshot(session.model)
     try:
-        steps, spent = _practise(session, known, asked, questions[::2], seconds, seed, progress)
+        practise = _practise_words if known.settled else _practise_drawing
+        steps, spent = practise(session, known, asked, questions[::2], seconds, seed, progress)
         snapshot.release()
         guarded = compare(before, guard(session))
         changed = snapshot.changed()
@@ -113,21 +114,6 @@ def _nothing_settled(known: Belief) -> str:
     return f"the thumbs settle nothing yet: {'; '.join(known.sentences())}; give more with `sync-r1 rate --ask`"
 
 
-def _practise(
-    session: Session,
-    known: Belief,
-    asked: Sequence[Prompt],
-    questions: Sequence[Prompt],
-    seconds: float,
-    seed: int,
-    progress: Progress | None,
-) -> tuple[int, float]:
-    """Returns the number of updates and the seconds that they took."""
-    if known.settled:
-        return _practise_words(session, known, asked, questions, seconds, seed, progress)
-    return _practise_drawing(session, known, asked, questions, seconds, seed, progress)
-
-
 def _practise_words(
     session: Session,
     known: Belief,
@@ -137,6 +123,7 @@ def _practise_words(
     seed: int,
     progress: Progress | None,
 ) -> tuple[int, float]:
+    """Returns the number of updates and the seconds that they took."""
     began = time.monotonic()
     rl = practice_config(session, Path(), seed).rl
     prompts = word_prompts(session, known, asked)
