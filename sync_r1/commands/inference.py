@@ -227,8 +227,9 @@ def evaluate(
     from sync_r1.progress import over_tasks
     from sync_r1.run_folder import run_of
     from sync_r1.unifybench.evaluate import evaluate as run_benchmark
+    from sync_r1.unifybench.evaluate import items_of
     from sync_r1.unifybench.results import GENERATION
-    from sync_r1.unifybench.tasks import build_items, check_tasks
+    from sync_r1.unifybench.tasks import check_tasks
 
     tasks, phase = check_tasks(task or []), phase or ("after" if run else "before")
     if not phase.replace("_", "").replace("-", "").isalnum():
@@ -241,9 +242,7 @@ def evaluate(
     out = out or (run_of(run) if run else Path("runs") / f"eval_{session.concept.name}") / "eval"
     drawings = not session.options.tasks or not set(GENERATION).isdisjoint(session.options.tasks)
     judges = find_judges(judge, clip, drawings and is_world(session), session.model.device)
-    items = build_items(
-        session.concept, root=session.root, tasks=session.options.tasks, max_items=session.options.max_items
-    )
+    items = items_of(session, session.options.tasks)
     with over_tasks(open_console(stderr=True), f"evaluate {phase}", len(items)) as progress:
         result = run_benchmark(session, out, phase, progress=progress, **judges)
     comparison = find_comparison(out)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sync_r1.report.plots import GREEN, INK, RED
 from sync_r1.report.run_files import Item, Pair, Run, read_run
-from sync_r1.study.claims import by_arm
+from sync_r1.study.estimates import by_arm
 from sync_r1.study.dgs_summary import dgs_figure, dgs_section, dgs_summary, mean_series
 from sync_r1.study.rewrite_examples import examples, facts_behind, loop_figure, loop_section, loop_summary, marked
 from sync_r1.study.runner import curve_of
