@@ -281,9 +281,7 @@ class Measurer:
         scorers.prepare(session.concept)
         self.judge = build_rewards(scorers.weights, scorers.library, scorers.fallback).only("image")
         scaling = TreeScaling(trajectories, BRANCH)
-        self.sampler = Sampler(
-            self.model, self.rl.sampling(), scaling, group_size=trajectories, images_per_text=LEAVES
-        )
+        self.sampler = Sampler(self.model, self.rl.sampling(), scaling, group_size=trajectories, images_per_text=LEAVES)
         embedding, head = self.model.get_input_embeddings(), self.model.get_output_embeddings()
         self.tables: list[Tensor] = [embedding.weight, head.weight]  # type: ignore[list-item]
         trained = [p for p in self.model.parameters() if p.requires_grad]
@@ -329,9 +327,7 @@ class Measurer:
         return torch.stack([one for one, _ in made]), torch.stack([other for _, other in made])
 
 
-def pools_of(
-    session: Session, config: Config, folder: Path, prompts: int, trajectories: int, seed: int
-) -> list[Pool]:
+def pools_of(session: Session, config: Config, folder: Path, prompts: int, trajectories: int, seed: int) -> list[Pool]:
     """The pools of a policy, each kept in `folder` as soon as it is there."""
     measurer = Measurer(session, config, trajectories, seed)
     asked = [prompt for prompt in session_prompts(session) if prompt.kind == "reason"]
@@ -383,8 +379,10 @@ def main() -> None:
     result = read_object(arguments.out) or {}
     result |= {"arms": ARMS, "seed": arguments.seed, "policies": result.get("policies", {})}
     folder = arguments.folder / (world_weights() or "first_weights")
-    wanted: list[tuple[str, Path | None]] = [(load_config(run / "config.yaml").data.concepts[0], run) for run in arguments.run]
-    for concept, run in wanted or [(concept, None) for concept in arguments.concepts]:
+    wanted: list[tuple[str, Path | None]] = [(concept, None) for concept in arguments.concepts]
+    if arguments.run:
+        wanted = [(load_config(run / "config.yaml").data.concepts[0], run) for run in arguments.run]
+    for concept, run in wanted:
         name = f"{concept}, {'trained' if run else 'start'}"
         settings = {
             **{key: getattr(arguments, key) for key in ("prompts", "trajectories", "draws", "bootstrap")},

@@ -44,7 +44,9 @@ def check_tree(rl: RLConfig) -> None:
     if not rl.grows_trees:
         return
     if rl.images_per_text < 2:
-        limit = f"with rl.dgs_keep={rl.dgs_keep} it must be at least 2: the pictures that branch from one text are compared"
+        limit = (
+            f"with rl.dgs_keep={rl.dgs_keep} it must be at least 2: the pictures that branch from one text are compared"
+        )
         fail("rl.images_per_text", rl.images_per_text, limit, "set it to 4")
     if rl.dgs_keep == "tree" and rl.dgs_trunks > rl.num_generations:
         limit = f"it must be at most rl.num_generations = {rl.num_generations}"

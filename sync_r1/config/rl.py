@@ -168,7 +168,9 @@ class RLConfig:
         0.0, "a tree skips prompts whose texts agree and whose pictures' rewards differed by less; 0 skips none", ge=0
     )
     dgs_tie_below: float = option(
-        0.05, "with dgs_keep=ties, texts are drawn whose previews score less apart than this; the others count as seen", ge=0
+        0.05,
+        "with dgs_keep=ties, texts are drawn whose previews score less apart than this; the others count as seen",
+        ge=0,
     )
     dgs_preview_score: Literal["clip", "reward"] = option(
         "clip",

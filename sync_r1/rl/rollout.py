@@ -283,8 +283,8 @@ def grow_tree(
     begun = model.generate_image([prompt for _, prompt in distinct], sampling, [0] * len(distinct), stop_at=1)
     if begun.fills is None:
         raise ValueError(
-            f"rl.dgs_keep draws trees, but {type(model).__name__} draws in one order, so that no picture can branch and "
-            "nothing foretells it; set rl.dgs_keep=best"
+            f"rl.dgs_keep draws trees, but {type(model).__name__} draws in one order, so that no picture can branch "
+            "and nothing foretells it; set rl.dgs_keep=best"
         )
     pictures = model.decode_image(begun.likely(0)).cpu()
     place = {asked: row for row, asked in enumerate(distinct)}

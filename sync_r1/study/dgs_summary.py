@@ -119,8 +119,8 @@ def tree_section(summary: Mapping[str, Any]) -> list[str]:
     lines = [
         "### Where evaluations went, second version",
         "",
-        "Means over drawn rollouts, then over runs. A preview is one evaluation of a distinct drawing prompt; trunks and",
-        "leaves are explained in [dgs.md](dgs.md).",
+        "Means over drawn rollouts, then over runs. A preview is one evaluation of a distinct drawing prompt; trunks",
+        "and leaves are explained in [dgs.md](dgs.md).",
         "",
         "| arm | runs | rollouts | " + " | ".join(TREE) + " |",
         "|---" * (3 + len(TREE)) + "|",

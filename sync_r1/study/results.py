@@ -312,7 +312,7 @@ def settings_figure(claims: Sequence[Claim], arms: Mapping[str, Mapping[str, Cel
 
 
 def curve_shown(cells: Sequence[CellData]) -> str:
-    """What the figure of curves shows: the score of test prompts, where a run followed it, else of validation prompts."""
+    """What the figure of curves shows: the score of test prompts where a run followed it, else of validation."""
     if any(measured(cell, "test/evaluator") for cell in cells):
         return "test/evaluator"
     return "val/evaluator"

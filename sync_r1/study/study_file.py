@@ -23,7 +23,16 @@ from sync_r1.unifybench.results import ALL_TASKS
 
 START = "start"  # the arm that is every run's own beginning
 COMMANDS = ("train", "sft")
-RULES = ("gain", "higher", "share", "reaches", "not-beaten", "cheaper", "cheaper-than-best", "less-noise")  # see rules.py
+RULES = (
+    "gain",
+    "higher",
+    "share",
+    "reaches",
+    "not-beaten",
+    "cheaper",
+    "cheaper-than-best",
+    "less-noise",
+)  # see rules.py
 CURVES = ("val/evaluator", "val/reward", "test/evaluator")  # for the two of "cheaper", along a run
 MEASURES = ("understanding", "generation", *ALL_TASKS, *CURVES, *variance.MEASURES)  # the last for "less-noise"
 # Options that let a run be watched and change nothing that it learns or is scored by.

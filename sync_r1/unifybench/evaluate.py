@@ -91,9 +91,7 @@ def items_of(session: Session, tasks: Sequence[str]) -> list[EvalItem]:
     """What an evaluation of these tasks asks."""
     options = session.options
     protocol = Protocol(seed=options.seed, lookalikes=options.lookalikes)
-    return build_items(
-        session.concept, root=session.root, tasks=tasks, max_items=options.max_items, protocol=protocol
-    )
+    return build_items(session.concept, root=session.root, tasks=tasks, max_items=options.max_items, protocol=protocol)
 
 
 def _predict(

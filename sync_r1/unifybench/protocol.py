@@ -118,7 +118,11 @@ class Protocol:
     def scoring_options(self) -> dict[str, Any]:
         """What the score of one prediction depends on; not which of them are averaged."""
         values = dataclasses.asdict(self)
-        no_matter = ("judge_timeout_s", "lookalikes", "unasked")  # the last two add to what is measured, and change none
+        no_matter = (
+            "judge_timeout_s",
+            "lookalikes",
+            "unasked",
+        )  # the last two add to what is measured, and change none
         return {name: values[name] for name in _FIELDS[_FIELDS.index("tasks") + 1 :] if name not in no_matter}
 
     def with_decoding(self, options: EvalConfig) -> Protocol:

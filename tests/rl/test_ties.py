@@ -55,7 +55,7 @@ def test_a_run_spends_evaluations_on_ties_only(tmp_path: Path) -> None:
 
 
 def test_previews_need_a_score_and_pictures_to_compare(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="rl.images_per_text is 1; with rl.dgs_keep=ties it must be at least 2"):
+    with pytest.raises(ValueError, match=r"rl\.images_per_text is 1; with rl\.dgs_keep=ties it must be at least 2"):
         load_config(None, [*OPTIONS, "rl.images_per_text=1"])
     run = trainer(tmp_path, *OPTIONS)
     with pytest.raises(ValueError, match="needs a preview score"):
