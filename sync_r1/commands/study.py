@@ -75,10 +75,8 @@ def study(
     _print_verdicts(result["claims"], console)
     say(f"results  {target.with_suffix('.md')}", console=console)
     if failed:
-        raise ValueError(
-            f"{len(failed)} cells failed, first {failed[0].name}; see {place / failed[0].name / 'log.txt'}, then run "
-            "it again"
-        )
+        log = place / failed[0].name / "log.txt"
+        raise ValueError(f"{len(failed)} cells failed, first {failed[0].name}; see {log}, then run it again")
 
 
 def _target(study: str, out: Path | None, quick: bool) -> Path:
