@@ -63,7 +63,7 @@ class CountSketch:
 
 
 def credit(rewards: Tensor, previews: Tensor | None) -> Tensor:
-    """[G, T] what every step is told, by the training's own function; without previews, all steps the same."""
+    """[G, T] the advantage of every step, by the training's own function; without previews, all steps the same."""
     steps = previews.shape[1] if previews is not None else 1
     columns = []
     for step in range(steps):
@@ -143,9 +143,9 @@ def draw_weights(name: str, pool: Pool, draws: int, generator: torch.Generator) 
         order = torch.randperm(size, generator=generator)
         if name in TREES:
             trunks, leaves = TREES[name]
-            told = tree_weights(pool, order[:trunks], leaves, generator)
-            first[row, order[:trunks]] = told[:, 0]
-            late[row, order[:trunks], : leaves - 1] = told[:, 1:, BRANCH:]
+            weights = tree_weights(pool, order[:trunks], leaves, generator)
+            first[row, order[:trunks]] = weights[:, 0]
+            late[row, order[:trunks], : leaves - 1] = weights[:, 1:, BRANCH:]
         else:
             chosen = order[:GROUP]
             if name == FILTER:

@@ -380,7 +380,7 @@ def check_data(config: Config) -> None:
 def open_session(config: Config) -> Session:
     """The model with its concept.
 
-    The embedded world is exported into the run folder first and read back like anybody's data.
+    The embedded world is exported into the run folder first and read back as data of your own would be.
     """
     root, names = data_root(config), config.data.concepts
     return Session.open(

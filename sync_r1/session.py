@@ -244,13 +244,13 @@ class Session:
         return all_recognised(answers, margins, unsure, looking)
 
     def margins(self, images: Sequence[Picture]) -> tuple[list[float], float]:
-        """By how much the drawing half recognises the concept in each picture, above 0 is yes; below what size it is
+        """By how much the image part recognises the concept in each picture, above 0 is yes; below what size it is
         unsure."""
         learned = self.calibration()
         return learned.margins(self._evidence(images)).tolist(), learned.unsure
 
     def calibration(self) -> Calibration:
-        """What tells the concept's photos from other pictures by drawing: learned once for the weights as they are.
+        """What separates the concept's photos from other pictures by drawing: learned once for the weights as they are.
 
         The others are its negatives for training and the random pictures, never those of a test.
         """
@@ -277,7 +277,7 @@ class Session:
         """Draw `n` pictures with the seeds seed, seed+1, …; each carries what made it in its `info` (see
         `save_pictures`).
 
-        Warns when the prompt does not mention the concept, and about words that the text slot has no room for.
+        Warns when the prompt does not mention the concept, and about words that do not fit the text slot.
         """
         return [drawing.image for drawing in self.draw_traced(prompt, n, seed, sampling)]
 

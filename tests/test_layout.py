@@ -18,6 +18,7 @@ ORDER = [
     "progress",
     "signals",
     "constants",
+    "suggestions",
     "types",
     "files",
     "metrics_file",

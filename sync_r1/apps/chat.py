@@ -47,7 +47,7 @@ class Reply:
     def line(self) -> str:
         """The answer with its sources, on one line."""
         named = "; ".join(f"{one.fact} ({one.nats:+.2f})" for one in self.used)
-        return f"{self.text}  [{f'used: {named}' if named else 'used nothing that it was told'}]"
+        return f"{self.text}  [{f'used: {named}' if named else 'used nothing that it was given'}]"
 
 
 class Chat:
@@ -193,8 +193,8 @@ class Chat:
         written = text.strip()
         for session in self.things.values():
             written = session.mention(written)
-        for mark in re.findall(r"<([^<>\s]+)>", written):
-            self.thing = self._known(mark)
+        for name in re.findall(r"<([^<>\s]+)>", written):
+            self.thing = self._known(name)
             break
         if not self.thing:
             raise ValueError(f"which thing is meant? name one of {', '.join(self.things)}, or say /thing NAME")

@@ -173,9 +173,9 @@ def _sentence(clause: str, name: str) -> str:
 def _home(concept: Concept) -> str:
     """Where the facts say that it lives, else a meadow."""
     for fact in concept.facts:
-        told = grammar.parse(fact)
-        if "scene" in told and "live" in fact:
-            return told["scene"]
+        stated = grammar.parse(fact)
+        if "scene" in stated and "live" in fact:
+            return stated["scene"]
     return "meadow"
 
 

@@ -28,13 +28,13 @@ def token_f1(prediction: str, truth: str) -> float:
 
     Two empty texts agree.
     """
-    said, meant = (
+    predicted, expected = (
         Counter(re.findall(r"<[^<>\s]+>|[^\W_]+(?:['’_-][^\W_]+)*", text.casefold())) for text in (prediction, truth)
     )
-    if not said or not meant:
-        return float(said == meant)
-    shared = (said & meant).total()
-    return 2 * shared / (said.total() + meant.total())
+    if not predicted or not expected:
+        return float(predicted == expected)
+    shared = (predicted & expected).total()
+    return 2 * shared / (predicted.total() + expected.total())
 
 
 def char_bleu(prediction: str, truth: str) -> float:

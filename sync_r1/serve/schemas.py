@@ -21,7 +21,7 @@ Temperature = Annotated[float | None, Field(ge=0, le=5, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=MAX_PICTURES)]
 
 
-def said(text: str, what: str) -> str:
+def checked_text(text: str, what: str) -> str:
     """A text of a client without the spaces around it. ValueError for an empty or overlong one."""
     if not text.strip():
         raise ValueError(f"the {what} is empty; write a few words")
@@ -148,7 +148,7 @@ class StreamedPicture(PictureRequest):
     @field_validator("prompt")
     @classmethod
     def some_words(cls, value: str) -> str:
-        return said(value, "prompt")
+        return checked_text(value, "prompt")
 
 
 class DrawRequest(StreamedPicture):
@@ -173,7 +173,7 @@ class VariationRequest(PictureRequest):
     def some_words(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        return said(value, "prompt")
+        return checked_text(value, "prompt")
 
 
 class RecognizeRequest(Request):
@@ -191,7 +191,7 @@ class RewriteRequest(Request):
     @field_validator("prompt")
     @classmethod
     def some_words(cls, value: str) -> str:
-        return said(value, "prompt")
+        return checked_text(value, "prompt")
 
 
 class TextRequest(Request):
@@ -206,7 +206,7 @@ class TextRequest(Request):
     def some_words(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        return said(value, "text")
+        return checked_text(value, "text")
 
     @model_validator(mode="after")
     def one_source(self) -> Self:
@@ -232,7 +232,7 @@ class FeedbackRequest(TextRequest):
     def some_correction(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        return said(value, "correction")
+        return checked_text(value, "correction")
 
     @model_validator(mode="after")
     def correction_of_a_rewrite(self) -> Self:

@@ -145,11 +145,11 @@ class Runner:
             except subprocess.TimeoutExpired:
                 process.kill()
 
-    def _ready(self, todo: Sequence[Cell], done: set[Cell], room: int) -> list[Cell]:
+    def _ready(self, todo: Sequence[Cell], done: set[Cell], free: int) -> list[Cell]:
         def needs(cell: Cell) -> set[Cell]:
             return {Cell(arm, cell.concept, cell.seed) for arm in self.study.arms[cell.arm].needs}
 
-        return [cell for cell in todo if needs(cell) <= done][: max(room, 0)]
+        return [cell for cell in todo if needs(cell) <= done][: max(free, 0)]
 
     def _share(self, cell: Cell) -> float:
         """How much of a running cell is done, by its lines of metrics."""

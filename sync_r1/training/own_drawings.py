@@ -1,7 +1,7 @@
 """Generation feeds understanding: what the model draws of a concept, named by its image part, becomes a
 lesson for its words.
 
-No answer is given by anyone: the image part recognises a picture by how likely it would draw it (recognition.py),
+No person gives an answer: the image part recognises a picture by how likely it would draw it (recognition.py),
 which is learned from the concept's photos alone.
 """
 

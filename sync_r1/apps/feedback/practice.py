@@ -93,7 +93,7 @@ def photo_questions(questions: Sequence[Prompt]) -> Guard:
         with torch.no_grad():
             contexts = [context(session.model, question, codes) for question in questions]
             answers = session.answers(contexts)
-        return [exact(said, question.answer) for said, question in zip(answers, questions, strict=True)]
+        return [exact(written, question.answer) for written, question in zip(answers, questions, strict=True)]
 
     return ask
 
@@ -171,7 +171,7 @@ def _practise_drawing(
 
 def practice_config(session: Session, folder: Path, seed: int) -> Config:
     """The rates of training, on texts alone. Of a model that is not the embedded world's only the concept's rows train:
-    its body is large, and training it takes longer than anybody waits."""
+    its body is large, and training it takes longer than users wait."""
     config = apply_recipes(["world" if session.model.image_size == SIZE else "showo-256"])
     rl, run = config.rl, config.run
     if session.model.image_size != SIZE:
