@@ -26,8 +26,8 @@ from rich.progress import track
 from torch import Tensor
 
 from sync_r1.config import Config, load_config
-from sync_r1.experiment import open_session
 from sync_r1.models.concept_tokens import learned_row_ids
+from sync_r1.open_run import open_session
 from sync_r1.recipes import apply_recipes
 from sync_r1.report.plots import BLUE, INK, ORANGE, QUIET, style
 from sync_r1.rl.advantages import advantages

@@ -23,9 +23,10 @@ from rich.console import Console
 from torch import Tensor
 
 from sync_r1.config import Config, load_config
-from sync_r1.experiment import open_session, warm_up
+from sync_r1.experiment import warm_up
 from sync_r1.models.base import UnifiedModel
 from sync_r1.models.concept_tokens import learned_row_ids
+from sync_r1.open_run import open_session
 from sync_r1.recipes import apply_recipes
 from sync_r1.rl.advantages import step_advantages, trunk_advantages
 from sync_r1.rl.rewards import build_rewards

@@ -47,6 +47,7 @@ ORDER = [
     "report",
     "study",
     "doctor",
+    "open_run",
     "experiment",
     "apps",
     "serve",

@@ -11,7 +11,8 @@ from torch.testing import assert_close
 
 from sync_r1.models.base import ConceptTokens
 from sync_r1.rl.dgs import GroupScaling, NoScaling, Threshold
-from sync_r1.rl.rollout import Sampler, completion_metrics, select_completions
+from sync_r1.rl.rollout import Sampler, select_completions
+from sync_r1.rl.step_metrics import completion_metrics
 from sync_r1.training.prompts import context, derive_seed, drawing_text, prompt_stream, training_prompts
 from sync_r1.types import Sampling, TextCompletions
 from tests.rl.toys import bright, concept, model_with_concept
