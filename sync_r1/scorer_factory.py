@@ -4,7 +4,6 @@ any is loaded.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Literal, NamedTuple
 from sync_r1.config import Config, JudgeConfig, Weight
 from sync_r1.constants import WORLD
 from sync_r1.data.concepts import Concept
+from sync_r1.files import read_json
 from sync_r1.models.loading import pick_device
 from sync_r1.run_folder import newest, weights_of
 from sync_r1.scorers import reward_functions as ready_made
@@ -207,7 +207,7 @@ def is_world_sized(path: str) -> bool:
     if isinstance(weights, str):  # what an update from feedback began from
         return is_world_sized(weights)
     file = weights / "config.json"
-    stored = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    stored = read_json(file) if file.is_file() else None
     return isinstance(stored, dict) and stored.get("image_size") == WORLD_SIDE
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from sync_r1.files import read_text, write_bytes, write_text
+from sync_r1.files import read_json, write_bytes, write_text
 from sync_r1.report.plots import BLUE, GREEN, INK, PARTS, QUIET, RED, style
 from sync_r1.report.run_files import read_run
 from sync_r1.rl.hacking_monitor import WINDOW, diverged
@@ -88,7 +88,7 @@ def read_earlier(study: Study, out: Path) -> dict[str, Any]:
     path = out.with_suffix(".json")
     earlier: dict[str, Any] = {}
     if path.is_file():
-        earlier = json.loads(read_text(path))
+        earlier = read_json(path)
     if earlier.get("study", study.name) != study.name:
         raise ValueError(f"{path} holds the study {earlier['study']!r}; give {study.name!r} a place of its own (--out)")
     return earlier
