@@ -1,4 +1,4 @@
-"""Recognition by drawing: a model that can draw a thing knows it.
+"""Recognition by drawing: a picture shows the concept when the image part finds it likely under the concept's name.
 
 P pictures, N image tokens. A_n is the log-probability of a picture's token n under "a photo of <name>", B_n under "a
 photo of a dog", the class noun. A picture shows the concept when its tokens are what the name leads to expect, and

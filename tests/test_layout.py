@@ -116,6 +116,20 @@ def imports_when_loaded(path: Path) -> set[str]:
     return found & known
 
 
+def tree_of_the_architecture() -> list[str]:
+    """Names of the first code block under the heading "The tree", in its order, without the line of the package."""
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    block = text.split("## The tree", 1)[1].split("```")[1]
+    return [line.split()[0] for line in block.splitlines() if line.startswith("  ")]
+
+
+def test_the_architecture_shows_the_tree_in_this_order() -> None:
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    shown = [f"{name}/" if name in folders else name for name in ORDER if name != "__main__"]
+    assert tree_of_the_architecture() == shown
+    assert {module_name(path).split(".")[1] for path in MODULES} == set(ORDER)
+
+
 def find_circle(imports: Mapping[str, Collection[str]]) -> list[str]:
     """Modules that import one another in a circle, the first one again at the end; [] without a circle."""
     done: set[str] = set()

@@ -11,7 +11,7 @@ from typing import Literal
 from sync_r1.apps.feedback import Store, rate_answer, rate_picture, rate_rewrite
 from sync_r1.apps.feedback.naming import LITTLE_WORDS
 from sync_r1.apps.why import Credit, answer_credit, fact_answer_credit, fact_credit
-from sync_r1.asked_texts import LONGEST_TEXT
+from sync_r1.asked_texts import checked_text
 from sync_r1.data import verify_images
 from sync_r1.data.prompts import fact_prompt
 from sync_r1.drawings import save_pictures
@@ -186,11 +186,7 @@ class Chat:
 
         The thing that it mentions first; else the one that was talked about last.
         """
-        if not text.strip():
-            raise ValueError("the message is empty; write a few words, or /help")
-        if len(text) > LONGEST_TEXT:
-            raise ValueError(f"the message has {len(text)} letters; at most {LONGEST_TEXT} are read, so shorten it")
-        written = text.strip()
+        written = checked_text(text, "message")
         for session in self.things.values():
             written = session.mention(written)
         for name in re.findall(r"<([^<>\s]+)>", written):

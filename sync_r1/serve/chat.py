@@ -12,11 +12,12 @@ from PIL import Image
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from sync_r1.asked_texts import checked_text
 from sync_r1.serve import pictures
 from sync_r1.serve.batching import Job
 from sync_r1.serve.errors import bad_request, json_response
 from sync_r1.serve.replies import Event, result_of, sse, streamed
-from sync_r1.serve.schemas import ChatRequest, Message, checked_text
+from sync_r1.serve.schemas import ChatRequest, Message
 from sync_r1.serve.state import State, state_of
 from sync_r1.serve.texts import Answers, Ask, Delta
 
