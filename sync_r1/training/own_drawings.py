@@ -1,8 +1,7 @@
-"""Generation feeds understanding: what the model draws of a concept, named by its image part, becomes a
-lesson for its words.
+"""The model's own drawings as training questions: is the concept in this picture?
 
-No person gives an answer: the image part recognises a picture by how likely it would draw it (recognition.py),
-which is learned from the concept's photos alone.
+No person gives the answers: the image part does, by how likely it would draw the picture (recognition.py). That is
+learned from the concept's photos alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Practise under what thumbs said: some seconds of Sync-GRPO on the thing's own prompts, guarded and undoable."""
+"""Training on feedback: some seconds of Sync-GRPO on the thing's own prompts, guarded and undoable."""
 
 from __future__ import annotations
 
