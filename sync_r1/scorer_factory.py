@@ -297,6 +297,26 @@ def build_evaluator(config: Config) -> Evaluator:
     return Evaluator(judge, clip, "; ".join(filter(None, (judge.name, clip_name))))
 
 
+def choose_evaluator(judge: str, clip: str, model: str, device: str, drawings: bool) -> Evaluator:
+    """What scores an evaluation that no run configures.
+
+    Args:
+        judge: "world", "none", or "auto": the world's where there are `drawings` of a model of the embedded world.
+        clip: a folder or hub id; "" takes the world's CLIP beside the world's judge, and none without it.
+        model: a model, checkpoint or run folder, or "world".
+    Raises:
+        ValueError: an unknown judge, or what `build_evaluator` refuses.
+    """
+    if judge not in ("auto", "world", "none"):
+        raise ValueError(f"judge is {judge!r}; allowed are auto, world and none")
+    config = Config()
+    config.model.path, config.run.device = model, device  # type: ignore[assignment]
+    config.eval.judge.url, config.eval.clip = "", clip
+    if judge == "world" or (judge == "auto" and drawings and is_world_sized(model)):
+        config.eval.judge.url, config.eval.clip = WORLD, clip or WORLD
+    return build_evaluator(config.validate())
+
+
 def evaluator_notes(config: Config) -> list[str]:
     """What the evaluation shares with the reward, one sentence each: a rise there may be learned from the very network
     that measures it."""

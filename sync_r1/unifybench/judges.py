@@ -77,9 +77,7 @@ def build_judges(protocol: Protocol, options: Sequence[str], model: str = "world
         if protocol.unparsable == "zero":
             judges.judge.parsing = "published"
         temperature = config.eval.judge.temperature
-        if temperature is None:
-            judges.judge_name += ""
-        else:
+        if temperature is not None:
             judges.judge_name += f"; temperature {temperature:g}"
         judges.judge_setting = digest(
             [judges.judge.name, temperature, config.eval.judge.max_side, config.eval.judge.images_per_call]
