@@ -23,8 +23,8 @@ from sync_r1.scorers.custom import load_function
 from sync_r1.scorers.dino import DinoScorer
 from sync_r1.scorers.face import FaceScorer
 from sync_r1.scorers.judge import RemoteJudge
+from sync_r1.world.render import SIZE
 
-WORLD_SIDE = 32  # pixels of the embedded world's pictures
 Network = Literal["clip", "dino", "face", "judge"]
 Library = dict[str, tuple[RewardFunction, Part]]
 
@@ -192,7 +192,7 @@ def _check_world(config: Config, option: str, fix: str) -> None:
     """The world's networks see 32-pixel pictures of the world only. ValueError when the model draws anything else."""
     if not is_world_sized(config.model.path):
         raise ValueError(
-            f"{option} is 'world', which reads the embedded world's {WORLD_SIDE}-pixel pictures only, but model.path "
+            f"{option} is 'world', which reads the embedded world's {SIZE}-pixel pictures only, but model.path "
             f"is {config.model.path!r}; {fix}"
         )
 
@@ -208,7 +208,7 @@ def is_world_sized(path: str) -> bool:
         return is_world_sized(weights)
     file = weights / "config.json"
     stored = read_json(file) if file.is_file() else None
-    return isinstance(stored, dict) and stored.get("image_size") == WORLD_SIDE
+    return isinstance(stored, dict) and stored.get("image_size") == SIZE
 
 
 def _device(config: Config) -> str:

@@ -118,6 +118,11 @@ class Session:
             apply_update(session.model, checkpoint)
         return session
 
+    @property
+    def draws_world(self) -> bool:
+        """Whether the model draws the embedded world, whose pictures and words can be checked by its own rules."""
+        return self.model.image_size == SIZE
+
     # batched: what the benchmark calls
 
     @property
@@ -323,7 +328,7 @@ class Session:
         text, seeds = self._asked(prompt, n, seed)
         canvas = Canvas.of(self.model, image if isinstance(image, Drawing) else _as_image(image))
         names = None
-        if self.model.image_size == SIZE:
+        if self.draws_world:
             names = NAMED_REGIONS
         return self._redrawn(canvas, canvas.region(mask, n, names), text, seeds, sampling or self.image_sampling)
 

@@ -65,7 +65,7 @@ def asked_attributes(session: Session, prompt: str) -> dict[str, str]:
             one that asks for nothing that can be checked.
     """
     concept, model = session.concept, session.model
-    if model.image_size != SIZE:
+    if not session.draws_world:
         raise ValueError(
             f"this model draws {model.image_size} × {model.image_size} pixels; checking asks the questions of the "
             f"embedded world, whose pictures have {SIZE} × {SIZE}"

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sync_r1.apps.check import neutral_prompt
-from sync_r1.apps.checked import can_check
 from sync_r1.data.category import category_of
 from sync_r1.data.phrases import with_article, with_placeholder
 from sync_r1.data.types import Concept, Conditions
@@ -49,7 +48,7 @@ def read_facts(session: Session, picture: Picture) -> list[ProposedFact]:
     ValueError for a file that is no usable picture.
     """
     codes = session.encode([picture])[0]
-    if can_check(session):
+    if session.draws_world:
         return _world_facts(session, codes)
     questions = (grammar.CAPTION_QUESTION, grammar.DESCRIBE_QUESTION.format(name=session.concept.placeholder))
     first, second = session.answers([session.question_context(question, codes) for question in questions])

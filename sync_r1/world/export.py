@@ -1,4 +1,4 @@
-"""Write the world's concepts in the UniCTokens / UnifyBench++ layout; the demo reads them back as it would read yours."""
+"""Write the world's concepts in the UniCTokens / UnifyBench++ layout, which the demo reads back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Feedback by thumbs: they become a belief about what words mean, and the belief a reward under which the model practises.
+"""Feedback by thumbs: they become a belief about what words mean, and the belief a reward to practise under.
 
 Training on the rated texts themselves does not work (docs/applications.md): a few thumbs name a few texts, while a
 belief about a word holds in every prompt.

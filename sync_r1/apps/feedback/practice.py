@@ -26,7 +26,6 @@ from sync_r1.scorers.text import exact
 from sync_r1.session import Session
 from sync_r1.signals import stop
 from sync_r1.training.prompts import Prompt, context, session_prompts
-from sync_r1.world.render import SIZE
 
 Guard = Callable[[Session], Sequence[float]]  # scores in [0, 1] of what must not be forgotten
 Progress = Callable[[int, float], None]  # updates so far, seconds so far
@@ -172,9 +171,9 @@ def _practise_drawing(
 def practice_config(session: Session, folder: Path, seed: int) -> Config:
     """The rates of training, on texts alone. Of a model that is not the embedded world's only the concept's rows train:
     its body is large, and training it takes longer than users wait."""
-    config = apply_recipes(["world" if session.model.image_size == SIZE else "showo-256"])
+    config = apply_recipes(["world" if session.draws_world else "showo-256"])
     rl, run = config.rl, config.run
-    if session.model.image_size != SIZE:
+    if not session.draws_world:
         rl.learning_rate = 0.0
     else:
         rl.concept_learning_rate = 5e-3  # a quarter of training's: few prompts are practised many times

@@ -93,7 +93,7 @@ def rate_picture(session: Session, store: Store, picture: Path | str, good: bool
 
 def unasked(session: Session, images: list[Image.Image], prompt: str) -> list[dict[str, str]]:
     """What pictures show of hat, held thing and place where the prompt names none, read by the reward's reader."""
-    if session.model.image_size != SIZE:
+    if not session.draws_world:
         raise ValueError(
             f"this model draws {session.model.image_size} × {session.model.image_size} pixels; thumbs for pictures "
             f"are read with the embedded world's reader, whose pictures have {SIZE} × {SIZE}; rate texts instead"

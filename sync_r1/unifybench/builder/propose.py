@@ -1,7 +1,8 @@
 """A benchmark for a user's own concept: prompts, questions and pictures to test on, from its facts and photos,
 without leaks.
 
-What is built is a `TestSet`, a proposal that a person reads and edits (`review_file.py`) before it is written (`apply.py`).
+What is built is a `TestSet`, a proposal that a person reads and edits (`review_file.py`) before it is written
+(`apply.py`).
 """
 
 from __future__ import annotations
