@@ -108,8 +108,8 @@ def test_what_is_optimised_does_not_change_the_training_prompts(
     class Stop(Exception):
         pass
 
-    def trainer(model: object, config: Config, tasks: list, *_: object) -> None:
-        seen.append([task.prompt for task in tasks])
+    def trainer(model: object, config: Config, prompts: list, *_: object) -> None:
+        seen.append([prompt.prompt for prompt in prompts])
         raise Stop
 
     seen: list[list[str]] = []

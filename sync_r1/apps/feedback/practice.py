@@ -158,8 +158,8 @@ def _practise_drawing(
             Reward("prompt", PromptReward(), "image", 2.0),
             Reward("answer", answer, "text", 1.0),
         ]
-        tasks = [*drawing_prompts(session, asked), *questions]
-        trainer = SyncGRPOTrainer(session.model, config.validate(), tasks, RewardEnsemble(rewards))
+        prompts = [*drawing_prompts(session, asked), *questions]
+        trainer = SyncGRPOTrainer(session.model, config.validate(), prompts, RewardEnsemble(rewards))
         deadline = Deadline(seconds, progress)
         trainer.add_callback(deadline)
         trainer.train()
