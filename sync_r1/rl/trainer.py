@@ -142,7 +142,32 @@ class SyncGRPOTrainer(Trainer):
         self._metrics: dict[str, float] = {}
         self._grad_norm = 0.0
 
-    # the step
+    # the run
+
+    def train(self, resume_from_checkpoint: str | Path | None = None, **_: Any) -> Any:  # type: ignore[override]
+        """Train to `rl.max_steps`. `resume_from_checkpoint` is a checkpoint folder or "latest".
+
+        The first Ctrl-C or SIGTERM ends the run after the current step with a checkpoint, the second at once.
+        """
+        resume, folder = resume_from_checkpoint, self.config.run.folder / "checkpoints"
+        checkpoint = checkpoint_to_resume(resume, self.config.run.folder, self.say) if resume else None
+        if checkpoint is not None:
+            check_progress(checkpoint, SyncState.load(checkpoint).step, self.state)
+        lost = (
+            f"start all processes again, with --resume latest once {folder} holds a checkpoint: those there are "
+            "complete"
+        )
+        try:
+            with self.interrupt.listening(), watching(self.processes, lost):
+                done = super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+                self.sharding.gather()
+                return done
+        finally:
+            self.trainables.rows.release()
+            if self.progress is not None:
+                self.progress.stop()
+
+    # a step
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
@@ -277,7 +302,7 @@ class SyncGRPOTrainer(Trainer):
     def _clear_gradients(self) -> None:
         self.sharding.clear(self.trainables.parameters())
 
-    # what transformers asks for
+    # what transformers asks for in between
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:  # weights of a checkpoint are in by now
@@ -293,29 +318,6 @@ class SyncGRPOTrainer(Trainer):
         metrics, self._metrics = self._metrics, {}
         metrics["nfe_total"] = float(self.sync_state.nfe)
         super().log({**logs, **metrics, **self.phases.metrics()} if "loss" in logs else logs, start_time)
-
-    def train(self, resume_from_checkpoint: str | Path | None = None, **_: Any) -> Any:  # type: ignore[override]
-        """Train to `rl.max_steps`. `resume_from_checkpoint` is a checkpoint folder or "latest".
-
-        The first Ctrl-C or SIGTERM ends the run after the current step with a checkpoint, the second at once.
-        """
-        resume, folder = resume_from_checkpoint, self.config.run.folder / "checkpoints"
-        checkpoint = checkpoint_to_resume(resume, self.config.run.folder, self.say) if resume else None
-        if checkpoint is not None:
-            check_progress(checkpoint, SyncState.load(checkpoint).step, self.state)
-        lost = (
-            f"start all processes again, with --resume latest once {folder} holds a checkpoint: those there are "
-            "complete"
-        )
-        try:
-            with self.interrupt.listening(), watching(self.processes, lost):
-                done = super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-                self.sharding.gather()
-                return done
-        finally:
-            self.trainables.rows.release()
-            if self.progress is not None:
-                self.progress.stop()
 
     # checkpoints
 
@@ -363,7 +365,7 @@ class SyncGRPOTrainer(Trainer):
         with checked_load(folder, optimizer, self.lr_scheduler):
             super()._load_optimizer_and_scheduler(checkpoint)
 
-    # small things
+    # what is kept of a step
 
     def _trajectories_due(self) -> bool:
         return not self.texts_only and are_due(self.config, self.state.global_step + 1)
