@@ -236,24 +236,16 @@ def evaluate(
         raise ValueError(f"phase is {phase!r}; it becomes a file name: letters, digits, _ and - only")
     with noted():
         session = open_session(run, model, data, concept, device)
-    session.options = replace(
-        session.options, tasks=tasks or session.options.tasks, max_items=max_items or session.options.max_items
-    )
+    options = session.options
+    options = replace(options, tasks=tasks or options.tasks, max_items=max_items or options.max_items)
+    session.options = options
     out = out or (run_of(run) if run else Path("runs") / f"eval_{session.concept.name}") / "eval"
-    drawings = not session.options.tasks or not set(GENERATION).isdisjoint(session.options.tasks)
-    scored_by = choose_evaluator(judge, clip, str(run or model), device, drawings)
-    items = build_items(
-        session.concept, root=session.root, tasks=session.options.tasks, max_items=session.options.max_items
-    )
+    drawings = bool(set(options.tasks or GENERATION) & set(GENERATION))
+    scorer, clip_scorer, name = choose_evaluator(judge, clip, str(run or model), device, drawings)
+    items = build_items(session.concept, root=session.root, tasks=options.tasks, max_items=options.max_items)
     with over_tasks(open_console(stderr=True), f"evaluate {phase}", len(items)) as progress:
         result = run_benchmark(
-            session,
-            out,
-            phase,
-            image_judge=scored_by.image_judge,
-            clip=scored_by.clip,
-            judge_name=scored_by.name,
-            progress=progress,
+            session, out, phase, image_judge=scorer, clip=clip_scorer, judge_name=name, progress=progress
         )
     comparison = find_comparison(out)
     if as_json:

@@ -134,7 +134,10 @@ def test_full_budget_of_one_group_size_is_plain_sampling(tmp_path: Path) -> None
     """With c_max = 1 every candidate is kept: stopping for a preview and resuming changes nothing."""
     prompts = training_prompts(concept(tmp_path))[1:3]
     scaling = GroupScaling(Threshold(1.0), candidate_factor=1.0, stop_at=2)
-    plain, scaled = sampler().roll_out(prompts, seed=0, step=0), sampler(scaling=scaling).roll_out(prompts, seed=0, step=0)
+    plain, scaled = (
+        sampler().roll_out(prompts, seed=0, step=0),
+        sampler(scaling=scaling).roll_out(prompts, seed=0, step=0),
+    )
     assert plain.trace is not None and scaled.trace is not None
     for name in ("tokens", "unmask_step", "logps"):
         assert torch.equal(getattr(plain.trace, name), getattr(scaled.trace, name)), name

@@ -110,7 +110,7 @@ def test_cells_are_configurations(tmp_path: Path) -> None:
         ({"claims": [{**SMALL["claims"][0], "rule": "bigger"}]}, "no rule"),
         ({"arms": {"a": {"cells": 0}}, "claims": []}, "arm 'a' has cells 0; it must be at least 1"),
         ({"claims": [{**SMALL["claims"][0], "measures": []}]}, "has an empty measures"),
-        ({"claims": SMALL["claims"] * 2}, "claim 'x' is listed twice"),
+        ({"claims": SMALL["claims"] + copy.deepcopy(SMALL["claims"])}, "claim 'x' is listed twice"),
         ({"quick": {"arm": ["a"]}}, r"quick has an unknown field 'arm'; did you mean arms\?"),
         ({"arms": {1: None}, "claims": []}, r"the name 1 in arms is 1; it must be a text, in quotes"),
         ({"set": {"run.name": date(2020, 1, 1)}}, r"set\.run\.name is datetime\.date\(2020, 1, 1\); it must be a text"),
