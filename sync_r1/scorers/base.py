@@ -15,7 +15,6 @@ from torch import Tensor
 from sync_r1.suggestions import did_you_mean
 
 Score: TypeAlias = float | None  # None: could not be scored; excluded from means, never a silent 0
-TextScorer: TypeAlias = Callable[[str, str], float]  # (prediction, truth) → [0, 1]
 Part: TypeAlias = Literal["text", "image"]  # the part of a trajectory that a reward judges
 RewardFunction: TypeAlias = Callable[
     ..., Any
