@@ -90,10 +90,10 @@ def understanding(session: Session) -> Row:
         if task == "vqa":
             codes = session.encode([item.image for item in own if item.image is not None])
             contexts = [session.question_context(item.prompt, row) for item, row in zip(own, codes, strict=True)]
-            said = session.answers(contexts)
+            texts = session.answers(contexts)
         else:
-            said = session.rewrites([item.prompt for item in own])
-        scores[task] = sum(exact(text, item.truth) for text, item in zip(said, own, strict=True)) / len(own)
+            texts = session.rewrites([item.prompt for item in own])
+        scores[task] = sum(exact(text, item.truth) for text, item in zip(texts, own, strict=True)) / len(own)
     return scores
 
 

@@ -15,7 +15,7 @@ no concept. Seeds and lines follow from --seed; tune on the validation concepts 
 - pairs: share of the pictures of two concepts in which both have the right identity, the first on the left. With --run
   every concept brings the tokens of its own run, and the first run the weights.
 - facts: share of the proposed sentences that are true of a rendered picture, by their agreement; and of what there is
-  to be told, the share that is proposed.
+  to find, the share that is proposed.
 """
 
 from __future__ import annotations
@@ -83,15 +83,15 @@ def stories(given: argparse.Namespace, reader: AttributeReader) -> dict[str, Any
         identity = personas()[name].identity
         for number in range(given.count):
             rng = np.random.default_rng([given.seed, number])
-            told = plan(session.concept, story_line(rng, name), 6, seed=1000 * number)
+            book = plan(session.concept, story_line(rng, name), 6, seed=1000 * number)
             row = {}
             for way in ("by name", "in words"):
-                prompts = [page.prompt for page in told.pages]
+                prompts = [page.prompt for page in book.pages]
                 if way == "in words":
                     prompts = [in_words(session, prompt) for prompt in prompts]
-                first = [session.draw(prompt, 1, page.seed)[0] for prompt, page in zip(prompts, told.pages)]
+                first = [session.draw(prompt, 1, page.seed)[0] for prompt, page in zip(prompts, book.pages)]
                 row[f"{way}, first"] = all(is_right(found, identity) for found in seen(reader, first))
-                checked = [draw_checked(session, prompt, page.seed, TRIES) for prompt, page in zip(prompts, told.pages)]
+                checked = [draw_checked(session, prompt, page.seed, TRIES) for prompt, page in zip(prompts, book.pages)]
                 found = seen(reader, [page.image for page in checked])
                 row[f"{way}, checked"] = all(is_right(one, identity) for one in found)
             rows.setdefault(name, []).append(row)
@@ -143,7 +143,7 @@ def facts(given: argparse.Namespace, reader: AttributeReader) -> dict[str, Any]:
     rows: dict[str, list[dict[str, bool]]] = {}
     for name in given.concepts:
         persona, session = personas()[name], unknown_thing(personas()[name].identity["kind"], device=given.device)
-        mark = session.concept.placeholder
+        placeholder = session.concept.placeholder
         for number in range(given.count):
             rng = np.random.default_rng([given.seed, number])
             thing = random_thing(rng, **persona.identity)
@@ -151,14 +151,14 @@ def facts(given: argparse.Namespace, reader: AttributeReader) -> dict[str, Any]:
             for attribute in CONTEXT:
                 value = getattr(thing, attribute)
                 if value != "none":
-                    true.add(grammar.fact(mark, attribute, value))
+                    true.add(grammar.fact(placeholder, attribute, value))
             proposed = read_facts(session, render_image(thing))
             for one in proposed:
                 row = {"true": one.sentence in true}
                 row["true where all say so" if one.agreement == 1 else "true where not all do"] = row["true"]
                 rows.setdefault(name, []).append(row)
-            said = {one.sentence for one in proposed}
-            rows.setdefault(name, []).extend({"of the true ones proposed": sentence in said} for sentence in true)
+            sentences = {one.sentence for one in proposed}
+            rows.setdefault(name, []).extend({"of the true ones proposed": sentence in sentences} for sentence in true)
     return summarised(rows)
 
 
