@@ -111,6 +111,8 @@ def load_study(path: Path | str, *, quick: bool = False) -> Study:
             f"{path} holds {type(values).__name__}; it must be a mapping with name, cells, arms and claims"
         )
     values = dict(values)
+    if "command" in values:
+        raise ValueError(f"{path} is no study of trainings; it is run by: {values['command']}")
     small = values.pop("quick", None) or {}
     for field_name, kind in {"arms": Mapping, "set": Mapping, "cells": list, "claims": list, "quick": Mapping}.items():
         if field_name == "quick":
