@@ -271,8 +271,8 @@ def parser() -> argparse.ArgumentParser:
 
 def verdict(claim: dict[str, Any]) -> str:
     """One line for the terminal."""
-    said = {True: "holds", False: "does not hold", None: "too few cells yet"}[claim["holds"]]
-    return f"{claim['id']}  {said}  {json.dumps([claim['value'], claim['ci95'], claim['n']])}"
+    words = {True: "holds", False: "does not hold", None: "too few cells yet"}[claim["holds"]]
+    return f"{claim['id']}  {words}  {json.dumps([claim['value'], claim['ci95'], claim['n']])}"
 
 
 def main() -> None:

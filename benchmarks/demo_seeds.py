@@ -1,4 +1,4 @@
-"""The demo for several seeds: how much both halves gain on held-out prompts, and what it cost.
+"""The demo for several seeds: how much both overall scores gain on held-out prompts, and what it cost.
 
 Runs that are already finished (runs/demo-seed<N>/summary.json) are kept, so the script can be stopped and started
 again.
@@ -19,7 +19,7 @@ from sync_r1.config import load_config
 from sync_r1.experiment import run_experiment
 from sync_r1.recipes import apply_recipes
 
-HALVES = ("understanding", "generation")
+OVERALL = ("understanding", "generation")
 
 
 def demo(seed: int, concept: str, runs: Path) -> dict[str, Any]:
@@ -60,23 +60,23 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--out", type=Path, default=Path("docs/demo.json"))
     arguments = parser.parse_args()
-    keep = ("concept", "seed", *HALVES, "tasks", "steps", "nfe", "wall_time_s", "peak_memory_mb", "versions")
+    keep = ("concept", "seed", *OVERALL, "tasks", "steps", "nfe", "wall_time_s", "peak_memory_mb", "versions")
     summaries = [demo(seed, concept, arguments.runs) for concept in arguments.concepts for seed in arguments.seeds]
     result = {
         "runs": [{key: summary[key] for key in keep} for summary in summaries],
         "mean_delta": {
-            half: round(statistics.mean(summary[half]["delta"] for summary in summaries), 4) for half in HALVES
+            part: round(statistics.mean(summary[part]["delta"] for summary in summaries), 4) for part in OVERALL
         },
         "median_seconds_per_step": phases(arguments.runs),
     }
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
-    print("| concept | seed | half | n | before | after | change | 95 % interval |\n|---|---|---|---|---|---|---|---|")
+    print("| concept | seed | part | n | before | after | change | 95 % interval |\n|---|---|---|---|---|---|---|---|")
     for summary in summaries:
-        for half in HALVES:
-            row = summary[half]
+        for part in OVERALL:
+            row = summary[part]
             low, high = row["ci95"]
             scores = f"{row['n']} | {row['before']:.3f} | {row['after']:.3f} | {row['delta']:+.3f}"
-            print(f"| {summary['concept']} | {summary['seed']} | {half} | {scores} | [{low:+.3f}, {high:+.3f}] |")
+            print(f"| {summary['concept']} | {summary['seed']} | {part} | {scores} | [{low:+.3f}, {high:+.3f}] |")
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ from rich.progress import track
 from torch import Tensor
 
 from sync_r1.config import Config, load_config
-from sync_r1.experiment import open_session
 from sync_r1.models.concept_tokens import learned_row_ids
+from sync_r1.open_run import open_session
 from sync_r1.recipes import apply_recipes
 from sync_r1.report.plots import BLUE, INK, ORANGE, QUIET, style
 from sync_r1.rl.advantages import advantages
@@ -41,7 +41,7 @@ from sync_r1.session import Session
 from sync_r1.training.parameters import Trainables
 from sync_r1.training.prompts import Prompt, prompt_stream, session_prompts
 
-HALVES = ("image", "text", "both")
+PARTS = ("image", "text", "both")
 PLAIN = "plain"
 
 
@@ -69,25 +69,25 @@ def interval(first: Tensor, second: Tensor, draws: int = 2000) -> list[float]:
 
 
 def preview_table(
-    config: Config, sampler: Sampler, scorers: Scorers, rewards: RewardEnsemble, tasks: list[Prompt], seed: int
+    config: Config, sampler: Sampler, scorers: Scorers, rewards: RewardEnsemble, prompts: list[Prompt], seed: int
 ) -> list[dict[str, Any]]:
-    """Per preview step: correlation within siblings of two preview scores with the final image reward, and the cost of
+    """Per preview step: correlation within a prompt of two preview scores with the final image reward, and the cost of
     filtering there.
     """
     rl, timesteps = config.rl, config.rl.generation_timesteps
     clip_score = blend(scorers.library["identity"][0], scorers.library["alignment"][0], rl.dgs_image_weight)
-    rollout = sampler.roll_out(tasks, seed=seed, step=0)
-    final = rewards.score(rollout).image.reshape(len(tasks), -1)
+    rollout = sampler.roll_out(prompts, seed=seed, step=0)
+    final = rewards.score(rollout).image.reshape(len(prompts), -1)
     assert rollout.trace is not None
-    seeds, prompts = rollout.trace.seeds.tolist(), rollout.image_prompts()
+    seeds, texts = rollout.trace.seeds.tolist(), rollout.image_prompts()
     rows, state = [], None
     for step in track(range(1, timesteps + 1), description="previews", console=Console(stderr=True)):
         state = sampler.model.generate_image(
-            prompts, sampler.sampling, None if state else seeds, state=state, stop_at=step
+            texts, sampler.sampling, None if state else seeds, state=state, stop_at=step
         )
         shown = replace(rollout, images=sampler.model.preview(state).cpu())
-        clip = torch.tensor([float(value) for value in clip_score(**shown.columns("image"))]).reshape(len(tasks), -1)
-        reward = rewards.score(shown).image.reshape(len(tasks), -1)
+        clip = torch.tensor([float(value) for value in clip_score(**shown.columns("image"))]).reshape(len(prompts), -1)
+        reward = rewards.score(shown).image.reshape(len(prompts), -1)
         found = {
             name: {"r": correlation(score, final), "ci95": interval(score, final)}
             for name, score in (("reward", reward), ("clip", clip))
@@ -97,11 +97,11 @@ def preview_table(
     return rows
 
 
-def half_gradients(
+def part_gradients(
     config: Config, session: Session, trainables: Trainables, rewards: RewardEnsemble, rollout: Rollout, step: int
 ) -> dict[str, Tensor]:
-    """The update's gradient for one rollout, flat, fp32: of the image half, of the text half, and their sum, weighted
-    as in training."""
+    """The update's gradient for one rollout, flat, fp32: of the image part, of the text part, and their sum,
+    weighted as in training."""
     scores = rewards.score(rollout)
     credit = advantages(
         scores.text,
@@ -111,15 +111,15 @@ def half_gradients(
         scale_rewards=config.rl.scale_rewards,
     )
     found = {}
-    for half in ("image", "text"):
+    for part in ("image", "text"):
         for parameter in trainables.parameters():
             parameter.grad = None
-        rl = replace(config.rl, optimise=half)
+        rl = replace(config.rl, optimise=part)
         replay = Replay(
             session.model, rl, trainables.reference(session.model), Accelerator(cpu=True), seed=config.run.seed
         )
         replay.backward(rollout, credit, step=step)
-        found[half] = torch.cat(
+        found[part] = torch.cat(
             [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in trainables.parameters()]
         )
     return {**found, "both": found["image"] + found["text"]}
@@ -172,7 +172,7 @@ def compared(gradients: Tensor, nfe: Tensor, plain: Tensor, plain_nfe: Tensor) -
 
 
 def gradient_table(
-    config: Config, session: Session, sampler: Sampler, rewards: RewardEnsemble, tasks: list[Prompt], repeats: int
+    config: Config, session: Session, sampler: Sampler, rewards: RewardEnsemble, prompts: list[Prompt], repeats: int
 ) -> dict[str, Any]:
     """The same prompts again and again with other noise: plain, DGS, and plain with groups that cost what DGS costs."""
     config.rl.beta, config.rl.entropy_coef = 0.0, 0.0  # the reward's gradient alone
@@ -195,22 +195,23 @@ def gradient_table(
     table: dict[str, Any] = {}
     plain: dict[str, Tensor] = {}
     for name, (scaling, group) in kinds.items():
-        halves: dict[str, list[Tensor]] = {half: [] for half in HALVES}
+        gradients: dict[str, list[Tensor]] = {part: [] for part in PARTS}
         nfe, spreads, means = [], [], []
         for repeat in track(range(repeats), description=f"gradients, {name}", console=Console(stderr=True)):
-            rollout = replace(sampler, scaling=scaling(), group_size=group).roll_out(tasks, seed=1000 + repeat, step=0)
-            for half, value in half_gradients(config, session, trainables, rewards, rollout, repeat).items():
-                halves[half].append(value)
+            drawer = replace(sampler, scaling=scaling(), group_size=group)
+            rollout = drawer.roll_out(prompts, seed=1000 + repeat, step=0)
+            for part, value in part_gradients(config, session, trainables, rewards, rollout, repeat).items():
+                gradients[part].append(value)
             nfe.append(
                 float(
                     rollout.selection.candidates * rollout.nfe_preview
-                    + len(tasks) * group * (rollout.nfe_final - rollout.nfe_preview)
+                    + len(prompts) * group * (rollout.nfe_final - rollout.nfe_preview)
                 )
             )
             image = rewards.score(rollout).image.flatten(1)
             spreads.append(float(image.var(dim=1).mean()))
             means.append(float(image.mean()))
-        stacked = {half: torch.stack(values) for half, values in halves.items()}
+        stacked = {part: torch.stack(values) for part, values in gradients.items()}
         if name == PLAIN:
             plain, plain_nfe = stacked, torch.tensor(nfe)
         table[name] = {
@@ -218,7 +219,7 @@ def gradient_table(
             "nfe": statistics.fmean(nfe),
             "image_reward": statistics.fmean(means),
             "image_reward_variance": statistics.fmean(spreads),
-            **{half: compared(stacked[half], torch.tensor(nfe), plain[half], plain_nfe) for half in HALVES},
+            **{part: compared(stacked[part], torch.tensor(nfe), plain[part], plain_nfe) for part in PARTS},
         }
     trainables.rows.release()
     return table
@@ -233,7 +234,7 @@ def measure(run: Path | None, options: argparse.Namespace) -> dict[str, Any]:
     config, session = open_policy(run, options.seed)
     scorers = build_scorers(config)
     rewards = build_rewards(scorers.weights, scorers.library, scorers.fallback)
-    tasks = prompt_stream(
+    prompts = prompt_stream(
         session_prompts(session), count=options.prompts, shares={"reason": 1.0}, seed=options.seed, first=0
     )
     sampler = Sampler(
@@ -244,12 +245,12 @@ def measure(run: Path | None, options: argparse.Namespace) -> dict[str, Any]:
         group_size=config.rl.num_generations,
     )
     wide = replace(sampler, group_size=options.candidates)
-    few = tasks[: config.rl.prompts_per_step]
+    few = prompts[: config.rl.prompts_per_step]
     return {
         "policy": label(run),
         "preview_step": config.rl.dgs_preview_step,
         "timesteps": config.rl.generation_timesteps,
-        "previews": preview_table(config, wide, scorers, rewards, tasks, options.seed),
+        "previews": preview_table(config, wide, scorers, rewards, prompts, options.seed),
         "gradient": gradient_table(config, session, sampler, rewards, few, options.repeats) if options.repeats else {},
     }
 
@@ -282,15 +283,15 @@ def draw(policies: Sequence[dict[str, Any]]) -> Figure:
         left.set_title(f"policy: {policy['policy']}", fontsize=10, color=INK, loc="left")
         left.legend(fontsize=8, frameon=False, loc="lower right")
         names = list(policy["gradient"])[1:]
-        for shift, half, color in ((-0.1, "image", BLUE), (0.1, "text", ORANGE)):
-            known = [(place + shift, policy["gradient"][name][half]) for place, name in enumerate(names)]
+        for shift, part, color in ((-0.1, "image", BLUE), (0.1, "text", ORANGE)):
+            known = [(place + shift, policy["gradient"][name][part]) for place, name in enumerate(names)]
             known = [(at, found) for at, found in known if found["relative_to_plain"] is not None]
             right.plot(
                 [at for at, _ in known],
                 [found["relative_to_plain"] for _, found in known],
                 "o",
                 color=color,
-                label=f"{half} half",
+                label=f"{part} part",
             )
             for at, found in known:
                 right.plot([at, at], found["ci95"], color=color, linewidth=1.6)
@@ -313,7 +314,7 @@ def main() -> None:
     parser.add_argument(
         "--prompts", type=int, default=8, help="of the preview table; gradients take as many as a step of training"
     )
-    parser.add_argument("--candidates", type=int, default=24, help="siblings per prompt in the preview table")
+    parser.add_argument("--candidates", type=int, default=24, help="pictures per prompt in the preview table")
     parser.add_argument("--repeats", type=int, default=12, help="independent rollouts per way to draw")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

@@ -126,8 +126,8 @@ def peak_gb(device: str) -> float:
     return round(bytes_used / 1e9, 2)
 
 
-def reset_peak(device: str) -> None:
-    """So that the next figure of a GPU is that of one phase; a process cannot forget its own peak."""
+def clear_peak(device: str) -> None:
+    """So that the next figure of a GPU is that of one phase; a process cannot clear its own peak."""
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
 
@@ -177,7 +177,7 @@ def measure_drawing(
 
     The prompt is encoded again, as after every preview.
     """
-    reset_peak(device)
+    clear_peak(device)
     sampling, prompts = Sampling(guidance_scale=guidance, generation_timesteps=50), [PROMPT] * group
     first = model.generate_image(prompts, sampling, list(range(group)), stop_at=1)
     started = Clock(device)
@@ -231,7 +231,7 @@ def measure_update(
     model: Showo, device: str, trace: ImageTrace, guidance: float, steps: list[int], rate: float, step: bool
 ) -> dict[str, Any]:
     """Replay with gradient of all weights, step by step, layers recomputed; and AdamW's step if `step`."""
-    reset_peak(device)
+    clear_peak(device)
     sampling, prompts = Sampling(guidance_scale=guidance, generation_timesteps=50), [PROMPT] * len(trace.tokens)
     optimizer = torch.optim.AdamW(model.showo.parameters(), lr=1e-6) if step else None
     with trainable(model):

@@ -23,9 +23,10 @@ from rich.console import Console
 from torch import Tensor
 
 from sync_r1.config import Config, load_config
-from sync_r1.experiment import open_session, warm_up
+from sync_r1.experiment import warm_up
 from sync_r1.models.base import UnifiedModel
 from sync_r1.models.concept_tokens import learned_row_ids
+from sync_r1.open_run import open_session
 from sync_r1.recipes import apply_recipes
 from sync_r1.rl.advantages import step_advantages, trunk_advantages
 from sync_r1.rl.rewards import build_rewards
@@ -63,7 +64,7 @@ class CountSketch:
 
 
 def credit(rewards: Tensor, previews: Tensor | None) -> Tensor:
-    """[G, T] what every step is told, by the training's own function; without previews, all steps the same."""
+    """[G, T] the advantage of every step, by the training's own function; without previews, all steps the same."""
     steps = previews.shape[1] if previews is not None else 1
     columns = []
     for step in range(steps):
@@ -143,9 +144,9 @@ def draw_weights(name: str, pool: Pool, draws: int, generator: torch.Generator) 
         order = torch.randperm(size, generator=generator)
         if name in TREES:
             trunks, leaves = TREES[name]
-            told = tree_weights(pool, order[:trunks], leaves, generator)
-            first[row, order[:trunks]] = told[:, 0]
-            late[row, order[:trunks], : leaves - 1] = told[:, 1:, BRANCH:]
+            weights = tree_weights(pool, order[:trunks], leaves, generator)
+            first[row, order[:trunks]] = weights[:, 0]
+            late[row, order[:trunks], : leaves - 1] = weights[:, 1:, BRANCH:]
         else:
             chosen = order[:GROUP]
             if name == FILTER:

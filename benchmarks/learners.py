@@ -42,7 +42,7 @@ REPORTED_SEED = 20260  # never used for tuning
 
 
 class Learner(Protocol):
-    """Somebody with a memory of FACTS facts."""
+    """A learner with a memory of FACTS facts."""
 
     def recall(self, fact: int, now: float) -> float:
         """P(recalled) at a time in days."""

@@ -63,7 +63,7 @@ def write(model: Showo, contexts: Sequence[TextContext], sampling: Sampling, see
 
 
 def code_logits(model: Showo, prompt: str, codes: Tensor, sampling: Sampling) -> Tensor:
-    """fp32 logits [N, codes] at every position of one partly masked image [1, N], the guided and the unguided half in
+    """fp32 logits [N, codes] at every position of one partly masked image [1, N], the guided and the unguided rows in
     one batch.
     """
     config, guided = model.config, sampling.guidance_scale > 0

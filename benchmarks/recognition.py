@@ -22,8 +22,8 @@ import numpy as np
 from PIL import Image
 
 from sync_r1.config import Config
-from sync_r1.experiment import data_root, open_session
 from sync_r1.files import write_text
+from sync_r1.open_run import data_root, open_session
 from sync_r1.recipes import apply_recipes
 from sync_r1.run_folder import newest
 from sync_r1.session import Session

@@ -1,10 +1,11 @@
-"""How much the upper rows of a picture say about the whole: which stand-in for the missing rows, and how many rows a
+"""How much the upper rows of a picture say about the whole: what to fill the missing rows with, and how many rows a
 preview needs.
 
-Siblings are drawn by the embedded world's Show-o. A row-by-row drawer that had made the same pictures would have, after
-a share of its steps, their upper rows of codes; the rest is filled in one of several ways, decoded and scored as DGS
-scores previews. Printed are the correlations, within siblings, of that score with the finished picture's score, and
-with what a reader finds in the finished picture. "maskgit" is the model's own preview after as many of its steps.
+The pictures of a prompt are drawn by the embedded world's Show-o. A row-by-row drawer that had made the same pictures
+would have, after a share of its steps, their upper rows of codes; the rest is filled in one of several ways, decoded
+and scored as DGS scores previews. Printed are the correlations, within a prompt, of that score with the finished
+picture's score, and with what a reader finds in the finished picture. "maskgit" is the model's own preview after as
+many of its steps.
 
 Run: python benchmarks/row_preview.py
 """

@@ -7,7 +7,7 @@ Models: tiny (the embedded world's), middle (random: hidden 512, 12 layers, 256 
     guidance and KL, all weights and a concept's rows trained, by our trainer, and by plain code with the same seeds,
     hence the same trajectories; its parts are a `draw` and an `update` (log-probabilities and backward). Ours replays K
     of T steps there, as the recipes do; `update, all T steps` is ours without that. Plain code goes row by row and pads
-    drawing prompts to one length: with --plain-rows it does some of its eight rows, and their figures tell those of
+    drawing prompts to one length: with --plain-rows it does some of its eight rows, and their figures stand for
     all. `memory` is the growth of a child process, or of the GPU's memory, during an update over T, and over 2T, steps;
     two trajectories of the middle model, one after the other in plain code, eight of the tiny.
 
@@ -207,7 +207,7 @@ def peak_growth(side: str, name: str, timesteps: int, device: str, dtype: str) -
     rollout = work.trainer.roll_out()
     experience = Experience(rollout, work.trainer.advantage(rollout, work.trainer.score(rollout)))
     before = used(device)
-    forget_peak(device)
+    clear_peak(device)
     (work.our_update if side == "ours" else work.plain_update)(experience)
     return peak(device) - before
 
@@ -216,7 +216,7 @@ def used(device: str) -> int:
     return torch.cuda.memory_allocated() if device.startswith("cuda") else psutil.Process().memory_info().rss
 
 
-def forget_peak(device: str) -> None:
+def clear_peak(device: str) -> None:
     """So that the next peak is of what follows."""
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()

@@ -32,7 +32,7 @@ from sync_r1.unifybench.tables import aggregate
 
 UNTRAINED = {"base": "tokens", "TP": "text-prompt", "IP": "image-prompt"}
 TRAINED = {"SFT": "sft", "Sync-R1": "joint"}  # name → arm of the study
-HALVES = ("understanding", "generation")
+OVERALL = ("understanding", "generation")
 JUDGED = ("dense_gen.gpt", "dense_rea_gen.gpt")  # drawings scored by a network that gave no reward; CLIP gave some
 HEADING = "## Numbers of the embedded world"
 TIMES = "times.json"
@@ -84,7 +84,7 @@ def _times(calls: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
 
 
 def tabulate(folders: dict[str, Path], concepts: Sequence[str], pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """The 15 columns per model, and paired differences of halves and columns, over the same concepts."""
+    """The 15 columns per model, and paired differences of overall scores and columns, over the same concepts."""
     scores = {
         label: {task: {c: files[c] for c in concepts} for task, files in open_scores(str(f)).items()}
         for label, f in folders.items()
@@ -155,9 +155,9 @@ def _value(row: dict[str, Any] | None) -> str:
 
 
 def _differences(rows: Sequence[dict[str, Any]]) -> list[str]:
-    lines = [f"| paired difference | reading half | drawing half | {' | '.join(JUDGED)} |", "|---|---:|---:|---:|---:|"]
+    lines = [f"| paired difference | understanding | generation | {' | '.join(JUDGED)} |", "|---|---:|---:|---:|---:|"]
     for row in rows:
-        cells = [*(row.get(half) for half in HALVES), *(row["columns"].get(name) for name in JUDGED)]
+        cells = [*(row.get(name) for name in OVERALL), *(row["columns"].get(name) for name in JUDGED)]
         lines.append(f"| {row['second']} − {row['first']} | " + " | ".join(_change(cell) for cell in cells) + " |")
     return lines
 

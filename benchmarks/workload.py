@@ -232,7 +232,7 @@ class Workload:
         self.trainer.loss(experience)
 
     def plain_step(self) -> Parts:
-        """The same step in plain code, which goes row by row: some rows' figures tell those of all."""
+        """The same step in plain code, which goes row by row: some rows' figures stand for all."""
         clock = Clock(self.device, self.counter)
         self.rl.num_generations = self.plain_rows
         try:

@@ -21,8 +21,8 @@ with tempfile.TemporaryDirectory() as folder:
         answer = item.fact.answer if right else ""  # an empty answer stands for "I do not know"
         if right and item.right is not None:
             answer = "abcd"[item.right]
-        told = lesson.answer(item, answer)
-        print(f"{item.question} {answer!r} → {told.sentence} (known: {told.known:.2f})")
-        verdict = told.sentence.partition(":")[0]
-        sheet.append((f"{item.question}\n{answer or 'no answer'}: {verdict}", told.picture))
+        feedback = lesson.answer(item, answer)
+        print(f"{item.question} {answer!r} → {feedback.sentence} (known: {feedback.known:.2f})")
+        verdict = feedback.sentence.partition(":")[0]
+        sheet.append((f"{item.question}\n{answer or 'no answer'}: {verdict}", feedback.picture))
 write_sheet(given.out / "learn.png", sheet, width=3.4)

@@ -12,10 +12,10 @@ from sync_r1.session import Session
 given = arguments()
 session = Session.open(checkpoint=given.run, concept=given.concept)
 
-told = plan(session.concept, f"{session.concept.called} finds a kite at the beach and takes it home", pages=3, seed=1)
+book = plan(session.concept, f"{session.concept.called} finds a kite at the beach and takes it home", pages=3, seed=1)
 folder = given.out / "story"
-draw(session, told, folder)
-for page in told.pages:
+draw(session, book, folder)
+for page in book.pages:
     print(page.text, page.mistakes)
 for name in ("story.png", "story.html"):
-    print(f"written  {export(told, session.concept, folder, given.out / name)}")
+    print(f"written  {export(book, session.concept, folder, given.out / name)}")

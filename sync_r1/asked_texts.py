@@ -22,20 +22,27 @@ def with_placeholders(text: str, concepts: Sequence[Concept]) -> str:
     return text
 
 
+def checked_text(text: str, what: str) -> str:
+    """A text as a person wrote it, without space around it.
+
+    ValueError names `what` where the text is empty, too long or holds half a character.
+    """
+    if not text.strip():
+        raise ValueError(f"the {what} is empty; write a few words")
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(f"the {what} has {len(text)} letters; at most {LONGEST_TEXT} are read, so shorten it")
+    return check_unicode(text.strip(), f"the {what}")
+
+
 def asked_text(model: UnifiedModel, text: str, concepts: Sequence[Concept], what: str) -> str:
     """A text with placeholders, without space around it.
 
     Args:
         what: "question" or "prompt", for messages.
     Raises:
-        ValueError: a text that is empty, too long or holds half a character, or names a concept that the model does not
-            know.
+        ValueError: as `checked_text`, and for a text that names a concept that the model does not know.
     """
-    if not text.strip():
-        raise ValueError(f"the {what} is empty; write a few words")
-    if len(text) > LONGEST_TEXT:
-        raise ValueError(f"the {what} has {len(text)} letters; at most {LONGEST_TEXT} are read, so shorten it")
-    text = with_placeholders(check_unicode(text.strip(), f"the {what}"), concepts)
+    text = with_placeholders(checked_text(text, what), concepts)
     known = [tokens.name for tokens in model.concepts]
     check_mentions(text, known, [*known, *(name.strip("<>") for name in model.name_pool)], f"the {what}")
     return text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import operator
 import os
@@ -17,6 +16,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, Union
 
 import yaml
+
+from sync_r1.suggestions import did_you_mean, nearest
 
 LARGEST = 2**63 - 1  # what seeds and counts may be: more does not fit a tensor
 _NULL = ("", "null", "~")
@@ -171,13 +172,8 @@ def _convert(value: Any, kind: Any, name: str) -> Any:
     if origin is Literal:
         allowed = typing.get_args(kind)
         if value not in allowed:
-            near = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=1)
-            fail(
-                name,
-                value,
-                f"it must be one of {', '.join(map(str, allowed))}",
-                f"use {near[0] if near else allowed[0]}",
-            )
+            names = list(map(str, allowed))
+            fail(name, value, f"it must be one of {', '.join(names)}", f"use {nearest(value, names)}")
         return value
     if origin in (Union, types.UnionType):
         return _convert_union(value, typing.get_args(kind), name)
@@ -258,13 +254,8 @@ def merge(section: Any, values: Mapping[str, Any], where: str = "", *, known: Se
     for key, value in values.items():
         name = f"{where}{key}"
         if key not in hints:
-            near = [n for n in known if n.endswith(f".{key}")] or [
-                where + k for k in difflib.get_close_matches(str(key), hints, n=3)
-            ]
-            if near:
-                hint = f"did you mean {' or '.join(near)}?"
-            else:
-                hint = f"{where or 'the configuration'} has {', '.join(hints)}"
+            elsewhere = [option for option in known if option.endswith(f".{key}")]
+            hint = did_you_mean(key, hints, prefix=where, elsewhere=elsewhere)
             raise ValueError(f"unknown option {shown(name)}; {hint}")
         current = getattr(section, key)
         if dataclasses.is_dataclass(current):

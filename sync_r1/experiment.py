@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -22,22 +21,21 @@ from sync_r1 import __version__
 from sync_r1.config import Config, save_config
 from sync_r1.console import say
 from sync_r1.constants import WORLD
-from sync_r1.data import load_concept
-from sync_r1.distributed import Processes, join_processes, launched, watching
+from sync_r1.distributed import Processes, join_processes, watching
 from sync_r1.files import write_json
 from sync_r1.folder_lock import hold, hold_together
+from sync_r1.open_run import check_data, one_process, open_run
 from sync_r1.progress import over_tasks
-from sync_r1.report import save_concept_card, write_report, write_sheet
+from sync_r1.report import write_report, write_sheet
 from sync_r1.resuming import giving_way, saying_what_is_kept, start_or_resume
 from sync_r1.rl.dgs import NoScaling
 from sync_r1.rl.hacking_monitor import WINDOW, RewardHackingMonitor, split_validation
 from sync_r1.rl.rewards import RewardEnsemble, build_rewards
 from sync_r1.rl.trainer import SyncGRPOTrainer
 from sync_r1.rl.trainer_setup import check_setup
-from sync_r1.run_folder import checkpoint_name, newest, record_data
+from sync_r1.run_folder import checkpoint_name, newest
 from sync_r1.scorer_factory import Evaluator, Scorers, build_evaluator, build_scorers, evaluator_notes
 from sync_r1.scorers.base import Judge
-from sync_r1.scorers.face import concept_face
 from sync_r1.scorers.reward_functions import JudgeRewards
 from sync_r1.session import Session
 from sync_r1.sft.trainer import WarmUp, check_folder, run_sft
@@ -50,7 +48,6 @@ from sync_r1.unifybench.evaluate import evaluate
 from sync_r1.unifybench.results import GENERATION, EvalResult
 from sync_r1.unifybench.score import check_judges
 from sync_r1.unifybench.tasks import build_items
-from sync_r1.world.export import export_world
 
 LIBRARIES = ("torch", "transformers", "accelerate", "numpy")
 
@@ -103,9 +100,9 @@ class _Prepared:
     scorers: Scorers
     rewards: RewardEnsemble
     prompts: list[Prompt]
-    held: list[Prompt]  # for validation
-    judge: Judge | None  # of the drawings on validation prompts
-    compared: Evaluator | None  # of the phases before and after
+    validation: list[Prompt]  # prompts held out of training
+    judge: Judge | None  # of drawings on the validation prompts; None where none are made
+    evaluator: Evaluator | None  # of the phases before and after; None where these are not compared
 
 
 def _prepare(
@@ -133,8 +130,8 @@ def _prepare(
     )
     session = open_run(config, console, processes)
     scorers.prepare(session.concept)
-    # held out also where nothing is drawn to watch
-    prompts, held = split_validation(session_prompts(session), config.rl.validation_prompts)
+    # held out also where nothing is drawn for the monitor, so that every run trains on the same prompts
+    prompts, validation = split_validation(session_prompts(session), config.rl.validation_prompts)
     check_setup(config.rl, prompts, rewards, scorers.preview)
     if checkpoint is None and processes.main:  # a resumed run keeps what it was begun with until its training begins
         save_config(config, folder / "config.yaml")
@@ -148,21 +145,27 @@ def _prepare(
         scorers=scorers,
         rewards=rewards,
         prompts=prompts,
-        held=held,
+        validation=validation,
         judge=judge,
-        compared=evaluator if compare_phases else None,
+        evaluator=evaluator if compare_phases else None,
     )
 
 
+def _evaluator(config: Config, compare_phases: bool) -> Evaluator:
+    """Judge and CLIP of the evaluation. Refused, before any model is loaded, where drawings would have neither."""
+    evaluator = build_evaluator(config)
+    drawings = set(config.eval.tasks or GENERATION) & set(GENERATION)
+    check_judges(compare_phases and bool(drawings), evaluator.image_judge, evaluator.clip)
+    return evaluator
+
+
 def _run_experiment(run: _Prepared, console: Console, command: str) -> dict[str, Any]:
-    config, processes, session, compared = run.config, run.processes, run.session, run.compared
-    if run.judge is not None and config.rl.max_steps // config.rl.validation_steps < 2 * WINDOW:
-        looks = f"rl.validation_steps is {config.rl.validation_steps} and rl.max_steps {config.rl.max_steps}"
-        few = f"The reward-hacking alarm needs {2 * WINDOW} looks at the validation prompts and cannot ring: {looks}"
-        say(few, "yellow", console=console)
+    config, processes, session, evaluator = run.config, run.processes, run.session, run.evaluator
+    if run.judge is not None:
+        _warn_of_few_validations(config, console)
     before = None
-    if compared is not None:
-        before = evaluate_phase(session, config, "before", compared, console, run.resumed, processes)
+    if evaluator is not None:
+        before = evaluate_phase(session, config, "before", evaluator, console, run.resumed, processes)
     if config.sft.stages:
         warm = warm_up(session, config, console, run.prompts, run.checkpoint is not None, command)
         if warm.stopped:
@@ -171,20 +174,15 @@ def _run_experiment(run: _Prepared, console: Console, command: str) -> dict[str,
     trainer = SyncGRPOTrainer(session.model, config, prompts, run.rewards, run.scorers.preview, console)
     trainer.interrupt.command = command
     if run.judge is not None:
-        add_hacking_monitor(trainer, run.held, run.rewards, run.judge)
+        add_hacking_monitor(trainer, run.validation, run.rewards, run.judge)
     trainer.train(resume_from_checkpoint=run.checkpoint)
     steps, stopped = trainer.state.global_step, trainer.interrupt.stopped
     finished = steps >= config.rl.max_steps and not stopped
     session.run = f"{config.run.name}/{checkpoint_name(steps)}"
-    summary: dict[str, Any] = {
-        "concept": session.concept.name,
-        "seed": config.run.seed,
-        "stages": config.sft.stages,
-        "steps": steps,
-    }
-    if compared is not None and before is not None and finished:
-        after = evaluate_phase(session, config, "after", compared, console, False, processes)
-        summary |= {**compare(before, after), "evaluator": compared.name, "evaluator_notes": evaluator_notes(config)}
+    summary = _summary_of(session, config, steps)
+    if evaluator is not None and before is not None and finished:
+        after = evaluate_phase(session, config, "after", evaluator, console, False, processes)
+        summary |= {**compare(before, after), "evaluator": evaluator.name, "evaluator_notes": evaluator_notes(config)}
     summary |= {
         "reward_models": run.scorers.models,
         "nfe": trainer.sync_state.nfe,
@@ -197,6 +195,60 @@ def _run_experiment(run: _Prepared, console: Console, command: str) -> dict[str,
     return summary
 
 
+def _warn_of_few_validations(config: Config, console: Console) -> None:
+    """The reward-hacking monitor compares two windows of measurements; a short run never has both."""
+    rl, needed = config.rl, 2 * WINDOW
+    if rl.max_steps // rl.validation_steps < needed:
+        seen = f"rl.validation_steps is {rl.validation_steps} and rl.max_steps {rl.max_steps}"
+        few = f"The reward-hacking monitor needs {needed} measurements on the validation prompts and will never warn"
+        say(f"{few}: {seen}", "yellow", console=console)
+
+
+def evaluate_phase(
+    session: Session,
+    config: Config,
+    phase: str,
+    evaluator: Evaluator,
+    console: Console,
+    keep: bool = False,
+    processes: Processes | None = None,
+) -> EvalResult:
+    """Predict and score the held-out items with the evaluator; written to `<run>/eval/<phase>.json`.
+
+    `keep`: unless it is there.
+    """
+    processes, out = processes or Processes(), config.run.folder / "eval"
+    if processes.on_main(lambda: keep and (out / f"{phase}.json").is_file()):
+        return processes.on_main(lambda: EvalResult.read(out / f"{phase}.json"))
+    total = len(
+        build_items(session.concept, root=session.root, tasks=config.eval.tasks, max_items=config.eval.max_items)
+    )
+    with over_tasks(console, f"evaluate {phase}", total) as progress:
+        judge, clip, name = evaluator
+        return evaluate(
+            session, out, phase, image_judge=judge, clip=clip, judge_name=name, progress=progress, processes=processes
+        )
+
+
+def warm_up(
+    session: Session, config: Config, console: Console, prompts: list[Prompt], resumed: bool, command: str
+) -> WarmUp:
+    """Run `sft.stages` in `<run>/sft`, going on where an earlier attempt stopped.
+
+    A finished one is only read: a resumed run needs it too, as the start that KL compares with and adapters sit on.
+
+    Args:
+        command: what goes on with the run, for a warm-up that a signal ends.
+    """
+    folder = config.run.folder / "sft"
+    earlier = "latest" if newest(folder) else None
+    if resumed and earlier is None:
+        raise ValueError(
+            f"{folder} has no checkpoint of the warm-up that this run began with; put it back, or start the run anew"
+        )
+    return run_sft(session, config, folder, console, earlier, prompts, command)
+
+
 def _own_drawings(session: Session, config: Config, processes: Processes) -> list[Prompt]:
     """Pictures of its own that the model is asked about, drawn once, after a warm-up, by the main process."""
     count, folder = config.rl.closed_own_drawings, config.run.folder / "own_drawings"
@@ -206,20 +258,57 @@ def _own_drawings(session: Session, config: Config, processes: Processes) -> lis
     return own_drawings(session, folder, count, config.run.seed)
 
 
+def add_hacking_monitor(
+    trainer: SyncGRPOTrainer, validation: list[Prompt], rewards: RewardEnsemble, judge: Judge
+) -> None:
+    """Log rewards and evaluator on the validation prompts, and warn when they part."""
+    config = trainer.config
+    evaluators = JudgeRewards(judge, photos=config.eval.judge.url != WORLD)
+    trainer.add_callback(
+        RewardHackingMonitor(
+            replace(trainer.sampler, scaling=NoScaling(), processes=Processes()),
+            validation,
+            replace(rewards, normalize_then_sum=False),  # standardised rewards have no level to watch
+            [evaluators.likeness, evaluators.faithfulness],
+            every=config.rl.validation_steps,
+            seed=config.run.seed,
+            metrics=config.run.folder / "metrics.jsonl",
+            note=trainer.note,
+            autocast=trainer.accelerator.autocast,
+            warn=lambda message: trainer.say(message, "yellow"),
+        )
+    )
+
+
+def run_cost(started: float, device: torch.device) -> dict[str, Any]:
+    """Seconds since `started`, peak memory, and what it ran with and on."""
+    versions = {
+        "sync-r1": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in LIBRARIES},
+    }
+    where = "CPU"
+    if device.type == "cuda":
+        where = torch.cuda.get_device_name(device)
+    return {
+        "device": where,
+        "wall_time_s": round(time.monotonic() - started, 1),
+        "peak_memory_mb": round(peak_memory_mb()),
+        "versions": versions,
+    }
+
+
+def _summary_of(session: Session, config: Config, steps: int) -> dict[str, Any]:
+    """How every summary begins."""
+    return {"concept": session.concept.name, "seed": config.run.seed, "stages": config.sft.stages, "steps": steps}
+
+
 def _write_results(summary: dict[str, Any], folder: Path, console: Console, finished: bool) -> None:
     write_json(folder / "summary.json", summary)
     if finished:
         say(f"report  {write_report(folder)}", console=console)
         if sheet := write_sheet(folder):
             say(f"sheet   {sheet}", console=console)
-
-
-def _evaluator(config: Config, compare_phases: bool) -> Evaluator:
-    """Who scores; refused before any model is loaded when drawings of the two phases would be left without."""
-    evaluator = build_evaluator(config)
-    drawings = set(config.eval.tasks or GENERATION) & set(GENERATION)
-    check_judges(compare_phases and bool(drawings), evaluator.image_judge, evaluator.clip)
-    return evaluator
 
 
 def run_warm_up(
@@ -256,12 +345,7 @@ def _run_warm_up(
     prompts, _ = split_validation(session_prompts(session), config.rl.validation_prompts)
     done = run_sft(session, config, console=console, resume=checkpoint, prompts=prompts, go_on=command)
     session.run = f"{config.run.name}/{done.checkpoint.name}"
-    summary: dict[str, Any] = {
-        "concept": session.concept.name,
-        "seed": config.run.seed,
-        "stages": config.sft.stages,
-        "steps": done.steps,
-    }
+    summary = _summary_of(session, config, done.steps)
     finished = done.finished and not done.stopped
     if evaluator is not None and before is not None and finished:
         after = evaluate_phase(session, config, "after", evaluator, console)
@@ -275,159 +359,3 @@ def _run_warm_up(
     }
     write_json(folder / "summary.json", summary)
     return summary
-
-
-def open_run(config: Config, console: Console, processes: Processes | None = None) -> Session:
-    """Open the model with its concept and introduce it, on the console and in `<run>/concept.json`."""
-    processes = processes or Processes()
-    config.run.folder.mkdir(parents=True, exist_ok=True)
-    processes.on_main(lambda: data_root(config))  # the others find the data complete
-    session = open_session(config)
-    concept = session.concept
-    if not processes.main:
-        return session
-    if config.data.root != WORLD:
-        record_data(config.run.folder, config.data.root)
-    save_concept_card(
-        config.run.folder,
-        name=concept.name,
-        display_name=concept.display_name,
-        class_noun=concept.class_noun,
-        info=concept.info,
-        facts=concept.facts,
-        pictures=concept.train_images[:6],
-    )
-    say(concept.shown(" ".join([concept.info, *concept.facts])), console=console)
-    return session
-
-
-def warm_up(
-    session: Session, config: Config, console: Console, prompts: list[Prompt], resumed: bool, command: str
-) -> WarmUp:
-    """Run `sft.stages` in `<run>/sft`, going on where an earlier attempt stopped.
-
-    A finished one is only read: a resumed run needs it too, as the start that KL compares with and adapters sit on.
-
-    Args:
-        command: what goes on with the run, for a warm-up that a signal ends.
-    """
-    folder = config.run.folder / "sft"
-    earlier = "latest" if newest(folder) else None
-    if resumed and earlier is None:
-        raise ValueError(
-            f"{folder} has no checkpoint of the warm-up that this run began with; put it back, or start the run anew"
-        )
-    return run_sft(session, config, folder, console, earlier, prompts, command)
-
-
-def one_process(work: str) -> None:
-    """Refuse several processes for work that a single one does in minutes."""
-    if launched() > 1:
-        raise ValueError(
-            f"{work} runs in one process; run sync-r1 sft without accelerate launch or torchrun first, "
-            "then train from its checkpoint with --model and without sft.stages"
-        )
-
-
-def add_hacking_monitor(trainer: SyncGRPOTrainer, held: list[Prompt], rewards: RewardEnsemble, judge: Judge) -> None:
-    """Log rewards and evaluator on the validation prompts, and warn when they part."""
-    config = trainer.config
-    evaluators = JudgeRewards(judge, photos=config.eval.judge.url != WORLD)
-    trainer.add_callback(
-        RewardHackingMonitor(
-            replace(trainer.sampler, scaling=NoScaling(), processes=Processes()),
-            held,
-            replace(rewards, normalize_then_sum=False),  # standardised rewards have no level to watch
-            [evaluators.likeness, evaluators.faithfulness],
-            every=config.rl.validation_steps,
-            seed=config.run.seed,
-            metrics=config.run.folder / "metrics.jsonl",
-            note=trainer.note,
-            autocast=trainer.accelerator.autocast,
-            warn=lambda message: trainer.say(message, "yellow"),
-        )
-    )
-
-
-def run_cost(started: float, device: torch.device) -> dict[str, Any]:
-    """Seconds since `started`, peak memory, and what it ran with and on."""
-    versions = {
-        "sync-r1": __version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in LIBRARIES},
-    }
-    where = "CPU"
-    if device.type == "cuda":
-        where = torch.cuda.get_device_name(device)
-    return {
-        "device": where,
-        "wall_time_s": round(time.monotonic() - started, 1),
-        "peak_memory_mb": round(peak_memory_mb()),
-        "versions": versions,
-    }
-
-
-def check_data(config: Config) -> None:
-    """Read the concept and all its pictures before any network is loaded. ValueError names what is wrong with them."""
-    if len(config.data.concepts) != 1:
-        raise ValueError(
-            f"data.concepts is {config.data.concepts}; name the one concept to learn, for example --concept bo"
-        )
-    if config.data.root != WORLD:
-        load_concept(config.data.root, config.data.concepts[0], allow_empty_facts=True)
-
-
-def open_session(config: Config) -> Session:
-    """The model with its concept.
-
-    The embedded world is exported into the run folder first and read back like anybody's data.
-    """
-    root, names = data_root(config), config.data.concepts
-    return Session.open(
-        model=config.model.path,
-        data=root,
-        concept=names[0],
-        device=config.run.device,
-        options=config.eval,
-        settings=config.model,
-        face=concept_face(load_concept(root, names[0]), config.scorers.face) if config.model.init == "images" else None,
-    )
-
-
-def data_root(config: Config) -> Path | str:
-    """Where the concepts are; the embedded world's are exported first."""
-    if config.data.root != WORLD:
-        return config.data.root
-    root = config.run.folder / "data"
-    if not root.is_dir():
-        partial = root.with_name(".data.partial")  # a world exported half, by a run that was killed, must not count
-        shutil.rmtree(partial, ignore_errors=True)
-        export_world(partial, config.data.concepts)
-        partial.rename(root)
-    return root
-
-
-def evaluate_phase(
-    session: Session,
-    config: Config,
-    phase: str,
-    evaluator: Evaluator,
-    console: Console,
-    keep: bool = False,
-    processes: Processes | None = None,
-) -> EvalResult:
-    """Predict and score the held-out items with the evaluator; written to `<run>/eval/<phase>.json`.
-
-    `keep`: unless it is there.
-    """
-    processes, out = processes or Processes(), config.run.folder / "eval"
-    if processes.on_main(lambda: keep and (out / f"{phase}.json").is_file()):
-        return processes.on_main(lambda: EvalResult.read(out / f"{phase}.json"))
-    total = len(
-        build_items(session.concept, root=session.root, tasks=config.eval.tasks, max_items=config.eval.max_items)
-    )
-    with over_tasks(console, f"evaluate {phase}", total) as progress:
-        judge, clip, name = evaluator
-        return evaluate(
-            session, out, phase, image_judge=judge, clip=clip, judge_name=name, progress=progress, processes=processes
-        )

@@ -1,7 +1,7 @@
 """Files that are whole or absent, and a folder's list of files with their hashes: written last, so a listed folder is
 complete.
 
-What is read may come from anybody: a text file must be a file, of a bounded size, and every error names it.
+What is read may come from anywhere: a text file must be a file, of a bounded size, and every error names it.
 """
 
 from __future__ import annotations

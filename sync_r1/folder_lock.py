@@ -35,7 +35,7 @@ def hold(folder: Path, instead: str = OTHER_NAME, wait_s: float = ENDING_S) -> I
 
     The operating system keeps the lock on `.lock` and frees it when the process ends, however it ends: after a
     `kill -9`, a crash or a new start of the machine nothing has to be cleaned up, and a process id that came into use
-    again means nothing. `.lock.json` only tells who holds the folder. Folders that were made for nothing go again.
+    again means nothing. `.lock.json` only says who holds the folder. Folders that were made for nothing go again.
 
     Args:
         instead: what a user can do, besides waiting, to begin all the same.

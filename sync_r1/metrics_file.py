@@ -14,7 +14,7 @@ from sync_r1.files import write_text
 
 
 def drop_metrics_after(path: Path, step: int) -> None:
-    """Make room for a run that starts, or goes on, at `step`: later lines and those cut short by a crash go."""
+    """Before a run starts, or goes on, at `step`: remove later lines, and a line that a crash cut short."""
     before = ""
     if path.exists():
         before = path.read_text(encoding="utf-8", errors="replace")

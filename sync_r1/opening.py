@@ -137,7 +137,7 @@ def only_concept(source: str, trained: Sequence[str]) -> str:
 
     ValueError names the concepts when there are several.
     """
-    names = list(trained) or (_world_names() if source == WORLD else list_concepts(source))
+    names = list(trained) or concept_names(source)
     if len(names) == 1:
         return names[0]
     raise ValueError(
@@ -146,7 +146,10 @@ def only_concept(source: str, trained: Sequence[str]) -> str:
     )
 
 
-def _world_names() -> list[str]:
-    from sync_r1.world.concepts import personas
+def concept_names(source: str) -> list[str]:
+    """Names of the concepts of a data root, or of the embedded world."""
+    if source == WORLD:
+        from sync_r1.world.concepts import personas
 
-    return list(personas())
+        return list(personas())
+    return list_concepts(source)

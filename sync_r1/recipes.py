@@ -5,10 +5,10 @@ Baselines differ from `world` or `showo-*` in one thing.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 
 from sync_r1.config import Config
+from sync_r1.suggestions import did_you_mean
 
 Recipe = Callable[[Config], None]
 
@@ -46,7 +46,7 @@ def world(config: Config) -> None:
 
 def photos_first(config: Config) -> None:
     """Before RL, the concept's soft tokens learn to draw its photos (textual inversion): half a minute, and no answer
-    is told."""
+    is given."""
     config.sft.stages, config.sft.epochs = ["photos"], None
     config.sft.learning_rate, config.sft.body_learning_rate = config.rl.concept_learning_rate, 0.0
 
@@ -205,12 +205,7 @@ def apply_recipes(names: Sequence[str], config: Config | None = None) -> Config:
         config = Config()
     for place, name in enumerate(names):
         if name not in RECIPES:
-            near = difflib.get_close_matches(name, RECIPES, n=2)
-            if near:
-                hint = f"did you mean {' or '.join(near)}?"
-            else:
-                hint = f"there are {', '.join(RECIPES)}"
-            raise ValueError(f"unknown recipe {name!r}; {hint}")
+            raise ValueError(f"unknown recipe {name!r}; {did_you_mean(name, RECIPES)}")
         if name in STARTING_POINTS and (undone := [other for other in names[:place] if other not in STARTING_POINTS]):
             raise ValueError(f"recipe {name!r} is a starting point and would undo {undone[-1]!r}; name it first")
         RECIPES[name](config)

@@ -1,4 +1,4 @@
-"""Recognition by drawing: a model that can draw a thing knows it.
+"""Recognition by drawing: a picture shows the concept when the image part finds it likely under the concept's name.
 
 P pictures, N image tokens. A_n is the log-probability of a picture's token n under "a photo of <name>", B_n under "a
 photo of a dog", the class noun. A picture shows the concept when its tokens are what the name leads to expect, and
@@ -50,7 +50,7 @@ class Recognition:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What tells a concept's photos from other pictures."""
+    """What separates a concept's photos from other pictures."""
 
     weights: Tensor  # [N] fp32, sum 1; all 0 when no token does
     threshold: float  # a picture with a higher score shows the concept
@@ -107,7 +107,7 @@ def token_weights(photos: Tensor, pool: Tensor) -> Tensor:
 
 
 def calibrate(photos: Tensor, pool: Tensor) -> Calibration:
-    """E of the concept's photos [P, N] and of a pool of other pictures [M, N] → what tells them apart.
+    """E of the concept's photos [P, N] and of a pool of other pictures [M, N] → what separates them.
 
     Raises ValueError when there are fewer than two of either.
     """

@@ -4,7 +4,6 @@ any is loaded.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Literal, NamedTuple
 from sync_r1.config import Config, JudgeConfig, Weight
 from sync_r1.constants import WORLD
 from sync_r1.data.concepts import Concept
+from sync_r1.files import read_json
 from sync_r1.models.loading import pick_device
 from sync_r1.run_folder import newest, weights_of
 from sync_r1.scorers import reward_functions as ready_made
@@ -23,8 +23,8 @@ from sync_r1.scorers.custom import load_function
 from sync_r1.scorers.dino import DinoScorer
 from sync_r1.scorers.face import FaceScorer
 from sync_r1.scorers.judge import RemoteJudge
+from sync_r1.world.render import SIZE
 
-WORLD_SIDE = 32  # pixels of the embedded world's pictures
 Network = Literal["clip", "dino", "face", "judge"]
 Library = dict[str, tuple[RewardFunction, Part]]
 
@@ -192,7 +192,7 @@ def _check_world(config: Config, option: str, fix: str) -> None:
     """The world's networks see 32-pixel pictures of the world only. ValueError when the model draws anything else."""
     if not is_world_sized(config.model.path):
         raise ValueError(
-            f"{option} is 'world', which reads the embedded world's {WORLD_SIDE}-pixel pictures only, but model.path "
+            f"{option} is 'world', which reads the embedded world's {SIZE}-pixel pictures only, but model.path "
             f"is {config.model.path!r}; {fix}"
         )
 
@@ -207,8 +207,8 @@ def is_world_sized(path: str) -> bool:
     if isinstance(weights, str):  # what an update from feedback began from
         return is_world_sized(weights)
     file = weights / "config.json"
-    stored = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-    return isinstance(stored, dict) and stored.get("image_size") == WORLD_SIDE
+    stored = read_json(file) if file.is_file() else None
+    return isinstance(stored, dict) and stored.get("image_size") == SIZE
 
 
 def _device(config: Config) -> str:
@@ -295,6 +295,26 @@ def build_evaluator(config: Config) -> Evaluator:
         return Evaluator(None, clip, clip_name)
     judge = RemoteJudge(options.judge)
     return Evaluator(judge, clip, "; ".join(filter(None, (judge.name, clip_name))))
+
+
+def choose_evaluator(judge: str, clip: str, model: str, device: str, drawings: bool) -> Evaluator:
+    """What scores an evaluation that no run configures.
+
+    Args:
+        judge: "world", "none", or "auto": the world's where there are `drawings` of a model of the embedded world.
+        clip: a folder or hub id; "" takes the world's CLIP beside the world's judge, and none without it.
+        model: a model, checkpoint or run folder, or "world".
+    Raises:
+        ValueError: an unknown judge, or what `build_evaluator` refuses.
+    """
+    if judge not in ("auto", "world", "none"):
+        raise ValueError(f"judge is {judge!r}; allowed are auto, world and none")
+    config = Config()
+    config.model.path, config.run.device = model, device  # type: ignore[assignment]
+    config.eval.judge.url, config.eval.clip = "", clip
+    if judge == "world" or (judge == "auto" and drawings and is_world_sized(model)):
+        config.eval.judge.url, config.eval.clip = WORLD, clip or WORLD
+    return build_evaluator(config.validate())
 
 
 def evaluator_notes(config: Config) -> list[str]:

@@ -118,6 +118,11 @@ class Session:
             apply_update(session.model, checkpoint)
         return session
 
+    @property
+    def draws_world(self) -> bool:
+        """Whether the model draws the embedded world, whose pictures and words can be checked by its own rules."""
+        return self.model.image_size == SIZE
+
     # batched: what the benchmark calls
 
     @property
@@ -244,13 +249,13 @@ class Session:
         return all_recognised(answers, margins, unsure, looking)
 
     def margins(self, images: Sequence[Picture]) -> tuple[list[float], float]:
-        """By how much the drawing half recognises the concept in each picture, above 0 is yes; below what size it is
+        """By how much the image part recognises the concept in each picture, above 0 is yes; below what size it is
         unsure."""
         learned = self.calibration()
         return learned.margins(self._evidence(images)).tolist(), learned.unsure
 
     def calibration(self) -> Calibration:
-        """What tells the concept's photos from other pictures by drawing: learned once for the weights as they are.
+        """What separates the concept's photos from other pictures by drawing: learned once for the weights as they are.
 
         The others are its negatives for training and the random pictures, never those of a test.
         """
@@ -277,7 +282,7 @@ class Session:
         """Draw `n` pictures with the seeds seed, seed+1, …; each carries what made it in its `info` (see
         `save_pictures`).
 
-        Warns when the prompt does not mention the concept, and about words that the text slot has no room for.
+        Warns when the prompt does not mention the concept, and about words that do not fit the text slot.
         """
         return [drawing.image for drawing in self.draw_traced(prompt, n, seed, sampling)]
 
@@ -323,7 +328,7 @@ class Session:
         text, seeds = self._asked(prompt, n, seed)
         canvas = Canvas.of(self.model, image if isinstance(image, Drawing) else _as_image(image))
         names = None
-        if self.model.image_size == SIZE:
+        if self.draws_world:
             names = NAMED_REGIONS
         return self._redrawn(canvas, canvas.region(mask, n, names), text, seeds, sampling or self.image_sampling)
 

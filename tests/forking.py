@@ -24,6 +24,7 @@ import pyarrow.parquet  # noqa: F401
 import torch
 
 import sync_r1.experiment
+import sync_r1.open_run
 import sync_r1.report.plots  # noqa: F401
 import sync_r1.report.run_page
 import sync_r1.unifybench.predict
@@ -35,7 +36,7 @@ from sync_r1.sft.trainer import Learner
 # Phase → what runs in it, and which of its calls counts: by its arguments, and by how often the signal is sent.
 PHASES: dict[str, tuple[Any, str, Callable[..., bool], int]] = {
     "checks": (sync_r1.experiment, "check_data", lambda *_: True, 1),
-    "loading": (sync_r1.experiment, "open_session", lambda *_: True, 1),
+    "loading": (sync_r1.open_run, "open_session", lambda *_: True, 1),
     "evaluation before": (sync_r1.unifybench.predict, "write_drawing", lambda *given: given[0].phase == "before", 1),
     "warm-up": (Learner, "step", lambda *_: True, 1),
     "training": (SyncGRPOTrainer, "roll_out", lambda *_: True, 1),

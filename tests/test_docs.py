@@ -78,6 +78,16 @@ def test_files_the_architecture_names_exist() -> None:
         assert (ROOT / name).is_file() or (ROOT / "sync_r1" / name).is_file(), name
 
 
+def test_files_that_the_code_names_exist() -> None:
+    """Docstrings and comments send a reader to modules that are there."""
+    sources = [path for folder in ("sync_r1", "benchmarks", "tests", "tools") for path in (ROOT / folder).rglob("*.py")]
+    names = {path.name for path in sources}
+    for path in sources:
+        if path.is_relative_to(ROOT / "sync_r1"):
+            gone = set(re.findall(r"\b[a-z_]+\.py\b", read(path))) - names
+            assert not gone, f"{path.relative_to(ROOT)} names {gone}"
+
+
 def test_every_entry_of_the_log_has_its_four_parts() -> None:
     entries = re.split(r"^## ", read(DOCS / "log.md"), flags=re.MULTILINE)[1:]
     assert entries

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from sync_r1.config import Config, load_config
-from sync_r1.experiment import open_run, open_session, run_experiment
+from sync_r1.experiment import run_experiment
+from sync_r1.open_run import open_run, open_session
 from sync_r1.recipes import apply_recipes
 from sync_r1.unifybench.tables import comparison_rows
 from sync_r1.world.assets import EVALUATOR, REWARD_MODELS
@@ -107,8 +108,8 @@ def test_what_is_optimised_does_not_change_the_training_prompts(
     class Stop(Exception):
         pass
 
-    def trainer(model: object, config: Config, tasks: list, *_: object) -> None:
-        seen.append([task.prompt for task in tasks])
+    def trainer(model: object, config: Config, prompts: list, *_: object) -> None:
+        seen.append([prompt.prompt for prompt in prompts])
         raise Stop
 
     seen: list[list[str]] = []
@@ -127,7 +128,7 @@ def test_what_is_optimised_does_not_change_the_training_prompts(
         with pytest.raises(Stop):
             run_experiment(config, console, compare_phases=False)
         watched = prompts != "0" and recipe != "understanding-only"
-        assert ("needs 4 looks" in console.file.getvalue()) == watched  # type: ignore[attr-defined]
+        assert ("needs 4 measurements" in console.file.getvalue()) == watched  # type: ignore[attr-defined]
     assert seen[1] == seen[2] == seen[3] and len(seen[0]) == len(seen[1]) + 5
 
 

@@ -15,9 +15,9 @@ import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 
 from sync_r1.distributed import PeerLost, Processes, join_processes, watching
-from sync_r1.experiment import one_process
 from sync_r1.files import manifest_problems
 from sync_r1.folder_lock import hold
+from sync_r1.open_run import one_process
 from sync_r1.run_folder import checkpoints
 from tests.forked import ENVIRONMENT, Forked, ForkServer
 

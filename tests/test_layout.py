@@ -18,6 +18,7 @@ ORDER = [
     "progress",
     "signals",
     "constants",
+    "suggestions",
     "types",
     "files",
     "metrics_file",
@@ -46,6 +47,7 @@ ORDER = [
     "report",
     "study",
     "doctor",
+    "open_run",
     "experiment",
     "apps",
     "serve",
@@ -112,6 +114,20 @@ def imports_when_loaded(path: Path) -> set[str]:
         elif isinstance(node, (ast.If, ast.Try, ast.With)):
             pending += [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)]
     return found & known
+
+
+def tree_of_the_architecture() -> list[str]:
+    """Names of the first code block under the heading "The tree", in its order, without the line of the package."""
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    block = text.split("## The tree", 1)[1].split("```")[1]
+    return [line.split()[0] for line in block.splitlines() if line.startswith("  ")]
+
+
+def test_the_architecture_shows_the_tree_in_this_order() -> None:
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    shown = [f"{name}/" if name in folders else name for name in ORDER if name != "__main__"]
+    assert tree_of_the_architecture() == shown
+    assert {module_name(path).split(".")[1] for path in MODULES} == set(ORDER)
 
 
 def find_circle(imports: Mapping[str, Collection[str]]) -> list[str]:

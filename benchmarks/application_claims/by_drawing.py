@@ -38,4 +38,4 @@ def rights(session: Session, pictures: Sequence[Image.Image], shown: int) -> Val
         "drawing": [one.margin is not None and one.margin > 0 for one in found],
         "both": [one.present for one in found],
     }
-    return {how: [float(said == true) for said, true in zip(row, truth, strict=True)] for how, row in votes.items()}
+    return {how: [float(vote == true) for vote, true in zip(row, truth, strict=True)] for how, row in votes.items()}

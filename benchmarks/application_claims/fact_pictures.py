@@ -32,7 +32,7 @@ def measure(given: Given) -> Values:
         }
         proposed = [one.sentence for one in read_facts(session, render_image(thing))]
         values["proposed sentence right"] += [float(sentence in true) for sentence in proposed]
-        values["of what there is to tell proposed"] += [float(sentence in proposed) for sentence in sorted(true)]
+        values["of what there is to find proposed"] += [float(sentence in proposed) for sentence in sorted(true)]
     confirmed, typed = confirmed_facts(persona, given.device), given.words_right()
     values["facts confirmed"] = [float(fact in confirmed) for fact in persona.sentences]
     trained = typed

@@ -148,8 +148,8 @@ def scores(session: Session) -> Scores:
 
 def some_logps(session: Session) -> Tensor:
     """Log-probabilities that any changed weight would change."""
-    mark = session.concept.placeholder
-    ids, mask = answer_ids(session.model, [f"a photo of {mark} at the beach"])
+    placeholder = session.concept.placeholder
+    ids, mask = answer_ids(session.model, [f"a photo of {placeholder} at the beach"])
     with torch.no_grad():
-        context = TextContext(rewrite_prompt(session.concept, f"a photo of {mark}"))
+        context = TextContext(rewrite_prompt(session.concept, f"a photo of {placeholder}"))
         return session.model.text_logps([context], ids, mask, Sampling())[0]

@@ -63,4 +63,4 @@ def answers_right(given: Given, session: Session, rng: np.random.Generator) -> l
             question = grammar.QUESTIONS[attribute].format(name=concept.placeholder)
             contexts.append(TextContext(several_prompt(concepts, question), codes))
             truths.append(grammar.answer(attribute, getattr(thing, attribute)))
-    return [exact(said, truth) for said, truth in zip(session.answers(contexts), truths, strict=True)]
+    return [exact(text, truth) for text, truth in zip(session.answers(contexts), truths, strict=True)]

@@ -11,7 +11,7 @@ from typing import Literal
 from sync_r1.apps.feedback import Store, rate_answer, rate_picture, rate_rewrite
 from sync_r1.apps.feedback.naming import LITTLE_WORDS
 from sync_r1.apps.why import Credit, answer_credit, fact_answer_credit, fact_credit
-from sync_r1.asked_texts import LONGEST_TEXT
+from sync_r1.asked_texts import checked_text
 from sync_r1.data import verify_images
 from sync_r1.data.prompts import fact_prompt
 from sync_r1.drawings import save_pictures
@@ -47,7 +47,7 @@ class Reply:
     def line(self) -> str:
         """The answer with its sources, on one line."""
         named = "; ".join(f"{one.fact} ({one.nats:+.2f})" for one in self.used)
-        return f"{self.text}  [{f'used: {named}' if named else 'used nothing that it was told'}]"
+        return f"{self.text}  [{f'used: {named}' if named else 'used nothing that it was given'}]"
 
 
 class Chat:
@@ -186,15 +186,11 @@ class Chat:
 
         The thing that it mentions first; else the one that was talked about last.
         """
-        if not text.strip():
-            raise ValueError("the message is empty; write a few words, or /help")
-        if len(text) > LONGEST_TEXT:
-            raise ValueError(f"the message has {len(text)} letters; at most {LONGEST_TEXT} are read, so shorten it")
-        written = text.strip()
+        written = checked_text(text, "message")
         for session in self.things.values():
             written = session.mention(written)
-        for mark in re.findall(r"<([^<>\s]+)>", written):
-            self.thing = self._known(mark)
+        for name in re.findall(r"<([^<>\s]+)>", written):
+            self.thing = self._known(name)
             break
         if not self.thing:
             raise ValueError(f"which thing is meant? name one of {', '.join(self.things)}, or say /thing NAME")

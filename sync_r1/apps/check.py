@@ -1,7 +1,7 @@
 """The model reads its own picture against the prompt, and draws again what it finds wrong.
 
 It works on the embedded world, whose questions name every attribute. No judge and no reward reader takes part: the
-half that reads checks the half that draws.
+text part checks what the image part drew.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def asked_attributes(session: Session, prompt: str) -> dict[str, str]:
             one that asks for nothing that can be checked.
     """
     concept, model = session.concept, session.model
-    if model.image_size != SIZE:
+    if not session.draws_world:
         raise ValueError(
             f"this model draws {model.image_size} × {model.image_size} pixels; checking asks the questions of the "
             f"embedded world, whose pictures have {SIZE} × {SIZE}"
@@ -144,16 +144,16 @@ def neutral_prompt(session: Session, question: str) -> str:
     So it gets one of pretraining's names.
     """
     concept = session.concept
-    mark = next(iter(session.model.name_pool), concept.placeholder)
-    neutral = replace(concept, name=mark[1:-1], info=f"{mark} is {with_article(concept.class_noun)}.")
-    return understanding_prompt(neutral, question.format(name=mark))
+    placeholder = next(iter(session.model.name_pool), concept.placeholder)
+    neutral = replace(concept, name=placeholder[1:-1], info=f"{placeholder} is {with_article(concept.class_noun)}.")
+    return understanding_prompt(neutral, question.format(name=placeholder))
 
 
 def _kinds(session: Session, images: Sequence[Image.Image]) -> list[str]:
     """The kind of which "a photo of a dog" makes the body's tokens likeliest.
 
-    Words cannot tell: the shipped model was always told the kind, so it repeats what its context says (0.19 right where
-    that is wrong). By drawing 24 of 24 were right.
+    A question in words does not help: the shipped model was always given the kind, so it repeats what its context says
+    (0.19 right where that is wrong). By drawing 24 of 24 were right.
     """
     codes = session.model.encode_image(images)
     cells = _cells("kind", Square(SIZE, SIZE, math.isqrt(session.model.num_image_tokens)))

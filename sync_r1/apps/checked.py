@@ -14,7 +14,6 @@ from sync_r1.data import load_image
 from sync_r1.drawings import Drawing
 from sync_r1.session import Session
 from sync_r1.world import grammar
-from sync_r1.world.render import SIZE
 
 READ_RIGHT = 0.9  # share of the photos of which every word must be read right
 
@@ -41,18 +40,13 @@ class CheckedDrawing:
         return not self.mistakes
 
 
-def can_check(session: Session) -> bool:
-    """Whether the model draws the embedded world, whose questions name every attribute."""
-    return session.model.image_size == SIZE
-
-
 def reads_its_photos(session: Session) -> bool:
     """Whether the model reads the look of the concept right in nine of ten of its own photos, word by word.
 
     Only then its check of a drawing says something: a model that takes the stripes of a real photo for dots cannot tell
     whether they were drawn.
     """
-    if not can_check(session):
+    if not session.draws_world:
         return False
     photos = [load_image(path) for path in session.concept.train_images]
     read = check_all(session, photos, f"a photo of {session.concept.placeholder}")

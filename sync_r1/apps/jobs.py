@@ -1,4 +1,4 @@
-"""Trainings in the background: started detached, seen from any process, and never shown to be what they are not.
+"""Trainings in the background: started detached from the terminal, and seen from any process.
 
 The state of a run is derived from its process, its files and its log whenever it is asked for. Nothing stores it, so
 nothing can be wrong after a kill, a crash or a new start of the machine.

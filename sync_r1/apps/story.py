@@ -15,7 +15,7 @@ from typing import Any
 
 from PIL import Image
 
-from sync_r1.apps.checked import can_check, draw_checked
+from sync_r1.apps.checked import draw_checked
 from sync_r1.data import load_image
 from sync_r1.data.types import Concept
 from sync_r1.drawings import save_picture
@@ -173,9 +173,9 @@ def _sentence(clause: str, name: str) -> str:
 def _home(concept: Concept) -> str:
     """Where the facts say that it lives, else a meadow."""
     for fact in concept.facts:
-        told = grammar.parse(fact)
-        if "scene" in told and "live" in fact:
-            return told["scene"]
+        stated = grammar.parse(fact)
+        if "scene" in stated and "live" in fact:
+            return stated["scene"]
     return "meadow"
 
 
@@ -238,7 +238,7 @@ def draw(session: Session, story: Story, folder: Path | str) -> Story:
 
 
 def _draw_page(session: Session, page: Page) -> Image.Image:
-    page.checked, page.mistakes = can_check(session), []
+    page.checked, page.mistakes = session.draws_world, []
     if not page.checked:
         return session.draw(page.prompt, 1, page.seed)[0]
     found = draw_checked(session, page.prompt, page.seed, TRIES)

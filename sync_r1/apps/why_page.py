@@ -1,4 +1,4 @@
-"""One page that says why a picture or a text came out as it did, and what each of its maps is worth."""
+"""One page that says why a picture or a text came out as it did, and how far each of its maps can be trusted."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Explanation:
     words: list[WordCredit] = field(default_factory=list)
     tokens: list[TokenCredit] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)  # what the model reads in its own picture
-    rewards: list[dict[str, Any]] = field(default_factory=list)  # siblings of one training prompt
+    rewards: list[dict[str, Any]] = field(default_factory=list)  # completions of one training prompt
     notes: list[str] = field(default_factory=list)  # parts that are missing, and why
 
 
@@ -58,7 +58,7 @@ def explain(
 
     Args:
         rewrite: spell the prompt out first, with the credit of every private fact.
-        trajectories: a run's folder of them; its last drawn step shows what the rewards told.
+        trajectories: a run's folder of them; its last drawn step shows what the rewards gave.
     Raises:
         ValueError: an empty prompt, or a rewrite without facts.
     """
@@ -81,7 +81,7 @@ def explain(
     strip = film_strip(session, drawing.trace)
     if len(strip) == 1:
         notes.append("film strip: this family draws in one order and shows nothing before the end")
-    rewards = sibling_rewards(trajectories, notes) if trajectories is not None else []
+    rewards = completion_rewards(trajectories, notes) if trajectories is not None else []
     return Explanation(
         prompt=text,
         rewrite=written,
@@ -96,8 +96,8 @@ def explain(
     )
 
 
-def sibling_rewards(folder: Path, notes: list[str]) -> list[dict[str, Any]]:
-    """The kept siblings of the last saved step's first prompt: every reward, and the advantages that followed."""
+def completion_rewards(folder: Path, notes: list[str]) -> list[dict[str, Any]]:
+    """The kept completions of the last saved step's first prompt: every reward, and the advantages that followed."""
     problems: list[str] = []
     rows = [row for row in read_trajectories(folder, problems) if row["kept"]]
     notes += [f"rewards: {problem}" for problem in problems]
@@ -188,14 +188,14 @@ def overlay(image: Image.Image, cells: np.ndarray, most: float) -> Image.Image:
     return Image.composite(bright, dark, mask)
 
 
-def place_of(cells: np.ndarray, said: str = "Strongest") -> str:
+def place_of(cells: np.ndarray, what: str = "Strongest") -> str:
     """In words, where a map is brightest."""
     grid = math.isqrt(len(cells))
     row, column = divmod(int(cells.argmax()), grid)
     height = ("top", "middle", "bottom")[min(3 * row // grid, 2)]
     width = ("left", "middle", "right")[min(3 * column // grid, 2)]
     place = height if height == width else f"{height} {width}"
-    return f"{said} in the {place}, row {row + 1}, column {column + 1} of {grid}."
+    return f"{what} in the {place}, row {row + 1}, column {column + 1} of {grid}."
 
 
 def _reward_table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

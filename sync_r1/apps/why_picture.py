@@ -90,7 +90,7 @@ def word_credit(session: Session, drawing: Drawing) -> list[WordCredit]:
 
 
 def token_credit(session: Session, drawing: Drawing) -> list[TokenCredit]:
-    """What each soft token that the drawing half reads did, in their order; none where the prompt lacks the concept."""
+    """What each soft token of drawing prompts did, in their order; none where the prompt lacks the concept."""
     name, tokens = session.concept.name, session.tokens.drawing_tokens
     if session.concept.placeholder not in drawing.prompt or not tokens:
         return []

@@ -90,15 +90,15 @@ def _ask(session: Session, store: Store) -> None:
         number += 1
         say(f"{asked.prompt} → {asked.rewrites[0]}")
         try:
-            said = input("is that what you mean? y, n, or what it should say; empty ends: ").strip()
+            reply = input("is that what you mean? y, n, or what it should say; empty ends: ").strip()
         except EOFError:
             say("")
             return
-        if not said:
+        if not reply:
             return
-        plain = said.lower() in ("y", "yes", "n", "no")
-        good = said.lower() in ("y", "yes")
-        rate_rewrite(session, store, asked.prompt, asked.rewrites[0], good, "" if plain else said)
+        plain = reply.lower() in ("y", "yes", "n", "no")
+        good = reply.lower() in ("y", "yes")
+        rate_rewrite(session, store, asked.prompt, asked.rewrites[0], good, "" if plain else reply)
 
 
 def learn_from_feedback(

@@ -205,7 +205,7 @@ def evaluate(
     judge: Annotated[
         str, typer.Option(help="Who scores drawings: 'world' (its attribute reader), 'none', or 'auto'.")
     ] = "auto",
-    clip: Annotated[Path | None, typer.Option(help="CLIP folder or hub id, adds CLIP-T and CLIP-I.")] = None,
+    clip: Annotated[str, typer.Option(help="CLIP folder or hub id, adds CLIP-T and CLIP-I.")] = "",
     out: Annotated[
         Path | None, typer.Option(help="Folder for results. Default: <run>/eval, or runs/eval_<concept>/eval.")
     ] = None,
@@ -226,6 +226,7 @@ def evaluate(
 
     from sync_r1.progress import over_tasks
     from sync_r1.run_folder import run_of
+    from sync_r1.scorer_factory import choose_evaluator
     from sync_r1.unifybench.evaluate import evaluate as run_benchmark
     from sync_r1.unifybench.results import GENERATION
     from sync_r1.unifybench.tasks import build_items, check_tasks
@@ -235,50 +236,22 @@ def evaluate(
         raise ValueError(f"phase is {phase!r}; it becomes a file name: letters, digits, _ and - only")
     with noted():
         session = open_session(run, model, data, concept, device)
-    session.options = replace(
-        session.options, tasks=tasks or session.options.tasks, max_items=max_items or session.options.max_items
-    )
+    options = session.options
+    options = replace(options, tasks=tasks or options.tasks, max_items=max_items or options.max_items)
+    session.options = options
     out = out or (run_of(run) if run else Path("runs") / f"eval_{session.concept.name}") / "eval"
-    drawings = not session.options.tasks or not set(GENERATION).isdisjoint(session.options.tasks)
-    judges = find_judges(judge, clip, drawings and is_world(session), session.model.device)
-    items = build_items(
-        session.concept, root=session.root, tasks=session.options.tasks, max_items=session.options.max_items
-    )
+    drawings = bool(set(options.tasks or GENERATION) & set(GENERATION))
+    scorer, clip_scorer, name = choose_evaluator(judge, clip, str(run or model), device, drawings)
+    items = build_items(session.concept, root=session.root, tasks=options.tasks, max_items=options.max_items)
     with over_tasks(open_console(stderr=True), f"evaluate {phase}", len(items)) as progress:
-        result = run_benchmark(session, out, phase, progress=progress, **judges)
+        result = run_benchmark(
+            session, out, phase, image_judge=scorer, clip=clip_scorer, judge_name=name, progress=progress
+        )
     comparison = find_comparison(out)
     if as_json:
         say_json({"result": str(out / f"{phase}.json"), "tasks": result.tasks, "comparison": comparison})
     else:
         show(result, out / f"{phase}.json", comparison)
-
-
-def is_world(session: Session) -> bool:
-    """Whether the model draws pictures of the embedded world's size: then the world's reader can judge them."""
-    from sync_r1.world.render import SIZE
-
-    return session.model.image_size == SIZE
-
-
-def find_judges(judge: str, clip: Path | None, world: bool, device: Any) -> dict[str, Any]:
-    """Keyword arguments of `evaluate`. ValueError for an unknown judge."""
-    if judge not in ("auto", "world", "none"):
-        raise ValueError(f"judge is {judge!r}; allowed are auto, world and none")
-    judges: dict[str, Any] = {}
-    if judge == "world" or (judge == "auto" and world):
-        from sync_r1.world.assets import EVALUATOR, load_evaluator_reader, load_world_clip
-        from sync_r1.world.judge import WorldJudge
-
-        judges = {
-            "image_judge": WorldJudge(load_evaluator_reader()),
-            "judge_name": EVALUATOR,
-            "clip": load_world_clip(),
-        }
-    if clip is not None:
-        from sync_r1.scorers.clip import ClipScorer
-
-        judges["clip"] = ClipScorer.from_pretrained(clip, device=device)
-    return judges
 
 
 def find_comparison(out: Path) -> dict[str, Any] | None:

@@ -46,17 +46,17 @@ def story(
         folder, concept = Path(line).parent, concept or known.thing
     with noted():
         session = open_session(run, model, data, concept, device)
-        told = known or plan(session.concept, line, pages, seed)
+        book = known or plan(session.concept, line, pages, seed)
         folder = folder or Path("stories") / (re.sub(r"[^a-z0-9]+", "-", line.lower()).strip("-")[:40] or "story")
-        draw(session, told, folder)
-    for number, page in enumerate(told.pages, 1):
+        draw(session, book, folder)
+    for number, page in enumerate(book.pages, 1):
         say(f"{number:3}  {page.text}")
         for mistake in page.mistakes:
             say(f"     ✗ {mistake}", "red")
-    if any(page.mistakes for page in told.pages):
+    if any(page.mistakes for page in book.pages):
         path = folder / STORY
         say(f"change the seed or the prompt of such a page in {path}, then: sync-r1 story {path}", "yellow")
-    say(f"written  {export(told, session.concept, folder, out)}")
+    say(f"written  {export(book, session.concept, folder, out)}")
 
 
 def register(app: typer.Typer) -> None:

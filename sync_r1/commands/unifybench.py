@@ -319,8 +319,8 @@ def _predict_and_score(
         open_run_manifest(out, plan, candidates)
         failed = predict_all(plan, candidates, out, _progress)
     if failed:
-        told = f"{failed} items got no answer and stay open; run the same command again to ask for them"
-        say(told, "red", err=True)
+        unanswered = f"{failed} items got no answer and stay open; run the same command again to ask for them"
+        say(unanswered, "red", err=True)
     if judges is not None:
         epochs = [candidate.epoch for candidate in candidates]
         _score(out, plan.protocol, list(plan.concepts), list(plan.tasks), epochs, judges, failed)

@@ -33,7 +33,7 @@ def why(
 ) -> None:
     """Draw a picture and write a page about why it came out so: words, facts, soft tokens, steps, rewards.
 
-    The page is one file that loads nothing from elsewhere, and says what each map is worth.
+    The page is one file that loads nothing from elsewhere, and says how far each map can be trusted.
 
     Example: sync-r1 why "a photo of bo with its treasure" --rewrite --run runs/demo
     """

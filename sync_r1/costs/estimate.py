@@ -135,7 +135,7 @@ def _flops(workload: Workload) -> dict[str, float]:
 
 
 def _closed_answers(workload: Workload, head: int) -> float:
-    """FLOPs of one update's closed questions: what is said before the decision is written, then both answers are
+    """FLOPs of one update's closed questions: what precedes the decision is written, then both answers are
     replayed with gradients, one pass over each question's context."""
     sizes, length = workload.sizes, workload.config.rl.max_completion_length
     context = workload.picture_context

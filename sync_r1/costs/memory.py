@@ -11,7 +11,7 @@ from sync_r1.costs.workload import Kind, Workload
 from sync_r1.models.showo.maskgit import masked_counts
 
 LOGIT_COPIES = 6  # fp32 copies of logits alive at once: scaled, masked, normalised, their gradients
-DRAW_COPIES = 8  # the same while drawing with guidance: both halves, guided, scaled, normalised, summed up
+DRAW_COPIES = 8  # the same while drawing with guidance: cond and uncond, guided, scaled, normalised, summed up
 MAPS_ALIVE = 5  # feature maps alive in a residual block
 # (numeric mode, what trains) → bytes kept for the backward pass per token and layer: · hidden, · feed-forward width;
 # and of copied weights

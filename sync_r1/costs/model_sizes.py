@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from transformers import JanusConfig, JanusForConditionalGeneration, PhiForCausa
 
 from sync_r1.config import ModelConfig
 from sync_r1.constants import WORLD
+from sync_r1.files import read_json
 from sync_r1.models.base import pictures_at_once
 from sync_r1.models.hub import fetch
 from sync_r1.models.loading import read_config
@@ -82,7 +82,7 @@ def read_sizes(model: ModelConfig) -> ModelSizes:
     tokenizer = folder / "magvit"
     magvit = None
     if tokenizer.is_dir():
-        magvit = MagvitConfig.from_dict(json.loads((tokenizer / "config.json").read_text(encoding="utf-8")))
+        magvit = MagvitConfig.from_dict(read_json(tokenizer / "config.json"))
     return showo_sizes_of(ShowoConfig.from_file(folder / "config.json"), magvit)
 
 

@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 @dataclass(kw_only=True)
 class Problems:
-    """`errors` make something unusable; `doubts` are worth a look."""
+    """`errors` make something unusable; `doubts` are worth checking."""
 
     errors: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)

@@ -186,16 +186,18 @@ def split_problems(concept: Concept) -> list[str]:
 def soft_problems(concept: Concept) -> list[str]:
     """What a published archive may contain but we never write: prompts or facts without the placeholder, recognition
     answers that are neither yes nor no, questions about unknown pictures."""
-    mark = concept.placeholder
+    placeholder = concept.placeholder
     problems = [
-        f"info.json extra_info[{i}] lacks {mark}: {fact!r}" for i, fact in enumerate(concept.facts) if mark not in fact
+        f"info.json extra_info[{i}] lacks {placeholder}: {fact!r}"
+        for i, fact in enumerate(concept.facts)
+        if placeholder not in fact
     ]
     for field_name, key in CONDITION_KEYS.items():
         prompts: list[str] = getattr(concept.conditions, field_name)
         problems += [
-            f"t2i_conditions.json {key}[{i}] lacks {mark}: {text!r}"
+            f"t2i_conditions.json {key}[{i}] lacks {placeholder}: {text!r}"
             for i, text in enumerate(prompts)
-            if mark not in text
+            if placeholder not in text
         ]
     for i, item in enumerate(concept.items):
         if item.kind == "rec" and not re.match(r"(yes|no)\b", item.answer, re.IGNORECASE):

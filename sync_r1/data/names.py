@@ -92,10 +92,10 @@ def mention(text: str, concept_id: str, name: str = "", *, sentence: bool = Fals
     an everyday word must begin with a capital letter (a dog called Blue has a blue raincoat). `sentence`: the text is a
     statement about the concept, so that such a word counts where it begins the text, in any letter case.
     """
-    mark = f"<{concept_id}>"
-    if mark in text:
+    placeholder = f"<{concept_id}>"
+    if placeholder in text:
         return text
-    return _pattern(concept_id, name or concept_id, sentence).sub(mark, unicodedata.normalize("NFC", text))
+    return _pattern(concept_id, name or concept_id, sentence).sub(placeholder, unicodedata.normalize("NFC", text))
 
 
 def check_mentions(text: str, known: Collection[str], allowed: Collection[str], what: str) -> None:

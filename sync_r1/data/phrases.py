@@ -77,37 +77,37 @@ def with_placeholder(fact: str, concept_id: str, name: str = "") -> str:
     and the like are spelled out), else the placeholder is put before. `name`: as the owner writes it, unless it is the
     id.
     """
-    mark = f"<{concept_id}>"
+    placeholder = f"<{concept_id}>"
     named = mention(fact, concept_id, name, sentence=True)
-    if mark in named:
+    if placeholder in named:
         return named
-    spoken = _pronoun_replaced(fact, mark)
-    if mark in spoken:
+    spoken = _pronoun_replaced(fact, placeholder)
+    if placeholder in spoken:
         return spoken
-    return f"{mark} {fact}"
+    return f"{placeholder} {fact}"
 
 
 def info_sentence(info: str, concept_id: str, name: str = "") -> str:
     """`<id> is …`, the form in which the model reads the description."""
-    mark = f"<{concept_id}>"
-    if mark in info:
+    placeholder = f"<{concept_id}>"
+    if placeholder in info:
         return info
     named = mention(info, concept_id, name, sentence=True)
-    if named.startswith(mark):
+    if named.startswith(placeholder):
         sentence = named
     else:
-        sentence = _pronoun_replaced(info, mark)
-    if sentence.startswith(mark):
+        sentence = _pronoun_replaced(info, placeholder)
+    if sentence.startswith(placeholder):
         return sentence
     if sentence.lower().startswith("is "):
-        return f"{mark} {sentence}"
-    return f"{mark} is {sentence}"
+        return f"{placeholder} {sentence}"
+    return f"{placeholder} is {sentence}"
 
 
-def _pronoun_replaced(sentence: str, mark: str) -> str:
+def _pronoun_replaced(sentence: str, placeholder: str) -> str:
     """The placeholder for a pronoun at the beginning: "it's a dog" → "<bo> is a dog", "her bowl" → "<bo>'s bowl"."""
     for pattern, replacement in _PRONOUNS:
-        replaced = pattern.sub(rf"{mark}{replacement}", sentence)
+        replaced = pattern.sub(rf"{placeholder}{replacement}", sentence)
         if replaced != sentence:
             return replaced
     return sentence
@@ -143,41 +143,41 @@ def drawing_pairs(facts: Sequence[str], name: str, category: Category) -> list[t
     return [_pair(fact.strip().rstrip(".!"), f"<{name}>", category) for fact in facts]
 
 
-def _pair(fact: str, mark: str, category: Category) -> tuple[str, str]:
-    photo = f"A photo of {mark}"
+def _pair(fact: str, placeholder: str, category: Category) -> tuple[str, str]:
+    photo = f"A photo of {placeholder}"
     whose = "its"
     if category == "person":
         whose = "their"
     pronoun = "who"
     if category == "object":
         pronoun = "which"
-    said = ""
-    if fact.startswith(mark):
-        said = _IS.sub(" is ", fact.removeprefix(mark))
-    if owned := _OF.match(said):
+    predicate = ""
+    if fact.startswith(placeholder):
+        predicate = _IS.sub(" is ", fact.removeprefix(placeholder))
+    if owned := _OF.match(predicate):
         return _possession(photo, whose, owned["thing"])
-    if not said.startswith(" "):
+    if not predicate.startswith(" "):
         return photo, f"{photo}, {fact}"
-    said = said[1:]
-    owned = _OWNS.match(said)
+    predicate = predicate[1:]
+    owned = _OWNS.match(predicate)
     if owned:
         thing = owned["thing"]
         head = _AFTER_HEAD.split(thing, maxsplit=1)[0].split()[-1:]
         if head and head[0] != thing:
             return f"{photo} with {whose} {head[0]}", f"{photo} with {whose} {thing}"
-    verb, _, rest = said.partition(" ")
+    verb, _, rest = predicate.partition(" ")
     if not _VERB.fullmatch(verb):  # "<bo> There's a scar on its nose": a sentence of its own
-        return photo, f"{photo}, {said}"
+        return photo, f"{photo}, {predicate}"
     says_topic = verb.isalpha() and verb.lower() not in _TELLS_NO_TOPIC
     if rest and (owned or says_topic):
-        return f"{photo}, {pronoun} {verb}", f"{photo}, {pronoun} {said}"
-    return photo, f"{photo}, {pronoun} {said}"
+        return f"{photo}, {pronoun} {verb}", f"{photo}, {pronoun} {predicate}"
+    return photo, f"{photo}, {pronoun} {predicate}"
 
 
-def _possession(photo: str, whose: str, said: str) -> tuple[str, str]:
+def _possession(photo: str, whose: str, statement: str) -> tuple[str, str]:
     """ "bowl is blue" → ("… with its bowl", "…, whose bowl is blue")."""
-    if _BE.search(said):
-        thing, verb, _ = _BE.split(said, maxsplit=1)
+    if _BE.search(statement):
+        thing, verb, _ = _BE.split(statement, maxsplit=1)
     else:
         thing, verb, _ = ("", "", "")
-    return (f"{photo} with {whose} {thing}" if verb else photo), f"{photo}, whose {said}"
+    return (f"{photo} with {whose} {thing}" if verb else photo), f"{photo}, whose {statement}"

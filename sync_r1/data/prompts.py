@@ -62,8 +62,8 @@ def drawing_prompt(name: str, text: str, tokens: Sequence[str]) -> str:
 
     Text without the placeholder stays as it is.
     """
-    mark = placeholder(name)
-    return text.replace(mark, "".join(tokens) + mark)
+    named = placeholder(name)
+    return text.replace(named, "".join(tokens) + named)
 
 
 def compose(kind: PromptKind, name: str, prompt: str, completion: str) -> str:

@@ -100,9 +100,9 @@ def derived_items(root: Path, concept: Concept) -> list[TrainingItem]:
     Pictures and memory questions of the concept's test items never appear.
     Warns when there is no other picture, as all answers are then "Yes.".
     """
-    photos, mark = concept.train_images, concept.placeholder
+    photos, placeholder = concept.train_images, concept.placeholder
     train = Layout(root).train(concept.name)
-    asked = QA(f"Is {mark} in this picture?", "Yes.")
+    asked = QA(f"Is {placeholder} in this picture?", "Yes.")
     items = [TrainingItem(photo, [qa]) for photo in photos for qa in concept.conversations.get(photo.name, [])]
     items += _recognition(root, train / "positive_recognitions.json", train, photos, asked, concept)
     others = negative_images(root, concept)[: len(photos)]
@@ -114,11 +114,11 @@ def derived_items(root: Path, concept: Concept) -> list[TrainingItem]:
             f"concept {concept.name}: no pictures in {places}; recognition only ever learns to say yes", stacklevel=3
         )
     remembered = [
-        QA(f"What does {mark} look like?", concept.info),
-        QA(f"What is {mark}?", f"{mark} is {with_article(concept.class_noun)}."),
+        QA(f"What does {placeholder} look like?", concept.info),
+        QA(f"What is {placeholder}?", f"{placeholder} is {with_article(concept.class_noun)}."),
     ]
     if concept.facts:
-        remembered.append(QA(f"What do you know about {mark}?", " ".join(concept.facts)))
+        remembered.append(QA(f"What do you know about {placeholder}?", " ".join(concept.facts)))
     tested = {item.question for item in concept.items if item.kind == "text_only"}
     remembered = [qa for qa in [*remembered, *concept.conversations.get(TEXT_ONLY, [])] if qa.question not in tested]
     return items + [TrainingItem(None, [qa]) for qa in remembered]

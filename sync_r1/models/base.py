@@ -108,7 +108,7 @@ class UnifiedModel(nn.Module, ABC):
         return self.encode_image(images)
 
     def lost_words(self, prompt: str) -> str:
-        """The end of a drawing prompt that the model has no room for and does not read; "" where it reads all."""
+        """The end of a drawing prompt that is too long for the model to read; "" where it reads all."""
         return ""
 
     @abstractmethod

@@ -86,9 +86,10 @@ class PrefixCache(Cache):
 class GrowingCache(Cache):
     """A prefix and what is appended token by token, in memory that is taken once."""
 
-    def __init__(self, prefix: PrefixCache, room: int) -> None:
+    def __init__(self, prefix: PrefixCache, max_new_tokens: int) -> None:
         super().__init__(layers=[])
-        self.states = [(F.pad(keys, (0, 0, 0, room)), F.pad(values, (0, 0, 0, room))) for keys, values in prefix.states]
+        added = (0, 0, 0, max_new_tokens)
+        self.states = [(F.pad(keys, added), F.pad(values, added)) for keys, values in prefix.states]
         self.lengths = [keys.shape[2] for keys, _ in prefix.states]
 
     def update(

@@ -1,4 +1,4 @@
-"""What a run directory says, read into a few plain values. Everything may be missing: a report tells what is there."""
+"""What a run directory says, read into a few plain values. Everything may be missing: a report shows what is there."""
 
 from __future__ import annotations
 

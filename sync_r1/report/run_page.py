@@ -85,13 +85,13 @@ def render_report(run: Run) -> str:
         percent=percent, points=points, decimal=decimal, picture=picture, duration=duration, mark=mark
     )
     environment.globals.update(MARKS=MARKS)
-    halves = {name: change(name, run.summary.get(name)) for name in ("understanding", "generation")}
+    overall = {name: change(name, run.summary.get(name)) for name in ("understanding", "generation")}
     return environment.get_template("report.html.j2").render(
         run=run,
         concept=run.concept,
         subject=run.concept.subject or "the concept",
-        headline=headline(run, halves),
-        halves=[half for half in halves.values() if half],
+        headline=headline(run, overall),
+        overall=[found for found in overall.values() if found],
         tiles=tiles(run),
         drawings=example_tasks(run, "generation", shown=3),
         texts=example_tasks(run, "understanding", shown=4),
@@ -152,11 +152,11 @@ def interval_scale(changes: list[Change]) -> tuple[float, float]:
     return min([-0.1, *values]) - 0.03, max([0.1, *values]) + 0.03
 
 
-def headline(run: Run, halves: dict[str, Change | None]) -> str:
+def headline(run: Run, overall: dict[str, Change | None]) -> str:
     """The result in one sentence; claims a change only where the interval excludes 0."""
     steps = run.summary.get("steps") or len(run.metrics)
     subject = run.concept.subject or "its concept"
-    understanding, generation = halves["understanding"], halves["generation"]
+    understanding, generation = overall["understanding"], overall["generation"]
     if understanding is None and generation is None:
         about = ""
         if run.concept.name:
@@ -168,7 +168,7 @@ def headline(run: Run, halves: dict[str, Change | None]) -> str:
     if steps:
         start = f"After {steps} training steps"
     words = {"up": "better", "down": "worse", "same": "about as before"}
-    ends = {half.family: words[half.verdict] for half in (understanding, generation) if half}
+    ends = {found.family: words[found.verdict] for found in (understanding, generation) if found}
     if len(ends) == 1:
         family, word = ends.popitem()
         return f"{start}, the model {'understands' if family == 'understanding' else 'draws'} {subject} {word}."
@@ -255,7 +255,7 @@ def curves(run: Run) -> list[dict[str, str]]:
             plots.tree_figure(run.metrics),
         ),
         (
-            "Do previews tell?",
+            "Do previews predict the reward?",
             f"Preview score against final reward of {len(scores)} finished drawings"
             + (f", correlation {r:.2f}." if r is not None else "."),
             plots.preview_figure(scores, rewards),

@@ -139,15 +139,20 @@ class Scaling(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
+def keep_all(draw: Draw, *, groups: int, size: int) -> Selection:
+    """Draw `size` candidates per group and keep them all; none is previewed."""
+    draw([size] * groups)
+    kept = [list(range(size)) for _ in range(groups)]
+    return Selection(kept, [[] for _ in range(groups)], groups * size, groups * size, 1, 0.0)
+
+
 class NoScaling:
     """DGS off: G candidates per group, all kept, none previewed."""
 
     stop_at: int | None = None
 
     def select(self, draw: Draw, *, groups: int, size: int) -> Selection:
-        draw([size] * groups)
-        everyone = [list(range(size)) for _ in range(groups)]
-        return Selection(everyone, [[] for _ in range(groups)], groups * size, groups * size, 1, 0.0)
+        return keep_all(draw, groups=groups, size=size)
 
     def metrics(self, selection: Selection, rewards: Tensor, *, nfe_preview: int, nfe_final: int) -> dict[str, float]:
         return {"dgs/nfe": float(selection.candidates * nfe_final)}

@@ -158,13 +158,16 @@ class Sampler:
             sampler = replace(self, draw_images=False, scaling=NoScaling())
         if isinstance(sampler.scaling, TreeScaling):
             return grow_tree(sampler, sampler.scaling, prompts, seed=seed, step=step, first=first)
-        pool, everyone = CandidatePool(sampler, prompts, seed, step, first), self.processes
+        pool = CandidatePool(sampler, prompts, seed, step, first)
+        count, processes = len(prompts), self.processes
 
         def propose(wanted: list[int]) -> list[list[float]]:
-            return everyone.join(pool.draw(list(everyone.share(wanted))))
+            """How many more of every group of all processes → their scores; each process draws its own."""
+            return processes.join(pool.draw(list(processes.share(wanted))))
 
-        selection = sampler.scaling.select(propose, groups=len(prompts) * everyone.count, size=self.group_size)
-        return pool.finish(selection.of(slice(everyone.index * len(prompts), (everyone.index + 1) * len(prompts))))
+        selection = sampler.scaling.select(propose, groups=count * processes.count, size=self.group_size)
+        own = slice(processes.index * count, (processes.index + 1) * count)
+        return pool.finish(selection.of(own))
 
 
 class CandidatePool:
@@ -329,18 +332,3 @@ def select_completions(pieces: Sequence[TextCompletions], rows: Sequence[int]) -
     texts = [text for piece in pieces for text in piece.texts]
     longest = max(int(mask.sum(dim=1).max()), 1)
     return TextCompletions(ids[:, :longest], logps[:, :longest], mask[:, :longest], [texts[row] for row in rows])
-
-
-def completion_metrics(rollout: Rollout, limit: int) -> dict[str, float]:
-    """Lengths of the texts and how much those of a group differ: a group whose texts are all the same has nothing to
-    learn from."""
-    lengths = rollout.completions.mask.sum(dim=1).float()
-    groups = [rollout.completions.texts[i : i + rollout.group_size] for i in range(0, len(lengths), rollout.group_size)]
-    return {
-        "completions/mean_length": lengths.mean().item(),
-        "completions/min_length": lengths.min().item(),
-        "completions/max_length": lengths.max().item(),
-        "completions/clipped_ratio": (lengths >= limit).float().mean().item(),
-        "completions/distinct": sum(len(set(group)) / len(group) for group in groups) / len(groups),
-        "completions/identical_groups": sum(len(set(group)) == 1 for group in groups) / len(groups),
-    }

@@ -23,16 +23,15 @@ from sync_r1.metrics_file import or_say_how_to_go_on
 from sync_r1.models.base import UnifiedModel
 from sync_r1.models.concept_tokens import learned_row_ids
 from sync_r1.rl.advantages import Advantages, advantages
-from sync_r1.rl.closed_answers import ClosedAnswers
-from sync_r1.rl.dgs import NoScaling
 from sync_r1.rl.gather import gather_rollout
 from sync_r1.rl.replay import Replay, timesteps
 from sync_r1.rl.rewards import Breakdown, RewardEnsemble
-from sync_r1.rl.rollout import PreviewScore, Rollout, Sampler, completion_metrics
+from sync_r1.rl.rollout import PreviewScore, Rollout
 from sync_r1.rl.step_credit import by_step, tree_pictures
-from sync_r1.rl.trainer_setup import check_setup, scaling, training_arguments
+from sync_r1.rl.step_metrics import step_metrics
+from sync_r1.rl.trainer_setup import build_sampler, check_setup, closed_answers, training_arguments
 from sync_r1.rl.trainer_state import SyncState
-from sync_r1.rl.trajectories import save_trajectories
+from sync_r1.rl.trajectories import are_due, save_trajectories
 from sync_r1.rl.tree import TreeScaling
 from sync_r1.run_folder import checkpoint_name, checkpoint_to_resume
 from sync_r1.training.callbacks import RestoreRNG, RunStart, StopOnSignal, generator_states
@@ -127,46 +126,48 @@ class SyncGRPOTrainer(Trainer):
         self.sharding = DataParallel(self.processes.count)  # until the optimizer is made
         if config.rl.gradient_checkpointing:
             model.gradient_checkpointing_enable()
-        self.sampler = Sampler(
-            model=model,
-            sampling=config.rl.sampling(),
-            scaling=scaling(config.rl),
-            preview_score=preview_score,
-            group_size=config.rl.num_generations,
-            images_per_text=config.rl.images_per_text,
-            draw_images=config.rl.optimise != "text",
-            preview_fill=config.rl.dgs_preview_fill,
-            processes=self.processes,
-        )
-        self.closed = self._closed_answers()
+        self.sampler = build_sampler(model, config.rl, preview_score, self.processes)
+        self.closed = closed_answers(config, self.prompts, self.accelerator, self.sampler)
         self.sync_state = SyncState(seed=config.run.seed)
         self.phases = Phases()
         self.interrupt, self.generators = StopOnSignal(config, console, self.processes), RestoreRNG()
         metrics = MetricsFile(config.run.folder / "metrics.jsonl")
         for callback in (RunStart(config, self.say), metrics, self.interrupt, self.generators):
             self.add_callback(callback)
-        self.progress = None
+        self.progress: ProgressBar | None = None
         if console is not None:
             self.progress = ProgressBar(console)
-        if self.progress is not None:
             self.add_callback(self.progress)
         self.experience: Experience | None = None
         self._metrics: dict[str, float] = {}
         self._grad_norm = 0.0
 
-    def _closed_answers(self) -> ClosedAnswers | None:
-        if self.config.rl.closed_loss == "none":
-            return None
-        return ClosedAnswers(
-            [prompt for prompt in self.prompts if prompt.options],
-            self.config.rl,
-            self.accelerator,
-            self.config.run.seed,
-            self.processes,
-            self.sampler.photo_codes,
-        )
+    # the run
 
-    # the step
+    def train(self, resume_from_checkpoint: str | Path | None = None, **_: Any) -> Any:  # type: ignore[override]
+        """Train to `rl.max_steps`. `resume_from_checkpoint` is a checkpoint folder or "latest".
+
+        The first Ctrl-C or SIGTERM ends the run after the current step with a checkpoint, the second at once.
+        """
+        resume, folder = resume_from_checkpoint, self.config.run.folder / "checkpoints"
+        checkpoint = checkpoint_to_resume(resume, self.config.run.folder, self.say) if resume else None
+        if checkpoint is not None:
+            check_progress(checkpoint, SyncState.load(checkpoint).step, self.state)
+        lost = (
+            f"start all processes again, with --resume latest once {folder} holds a checkpoint: those there are "
+            "complete"
+        )
+        try:
+            with self.interrupt.listening(), watching(self.processes, lost):
+                done = super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+                self.sharding.gather()
+                return done
+        finally:
+            self.trainables.rows.release()
+            if self.progress is not None:
+                self.progress.stop()
+
+    # a step
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
@@ -181,7 +182,8 @@ class SyncGRPOTrainer(Trainer):
         if self.experience is None or self.state.global_step % self.config.rl.num_iterations == 0:
             rollout = self.roll_out()
             scores = self.score(rollout)
-            self.experience = Experience(rollout, self.by_step(rollout, scores, self.advantage(rollout, scores)))
+            credit = self.advantage(rollout, scores)
+            self.experience = Experience(rollout, self.by_step(rollout, scores, credit))
         loss = self.loss(self.experience)
         return self.update(loss)
 
@@ -224,7 +226,15 @@ class SyncGRPOTrainer(Trainer):
             credit=rl.credit,
             scale_rewards=rl.scale_rewards,
         )
-        self._measure(everything, known, credit)
+        self._metrics |= step_metrics(
+            everything,
+            known,
+            credit,
+            self.sampler.scaling,
+            texts_only=self.texts_only,
+            max_length=rl.max_completion_length,
+        )
+        self.sync_state.nfe += int(self._metrics["dgs/nfe"])
         self._save_trajectories(everything, known, credit)
         return credit.of(slice(self.processes.index * prompts, (self.processes.index + 1) * prompts))
 
@@ -234,21 +244,6 @@ class SyncGRPOTrainer(Trainer):
         steps = {step for update in updates for step in timesteps(self.config.rl, self.config.run.seed, update)}
         with self.phases.time("reward"):
             return by_step(self.policy, self.rewards.only("image"), self.config.rl, rollout, scores, credit, steps)
-
-    def _measure(self, rollout: Rollout, scores: Breakdown, credit: Advantages) -> None:
-        total = scores.text + scores.image.nanmean(dim=2)
-        final = {"nfe_preview": rollout.nfe_preview, "nfe_final": rollout.nfe_final}
-        scaling = NoScaling() if self.texts_only else self.sampler.scaling
-        scaled = rollout.tree.metrics() if rollout.tree else scaling.metrics(rollout.selection, total, **final)
-        texts = completion_metrics(rollout, self.config.rl.max_completion_length)
-        partial: tuple[str, ...] = ()  # what is not what drawn steps log under these names
-        if self.texts_only:
-            partial = ("reward", "reward_std", "image/reward")
-        elif rollout.tree is not None and not any(rollout.tree.drawn):
-            partial = ("reward_std", "image/reward")
-        credited = {name: value for name, value in credit.metrics.items() if name not in partial}
-        self._metrics |= {**texts, **scores.metrics, **scaled, **credited}
-        self.sync_state.nfe += int(scaled["dgs/nfe"])
 
     def loss(self, experience: Experience) -> Tensor:
         """Replay both parts piece by piece, with a backward each, so that memory does not grow with steps or
@@ -291,11 +286,7 @@ class SyncGRPOTrainer(Trainer):
 
     def _count_skip(self, reason: str) -> None:
         state, limit = self.sync_state, self.config.rl.max_skipped_steps
-        if reason:
-            state.skipped_in_a_row = state.skipped_in_a_row + 1
-        else:
-            state.skipped_in_a_row = 0
-        state.skipped_steps += bool(reason)
+        state.count_update(skipped=bool(reason))
         self._metrics["skipped_steps"] = float(state.skipped_steps)
         if not reason:
             return
@@ -311,7 +302,7 @@ class SyncGRPOTrainer(Trainer):
     def _clear_gradients(self) -> None:
         self.sharding.clear(self.trainables.parameters())
 
-    # what transformers asks for
+    # what transformers asks for in between
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:  # weights of a checkpoint are in by now
@@ -327,29 +318,6 @@ class SyncGRPOTrainer(Trainer):
         metrics, self._metrics = self._metrics, {}
         metrics["nfe_total"] = float(self.sync_state.nfe)
         super().log({**logs, **metrics, **self.phases.metrics()} if "loss" in logs else logs, start_time)
-
-    def train(self, resume_from_checkpoint: str | Path | None = None, **_: Any) -> Any:  # type: ignore[override]
-        """Train to `rl.max_steps`. `resume_from_checkpoint` is a checkpoint folder or "latest".
-
-        The first Ctrl-C or SIGTERM ends the run after the current step with a checkpoint, the second at once.
-        """
-        resume, folder = resume_from_checkpoint, self.config.run.folder / "checkpoints"
-        checkpoint = checkpoint_to_resume(resume, self.config.run.folder, self.say) if resume else None
-        if checkpoint is not None:
-            check_progress(checkpoint, SyncState.load(checkpoint).step, self.state)
-        lost = (
-            f"start all processes again, with --resume latest once {folder} holds a checkpoint: those there are "
-            "complete"
-        )
-        try:
-            with self.interrupt.listening(), watching(self.processes, lost):
-                done = super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-                self.sharding.gather()
-                return done
-        finally:
-            self.trainables.rows.release()
-            if self.progress is not None:
-                self.progress.stop()
 
     # checkpoints
 
@@ -397,13 +365,10 @@ class SyncGRPOTrainer(Trainer):
         with checked_load(folder, optimizer, self.lr_scheduler):
             super()._load_optimizer_and_scheduler(checkpoint)
 
-    # small things
+    # what is kept of a step
 
     def _trajectories_due(self) -> bool:
-        run, rl, step = self.config.run, self.config.rl, self.state.global_step + 1
-        before, after = step - rl.draw_every, step + rl.draw_every  # the neighbours that are drawn too
-        due = before < 1 or step // run.completions_steps > before // run.completions_steps or after > rl.max_steps
-        return run.log_completions and due and not self.texts_only
+        return not self.texts_only and are_due(self.config, self.state.global_step + 1)
 
     def _save_trajectories(self, rollout: Rollout, scores: Breakdown, credit: Advantages) -> None:
         run, step = self.config.run, self.state.global_step + 1

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from accelerate import Accelerator
 from transformers import TrainingArguments
 
 from sync_r1.config import Config, RLConfig
+from sync_r1.distributed import Processes
+from sync_r1.models.base import UnifiedModel
+from sync_r1.rl.closed_answers import ClosedAnswers
 from sync_r1.rl.dgs import GroupScaling, NoScaling, Scaling, SpreadScaling, Threshold
 from sync_r1.rl.rewards import RewardEnsemble
-from sync_r1.rl.rollout import PreviewScore
+from sync_r1.rl.rollout import PreviewScore, Sampler
 from sync_r1.rl.tree import TreeScaling
 from sync_r1.training.prompts import Prompt
 
@@ -70,6 +74,34 @@ def check_setup(
         raise ValueError(
             "rl.dgs_enabled needs a preview score; add identity and alignment rewards or set rl.dgs_enabled=false"
         )
+
+
+def build_sampler(
+    model: UnifiedModel, rl: RLConfig, preview_score: PreviewScore | None, processes: Processes
+) -> Sampler:
+    """What draws the rollouts of one step. `preview_score` scores previews for DGS."""
+    return Sampler(
+        model=model,
+        sampling=rl.sampling(),
+        scaling=scaling(rl),
+        preview_score=preview_score,
+        group_size=rl.num_generations,
+        images_per_text=rl.images_per_text,
+        draw_images=rl.optimise != "text",
+        preview_fill=rl.dgs_preview_fill,
+        processes=processes,
+    )
+
+
+def closed_answers(
+    config: Config, prompts: Sequence[Prompt], accelerator: Accelerator, sampler: Sampler
+) -> ClosedAnswers | None:
+    """The exact loss of the prompts that have few possible answers; None where it is off (`rl.closed_loss`)."""
+    if config.rl.closed_loss == "none":
+        return None
+    asked = [prompt for prompt in prompts if prompt.options]
+    seed, processes = config.run.seed, sampler.processes
+    return ClosedAnswers(asked, config.rl, accelerator, seed, processes, sampler.photo_codes)
 
 
 def training_arguments(config: Config) -> TrainingArguments:

@@ -27,6 +27,14 @@ class SyncState:
     nfe: int = 0  # backbone evaluations spent on images so far
     scaling: dict[str, Any] = field(default_factory=dict)
 
+    def count_update(self, skipped: bool) -> None:
+        """Count an update that changed the model or was skipped."""
+        if skipped:
+            self.skipped_steps += 1
+            self.skipped_in_a_row += 1
+        else:
+            self.skipped_in_a_row = 0
+
     def save(self, folder: Path) -> None:
         (folder / STATE_FILE).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 

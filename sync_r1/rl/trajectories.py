@@ -9,9 +9,19 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from sync_r1.config import Config
 from sync_r1.rl.advantages import Advantages
 from sync_r1.rl.rewards import Breakdown
 from sync_r1.rl.rollout import Candidate, Rollout
+
+
+def are_due(config: Config, step: int) -> bool:
+    """Whether the trajectories of this drawn step are saved: of the first and the last drawn one, and of the first in
+    every `run.completions_steps` steps."""
+    run, every = config.run, config.rl.draw_every
+    before, after = step - every, step + every  # the neighbours that are drawn too
+    ends = before < 1 or after > config.rl.max_steps
+    return run.log_completions and (ends or step // run.completions_steps > before // run.completions_steps)
 
 
 def save_trajectories(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sync_r1.rl.advantages import group_std
-from sync_r1.rl.dgs import Draw, Selection
+from sync_r1.rl.dgs import Draw, Selection, keep_all
 from sync_r1.training.prompts import derive_seed
 
 SMOOTHING = 0.5  # weight of the newest spread in a prompt's remembered one
@@ -111,9 +111,7 @@ class TreeScaling:
 
     def select(self, draw: Draw, *, groups: int, size: int) -> Selection:
         """Every text is kept."""
-        draw([size] * groups)
-        everyone = [list(range(size)) for _ in range(groups)]
-        return Selection(everyone, [[] for _ in range(groups)], groups * size, groups * size, 1, 0.0)
+        return keep_all(draw, groups=groups, size=size)
 
     def metrics(self, selection: Selection, rewards: Tensor, *, nfe_preview: int, nfe_final: int) -> dict[str, float]:
         """The tree itself knows what it cost: see `Tree.metrics`."""

@@ -5,7 +5,6 @@ All are plain callables; a class is needed only where a network must be held.
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
+from sync_r1.suggestions import did_you_mean
+
 Score: TypeAlias = float | None  # None: could not be scored; excluded from means, never a silent 0
-TextScorer: TypeAlias = Callable[[str, str], float]  # (prediction, truth) → [0, 1]
 Part: TypeAlias = Literal["text", "image"]  # the part of a trajectory that a reward judges
 RewardFunction: TypeAlias = Callable[
     ..., Any
@@ -63,12 +63,8 @@ def check_name(name: str, known: Collection[str], option: str) -> None:
     """ValueError with near matches when `option` names an unknown reward."""
     if name in known:
         return
-    near = difflib.get_close_matches(name, known, n=2)
-    if near:
-        hint = f"did you mean {' or '.join(near)}?"
-    else:
-        hint = f"there are {', '.join(sorted(known)) or 'none'}."
-    raise ValueError(f"{option} names {name!r}, which is no reward; {hint} Your own go in rl.custom_rewards")
+    hint = did_you_mean(name, sorted(known))
+    raise ValueError(f"{option} names {name!r}, which is no reward; {hint} (your own go in rl.custom_rewards)")
 
 
 def check_fallback(fallback: Mapping[str, str], parts: Mapping[str, Part]) -> None:

@@ -23,28 +23,28 @@ from sync_r1.scorers.text import DECISIONS, exact, split_decision, token_f1
 def rewrite(*, completions: Sequence[str], answer: Sequence[str], kind: Sequence[str], **_: Any) -> list[Score]:
     """How close a rewrite is to the explicit prompt; half for being exact. Not for `look`."""
     return [
-        _text_score(said, truth) if which == "reason" else None
-        for said, truth, which in zip(completions, answer, kind, strict=True)
+        _text_score(written, truth) if which == "reason" else None
+        for written, truth, which in zip(completions, answer, kind, strict=True)
     ]
 
 
 def answer(*, completions: Sequence[str], answer: Sequence[str], kind: Sequence[str], **_: Any) -> list[Score]:
     """How close an answer about a photo is to the truth; half for being exact. Not for `reason`.
 
-    Where the question is whether the concept is there, only the decision counts, not what was said before it.
+    Where the question is whether the concept is there, only the decision counts, not what was written before it.
     """
     scores: list[Score] = []
-    for said, truth, which in zip(completions, answer, kind, strict=True):
+    for written, truth, which in zip(completions, answer, kind, strict=True):
         if which == "recognize":
-            decided, right = (split_decision(text, DECISIONS)[1] for text in (said, truth))
+            decided, right = (split_decision(text, DECISIONS)[1] for text in (written, truth))
             scores.append(float(decided is not None and decided == right))
         else:
-            scores.append(_text_score(said, truth) if which == "look" else None)
+            scores.append(_text_score(written, truth) if which == "look" else None)
     return scores
 
 
-def _text_score(said: str, truth: str) -> float:
-    return 0.5 * exact(said, truth) + 0.5 * token_f1(said, truth)
+def _text_score(written: str, truth: str) -> float:
+    return 0.5 * exact(written, truth) + 0.5 * token_f1(written, truth)
 
 
 def wanted_picture(concept: Concept, kind: str, truth: str) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Literal
 
 Matching = Literal["unifybench++", "legacy"]
@@ -28,13 +27,13 @@ def token_f1(prediction: str, truth: str) -> float:
 
     Two empty texts agree.
     """
-    said, meant = (
+    predicted, expected = (
         Counter(re.findall(r"<[^<>\s]+>|[^\W_]+(?:['’_-][^\W_]+)*", text.casefold())) for text in (prediction, truth)
     )
-    if not said or not meant:
-        return float(said == meant)
-    shared = (said & meant).total()
-    return 2 * shared / (said.total() + meant.total())
+    if not predicted or not expected:
+        return float(predicted == expected)
+    shared = (predicted & expected).total()
+    return 2 * shared / (predicted.total() + expected.total())
 
 
 def char_bleu(prediction: str, truth: str) -> float:
@@ -83,28 +82,3 @@ def split_decision(text: str, options: Sequence[str]) -> tuple[str, str | None]:
     if found is None:
         return "", None
     return found[1].strip(), found[2].lower()
-
-
-@dataclass(frozen=True)
-class RecognitionScores:
-    """Recognition of one concept; an empty side counts 0."""
-
-    weight: float  # (recall + no_recall) / 2, the number UnifyBench++ reports
-    recall: float  # of pictures that show the concept
-    no_recall: float  # of pictures that do not
-    accuracy: float
-
-
-def recognition_weight(answers: Iterable[tuple[str, str]], protocol: Matching = "unifybench++") -> RecognitionScores:
-    """Scores of (prediction, truth) pairs of one concept."""
-    hits: dict[bool, list[float]] = {True: [], False: []}
-    for prediction, truth in answers:
-        hits[is_negative(truth, protocol)].append(recognition(prediction, truth, protocol))
-    recall, no_recall, accuracy = (_mean(side) for side in (hits[False], hits[True], hits[False] + hits[True]))
-    return RecognitionScores(weight=(recall + no_recall) / 2, recall=recall, no_recall=no_recall, accuracy=accuracy)
-
-
-def _mean(values: list[float]) -> float:
-    if values:
-        return sum(values) / len(values)
-    return 0.0

@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
+from sync_r1.files import read_json
 from sync_r1.models.hub import HUB_ID
 
 Pictures: TypeAlias = Tensor | Sequence[Image.Image]  # uint8 [B, 3, H, W], or PIL pictures of any sizes
@@ -124,7 +125,7 @@ def read_preprocessing(folder: Path | str, default: Preprocessing) -> Preprocess
     path = cached_file(str(folder), "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
     stored: dict[str, Any] = {}
     if path:
-        stored = json.loads(Path(path).read_text(encoding="utf-8"))
+        stored = read_json(Path(path))
     resize, crop = _side(path, stored, "size", default.resize), _side(path, stored, "crop_size", default.crop)
     if crop > resize:
         raise ValueError(f"{path}: field 'crop_size' is {crop}; it must be at most 'size' = {resize}")

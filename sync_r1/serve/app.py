@@ -27,7 +27,7 @@ from sync_r1.signals import Stopped
 
 STOP_SECONDS = 30  # that requests under way may take after the server was asked to stop
 KEEP_ALIVE_S = 30
-MAX_CONNECTIONS = 100  # each may bring a whole body; more are told 503
+MAX_CONNECTIONS = 100  # each may bring a whole body; more get 503
 
 router = APIRouter()
 

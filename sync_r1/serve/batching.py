@@ -184,15 +184,15 @@ class Worker:
                 return job
 
     def _take_alike(self, batch: list[Job]) -> None:
-        """Move waiting jobs like those of the batch into it, as many as it has room for."""
-        room = self.max_rows - sum(job.size for job in batch)
+        """Move waiting jobs like those of the batch into it, as many as fit."""
+        free_rows = self.max_rows - sum(job.size for job in batch)
         if batch[0].key is None:
             return
         for job in list(self._waiting):
-            if job.key == batch[0].key and job.size <= room and not given_up(job):
+            if job.key == batch[0].key and job.size <= free_rows and not given_up(job):
                 self._waiting.remove(job)
                 batch.append(job)
-                room -= job.size
+                free_rows -= job.size
 
 
 def given_up(job: Job) -> bool:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sync_r1.constants import WORLD
-from sync_r1.data import list_concepts
 from sync_r1.files import MANIFEST
+from sync_r1.opening import concept_names
 from sync_r1.run_folder import checkpoint_to_use, config_of, data_of
 from sync_r1.serve.errors import ApiError
 from sync_r1.session import Session
@@ -123,24 +123,15 @@ def sources_of(
     found: list[Source] = []
     for run in runs:
         step = checkpoint_to_use(run)
-        names = list(config_of(step).data.concepts) or concepts_of(data or data_of(step))
+        names = list(config_of(step).data.concepts) or concept_names(data or data_of(step))
         chosen = _chosen(names, concepts, str(run))
         name = run.resolve().name
         found += [Source(_id(name, one, chosen), one, run=run, data=data) for one in chosen]
     if not runs:
-        chosen = _chosen(concepts_of(data or WORLD), concepts, str(data or WORLD))
+        chosen = _chosen(concept_names(data or WORLD), concepts, str(data or WORLD))
         name = WORLD if model == WORLD else Path(model).name
         found = [Source(_id(name, one, chosen), one, model=model, data=data) for one in chosen]
     return found
-
-
-def concepts_of(data: str) -> list[str]:
-    """Names of the concepts of a data root, or of the embedded world."""
-    if data == WORLD:
-        from sync_r1.world.concepts import personas
-
-        return list(personas())
-    return list_concepts(data)
 
 
 def _chosen(names: Sequence[str], wanted: Sequence[str], where: str) -> list[str]:

@@ -12,11 +12,12 @@ from PIL import Image
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from sync_r1.asked_texts import checked_text
 from sync_r1.serve import pictures
 from sync_r1.serve.batching import Job
 from sync_r1.serve.errors import bad_request, json_response
 from sync_r1.serve.replies import Event, result_of, sse, streamed
-from sync_r1.serve.schemas import ChatRequest, Message, said
+from sync_r1.serve.schemas import ChatRequest, Message
 from sync_r1.serve.state import State, state_of
 from sync_r1.serve.texts import Answers, Ask, Delta
 
@@ -77,7 +78,7 @@ def read(message: Message) -> tuple[str, Image.Image | None]:
             f"the last user message holds {len(shown)} pictures; the model sees one at a time", "messages"
         )
     try:
-        question = said("\n".join(texts), "last user message")
+        question = checked_text("\n".join(texts), "last user message")
     except ValueError as error:
         raise bad_request(str(error), "messages") from error
     if not shown:

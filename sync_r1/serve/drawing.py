@@ -210,17 +210,17 @@ def finish(rows: Rows, trace: ImageTrace) -> None:
 def plan_all(session: Session, jobs: Sequence[Job], sampling: Sampling) -> list[Plan]:
     """What to draw for each job. A job that asks for something impossible fails, the others go on."""
     given = [job.request.prompt or _known_prompt(session, job.request) for job in jobs]
-    said = [asked_prompt(session.model, prompt, [session.concept]) for prompt in given]
+    prompts = [asked_prompt(session.model, prompt, [session.concept]) for prompt in given]
     wanted = [number for number, job in enumerate(jobs) if job.request.rewrite]
     revised: dict[int, str] = {}
     if wanted and session.concept.facts:
-        rewrites = session.rewrites([said[number] for number in wanted])
+        rewrites = session.rewrites([prompts[number] for number in wanted])
         revised = {
-            number: session.drawn_text(said[number], text) for number, text in zip(wanted, rewrites, strict=True)
+            number: session.drawn_text(prompts[number], text) for number, text in zip(wanted, rewrites, strict=True)
         }
     plans = []
     for number, job in enumerate(jobs):
-        text = revised.get(number, said[number])
+        text = revised.get(number, prompts[number])
         try:
             plans.append(plan_one(session, job, text, number in revised, sampling))
         except ApiError as error:

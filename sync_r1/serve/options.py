@@ -27,7 +27,7 @@ class ServeOptions:
 
     host: str = "127.0.0.1"
     port: int = 8000
-    key: str = ""  # an empty one lets everybody in
+    key: str = ""  # an empty one admits every client
     allowed_hosts: tuple[str, ...] = ()  # names by which it is called, besides its address
     max_waiting: int = 32  # requests in the queue; more are refused and may come again
     max_rows: int = 16  # texts or pictures that are made at once

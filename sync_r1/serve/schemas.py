@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from typing_extensions import Self
 
-from sync_r1.asked_texts import LONGEST_TEXT
-from sync_r1.config_fields import LARGEST, check_unicode
+from sync_r1.asked_texts import checked_text
+from sync_r1.config_fields import LARGEST
 from sync_r1.recognition import How
 from sync_r1.serve.options import MAX_MESSAGES, MAX_PICTURES, MAX_STEPS, MAX_STOPS, MAX_TEXTS
 
@@ -19,15 +19,6 @@ LONGEST_STOP = 200
 Seed = Annotated[int | None, Field(ge=0, le=LARGEST - MAX_PICTURES)]
 Temperature = Annotated[float | None, Field(ge=0, le=5, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=MAX_PICTURES)]
-
-
-def said(text: str, what: str) -> str:
-    """A text of a client without the spaces around it. ValueError for an empty or overlong one."""
-    if not text.strip():
-        raise ValueError(f"the {what} is empty; write a few words")
-    if len(text) > LONGEST_TEXT:
-        raise ValueError(f"the {what} has {len(text)} letters; at most {LONGEST_TEXT} are read, so shorten it")
-    return check_unicode(text.strip(), f"the {what}")
 
 
 class Request(BaseModel):
@@ -148,7 +139,7 @@ class StreamedPicture(PictureRequest):
     @field_validator("prompt")
     @classmethod
     def some_words(cls, value: str) -> str:
-        return said(value, "prompt")
+        return checked_text(value, "prompt")
 
 
 class DrawRequest(StreamedPicture):
@@ -173,7 +164,7 @@ class VariationRequest(PictureRequest):
     def some_words(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        return said(value, "prompt")
+        return checked_text(value, "prompt")
 
 
 class RecognizeRequest(Request):
@@ -191,7 +182,7 @@ class RewriteRequest(Request):
     @field_validator("prompt")
     @classmethod
     def some_words(cls, value: str) -> str:
-        return said(value, "prompt")
+        return checked_text(value, "prompt")
 
 
 class TextRequest(Request):
@@ -206,7 +197,7 @@ class TextRequest(Request):
     def some_words(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        return said(value, "text")
+        return checked_text(value, "text")
 
     @model_validator(mode="after")
     def one_source(self) -> Self:
@@ -232,7 +223,7 @@ class FeedbackRequest(TextRequest):
     def some_correction(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        return said(value, "correction")
+        return checked_text(value, "correction")
 
     @model_validator(mode="after")
     def correction_of_a_rewrite(self) -> Self:

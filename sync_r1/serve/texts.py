@@ -171,7 +171,7 @@ class Rows:
                 job.send(Delta(row - self.owners.index(self.owners[row]), text))
 
     def finish(self) -> None:
-        """Tell every job its answers."""
+        """Give every job its answers."""
         for number, job in enumerate(self.jobs):
             if job.unwanted:
                 continue

@@ -59,10 +59,11 @@ def stage_dialogues(session: Session, stage: Stage, described: bool = False) -> 
     codes = dict(zip(paths, session.encode(paths) if paths else ()))
     tokens = stage.introduction(session.tokens)
     texts = [turn_contexts(concept, item.turns, tokens, described) for item in items]
-    return [
-        [Reading(TextContext(text, codes.get(item.image)), turn.answer) for text, turn in zip(said, item.turns)]  # type: ignore[arg-type]
-        for item, said in zip(items, texts)
-    ]
+    dialogues = []
+    for item, asked in zip(items, texts):
+        photo = codes.get(item.image) if item.image else None
+        dialogues.append([Reading(TextContext(text, photo), turn.answer) for text, turn in zip(asked, item.turns)])
+    return dialogues
 
 
 def turn_contexts(concept: Concept, turns: Sequence[QA], tokens: Sequence[str], described: bool) -> list[str]:

@@ -94,11 +94,11 @@ def run_sft(
     folder = folder or config.run.folder
     check_folder(folder, config, resume)
     console = console or Console(quiet=True)
-    tell = partial(say, console=console)
-    checkpoint = checkpoint_to_resume(resume, folder, tell) if resume else None
+    show = partial(say, console=console)
+    checkpoint = checkpoint_to_resume(resume, folder, show) if resume else None
     state = Progressed(config.run.seed, list(config.sft.stages)) if checkpoint is None else _earlier(checkpoint, config)
     folder.mkdir(parents=True, exist_ok=True)
-    move_newer_aside(folder / "checkpoints", state.step, tell)
+    move_newer_aside(folder / "checkpoints", state.step, show)
     save_config(config, folder / "config.yaml")
     drop_metrics_after(folder / "metrics.jsonl", state.step)
     if checkpoint is not None:

@@ -19,7 +19,7 @@ from sync_r1.unifybench.results import GENERATION, UNDERSTANDING
 RESAMPLES = 4000
 # a bootstrap over fewer has next to no spread between cells, so its interval would be too narrow to decide anything
 MIN_CELLS = 3
-HALVES = {"understanding": UNDERSTANDING, "generation": GENERATION}
+OVERALL = {"understanding": UNDERSTANDING, "generation": GENERATION}
 
 CellData = Mapping[str, Any]
 Cells = Mapping[str, CellData]  # "concept-seed" → cell
@@ -52,8 +52,8 @@ def ratio(arm: np.ndarray, other: np.ndarray) -> np.ndarray:
 def item_values(
     cell: CellData, measure: str, phase: str, among: Collection[tuple[str, str]] | None = None
 ) -> list[list[np.ndarray]]:
-    """tasks → strata → item scores [n] of one half or task; `phase` is "before" or "after". Tasks the cell lacks are
-    absent.
+    """tasks → strata → item scores [n] of one overall score or task; `phase` is "before" or "after". Tasks that the
+    cell lacks are absent.
 
     Args:
         among: (task, item) to keep; None keeps all.
@@ -61,7 +61,7 @@ def item_values(
     column = {"before": 2, "after": 3}[phase]
     tasks: dict[str, dict[str, list[float]]] = {}
     for row in cell["items"]:
-        if row[0] in HALVES.get(measure, (measure,)) and (among is None or (row[0], row[4]) in among):
+        if row[0] in OVERALL.get(measure, (measure,)) and (among is None or (row[0], row[4]) in among):
             tasks.setdefault(row[0], {}).setdefault(row[1], []).append(row[column])
     found: list[list[np.ndarray]] = []
     for strata in tasks.values():

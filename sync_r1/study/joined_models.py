@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 from sync_r1.config import load_config
-from sync_r1.files import write_text
+from sync_r1.files import read_json, write_json
 from sync_r1.scorer_factory import build_evaluator
 from sync_r1.session import Session
 from sync_r1.unifybench.evaluate import evaluate
@@ -37,13 +36,11 @@ def join(understanding: Path, generation: Path, out: Path) -> EvalResult:
     (out / "eval").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(understanding / "eval" / "before.json", out / "eval" / "before.json")
     result = evaluate(reader, out / "eval", "after", image_judge=judge, clip=clip, judge_name=name, drawer=drawer)
-    parts: list[dict[str, Any]] = [
-        json.loads((run / "summary.json").read_text(encoding="utf-8")) for run in (understanding, generation)
-    ]
+    parts: list[dict[str, Any]] = [read_json(run / "summary.json") for run in (understanding, generation)]
     summary = {key: parts[0][key] for key in ("versions", "device")}
     for key in ("nfe", "steps"):
         summary[key] = sum(part[key] for part in parts)
-    write_text(out / "summary.json", json.dumps(summary, indent=2) + "\n")
+    write_json(out / "summary.json", summary)
     return result
 
 

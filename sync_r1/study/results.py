@@ -13,11 +13,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from sync_r1.files import read_text, write_bytes, write_text
+from sync_r1.files import read_json, write_bytes, write_text
 from sync_r1.report.plots import BLUE, GREEN, INK, PARTS, QUIET, RED, style
 from sync_r1.report.run_files import read_run
 from sync_r1.rl.hacking_monitor import WINDOW, diverged
-from sync_r1.study.claims import HALVES, CellData, by_arm, item_values, judge, score
+from sync_r1.study.claims import OVERALL, CellData, by_arm, item_values, judge, score
 from sync_r1.study.dgs_summary import dgs_figure, dgs_section, dgs_summary
 from sync_r1.study.rewrite_examples import examples, loop_figure, loop_section, loop_summary
 from sync_r1.study.study_file import START, Claim, Study
@@ -88,7 +88,7 @@ def read_earlier(study: Study, out: Path) -> dict[str, Any]:
     path = out.with_suffix(".json")
     earlier: dict[str, Any] = {}
     if path.is_file():
-        earlier = json.loads(read_text(path))
+        earlier = read_json(path)
     if earlier.get("study", study.name) != study.name:
         raise ValueError(f"{path} holds the study {earlier['study']!r}; give {study.name!r} a place of its own (--out)")
     return earlier
@@ -124,12 +124,13 @@ def _save(figure: Figure | Image.Image | None, path: Path) -> str | None:
 
 
 def arm_means(group: Mapping[str, CellData], arm: str) -> dict[str, Any]:
-    """Mean over cells of every half and task, with the number of cells, steps, image evaluations and seconds."""
+    """Mean over cells of both overall scores and of every task, with the number of cells, steps, image evaluations and
+    seconds."""
     phase = "after"
     if arm == START:
         phase = "before"
     means = {}
-    for measure in (*HALVES, *TASKS):
+    for measure in (*OVERALL, *TASKS):
         values = [score(found) for cell in group.values() if (found := item_values(cell, measure, phase))]
         if values:
             means[measure] = float(np.mean(values))
@@ -229,7 +230,7 @@ def alarm_section(summary: Mapping[str, Mapping[str, int]]) -> list[str]:
 
 def _arms_table(arms: Mapping[str, Any]) -> str:
     scored = {name for arm in arms.values() for name in arm["scores"]}
-    measures = [name for name in (*HALVES, *TASKS) if name in scored]
+    measures = [name for name in (*OVERALL, *TASKS) if name in scored]
     lines = ["| arm | cells | steps | NFE | " + " | ".join(measures) + " |", "|---" * (4 + len(measures)) + "|"]
     for name, arm in arms.items():
         scores = " | ".join(f"{arm['scores'][measure]:.3f}" if measure in arm["scores"] else "" for measure in measures)
@@ -272,7 +273,7 @@ def claims_figure(claims: Sequence[Mapping[str, Any]]) -> Figure | None:
 
 
 def settings_figure(claims: Sequence[Claim], arms: Mapping[str, Mapping[str, CellData]]) -> Figure | None:
-    """A panel per `not-beaten` claim: both halves' scores of the default, then of the settings that must not beat it,
+    """A panel per `not-beaten` claim: both overall scores of the default, then of the settings that must not beat it,
     on the cells that all of them share. Points are means, thin lines single cells."""
     panels: list[tuple[str, list[str], list[str]]] = []
     for claim in claims:
@@ -287,13 +288,13 @@ def settings_figure(claims: Sequence[Claim], arms: Mapping[str, Mapping[str, Cel
         figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True
     ):
         style(axes)
-        for half, color in zip(HALVES, (BLUE, GREEN), strict=True):
+        for measure, color in zip(OVERALL, (BLUE, GREEN), strict=True):
             rows = []
             for cell in shared:
-                rows.append([score(item_values(arms[arm][cell], half, "after")) for arm in compared])
+                rows.append([score(item_values(arms[arm][cell], measure, "after")) for arm in compared])
             table = np.array(rows)
             axes.plot(table.T, color=color, linewidth=0.7, alpha=0.5)
-            axes.plot(table.mean(axis=0), "o-", color=color, linewidth=2, label=half)
+            axes.plot(table.mean(axis=0), "o-", color=color, linewidth=2, label=measure)
         axes.set_xticks(range(len(compared)), [arm.replace("-", "\n") for arm in compared], fontsize=8)
         axes.set_title(f"{name}, {len(shared)} cells", fontsize=9, color=INK)
     figure.axes[0].set_ylabel("score after training", color=INK)

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from sync_r1.config import Config, load_config, save_config
 from sync_r1.console import say
-from sync_r1.files import write_text
+from sync_r1.files import read_json, write_text
 from sync_r1.folder_lock import clear, hold
 from sync_r1.metrics_file import read_metrics
 from sync_r1.progress import WorkProgress
@@ -145,11 +145,11 @@ class Runner:
             except subprocess.TimeoutExpired:
                 process.kill()
 
-    def _ready(self, todo: Sequence[Cell], done: set[Cell], room: int) -> list[Cell]:
+    def _ready(self, todo: Sequence[Cell], done: set[Cell], free: int) -> list[Cell]:
         def needs(cell: Cell) -> set[Cell]:
             return {Cell(arm, cell.concept, cell.seed) for arm in self.study.arms[cell.arm].needs}
 
-        return [cell for cell in todo if needs(cell) <= done][: max(room, 0)]
+        return [cell for cell in todo if needs(cell) <= done][: max(free, 0)]
 
     def _share(self, cell: Cell) -> float:
         """How much of a running cell is done, by its lines of metrics."""
@@ -287,7 +287,7 @@ class Runner:
 
     def _finish(self, cell: Cell, place: Path, seconds: float) -> None:
         before, after = (EvalResult.read(place / "eval" / f"{phase}.json") for phase in ("before", "after"))
-        summary = json.loads((place / "summary.json").read_text(encoding="utf-8"))
+        summary = read_json(place / "summary.json")
         values = {
             "arm": cell.arm,
             "concept": cell.concept,

@@ -6,16 +6,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import re
+import types
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sync_r1.config import Config, load_config
-from sync_r1.config_fields import parse_yaml
+from sync_r1.config_fields import parse_yaml, shown
 from sync_r1.files import read_text
 from sync_r1.recipes import apply_recipes
+from sync_r1.suggestions import did_you_mean
 from sync_r1.unifybench.results import TASKS
 
 START = "start"  # the arm that is every run's own beginning
@@ -96,127 +100,197 @@ class Study:
         return self.cells[: self.arms[arm].cells]
 
 
+@dataclass(kw_only=True)
+class Quick:
+    """What `--quick` changes: a smaller study of the same file."""
+
+    set: dict[str, Any] = field(default_factory=dict)  # on top of the study's
+    cells: list[tuple[str, int]] = field(default_factory=list)  # instead of the study's, if there are any
+    arms: list[str] = field(default_factory=list)  # the only ones that stay, if there are any
+
+
+@dataclass(kw_only=True)
+class _StudyFile(Study):
+    """A study with the part of its file that `--quick` applies."""
+
+    quick: Quick = field(default_factory=Quick)
+
+
 def load_study(path: Path | str, *, quick: bool = False) -> Study:
     """Read and check a study; `quick` applies its `quick:` section (other cells, options and a subset of arms).
 
     Raises:
-        ValueError: an unknown field, an arm or recipe that does not exist, arms that need each other in a circle.
+        ValueError: a field that is unknown, missing or of another kind, an arm, recipe or option that does not exist,
+            arms that need each other in a circle. It names the file and the field.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such study file; those that come with the source are in its folder studies/")
     values = parse_yaml(read_text(path), str(path))
-    if not isinstance(values, Mapping):
-        raise ValueError(
-            f"{path} holds {type(values).__name__}; it must be a mapping with name, cells, arms and claims"
-        )
-    values = dict(values)
-    if "command" in values:
+    if isinstance(values, Mapping) and "command" in values:
         raise ValueError(f"{path} is no study of trainings; it is run by: {values['command']}")
-    small = values.pop("quick", None) or {}
-    for field_name, kind in {"arms": Mapping, "set": Mapping, "cells": list, "claims": list, "quick": Mapping}.items():
-        if field_name == "quick":
-            value = small
-        else:
-            value = values.get(field_name)
-        if value is not None and not isinstance(value, kind):
-            wanted = "a list"
-            if kind is Mapping:
-                wanted = "a mapping"
-            raise ValueError(f"{path}: {field_name} is {type(value).__name__}; it must be {wanted}")
-    if quick:
-        values["set"] = {**(values.get("set") or {}), **(small.get("set") or {})}
-        values["cells"] = small.get("cells", values.get("cells"))
-        values["name"] = f"{values.get('name')}-quick"
-        arms = small.get("arms", list(values.get("arms") or {}))
-        if unknown := [name for name in arms if name not in (values.get("arms") or {})]:
-            raise ValueError(f"{path}: quick names arms {unknown}; there are {', '.join(values.get('arms') or {})}")
-        values["arms"] = {name: arm for name, arm in (values.get("arms") or {}).items() if name in arms}
-    study = _build(path, values)
-    if quick:
-        study.claims = [claim for claim in study.claims if {claim.arm, *claim.against} <= {*study.arms, START}]
-    _check(path, study)
+    try:
+        study: _StudyFile = _record(_StudyFile, values, "")
+        if quick:
+            _shrink(study)
+        _check(study)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     return study
 
 
-def _build(path: Path, values: Mapping[str, Any]) -> Study:
-    def record(kind: type, entry: Mapping[str, Any] | None, where: str) -> Any:
-        entry = {} if entry is None else entry
-        if not isinstance(entry, Mapping):
-            raise ValueError(f"{path}: {where} is {type(entry).__name__}; it must be a mapping")
-        known = [f.name for f in dataclasses.fields(kind)]
-        if unknown := sorted(set(entry) - set(known)):
-            raise ValueError(f"{path}: {where} has unknown fields {unknown}; there are {', '.join(known)}")
-        try:
-            return kind(**entry)
-        except TypeError as error:
-            raise ValueError(f"{path}: {where} is incomplete ({error})") from error
-
-    study = record(Study, values, "the study")
-    study.arms = {name: record(Arm, arm, f"arm {name!r}") for name, arm in (study.arms or {}).items()}
-    study.claims = [record(Claim, claim, f"claim {number}") for number, claim in enumerate(study.claims or [])]
-    for cell in study.cells:
-        if not (isinstance(cell, list) and len(cell) == 2 and isinstance(cell[0], str) and isinstance(cell[1], int)):
-            raise ValueError(f"{path}: cells has {cell!r}; each must be [concept, seed], for example [bo, 0]")
-    study.cells = [(concept, seed) for concept, seed in study.cells]
-    return study
+def _shrink(study: _StudyFile) -> None:
+    small = study.quick
+    study.name += "-quick"
+    study.set |= small.set
+    study.cells = small.cells or study.cells
+    for name in small.arms:
+        if name not in study.arms:
+            raise ValueError(f"quick.arms names {name!r}, which is no arm; {did_you_mean(name, study.arms)}")
+    if small.arms:
+        study.arms = {name: arm for name, arm in study.arms.items() if name in small.arms}
+    study.claims = [claim for claim in study.claims if {claim.arm, *claim.against} <= {*study.arms, START}]
 
 
-def _check(path: Path, study: Study) -> None:
+# Every field of a record has one of these kinds, in its type hint, and is checked by them.
+_ALLOWED: dict[Any, str] = {
+    str: "a text, in quotes where YAML reads something else",
+    int: "a whole number",
+    float: "a number",
+    list: "a list, such as [a, b]",
+    dict: "a mapping, such as {a: 1}",
+    tuple: "[concept, seed], for example [bo, 0]",
+    Any: "a text, a number, true, false, or lists and mappings of these",
+}
+
+
+def _record(kind: Any, values: Any, where: str) -> Any:
+    """A mapping of the file as a dataclass. Fields that are left empty keep their defaults."""
+    if values is None:
+        values = {}
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{where or 'the file'} is {shown(values)}; it must be {_ALLOWED[dict]}")
+    hints, start = typing.get_type_hints(kind), f"{where}." if where else ""
+    known = {record.name: record for record in dataclasses.fields(kind)}
+    given = {}
+    for name, value in values.items():
+        if name not in known:
+            raise ValueError(f"{where or 'the study'} has an unknown field {shown(name)}; {did_you_mean(name, known)}")
+        if value is not None:
+            given[name] = _value(value, hints[name], f"{start}{name}")
+    absent = [name for name, record in known.items() if name not in given and _is_needed(record)]
+    if absent:
+        raise ValueError(f"{where or 'the study'} is incomplete; add {', '.join(absent)}")
+    return kind(**given)
+
+
+def _is_needed(record: dataclasses.Field[Any]) -> bool:
+    return record.default is dataclasses.MISSING and record.default_factory is dataclasses.MISSING
+
+
+def _value(value: Any, kind: Any, where: str) -> Any:
+    """A value of the file, checked to be of a field's kind, with records and cells inside it built.
+
+    Raises:
+        ValueError: where it stands, what it is and what it must be.
+    """
+    if dataclasses.is_dataclass(kind):
+        return _record(kind, value, where)
+    shape, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
+    if shape is types.UnionType:  # int | None; None never comes here
+        return _value(value, inner[0], where)
+    if not _is_of(value, shape, inner):
+        raise ValueError(f"{where} is {shown(value)}; it must be {_ALLOWED[shape]}")
+    if shape is list:
+        return [_value(item, inner[0], f"{where}[{number}]") for number, item in enumerate(value)]
+    if shape is tuple:
+        return tuple(_value(item, part, f"{where}[{number}]") for number, (item, part) in enumerate(zip(value, inner)))
+    if shape is dict:
+        for key in value:
+            _value(key, str, f"the name {shown(key)} in {where}")
+        return {key: _value(item, inner[1], f"{where}.{key}") for key, item in value.items()}
+    return value
+
+
+def _is_of(value: Any, shape: Any, inner: Sequence[Any]) -> bool:
+    if shape is Any:  # an option's value, which is handed to the configuration as JSON
+        return _is_json(value)
+    if shape is tuple:
+        return isinstance(value, list) and len(value) == len(inner)
+    if isinstance(value, bool):
+        return False
+    if shape is float:
+        return isinstance(value, (int, float)) and math.isfinite(value)
+    return isinstance(value, shape)
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):  # dates, sets and bytes of YAML
+        return False
+    return True
+
+
+def _check(study: Study) -> None:
     if not study.cells or not study.arms:
-        raise ValueError(f"{path}: a study needs cells ([concept, seed] pairs) and arms")
+        raise ValueError("a study needs cells ([concept, seed] pairs) and arms")
     for name in (study.name, *study.arms):  # they become folders
-        if not re.fullmatch(r"[\w-]+", str(name)) or name == START:
-            raise ValueError(
-                f"{path}: {name!r} cannot name a study or an arm; use letters, digits, - and _, and not {START!r}"
-            )
+        if not re.fullmatch(r"[\w-]+", name) or name == START:
+            raise ValueError(f"{name!r} cannot name a study or an arm; use letters, digits, - and _, and not {START!r}")
     if len(set(study.cells)) < len(study.cells):
-        raise ValueError(f"{path}: a cell is listed twice in {study.cells}; every [concept, seed] pair counts once")
+        raise ValueError(f"a cell is listed twice in {study.cells}; every [concept, seed] pair counts once")
+    ids = [claim.id for claim in study.claims]
+    if twice := [name for name in ids if ids.count(name) > 1]:
+        raise ValueError(f"claim {twice[0]!r} is listed twice; give each claim an id of its own")
     for claim in study.claims:
-        _check_claim(path, study, claim)
+        _check_claim(study, claim)
     for name, arm in study.arms.items():
-        _check_arm(path, study, name, arm)
+        _check_arm(study, name, arm)
     run_order(study.arms)
 
 
-def _check_claim(path: Path, study: Study, claim: Claim) -> None:
+def _check_claim(study: Study, claim: Claim) -> None:
+    about = f"claim {claim.id!r}"
     if claim.rule not in RULES:
-        raise ValueError(
-            f"{path}: claim {claim.id!r} has rule {claim.rule!r}, which is no rule; there are {', '.join(RULES)}"
-        )
-    for field_name in ("against", "measures"):
-        if not isinstance(getattr(claim, field_name), list):
-            raise ValueError(
-                f"{path}: claim {claim.id!r} has {field_name} {getattr(claim, field_name)!r}; it must be a list"
-            )
-    for name in claim.against:
-        if name not in {*study.arms, START}:
-            raise ValueError(
-                f"{path}: claim {claim.id!r} names arm {name!r}; there are {', '.join(study.arms)} and {START}"
-            )
+        raise ValueError(f"{about} has rule {claim.rule!r}, which is no rule; {did_you_mean(claim.rule, RULES)}")
     if claim.arm not in study.arms:
-        raise ValueError(f"{path}: claim {claim.id!r} is about arm {claim.arm!r}; there are {', '.join(study.arms)}")
-    if unknown := [name for name in claim.measures if name not in MEASURES]:
-        raise ValueError(f"{path}: claim {claim.id!r} has measures {unknown}; there are {', '.join(MEASURES)}")
+        raise ValueError(f"{about} is about arm {claim.arm!r}; {did_you_mean(claim.arm, study.arms)}")
+    for name, known in (("against", [*study.arms, START]), ("measures", MEASURES)):
+        named: list[str] = getattr(claim, name)
+        if not named:
+            raise ValueError(f"{about} has an empty {name}; name at least one of {', '.join(known)}")
+        for one in named:
+            if one not in known:
+                raise ValueError(f"{about} names {one!r} in {name}; {did_you_mean(one, known)}")
 
 
-def _check_arm(path: Path, study: Study, name: str, arm: Arm) -> None:
+def _check_arm(study: Study, name: str, arm: Arm) -> None:
+    if arm.cells is not None and arm.cells < 1:
+        raise ValueError(f"arm {name!r} has cells {arm.cells}; it must be at least 1, or be left out for all cells")
     for other in arm.needs:
         if other not in study.arms:
-            raise ValueError(f"{path}: arm {name!r} needs {other!r}, which is no arm of this study")
+            raise ValueError(f"arm {name!r} needs {other!r}, which is no arm of this study")
         if len(study.pairs(other)) < len(study.pairs(name)):
-            raise ValueError(f"{path}: arm {name!r} needs {other!r} on all of its cells; give {other!r} as many")
+            raise ValueError(f"arm {name!r} needs {other!r} on all of its cells; give {other!r} as many")
     if arm.command not in COMMANDS:
-        raise ValueError(f"{path}: arm {name!r} has command {arm.command!r}; there are {' and '.join(COMMANDS)}")
+        raise ValueError(f"arm {name!r} has command {arm.command!r}; there are {' and '.join(COMMANDS)}")
     if bool(arm.understanding) != bool(arm.generation):
-        raise ValueError(f"{path}: arm {name!r} must name both understanding and generation, or neither")
+        raise ValueError(f"arm {name!r} must name both understanding and generation, or neither")
     if not arm.joined:
+        _check_options(study, name, arm)
+
+
+def _check_options(study: Study, name: str, arm: Arm) -> None:
+    try:
         rl = study.config(name, *study.cells[0], Path("runs")).rl
-        if arm.same_nfe_as and (rl.dgs_enabled or rl.num_iterations > 1 or rl.optimise == "text"):
-            raise ValueError(
-                f"{path}: arm {name!r} has same_nfe_as, but how many evaluations a step takes is known beforehand "
-                "only without DGS, with rl.num_iterations=1 and with pictures; give it rl.max_steps instead"
-            )
+    except ValueError as error:
+        raise ValueError(f"arm {name!r}: {error}") from error
+    if arm.same_nfe_as and (rl.dgs_enabled or rl.num_iterations > 1 or rl.optimise == "text"):
+        raise ValueError(
+            f"arm {name!r} has same_nfe_as, but how many evaluations a step takes is known beforehand only without "
+            "DGS, with rl.num_iterations=1 and with pictures; give it rl.max_steps instead"
+        )
 
 
 def run_order(arms: Mapping[str, Arm]) -> list[str]:

@@ -124,7 +124,7 @@ class StopOnSignal(TrainerCallback):
             self.say_how_to_go_on(f"step {state.global_step}")
 
     def agree(self) -> int:
-        """Any process's signal is everyone's: it may reach them in different steps, or only one of them."""
+        """A signal to one process counts for all: it may reach them in different steps, or only one of them."""
         self.stopped = max(self.processes.gather(self.asked))
         return self.stopped
 

@@ -110,8 +110,8 @@ def as_value_error(folder: Path) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, (ValueError, OSError)) and str(folder) in str(error):
             raise
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ValueError(f"{folder} cannot be read ({said[:120]}); resume from another checkpoint") from error
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"{folder} cannot be read ({cause[:120]}); resume from another checkpoint") from error
 
 
 def check_progress(folder: Path, step: int, fresh: TrainerState) -> None:

@@ -60,7 +60,7 @@ class Adapters:
         model: changed in place. Adapters are fp32 whatever the weights are; bf16 would lose small updates.
         layers: names of the linear layers, from `adapted_layers`.
         rank: r. alpha: scale numerator, alpha / r; 2·r is common.
-        seed: of the random half, so that two runs start alike.
+        seed: of A, which starts at random (B starts at 0), so that two runs start alike.
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[str], *, rank: int, alpha: float, seed: int) -> None:
@@ -76,8 +76,8 @@ class Adapters:
 
     def parameters(self) -> list[nn.Parameter]:
         """A [r, in] and B [out, r] of every layer."""
-        halves = [half[NAME] for layer in self.places.values() for half in (layer.lora_A, layer.lora_B)]
-        return [parameter for half in halves for parameter in half.parameters()]
+        factors = [factor[NAME] for layer in self.places.values() for factor in (layer.lora_A, layer.lora_B)]
+        return [parameter for factor in factors for parameter in factor.parameters()]
 
     @contextmanager
     def off(self) -> Iterator[None]:

@@ -1,8 +1,7 @@
-"""Generation feeds understanding: what the model draws of a concept, named by its image part, becomes a
-lesson for its words.
+"""The model's own drawings as training questions: is the concept in this picture?
 
-No answer is given by anyone: the image part recognises a picture by how likely it would draw it (recognition.py),
-which is learned from the concept's photos alone.
+No person gives the answers: the image part does, by how likely it would draw the picture (recognition.py). That is
+learned from the concept's photos alone.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import torch
 
 from sync_r1.data.prompts import RECOGNITION_QUESTION, drawing_prompt
 from sync_r1.drawings import decoded, save_picture
-from sync_r1.files import write_text
+from sync_r1.files import read_json, write_text
 from sync_r1.models.batches import draw_traces
 from sync_r1.scorers.text import DECISIONS
 from sync_r1.session import Session
@@ -37,7 +36,7 @@ def own_drawings(session: Session, folder: Path, count: int, seed: int) -> list[
     question = RECOGNITION_QUESTION.format(name=session.concept.placeholder)
     return [
         Prompt("recognize", session.concept, question, answer, session.tokens, folder / name, options=DECISIONS)
-        for name, answer in json.loads(labels.read_text(encoding="utf-8")).items()
+        for name, answer in read_json(labels).items()
     ]
 
 

@@ -151,7 +151,7 @@ class Trainables:
     Args:
         model: on its device; whatever does not train is frozen.
         row_ids: [K] long, the concepts' vocabulary rows.
-        seed: of the adapters' random half.
+        seed: of the adapters' random start.
     Raises:
         ValueError: nothing would train, or weights that are not fp32 would.
     """

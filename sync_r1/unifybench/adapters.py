@@ -55,7 +55,7 @@ class Request:
 
 
 class Adapter(Interface):
-    """What predict needs of a model under test that has been told of one concept."""
+    """What predict needs of a model under test that knows one concept."""
 
     kind: str
     tasks: tuple[str, ...]  # those it can do

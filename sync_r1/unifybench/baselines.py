@@ -1,9 +1,9 @@
 """Baselines for any unified model that have learned nothing: the concept is described in words (TP) or shown in a photo
 (IP).
 
-By the published rule both say "<bo>" like everybody (`baseline_name=own`). With `spoken` they say a name the model met
-in pretraining, or "the dog" where it knows none, and what they wrote is compared with the truth in the same words.
-Drawings are compared with the same words and pictures as everybody's.
+By the published rule both write "<bo>" as every other model does (`baseline_name=own`). With `spoken` they write a
+name the model met in pretraining, or "the dog" where it knows none, and what they wrote is compared with the truth in
+the same words. Drawings are compared with the same words and pictures as those of every other model.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Spoken:
 
 
 class TextPrompt(ModelAdapter):
-    """The info line as text, no concept tokens. Facts are in rewriting prompts, which list them for everybody.
+    """The info line as text, no concept tokens. Facts are in rewriting prompts, which list them for every model.
 
     Drawings get the prefix lines where the name is the concept's own (the published form) or the protocol puts them
     before drawings; else the info line's description in the place of the name.
@@ -55,31 +55,32 @@ class TextPrompt(ModelAdapter):
             name = concept.name
         else:
             name = known.strip("<>") or concept.class_noun
-        self.spoken = Spoken(name, self.mention, self.said(concept.info), [self.said(fact) for fact in concept.facts])
+        facts = [self.in_words(fact) for fact in concept.facts]
+        self.spoken = Spoken(name, self.mention, self.in_words(concept.info), facts)
 
-    def said(self, text: str) -> str:
+    def in_words(self, text: str) -> str:
         """The text with this model's words for the placeholder."""
         return text.replace(self.concept.placeholder, self.mention)
 
     def request(self, item: EvalItem, rewrite: str | None = None) -> Request:
         drawing = item.task.endswith("_gen")
-        read = replace(self.protocol, text_prefix="all")  # being told in words is what this baseline is
+        in_prefix = replace(self.protocol, text_prefix="all")  # this baseline is given everything in words
         if self.own or not drawing:
-            told = read
+            protocol = in_prefix
         else:
-            told = self.protocol
-        prefix = prefix_lines(told, self.spoken, drawing)
+            protocol = self.protocol
+        prefix = prefix_lines(protocol, self.spoken, drawing)
         if item.task in QUESTIONS:
-            text = question_text(read, self.spoken, self.said(item.prompt))
+            text = question_text(in_prefix, self.spoken, self.in_words(item.prompt))
         elif item.task in REWRITING:
-            text = rewriting_text(read, self.spoken, item.task, self.said(item.prompt))
+            text = rewriting_text(in_prefix, self.spoken, item.task, self.in_words(item.prompt))
         else:
-            text = self._drawing(item, rewrite, told)
+            text = self._drawing(item, rewrite, protocol)
         return Request(
             item=item,
             text=text,
             words=text.removeprefix(f"{prefix}\n") if drawing else text,
-            reference=item.truth if drawing else self.said(item.truth),
+            reference=item.truth if drawing else self.in_words(item.truth),
             image=item.image,
             flip=self.flips(item),
             seeds=self.seeds(item) if drawing else (),
@@ -95,21 +96,21 @@ class TextPrompt(ModelAdapter):
             return phrase
         return f"{with_article(self.concept.class_noun)}, {phrase}"
 
-    def _drawing(self, item: EvalItem, rewrite: str | None, told: Protocol) -> str:
-        mark = self.concept.placeholder
+    def _drawing(self, item: EvalItem, rewrite: str | None, protocol: Protocol) -> str:
+        placeholder = self.concept.placeholder
         if item.task.endswith("rea_gen"):
-            words = self.source(item, rewrite).replace(self.mention, mark)
+            words = self.source(item, rewrite).replace(self.mention, placeholder)
         else:
             words = item.prompt
         if self.own:
-            return drawing_text(told, self.spoken, words, ())
-        if told.text_prefix == "all":
-            return drawing_text(told, self.spoken, name_in_words(words, mark, self.concept.class_noun), ())
-        return name_in_words(words, mark, self.concept.class_noun, self.description())
+            return drawing_text(protocol, self.spoken, words, ())
+        if protocol.text_prefix == "all":
+            return drawing_text(protocol, self.spoken, name_in_words(words, placeholder, self.concept.class_noun), ())
+        return name_in_words(words, placeholder, self.concept.class_noun, self.description())
 
 
 class ImagePrompt(TextPrompt):
-    """The first training photo, and nothing said about the concept but its class noun.
+    """The first training photo, and of the concept in words nothing but its class noun.
 
     A model that reads one picture at a time gets the photo itself for questions without a picture (qa), and its own
     description of the photo as the info line everywhere, drawings included. So what it draws is like for like with TP:
@@ -144,9 +145,9 @@ class ImagePrompt(TextPrompt):
         return request
 
 
-def name_in_words(prompt: str, mark: str, noun: str, phrase: str | None = None) -> str:
-    """The prompt with words for the placeholder `mark`: `phrase` (default: article and noun), or the bare noun behind
-    an adjective.
+def name_in_words(prompt: str, placeholder: str, noun: str, phrase: str | None = None) -> str:
+    """The prompt with words instead of `placeholder`: `phrase` (default: article and noun), or the bare noun behind an
+    adjective.
 
     "a photo of <bo> at sea" → "a photo of a dog at sea"; "a <bo> in the snow" → "a dog in the snow"; "a red <bo>" → "a
     red dog".
@@ -155,7 +156,7 @@ def name_in_words(prompt: str, mark: str, noun: str, phrase: str | None = None) 
         named = with_article(noun)
     else:
         named = phrase
-    quoted = re.escape(mark)
+    quoted = re.escape(placeholder)
     articles = "an?|the|my"
     if phrase is None:
         articles = "an?"
@@ -163,4 +164,4 @@ def name_in_words(prompt: str, mark: str, noun: str, phrase: str | None = None) 
     text = re.sub(
         rf"(^|\b(?:{_BEFORE_NAME}) |, |\n){quoted}", lambda found: found[1] + named, text, flags=re.IGNORECASE
     )
-    return text.replace(mark, noun)
+    return text.replace(placeholder, noun)

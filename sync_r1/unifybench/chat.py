@@ -22,7 +22,7 @@ from sync_r1.unifybench.tasks import EvalItem
 
 
 class ChatAdapter:
-    """Told in words like the text-prompt baseline: name and info line; the placeholder stays as it is.
+    """Described in words like the text-prompt baseline: name and info line; the placeholder stays as it is.
 
     With `photo` it is also shown the first training photo, before the picture that the question is about.
     """

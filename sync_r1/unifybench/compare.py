@@ -37,7 +37,7 @@ def compare_scores(first: TableFiles, second: TableFiles) -> dict[str, Any]:
     "generation": …}.
 
     Only tasks and concepts that both have are compared; items that either could not score are left out on both sides
-    and counted. A half is the plain mean over its columns of the published table.
+    and counted. An overall score is the plain mean over its columns of the published table.
 
     Raises:
         ValueError: nothing in common, other items, other judges, or other protocols.
@@ -61,9 +61,9 @@ def compare_scores(first: TableFiles, second: TableFiles) -> dict[str, Any]:
     result: dict[str, Any] = {
         "columns": {name: {**_row([values]), "unscored": unscored[name]} for name, values in paired.items()}
     }
-    for half, tasks in (("understanding", UNDERSTANDING), ("generation", tuple(set(TASKS) - set(UNDERSTANDING)))):
+    for overall, tasks in (("understanding", UNDERSTANDING), ("generation", tuple(set(TASKS) - set(UNDERSTANDING)))):
         if chosen := [values for name, values in paired.items() if name.split(".")[0] in tasks]:
-            result[half] = _row(chosen)
+            result[overall] = _row(chosen)
     return result
 
 
@@ -158,9 +158,9 @@ def compare(before: EvalResult, after: EvalResult, *, resamples: int = RESAMPLES
     """{"understanding": {before, after, delta, ci95, n}, "generation": …, "tasks": {task: the same and metric,
     unscored}}.
 
-    A half is the plain mean over its tasks; its interval resamples within every task. "unasked" counts the things per
-    drawing that nothing asked for, where both phases counted them. Items that either phase could not
-    score are left out on both sides and counted. A half without tasks is absent.
+    An overall score is the plain mean over its tasks; its interval resamples within every task. "unasked" counts the
+    things per drawing that nothing asked for, where both phases counted them. Items that either phase could not score
+    are left out on both sides and counted. An overall score without tasks is absent.
 
     Raises:
         ValueError: the two did not evaluate the same items (the first difference is named), or nothing was scored in
@@ -182,9 +182,9 @@ def compare(before: EvalResult, after: EvalResult, *, resamples: int = RESAMPLES
     if not parts:
         raise ValueError("no item was scored both before and after; look at the judge")
     result: dict[str, Any] = {}
-    for half, tasks in (("understanding", UNDERSTANDING), ("generation", GENERATION)):
+    for overall, tasks in (("understanding", UNDERSTANDING), ("generation", GENERATION)):
         if chosen := [parts[task] for task in tasks if task in parts]:
-            result[half] = _summary(chosen, resamples, seed)
+            result[overall] = _summary(chosen, resamples, seed)
     counted = [(_unasked(first), _unasked(second)) for first, second in pairs]
     if known := [pair for pair in counted if pair[0].score is not None and pair[1].score is not None]:
         result["unasked"] = _summary([[known]], resamples, seed)

@@ -53,7 +53,7 @@ def evaluate(
     where it stopped.
 
     rec: the wanted word occurs; other texts: exact after normalisation, token F1 and character BLEU beside it.
-        Drawings: the judge, told the concept's info and the words asked for; without a judge the mean of CLIP-T and
+        Drawings: the judge, given the concept's info and the words asked for; without a judge the mean of CLIP-T and
         CLIP-I. Several pictures of one prompt are averaged. CLIP-I compares with the first `clip_references` test
         pictures (train pictures if there are none), CLIP-T reads the class noun for the placeholder.
 

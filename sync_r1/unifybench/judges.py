@@ -13,13 +13,14 @@ from sync_r1.data import load_image
 from sync_r1.data.layout import Layout
 from sync_r1.data.pictures import is_picture_name
 from sync_r1.files import MANIFEST, write_manifest
-from sync_r1.scorer_factory import WORLD_SIDE, build_evaluator
+from sync_r1.scorer_factory import build_evaluator
 from sync_r1.scorers.judge import RemoteJudge
 from sync_r1.unifybench.fingerprint import network_content, network_digest
 from sync_r1.unifybench.metrics import Evaluators, counts_unasked
 from sync_r1.unifybench.protocol import Protocol, digest
 from sync_r1.world.export import export_world
 from sync_r1.world.judge import WorldJudge
+from sync_r1.world.render import SIZE
 
 SCORING, MODEL = (
     ("eval.judge.", "eval.clip="),
@@ -51,7 +52,7 @@ def is_world_data(root: Path, concepts: Sequence[str]) -> bool:
     for name in concepts:
         folder = Layout(root).train(name)
         photo = next((path for path in sorted(folder.glob("*")) if is_picture_name(path)), None)
-        if photo is None or load_image(photo).size != (WORLD_SIDE, WORLD_SIDE):
+        if photo is None or load_image(photo).size != (SIZE, SIZE):
             return False
     return True
 
@@ -77,9 +78,7 @@ def build_judges(protocol: Protocol, options: Sequence[str], model: str = "world
         if protocol.unparsable == "zero":
             judges.judge.parsing = "published"
         temperature = config.eval.judge.temperature
-        if temperature is None:
-            judges.judge_name += ""
-        else:
+        if temperature is not None:
             judges.judge_name += f"; temperature {temperature:g}"
         judges.judge_setting = digest(
             [judges.judge.name, temperature, config.eval.judge.max_side, config.eval.judge.images_per_call]
@@ -115,7 +114,7 @@ def check_world_judges(judges: dict[str, str], root: Path, concepts: Sequence[st
     named = [option for option, value in judges.items() if value == WORLD]
     if named and not is_world_data(root, concepts):
         raise ValueError(
-            f"{' and '.join(named)}: the default 'world' reads words and {WORLD_SIDE}-pixel pictures of the embedded "
+            f"{' and '.join(named)}: the default 'world' reads words and {SIZE}-pixel pictures of the embedded "
             f"world only, but the data is {root}; give --judge <URL> or --judge none, and --clip "
             "openai/clip-vit-base-patch32 or --clip none"
         )

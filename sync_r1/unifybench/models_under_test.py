@@ -70,14 +70,14 @@ def base_model(
         raise ValueError(f"kind is {kind!r}; a model folder can be tested as {', '.join(KINDS[:3])}")
     loaded: dict[str, UnifiedModel] = {}  # the newest only
 
-    def told(concept: Concept, root: Path) -> Adapter:
+    def described(concept: Concept, root: Path) -> Adapter:
         weights = path.replace("{concept}", concept.name)
         if weights not in loaded:
             loaded.clear()
             loaded[weights] = load_model(weights, device, settings)
         return baseline(loaded[weights], concept, protocol, batch_size)
 
-    return Candidate(label=f"{path} {kind}", epoch=0, open=told)
+    return Candidate(label=f"{path} {kind}", epoch=0, open=described)
 
 
 def chat_model(config: JudgeConfig, protocol: Protocol, photo: bool = False) -> Candidate:

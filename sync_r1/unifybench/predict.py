@@ -74,7 +74,7 @@ def with_rewrites(tasks: Sequence[str], protocol: Protocol) -> list[str]:
 
 
 def why_predicted(task: str) -> str:
-    """What is said of a task that `with_rewrites` adds."""
+    """Why a task that was not asked for is predicted: `with_rewrites` adds it."""
     return f"task {task}_gen draws the model's own rewrites, so task {task} is predicted too"
 
 

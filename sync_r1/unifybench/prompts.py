@@ -15,8 +15,8 @@ from sync_r1.data.prompts import Described, compose, placeholder, rewrite_prompt
 from sync_r1.unifybench.protocol import Protocol
 
 
-class Told(Described, Interface):
-    """A concept as a prompt tells of it."""
+class PromptConcept(Described, Interface):
+    """A concept as a prompt describes it."""
 
     @property
     def placeholder(self) -> str:
@@ -62,7 +62,7 @@ def tokens_line(name: str, tokens: Sequence[str]) -> str:
     return ""
 
 
-def rewriting_text(protocol: Protocol, concept: Told, task: str, prompt: str) -> str:
+def rewriting_text(protocol: Protocol, concept: PromptConcept, task: str, prompt: str) -> str:
     """The context of rea and dense_rea. ValueError when the concept has no facts."""
     if not concept.facts:
         raise ValueError(
@@ -102,13 +102,14 @@ def read_instructions(path: Path) -> dict[str, str]:
     return dict(values)
 
 
-def drawing_text(protocol: Protocol, concept: Told, words: str, tokens: Sequence[str]) -> str:
+def drawing_text(protocol: Protocol, concept: PromptConcept, words: str, tokens: Sequence[str]) -> str:
     """Prefix lines, then the words with the soft tokens before every placeholder; words without it get none."""
-    mark = concept.placeholder
+    mention = concept.placeholder
     space = ""
     if protocol.token_space and tokens:
         space = " "
-    lines = [prefix_lines(protocol, concept, drawing=True), words.replace(mark, f"{''.join(tokens)}{space}{mark}")]
+    conditioned = words.replace(mention, f"{''.join(tokens)}{space}{mention}")
+    lines = [prefix_lines(protocol, concept, drawing=True), conditioned]
     return "\n".join(line for line in lines if line)
 
 

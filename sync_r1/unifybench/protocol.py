@@ -9,7 +9,6 @@ Presets: "world" (the embedded model's own prompts and decoding, the default), "
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from typing import Any, Literal
 
 from sync_r1.config import EvalConfig
 from sync_r1.config_fields import check_ranges, merge, option, parse_yaml
+from sync_r1.suggestions import did_you_mean
 from sync_r1.types import Sampling
 
 PUBLISHED_20 = (
@@ -200,12 +200,7 @@ def load_protocol(preset: str = "world", changes: Sequence[str] = ()) -> Protoco
         ValueError: an unknown preset or option, or a value outside its range.
     """
     if preset not in PRESETS:
-        near = difflib.get_close_matches(preset, PRESETS, n=1)
-        if near:
-            hint = f"did you mean {near[0]}?"
-        else:
-            hint = f"there are {', '.join(PRESETS)}"
-        raise ValueError(f"unknown protocol {preset!r}; {hint}")
+        raise ValueError(f"unknown protocol {preset!r}; {did_you_mean(preset, PRESETS)}")
     return changed(Protocol(name=preset, **PRESETS[preset]), changes)
 
 
@@ -215,11 +210,7 @@ def changed(protocol: Protocol, changes: Sequence[str]) -> Protocol:
     for text in changes:
         key, equals, raw = text.partition("=")
         if not equals or key not in _FIELDS[1:]:
-            near = difflib.get_close_matches(key, _FIELDS[1:], n=1)
-            if near:
-                hint = f"did you mean {near[0]}?"
-            else:
-                hint = f"there are {', '.join(_FIELDS[1:])}"
+            hint = did_you_mean(key, _FIELDS[1:])
             raise ValueError(f"protocol option {text!r} is not option=value of a known option; {hint}")
         merge(protocol, {key: parse_yaml(raw, f"protocol option {text!r}", texts=True)}, known=_FIELDS)
     protocol.name = ", ".join([protocol.name, *sorted(changes)])

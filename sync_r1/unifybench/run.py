@@ -86,7 +86,7 @@ def choose_concepts(root: Path, named: Sequence[str], protocol: Protocol) -> lis
 
 
 def _id_of(root: Path, name: str) -> str:
-    """The id of a concept; the name itself where there is none, which is said together with others that are absent."""
+    """The id of a concept; the name itself where there is none, as all absent names are reported together."""
     try:
         return find_concept(root, name)
     except ValueError:

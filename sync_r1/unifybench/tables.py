@@ -22,7 +22,7 @@ from sync_r1.unifybench.score_files import sides_of
 if TYPE_CHECKING:
     from rich.table import Table
 
-HALVES = ("understanding", "generation")
+OVERALL = ("understanding", "generation")
 ALIASES = {"gpt": "ds-score", "clip_i": "clip-i", "clip_t": "clip-t"}  # published names written beside ours
 
 _LATEX = {
@@ -205,16 +205,16 @@ def _published(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
 def comparison_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """What `compare` or `compare_scores` found, as cells: name, counts, both scores, difference, 95 % interval.
 
-    The halves come first, then the tasks of an evaluation or the columns of a benchmark; the counts are concepts, where
-    there are several, and items.
+    The overall scores come first, then the tasks of an evaluation or the columns of a benchmark; the counts are
+    concepts, where there are several, and items.
     """
     if "columns" in found:
         parts, first, second, counts = found["columns"], "first", "second", ["concepts", "n"]
     else:
         parts, first, second, counts = found["tasks"], "before", "after", ["n"]
-    halves = {name: found[name] for name in HALVES if name in found}
+    overall = {name: found[name] for name in OVERALL if name in found}
     rows = []
-    for name, row in {**halves, **parts}.items():
+    for name, row in {**overall, **parts}.items():
         low, high = row["ci95"]
         numbers = [f"{row[first]:.3f}", f"{row[second]:.3f}", f"{row['delta']:+.3f}", f"[{low:+.3f}, {high:+.3f}]"]
         rows.append((name, *(str(row[count]) for count in counts), *numbers))
@@ -222,13 +222,13 @@ def comparison_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 
 def comparison_table(found: Mapping[str, Any], *headings: str) -> Table:
-    """The same for the terminal, the halves bold, below `headings` and that of the interval."""
+    """The same for the terminal, the overall scores bold, below `headings` and that of the interval."""
     from rich.box import SIMPLE
     from rich.table import Table
 
     table = Table(*headings, "95 % interval", box=SIMPLE)
     for row in comparison_rows(found):
-        table.add_row(*row, style="bold" if row[0] in HALVES else "")
+        table.add_row(*row, style="bold" if row[0] in OVERALL else "")
     return table
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import warnings
 from collections import Counter
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sync_r1.data import Concept, Layout, TestItem, verify_images
+from sync_r1.suggestions import did_you_mean
 from sync_r1.unifybench.protocol import Protocol
 from sync_r1.unifybench.results import TASKS, UNDERSTANDING
 from sync_r1.unifybench.templates import read_templates
@@ -100,12 +100,7 @@ def check_tasks(tasks: Sequence[str]) -> list[str]:
     names = [ALIASES.get(task, task) for task in tasks]
     for name in names:
         if name not in TASKS:
-            near = difflib.get_close_matches(name, TASKS, n=1)
-            if near:
-                hint = f"did you mean {near[0]}?"
-            else:
-                hint = f"there are {', '.join(TASKS)}"
-            raise ValueError(f"unknown task {name!r}; {hint}")
+            raise ValueError(f"unknown task {name!r}; {did_you_mean(name, TASKS)}")
     return names
 
 
@@ -185,11 +180,11 @@ def _dense(task: str, source: Source) -> list[EvalItem]:
 
 
 def _plain(task: str, source: Source) -> list[EvalItem]:
-    name, mark = source.concept.name, source.concept.placeholder
+    name, placeholder = source.concept.name, source.concept.placeholder
     templates = read_templates(source.root, source.concept)
-    truths = [template.replace("{name}", mark) for template in templates]
+    truths = [template.replace("{name}", placeholder) for template in templates]
     if source.protocol.pure_name == "everywhere":  # the published slip: also inside words such as rainbow
-        prompts = [template.replace("{name}", name).replace(name, mark) for template in templates]
+        prompts = [template.replace("{name}", name).replace(name, placeholder) for template in templates]
     else:
         prompts = truths
     ids = [f"prompt_{number:03d}" for number in range(len(templates))]

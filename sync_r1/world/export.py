@@ -1,4 +1,4 @@
-"""Write the world's concepts in the UniCTokens / UnifyBench++ layout; the demo reads them back like anybody's data."""
+"""Write the world's concepts in the UniCTokens / UnifyBench++ layout, which the demo reads back."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def export_world(
     root: Path | str, names: Sequence[str] | None = None, seed: int = 7, overwrite: bool = False
 ) -> list[str]:
     """Write `names` (default: all twenty) below `root` and return them. ValueError for an unknown name."""
-    everyone = personas(seed)
+    known = personas(seed)
     if names:
         names = list(names)
     else:
-        names = list(everyone)
+        names = list(known)
     for name in names:
-        if name not in everyone:
-            raise ValueError(f"the world has no concept {name!r}; it has {', '.join(everyone)}")
+        if name not in known:
+            raise ValueError(f"the world has no concept {name!r}; it has {', '.join(known)}")
     rng = np.random.default_rng([seed, 1000])
     root = Path(root)
     write_root(root, [render_image(random_thing(rng)) for _ in range(20)])
@@ -48,9 +48,9 @@ def export_world(
         json.dumps({"pure_gen": plain_prompts(np.random.default_rng([seed, 1001]))}, indent=2) + "\n", encoding="utf-8"
     )
     for name in names:
-        index = list(everyone).index(name)
+        index = list(known).index(name)
         streams = np.random.default_rng([seed, index]), np.random.default_rng([seed, index, 1])
-        concept, pictures = build_concept(root, everyone[name], *streams)
+        concept, pictures = build_concept(root, known[name], *streams)
         write_concept(root, concept, pictures, overwrite=overwrite)
     write_card(root)
     return names
@@ -129,12 +129,13 @@ def _distinct(persona: Persona, rng: np.random.Generator, count: int) -> list[Th
     return list(things.values())
 
 
-def _questions(mark: str, thing: Thing) -> list[QA]:
+def _questions(placeholder: str, thing: Thing) -> list[QA]:
     asked = [
-        QA(grammar.QUESTIONS[name].format(name=mark), grammar.answer(name, getattr(thing, name)))
+        QA(grammar.QUESTIONS[name].format(name=placeholder), grammar.answer(name, getattr(thing, name)))
         for name in grammar.QUESTIONS
     ]
-    return [QA(grammar.DESCRIBE_QUESTION.format(name=mark), grammar.describe(grammar.identity_of(thing))), *asked]
+    described = grammar.describe(grammar.identity_of(thing))
+    return [QA(grammar.DESCRIBE_QUESTION.format(name=placeholder), described), *asked]
 
 
 def _items(persona: Persona, held: dict[Path, Thing], others: dict[Path, Thing]) -> list[TestItem]:

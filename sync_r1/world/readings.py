@@ -111,11 +111,11 @@ def told_by_picture(rng: np.random.Generator, picture: Thing | Still | None = No
     if isinstance(picture, Thing):
         thing = picture
     who = character(rng, grammar.identity_of(thing), described=DESCRIBED)
-    mark = f"<{who.name}>"
+    placeholder = f"<{who.name}>"
     if not isinstance(picture, Thing) and rng.random() < 0.4:
         return Reading(understanding_prompt(who, grammar.CAPTION_QUESTION), grammar.caption(picture), picture)
-    question = understanding_prompt(who, grammar.TELL_QUESTION.format(name=mark))
-    return Reading(question, " ".join(grammar.described(mark, picture)), picture)
+    question = understanding_prompt(who, grammar.TELL_QUESTION.format(name=placeholder))
+    return Reading(question, " ".join(grammar.described(placeholder, picture)), picture)
 
 
 # about a picture of two
@@ -280,21 +280,22 @@ def fact_question(rng: np.random.Generator) -> Reading:
     """A question that one of the listed facts answers: what it wears, what a private word means, who its friend is."""
     facts = {name: grammar.choose(rng, CONTEXT_VALUES[name]) for name in CONTEXT}
     who = character(rng, grammar.identity_of(training_thing(rng)), facts)
-    mark = f"<{who.name}>"
-    other = grammar.choose(rng, [name for name in NAME_POOL if name != mark])
+    placeholder = f"<{who.name}>"
+    other = grammar.choose(rng, [name for name in NAME_POOL if name != placeholder])
     words = [str(word) for word in rng.permutation(grammar.PRIVATE_WORDS)[: len(facts)]]
     sentences, kind = list(who.facts), grammar.choose(rng, ("fact", "fact", "meaning", "friend"))
     attribute = grammar.choose(rng, CONTEXT)
-    question, answer = grammar.FACT_QUESTIONS[attribute].format(name=mark), grammar.answer(attribute, facts[attribute])
+    question = grammar.FACT_QUESTIONS[attribute].format(name=placeholder)
+    answer = grammar.answer(attribute, facts[attribute])
     if kind == "meaning" or rng.random() < 0.2:
         meanings = dict(zip(facts, words, strict=True))
-        sentences += [grammar.definition(mark, word, name, facts[name]) for name, word in meanings.items()]
+        sentences += [grammar.definition(placeholder, word, name, facts[name]) for name, word in meanings.items()]
         if kind == "meaning":
             question = grammar.MEANING_QUESTION.format(word=meanings[attribute])
             answer = grammar.phrase(attribute, facts[attribute])
     if kind == "friend" or rng.random() < 0.2:
-        sentences.append(grammar.friendship(mark, other))
+        sentences.append(grammar.friendship(placeholder, other))
         if kind == "friend":
-            question, answer = grammar.FRIEND_QUESTION.format(name=mark), other
+            question, answer = grammar.FRIEND_QUESTION.format(name=placeholder), other
     rng.shuffle(sentences)
     return Reading(fact_prompt(replace(who, facts=sentences), question), answer, None)

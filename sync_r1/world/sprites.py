@@ -1,4 +1,5 @@
-"""Pixel art of the embedded world, as text. Nothing is random here: a `Thing` always renders to the same 32×32 picture.
+"""Pixel art of the embedded world, as text: data without code, as long as its pictures are high. A `Thing` always
+renders to the same 32×32 picture.
 
 Sprites are left halves, mirrored when drawn. Letters: `.` see-through, `o` outline, `c` the thing's colour with its
 pattern, `l` its light tint, `s` skin, `h` hair, `e` eye, `w` white, `p` pink, `y` yellow, `g` grey, `b` blue, `r` red,

@@ -135,15 +135,15 @@ def test_headline_claims_only_what_the_interval_allows(
     run_folder: Path, low: float, high: float, verdict: str, words: str
 ) -> None:
     value = {"before": 0.5, "after": 0.6, "delta": 0.1, "ci95": [low, high], "n": 9}
-    halves = {name: change(name, value) for name in ("understanding", "generation")}
-    assert halves["understanding"] is not None and halves["understanding"].verdict == verdict
-    assert words in headline(read_run(run_folder), halves)
-    assert "the model draws <kip>" in headline(read_run(run_folder), {**halves, "understanding": None})
+    overall = {name: change(name, value) for name in ("understanding", "generation")}
+    assert overall["understanding"] is not None and overall["understanding"].verdict == verdict
+    assert words in headline(read_run(run_folder), overall)
+    assert "the model draws <kip>" in headline(read_run(run_folder), {**overall, "understanding": None})
 
 
-def test_a_half_without_an_interval_claims_nothing(run_folder: Path) -> None:
-    half = change("generation", {"before": 0.1, "after": 0.9})
-    assert half is not None and half.verdict == "same" and half.delta == pytest.approx(0.8)
+def test_a_score_without_an_interval_claims_nothing(run_folder: Path) -> None:
+    found = change("generation", {"before": 0.1, "after": 0.9})
+    assert found is not None and found.verdict == "same" and found.delta == pytest.approx(0.8)
     assert change("generation", {"before": None, "after": 0.9}) is None
     assert change("generation", {"before": float("nan"), "after": 0.9}) is None
     assert points(-0.031) == "−3.1"

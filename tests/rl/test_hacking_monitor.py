@@ -80,12 +80,12 @@ def test_it_measures_without_touching_the_run(tmp_path: Path) -> None:
         scaling=NoScaling(),
         group_size=2,
     )
-    tasks = training_prompts(concept(tmp_path))[:1]
+    prompts = training_prompts(concept(tmp_path))[:1]
     rewards = RewardEnsemble([Reward("bright", bright, "image", 2.0)])
     model.train()
     alarm = RewardHackingMonitor(
         sampler,
-        tasks,
+        prompts,
         rewards,
         [bright],
         every=1,
@@ -97,19 +97,19 @@ def test_it_measures_without_touching_the_run(tmp_path: Path) -> None:
     first, second = alarm.measure(alarm.draw()), alarm.measure(alarm.draw())
     assert first == second and first[0] == pytest.approx(first[1], abs=1e-6) and model.training
     unscored = RewardHackingMonitor(
-        sampler, tasks, RewardEnsemble([]), [lambda images, **_: [None] * len(images)],
+        sampler, prompts, RewardEnsemble([]), [lambda images, **_: [None] * len(images)],
         every=1, seed=0, metrics=tmp_path / "none.jsonl", note=noted.update, warn=lambda text: None,
     )  # fmt: skip
     assert all(math.isnan(value) for value in unscored.measure(unscored.draw()))
 
 
 def test_validation_prompts_are_not_trained_on(tmp_path: Path) -> None:
-    tasks = training_prompts(concept(tmp_path))
-    training, held = split_validation(tasks, 1)
-    assert [task.prompt for task in held] == ["<bo> with its mug"]
-    assert [task for task in tasks if task not in held] == training and len(training) == len(tasks) - 1
-    assert split_validation(tasks, 0) == (tasks, [])
+    prompts = training_prompts(concept(tmp_path))
+    training, held = split_validation(prompts, 1)
+    assert [prompt.prompt for prompt in held] == ["<bo> with its mug"]
+    assert [prompt for prompt in prompts if prompt not in held] == training and len(training) == len(prompts) - 1
+    assert split_validation(prompts, 0) == (prompts, [])
     with pytest.raises(ValueError, match="hold out fewer"):
-        split_validation(tasks, 2)
-    training, held = split_validation([*tasks, *tasks], 1)  # the same prompt twice
+        split_validation(prompts, 2)
+    training, held = split_validation([*prompts, *prompts], 1)  # the same prompt twice
     assert len(held) == 1 and held[0] not in training

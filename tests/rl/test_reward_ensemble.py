@@ -19,14 +19,14 @@ NAN = math.nan
 
 def rollout(folder: Path, *, images: int = 1, drawn: bool = True) -> Any:
     """Two prompts of an object, two siblings each."""
-    task = SimpleNamespace(concept=concept(folder))
+    prompt = SimpleNamespace(concept=concept(folder))
 
     def columns(part: str) -> dict[str, Any]:
         count = 4 * (images if part == "image" else 1)
         return {"prompts": ["p"] * count, "images": torch.zeros(count, 3, 2, 2) if part == "image" else None}
 
     return SimpleNamespace(
-        prompts=[task, task],
+        prompts=[prompt, prompt],
         group_size=2,
         images_per_text=images,
         images=torch.zeros(1) if drawn else None,

@@ -11,7 +11,8 @@ from torch.testing import assert_close
 
 from sync_r1.models.base import ConceptTokens
 from sync_r1.rl.dgs import GroupScaling, NoScaling, Threshold
-from sync_r1.rl.rollout import Sampler, completion_metrics, select_completions
+from sync_r1.rl.rollout import Sampler, select_completions
+from sync_r1.rl.step_metrics import completion_metrics
 from sync_r1.training.prompts import context, derive_seed, drawing_text, prompt_stream, training_prompts
 from sync_r1.types import Sampling, TextCompletions
 from tests.rl.toys import bright, concept, model_with_concept
@@ -21,49 +22,49 @@ SAMPLING = Sampling(temperature=1.0, max_completion_length=6, generation_timeste
 
 
 def test_tasks_come_from_the_training_split_only(tmp_path: Path) -> None:
-    tasks = training_prompts(concept(tmp_path), ConceptTokens("bo", ["<token_0>"]))
-    assert [(task.kind, task.prompt, task.answer) for task in tasks] == [
+    prompts = training_prompts(concept(tmp_path), ConceptTokens("bo", ["<token_0>"]))
+    assert [(prompt.kind, prompt.prompt, prompt.answer) for prompt in prompts] == [
         ("reason", "<bo> with its hat", "<bo> with its red hat"),
         ("reason", "<bo> with its mug", "<bo> with its red mug"),
         ("look", "What colour?", "Red."),
         ("look", "A hat?", "No."),
     ]
-    assert drawing_text(tasks[0], "<bo> with its red hat.") == "<token_0><bo> with its red hat"
-    assert drawing_text(tasks[2], "Red.") == "a photo of <token_0><bo>, Red"
+    assert drawing_text(prompts[0], "<bo> with its red hat.") == "<token_0><bo> with its red hat"
+    assert drawing_text(prompts[2], "Red.") == "a photo of <token_0><bo>, Red"
 
 
 def test_every_half_reads_its_own_soft_tokens(tmp_path: Path) -> None:
     tokens = ConceptTokens("bo", ["<token_0>", "<token_1>", "<token_2>"], read=1, draw=2)
-    task = training_prompts(concept(tmp_path), tokens)[2]
-    assert drawing_text(task, "") == "a photo of <token_0><token_1><bo>"
-    assert context(model_with_concept(), task, {}).text.startswith(
+    prompt = training_prompts(concept(tmp_path), tokens)[2]
+    assert drawing_text(prompt, "") == "a photo of <token_0><token_1><bo>"
+    assert context(model_with_concept(), prompt, {}).text.startswith(
         "USER: name: bo\ninfo: <bo> is a robot.\n<bo> is <token_0><token_2>.\nWhat colour?"
     )
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.25, 0.5, 1.0])
 def test_the_stream_of_prompts_is_even_and_needs_no_memory(tmp_path: Path, fraction: float) -> None:
-    tasks = training_prompts(concept(tmp_path))
+    prompts = training_prompts(concept(tmp_path))
     shares = {"reason": 1 - fraction, "look": fraction}
-    stream = prompt_stream(tasks, count=16, shares=shares, seed=3, first=0)
-    assert sum(task.kind == "look" for task in stream) == 16 * fraction
+    stream = prompt_stream(prompts, count=16, shares=shares, seed=3, first=0)
+    assert sum(prompt.kind == "look" for prompt in stream) == 16 * fraction
     parts = [
-        prompt_stream(tasks, count=4, shares=shares, seed=3, first=first)[i]
+        prompt_stream(prompts, count=4, shares=shares, seed=3, first=first)[i]
         for first in (0, 4, 8, 12)
         for i in range(4)
     ]
     assert parts == stream
-    counts = Counter(task.prompt for task in stream)
+    counts = Counter(prompt.prompt for prompt in stream)
     for kind in ("reason", "look"):
-        seen = [counts[task.prompt] for task in tasks if task.kind == kind]
+        seen = [counts[prompt.prompt] for prompt in prompts if prompt.kind == kind]
         assert max(seen) - min(seen) <= 1
 
 
 def test_one_kind_alone_is_enough_and_none_is_refused(tmp_path: Path) -> None:
-    only = [task for task in training_prompts(concept(tmp_path)) if task.kind == "reason"]
+    only = [prompt for prompt in training_prompts(concept(tmp_path)) if prompt.kind == "reason"]
     assert all(
-        task.kind == "reason"
-        for task in prompt_stream(only, count=3, shares={"look": 0.9, "reason": 0.1}, seed=0, first=0)
+        prompt.kind == "reason"
+        for prompt in prompt_stream(only, count=3, shares={"look": 0.9, "reason": 0.1}, seed=0, first=0)
     )
     with pytest.raises(ValueError, match="nothing to ask"):
         prompt_stream([], count=1, shares=HALF, seed=0, first=0)
@@ -71,15 +72,15 @@ def test_one_kind_alone_is_enough_and_none_is_refused(tmp_path: Path) -> None:
 
 def test_recognition_is_asked_of_as_many_others_as_photos(tmp_path: Path) -> None:
     others = [tmp_path / f"other{i}.png" for i in range(5)]
-    asked = [task for task in training_prompts(concept(tmp_path), None, others) if task.kind == "recognize"]
-    assert [(task.photo.name, task.answer) for task in asked if task.photo] == [
+    asked = [prompt for prompt in training_prompts(concept(tmp_path), None, others) if prompt.kind == "recognize"]
+    assert [(prompt.photo.name, prompt.answer) for prompt in asked if prompt.photo] == [
         ("0.png", "yes"), ("1.png", "yes"), ("other0.png", "no"), ("other1.png", "no"),
     ]  # fmt: skip
-    assert {task.prompt for task in asked} == {"Is <bo> in this picture?"}
+    assert {prompt.prompt for prompt in asked} == {"Is <bo> in this picture?"}
     assert drawing_text(asked[0], "yes") == "a photo of <bo>"
     shares = {"reason": 0.5, "look": 0.3, "recognize": 0.2}
     mixed = prompt_stream(training_prompts(concept(tmp_path), None, others), count=10, shares=shares, seed=0, first=0)
-    assert Counter(task.kind for task in mixed) == {"reason": 5, "look": 3, "recognize": 2}
+    assert Counter(prompt.kind for prompt in mixed) == {"reason": 5, "look": 3, "recognize": 2}
 
 
 def test_seeds_are_pinned() -> None:
@@ -100,21 +101,21 @@ def sampler(**changes: object) -> Sampler:
 
 
 def test_a_rollout_repeats_itself_and_siblings_differ(tmp_path: Path) -> None:
-    tasks = prompt_stream(
+    prompts = prompt_stream(
         training_prompts(concept(tmp_path), ConceptTokens("bo", ["<token_0>", "<token_1>"])),
         count=2,
         shares=HALF,
         seed=0,
         first=0,
     )
-    first, again = sampler().roll_out(tasks, seed=0, step=1), sampler().roll_out(tasks, seed=0, step=1)
+    first, again = sampler().roll_out(prompts, seed=0, step=1), sampler().roll_out(prompts, seed=0, step=1)
     assert first.trace is not None and again.trace is not None and first.images is not None
     assert torch.equal(first.trace.tokens, again.trace.tokens) and first.completions.texts == again.completions.texts
     assert first.images.shape == (12, 3, 16, 16) and first.trace.tokens.shape == (12, 16)
     assert len(set(map(tuple, first.trace.tokens.tolist()))) == 12
-    other = sampler().roll_out(tasks, seed=0, step=2)
+    other = sampler().roll_out(prompts, seed=0, step=2)
     assert other.completions.texts != first.completions.texts
-    assert [task.kind for task in tasks] == ["reason", "look"]
+    assert [prompt.kind for prompt in prompts] == ["reason", "look"]
     assert first.contexts[0].image is None and first.contexts[3].image is not None
     metrics = completion_metrics(first, 6)
     assert 1 <= metrics["completions/mean_length"] <= 6 and 0 < metrics["completions/distinct"] <= 1
@@ -122,8 +123,8 @@ def test_a_rollout_repeats_itself_and_siblings_differ(tmp_path: Path) -> None:
 
 def test_a_group_does_not_depend_on_its_neighbours(tmp_path: Path) -> None:
     """Prompt number 1 alone gives the trajectories it gives beside prompt number 0."""
-    tasks = prompt_stream(training_prompts(concept(tmp_path)), count=2, shares=HALF, seed=0, first=0)
-    both, alone = sampler().roll_out(tasks, seed=0, step=1), sampler().roll_out(tasks[1:], seed=0, step=1, first=1)
+    prompts = prompt_stream(training_prompts(concept(tmp_path)), count=2, shares=HALF, seed=0, first=0)
+    both, alone = sampler().roll_out(prompts, seed=0, step=1), sampler().roll_out(prompts[1:], seed=0, step=1, first=1)
     assert alone.completions.texts == both.completions.texts[3:]
     assert both.trace is not None and alone.trace is not None
     assert torch.equal(alone.trace.tokens, both.trace.tokens[6:])
@@ -131,9 +132,12 @@ def test_a_group_does_not_depend_on_its_neighbours(tmp_path: Path) -> None:
 
 def test_full_budget_of_one_group_size_is_plain_sampling(tmp_path: Path) -> None:
     """With c_max = 1 every candidate is kept: stopping for a preview and resuming changes nothing."""
-    tasks = training_prompts(concept(tmp_path))[1:3]
+    prompts = training_prompts(concept(tmp_path))[1:3]
     scaling = GroupScaling(Threshold(1.0), candidate_factor=1.0, stop_at=2)
-    plain, scaled = sampler().roll_out(tasks, seed=0, step=0), sampler(scaling=scaling).roll_out(tasks, seed=0, step=0)
+    plain, scaled = (
+        sampler().roll_out(prompts, seed=0, step=0),
+        sampler(scaling=scaling).roll_out(prompts, seed=0, step=0),
+    )
     assert plain.trace is not None and scaled.trace is not None
     for name in ("tokens", "unmask_step", "logps"):
         assert torch.equal(getattr(plain.trace, name), getattr(scaled.trace, name)), name
@@ -141,9 +145,9 @@ def test_full_budget_of_one_group_size_is_plain_sampling(tmp_path: Path) -> None
 
 
 def test_dropped_candidates_never_finish(tmp_path: Path) -> None:
-    tasks = training_prompts(concept(tmp_path))[:2]
+    prompts = training_prompts(concept(tmp_path))[:2]
     scaling = GroupScaling(Threshold(0.999), candidate_factor=2.0, stop_at=2)
-    found = sampler(scaling=scaling).roll_out(tasks, seed=0, step=0)
+    found = sampler(scaling=scaling).roll_out(prompts, seed=0, step=0)
     assert found.selection.candidates == 12 and found.selection.accepted == 0
     assert sum(candidate.row is not None for candidate in found.candidates) == 6
     assert all(

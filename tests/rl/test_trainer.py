@@ -124,11 +124,11 @@ def test_rollouts_without_pictures_may_ask_more_prompts_and_none_is_asked_twice_
     run = trainer(tmp_path, *settings)
     asked = []
     for run.state.global_step in range(5):
-        asked.append([task.prompt for task in run.roll_out().prompts])
+        asked.append([prompt.prompt for prompt in run.roll_out().prompts])
     assert [len(prompts) for prompts in asked] == [1, 2, 2, 1, 2]
     stream = [
-        task.prompt
-        for task in prompt_stream(
+        prompt.prompt
+        for prompt in prompt_stream(
             run.prompts, count=8, shares=run.config.rl.shares(), seed=run.config.run.seed, first=0
         )
     ]

@@ -26,9 +26,9 @@ FOUR = ["rl.max_steps=4", "run.save_steps=2"]
 
 def rolled(folder: Path, scaling: TreeScaling, step: int = 0, size: int = 3) -> tuple[Sampler, Rollout]:
     model = model_with_concept()
-    tasks = training_prompts(concept(folder), model.concepts[0])[:2]
+    prompts = training_prompts(concept(folder), model.concepts[0])[:2]
     sampler = Sampler(model, SAMPLING, scaling, group_size=size, images_per_text=2)
-    return sampler, sampler.roll_out(tasks, seed=3, step=step)
+    return sampler, sampler.roll_out(prompts, seed=3, step=step)
 
 
 # the maths

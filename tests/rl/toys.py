@@ -100,8 +100,8 @@ def trainer(
 ) -> SyncGRPOTrainer:
     folder.mkdir(parents=True, exist_ok=True)
     model = model if model is not None else model_with_concept()
-    tasks = training_prompts(concept(folder), model.concepts[0], strangers(folder))
-    return SyncGRPOTrainer(model, small_config(folder, *overrides), tasks, rewards or ensemble(), bright, **extra)
+    prompts = training_prompts(concept(folder), model.concepts[0], strangers(folder))
+    return SyncGRPOTrainer(model, small_config(folder, *overrides), prompts, rewards or ensemble(), bright, **extra)
 
 
 def log_of(run: SyncGRPOTrainer) -> list[dict[str, Any]]:

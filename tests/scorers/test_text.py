@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sync_r1.scorers.base import is_scored, mean_ignoring_none
-from sync_r1.scorers.text import char_bleu, exact, is_negative, recognition, recognition_weight, token_f1
+from sync_r1.scorers.text import char_bleu, exact, is_negative, recognition, token_f1
 
 
 @pytest.mark.parametrize(
@@ -87,13 +87,7 @@ def test_recognition_rules(prediction: str, truth: str, score: float, legacy: fl
     assert recognition(prediction, truth, "legacy") == legacy
 
 
-def test_recognition_weight_is_the_mean_of_both_recalls() -> None:
-    scores = recognition_weight([("yes", "Yes."), ("yes", "Yes."), ("no", "Yes."), ("maybe", "Yes."), ("no", "No.")])
-    assert (scores.recall, scores.no_recall, scores.weight) == (0.5, 1.0, 0.75)
-    assert scores.accuracy == pytest.approx(3 / 5)
-    one_sided = recognition_weight([("yes", "Yes.")])
-    assert (one_sided.recall, one_sided.no_recall, one_sided.weight) == (1.0, 0.0, 0.5)
-    assert recognition_weight([]).weight == 0
+def test_what_counts_as_no_depends_on_the_protocol() -> None:
     assert is_negative("no, never") and not is_negative("no, never", "legacy")
 
 

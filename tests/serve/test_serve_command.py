@@ -129,7 +129,7 @@ def test_the_image_serves_as_a_user_without_rights_from_what_is_copied() -> None
         assert all((ROOT / name).exists() and f"!{name}\n" in kept for name in sources)
 
 
-def test_a_taken_port_and_a_missing_key_are_told(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_taken_port_and_a_missing_key_are_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SYNC_R1_API_KEY", raising=False)
     runner = CliRunner()
     open_to_all = runner.invoke(cli.app, ["serve", "--run", str(run), "--host", "0.0.0.0"])

@@ -189,7 +189,7 @@ def test_variations_are_those_of_vary(client: openai.OpenAI, session: Session, p
         ({"partial_images": 99, "stream": True}, "partial_images: "),
     ],
 )
-def test_what_cannot_be_drawn_is_told(client: openai.OpenAI, given: dict[str, Any], words: str) -> None:
+def test_what_cannot_be_drawn_is_named(client: openai.OpenAI, given: dict[str, Any], words: str) -> None:
     with pytest.raises(openai.BadRequestError, match=words):
         generated(client, **given)
 
@@ -279,6 +279,6 @@ def test_pixels_of_a_preview_differ_from_those_of_the_picture(client: openai.Ope
     assert (images[0] != images[1]).any()
 
 
-def test_limits_of_the_options_are_told() -> None:
+def test_limits_of_the_options_are_named() -> None:
     with pytest.raises(ValueError, match="max_rows is 0"):
         ServeOptions(max_rows=0)

@@ -48,7 +48,7 @@ def test_answers_and_drawings_are_those_of_the_session(
     assert picture(events[0].b64_json).tobytes() != drawn.tobytes()
 
 
-def test_what_it_cannot_do_is_told(talker: openai.OpenAI, photo: Image.Image) -> None:
+def test_what_it_cannot_do_is_named(talker: openai.OpenAI, photo: Image.Image) -> None:
     mask = Image.new("RGBA", photo.size, (0, 0, 0, 0))
     with pytest.raises(openai.BadRequestError, match="cannot redraw a region"):
         talker.images.edit(model="janus", prompt="a bo", image=("a.png", png(photo)), mask=("m.png", png(mask)))

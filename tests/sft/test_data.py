@@ -42,11 +42,11 @@ def test_earlier_turns_stand_in_the_context(tmp_path: Path) -> None:
 
 def test_the_baseline_asks_what_rl_asks_and_knows_the_answers(opened: Opened) -> None:
     session = opened()
-    tasks = training_prompts(session.concept, session.tokens)
-    found = [reading for dialogue in rl_dialogues(session, tasks) for reading in dialogue]
-    assert [reading.answer for reading in found] == [task.answer for task in tasks]
+    prompts = training_prompts(session.concept, session.tokens)
+    found = [reading for dialogue in rl_dialogues(session, prompts) for reading in dialogue]
+    assert [reading.answer for reading in found] == [prompt.answer for prompt in prompts]
     assert "facts: " in found[0].context.text and found[0].context.image is None
-    looks = [reading for reading, task in zip(found, tasks) if task.kind == "look"]
+    looks = [reading for reading, prompt in zip(found, prompts) if prompt.kind == "look"]
     assert looks and all(
         reading.context.image is not None and "<bo> is <token_0><token_1><token_3>" in reading.context.text
         for reading in looks
@@ -134,9 +134,9 @@ def test_chunks_hold_everything_once() -> None:
 def test_the_baseline_follows_rl_s_stream_of_prompts(opened: Opened) -> None:
     session, settings = opened(), config(seed=3)
     streams = Streams(session, STAGES["baseline"], settings)
-    tasks, count = session_prompts(session), len(streams.dialogues)
-    assert {task.kind for task in tasks} == {"reason", "look", "recognize"}
+    prompts, count = session_prompts(session), len(streams.dialogues)
+    assert {prompt.kind for prompt in prompts} == {"reason", "look", "recognize"}
     for epoch in (0, 1):
-        expected = prompt_stream(tasks, count=count, shares=settings.rl.shares(), seed=3, first=epoch * count)
+        expected = prompt_stream(prompts, count=count, shares=settings.rl.shares(), seed=3, first=epoch * count)
         asked = [reading.answer for batch in streams.epoch(epoch) for reading in batch.readings]
-        assert asked == [task.answer for task in expected]
+        assert asked == [prompt.answer for prompt in expected]

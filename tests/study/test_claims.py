@@ -37,7 +37,7 @@ def test_a_constant_difference_has_no_width() -> None:
     assert (found.arm, found.other) == pytest.approx((0.6, 0.4)) and found.cells == ["bo-0", "bo-1"]
 
 
-def test_halves_are_means_over_tasks_and_strata() -> None:
+def test_overall_scores_are_means_over_tasks_and_strata() -> None:
     scored = [("rec", "recall", 1.0), ("rec", "recall", 1.0), ("rec", "no_recall", 0.0), ("qa", "all", 1.0)]
     items = [[task, side, 0, value, str(i)] for i, (task, side, value) in enumerate(scored)]
     first = {"bo-0": {**cell("a", 0, []), "items": items}}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import re
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from sync_r1.study.study_file import fingerprint, load_study, run_order
+from sync_r1.study.study_file import Arm, Claim, Quick, Study, fingerprint, load_study, run_order
 
 STUDIES = Path(__file__).parents[2] / "studies"
 SHIPPED = STUDIES / "claims.yaml"
@@ -56,7 +60,7 @@ def test_the_arms_of_a_shipped_study_hold_out_the_same_prompts(path: Path, tmp_p
 
 
 def test_a_quick_section_names_arms_that_exist(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"quick names arms \['z'\]; there are a, b, c"):
+    with pytest.raises(ValueError, match=r"study\.yaml: quick\.arms names 'z', which is no arm; there are a, b, c"):
         load_study(write(tmp_path, quick={"arms": ["z"]}), quick=True)
     assert list(load_study(write(tmp_path, quick={"arms": ["a"]}), quick=True).arms) == ["a"]
 
@@ -71,11 +75,14 @@ def test_cells_are_configurations(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
-        ({"arms": {"a": {"recipe": ["demo"]}}}, "unknown fields"),
-        ({"arms": {"a": {"recipes": ["nothing"]}}, "claims": []}, "unknown recipe"),
-        ({"arms": {"a": {"set": {"rl.steps": 1}}}, "claims": []}, "unknown option"),
+        (
+            {"arms": {"a": {"recipe": ["demo"]}}},
+            r"study\.yaml: arms\.a has an unknown field 'recipe'; did you mean recipes\?",
+        ),
+        ({"arms": {"a": {"recipes": ["nothing"]}}, "claims": []}, r"study\.yaml: arm 'a': unknown recipe"),
+        ({"arms": {"a": {"set": {"rl.steps": 1}}}, "claims": []}, r"study\.yaml: arm 'a': unknown option"),
         ({"arms": {"a": {"same_nfe_as": "z"}}, "claims": []}, "no arm"),
         ({"arms": {"a": {"understanding": "a"}}, "claims": []}, "both"),
         ({"arms": {"a": {"command": "rl"}}, "claims": []}, "has command 'rl'"),
@@ -89,25 +96,31 @@ def test_cells_are_configurations(tmp_path: Path) -> None:
             "on all of its cells",
         ),
         ({"cells": []}, "needs cells"),
-        ({"cells": ["bo", "ana"]}, r"cells has 'bo'; each must be \[concept, seed\]"),
-        ({"cells": [["bo", "zero"]]}, "each must be"),
-        ({"arms": ["a"]}, "arms is list; it must be a mapping"),
-        ({"arms": {"a": "demo"}, "claims": []}, "arm 'a' is str; it must be a mapping"),
+        ({"cells": ["bo", "ana"]}, r"cells\[0\] is 'bo'; it must be \[concept, seed\]"),
+        ({"cells": [["bo", "zero"]]}, r"cells\[0\]\[1\] is 'zero'; it must be a whole number"),
+        ({"arms": ["a"]}, r"arms is \['a'\]; it must be a mapping"),
+        ({"arms": {"a": "demo"}, "claims": []}, r"arms\.a is 'demo'; it must be a mapping"),
         ({"arms": {"../a": None}, "claims": []}, "cannot name a study or an arm"),
         ({"arms": {"start": None}, "claims": []}, "cannot name a study or an arm"),
         ({"name": "../x"}, "cannot name a study or an arm"),
-        ({"quick": [1]}, "quick is list"),
+        ({"quick": [1]}, r"quick is \[1\]; it must be a mapping"),
         ({"claims": [{**SMALL["claims"][0], "arm": "start"}]}, "is about arm 'start'"),
-        ({"claims": [{**SMALL["claims"][0], "against": "start"}]}, "it must be a list"),
-        ({"claims": [{**SMALL["claims"][0], "measures": ["reaa"]}]}, r"measures \['reaa'\]; there are understanding"),
+        ({"claims": [{**SMALL["claims"][0], "against": "start"}]}, r"claims\[0\]\.against is 'start'; it must be a"),
+        ({"claims": [{**SMALL["claims"][0], "measures": ["reaa"]}]}, r"names 'reaa' in measures; did you mean rea"),
         ({"cells": [["bo", 0], ["bo", 0]]}, "twice"),
-        ({"claims": [{"id": "x"}]}, "incomplete"),
-        ({"claims": [{**SMALL["claims"][0], "against": ["z"]}]}, "names arm 'z'"),
+        ({"claims": [{"id": "x"}]}, r"claims\[0\] is incomplete; add statement, rule, arm, against, measures"),
+        ({"claims": [{**SMALL["claims"][0], "against": ["z"]}]}, "names 'z' in against; there are a, b, c, start"),
         ({"claims": [{**SMALL["claims"][0], "rule": "bigger"}]}, "no rule"),
+        ({"arms": {"a": {"cells": 0}}, "claims": []}, "arm 'a' has cells 0; it must be at least 1"),
+        ({"claims": [{**SMALL["claims"][0], "measures": []}]}, "has an empty measures"),
+        ({"claims": SMALL["claims"] + copy.deepcopy(SMALL["claims"])}, "claim 'x' is listed twice"),
+        ({"quick": {"arm": ["a"]}}, r"quick has an unknown field 'arm'; did you mean arms\?"),
+        ({"arms": {1: None}, "claims": []}, r"the name 1 in arms is 1; it must be a text, in quotes"),
+        ({"set": {"run.name": date(2020, 1, 1)}}, r"set\.run\.name is datetime\.date\(2020, 1, 1\); it must be a text"),
     ],
 )
-def test_mistakes_are_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_mistakes_are_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         load_study(write(tmp_path, **changes))
 
 
@@ -122,3 +135,94 @@ def test_a_circle_is_named(tmp_path: Path) -> None:
     arms = {name: {"recipes": ["no-dgs"], "same_nfe_as": other} for name, other in (("a", "b"), ("b", "a"))}
     with pytest.raises(ValueError, match="a → b → a"):
         load_study(write(tmp_path, arms=arms, claims=[]))
+
+
+# Values of every kind that YAML knows, and the kind that each field takes.
+VALUES: dict[str, Any] = {
+    "text": "demo",
+    "whole number": 3,
+    "number": 0.5,
+    "truth": True,
+    "list": [1],
+    "mapping": {"b": 1},
+    "date": date(2020, 1, 1),
+    "bytes": b"demo",
+    "not a number": float("nan"),
+}
+FIELDS = {
+    "name": "text",
+    "recipes": "list",
+    "set": "mapping",
+    "cells": "list",
+    "arms": "mapping",
+    "claims": "list",
+    "quick": "mapping",
+    "quick.set": "mapping",
+    "quick.cells": "list",
+    "quick.arms": "list",
+    "arms.b.command": "text",
+    "arms.b.recipes": "list",
+    "arms.b.set": "mapping",
+    "arms.b.same_nfe_as": "text",
+    "arms.b.understanding": "text",
+    "arms.b.generation": "text",
+    "arms.b.cells": "whole number",
+    "claims[0].id": "text",
+    "claims[0].statement": "text",
+    "claims[0].rule": "text",
+    "claims[0].arm": "text",
+    "claims[0].against": "list",
+    "claims[0].measures": "list",
+    "claims[0].at_least": "number",
+    "claims[0].at_most": "number",
+    "claims[0].goal": "text",
+}
+INSIDE = {
+    "recipes[0]": "text",
+    "cells[0]": "list",
+    "cells[0][0]": "text",
+    "cells[0][1]": "whole number",
+    "quick.arms[0]": "text",
+    "arms.b": "mapping",
+    "arms.b.recipes[0]": "text",
+    "claims[0]": "mapping",
+    "claims[0].against[0]": "text",
+    "claims[0].measures[0]": "text",
+}
+
+
+def with_value(place: str, value: Any) -> dict[str, Any]:
+    """The small study with another value at a place such as "claims[0].rule"."""
+    study: Any = copy.deepcopy(SMALL)
+    study["quick"] = {"set": {}, "cells": [["bo", 0]], "arms": ["a"]}
+    study["arms"]["b"]["recipes"] = ["no-dgs"]
+    *parents, last = [int(word) if word.isdecimal() else word for word in re.findall(r"\w+", place)]
+    inner = study
+    for parent in parents:
+        inner = inner[parent]
+    inner[last] = value
+    return study
+
+
+def test_the_table_holds_every_field_of_a_study() -> None:
+    records = {"": Study, "quick.": Quick, "arms.b.": Arm, "claims[0].": Claim}
+    names = {f"{start}{field.name}" for start, record in records.items() for field in dataclasses.fields(record)}
+    assert names | {"quick"} == set(FIELDS)
+
+
+@pytest.mark.parametrize(("place", "taken"), [*FIELDS.items(), *INSIDE.items()])
+def test_a_value_of_another_kind_is_named_with_file_and_field(tmp_path: Path, place: str, taken: str) -> None:
+    right = {taken, "whole number"} if taken == "number" else {taken}
+    for kind in VALUES.keys() - right:
+        path = write(tmp_path, **with_value(place, VALUES[kind]))
+        with pytest.raises(ValueError, match=re.escape(f"study.yaml: {place} is ") + ".*; it must be "):
+            load_study(path)
+
+
+@pytest.mark.parametrize("place", sorted(FIELDS))
+def test_an_empty_field_is_its_default_or_is_missing(tmp_path: Path, place: str) -> None:
+    path = write(tmp_path, **with_value(place, None))
+    try:
+        load_study(path)
+    except ValueError as error:
+        assert str(error).startswith(f"{path}: ")

@@ -22,14 +22,14 @@ def result(scores: dict[str, list[float | None]], judge: str = "reader") -> Eval
     return EvalResult(items=items, metrics=dict.fromkeys(scores, "exact"), judge=judge)
 
 
-def test_halves_are_plain_means_over_tasks() -> None:
+def test_overall_scores_are_plain_means_over_tasks() -> None:
     before = result({"vqa": [0, 0, 1, 1], "rea": [0, 0], "pure_gen": [0.5, 0.5]})
     after = result({"vqa": [1, 0, 1, 1], "rea": [1, 0], "pure_gen": [0.75, 0.25]})
     found = compare(before, after)
     assert set(found) == {"understanding", "generation", "tasks"} and set(found["tasks"]) == {"vqa", "rea", "pure_gen"}
-    half = found["understanding"]
-    assert (half["before"], half["after"], half["delta"], half["n"]) == (0.25, 0.625, 0.375, 6)
-    assert half["ci95"][0] <= half["delta"] <= half["ci95"][1]
+    overall = found["understanding"]
+    assert (overall["before"], overall["after"], overall["delta"], overall["n"]) == (0.25, 0.625, 0.375, 6)
+    assert overall["ci95"][0] <= overall["delta"] <= overall["ci95"][1]
     assert found["generation"]["delta"] == 0 and found["generation"]["ci95"] == [-0.25, 0.25]
     row = found["tasks"]["vqa"]
     assert (row["before"], row["after"], row["delta"], row["n"], row["metric"]) == (0.5, 0.75, 0.25, 4, "exact")

@@ -159,7 +159,7 @@ def test_references_and_clip_texts(concept: Concept) -> None:
     assert clip_text(dense, concept, Protocol()) == "a dog at sea"
 
 
-def test_wrong_names_are_told() -> None:
+def test_wrong_names_are_named() -> None:
     with pytest.raises(ValueError, match="unknown protocol 'legcy'; did you mean legacy"):
         load_protocol("legcy")
     with pytest.raises(ValueError, match="did you mean eval_flip"):

@@ -1,7 +1,7 @@
-"""Thumbs that teach: what they say becomes a belief, the belief a reward, and the model practises under it.
+"""Feedback by thumbs: they become a belief about what words mean, and the belief a reward to practise under.
 
-Pushing the thumbed texts themselves does not work (docs/applications.md): a few thumbs name a few texts, but say
-what a word means everywhere.
+Training on the rated texts themselves does not work (docs/applications.md): a few thumbs name a few texts, while a
+belief about a word holds in every prompt.
 """
 
 from sync_r1.apps.feedback.beliefs import Belief, belief

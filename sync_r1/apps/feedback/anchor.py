@@ -1,4 +1,4 @@
-"""Keeps the drawing half where it was while the words learn: KL to the snapshot on pictures that the snapshot drew.
+"""Keeps the image part where it was while the text part learns: KL to the snapshot on pictures that the snapshot drew.
 
 A few own drawings are made once, before anything is learned, and keep the log-probabilities they were drawn with. The
 replay of some of their steps then estimates KL(snapshot ‖ model), without a second model.

@@ -72,18 +72,18 @@ class Belief:
 
     def sentences(self) -> list[str]:
         """What was understood, one sentence each, for people."""
-        said = []
+        lines = []
         for phrase in self.words:
             fact, probability = self.meaning(phrase)
             up, down = self.thumbs.get(phrase, (0, 0))
             counted = f"{up} for, {down} against"
             if probability >= SETTLED:
-                said.append(f'"{phrase}" means: {fact} ({probability:.2f}; {counted})')
+                lines.append(f'"{phrase}" means: {fact} ({probability:.2f}; {counted})')
             else:
-                said.append(f'"{phrase}" is open: the likeliest is {fact} ({probability:.2f}; {counted}); not learned')
+                lines.append(f'"{phrase}" is open: the likeliest is {fact} ({probability:.2f}; {counted}); not learned')
         if self.wishes:
-            said.append(self._wish_sentence())
-        return said
+            lines.append(self._wish_sentence())
+        return lines
 
     def _wish_sentence(self) -> str:
         (name, value), probability = max(self.wishes.items(), key=lambda item: item[1])

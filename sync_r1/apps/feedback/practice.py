@@ -1,4 +1,4 @@
-"""Practise under what thumbs said: some seconds of Sync-GRPO on the thing's own prompts, guarded and undoable."""
+"""Training on feedback: some seconds of Sync-GRPO on the thing's own prompts, guarded and undoable."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from sync_r1.scorers.text import exact
 from sync_r1.session import Session
 from sync_r1.signals import stop
 from sync_r1.training.prompts import Prompt, context, session_prompts
-from sync_r1.world.render import SIZE
 
 Guard = Callable[[Session], Sequence[float]]  # scores in [0, 1] of what must not be forgotten
 Progress = Callable[[int, float], None]  # updates so far, seconds so far
@@ -93,7 +92,7 @@ def photo_questions(questions: Sequence[Prompt]) -> Guard:
         with torch.no_grad():
             contexts = [context(session.model, question, codes) for question in questions]
             answers = session.answers(contexts)
-        return [exact(said, question.answer) for said, question in zip(answers, questions, strict=True)]
+        return [exact(written, question.answer) for written, question in zip(answers, questions, strict=True)]
 
     return ask
 
@@ -159,8 +158,8 @@ def _practise_drawing(
             Reward("prompt", PromptReward(), "image", 2.0),
             Reward("answer", answer, "text", 1.0),
         ]
-        tasks = [*drawing_prompts(session, asked), *questions]
-        trainer = SyncGRPOTrainer(session.model, config.validate(), tasks, RewardEnsemble(rewards))
+        prompts = [*drawing_prompts(session, asked), *questions]
+        trainer = SyncGRPOTrainer(session.model, config.validate(), prompts, RewardEnsemble(rewards))
         deadline = Deadline(seconds, progress)
         trainer.add_callback(deadline)
         trainer.train()
@@ -171,10 +170,10 @@ def _practise_drawing(
 
 def practice_config(session: Session, folder: Path, seed: int) -> Config:
     """The rates of training, on texts alone. Of a model that is not the embedded world's only the concept's rows train:
-    its body is large, and training it takes longer than anybody waits."""
-    config = apply_recipes(["world" if session.model.image_size == SIZE else "showo-256"])
+    its body is large, and training it takes longer than users wait."""
+    config = apply_recipes(["world" if session.draws_world else "showo-256"])
     rl, run = config.rl, config.run
-    if session.model.image_size != SIZE:
+    if not session.draws_world:
         rl.learning_rate = 0.0
     else:
         rl.concept_learning_rate = 5e-3  # a quarter of training's: few prompts are practised many times

@@ -12,8 +12,7 @@ from PIL import Image
 from sync_r1.apps.feedback.events import Event, Store
 from sync_r1.apps.feedback.naming import facts_named
 from sync_r1.apps.why import answer_credit
-from sync_r1.asked_texts import LONGEST_TEXT
-from sync_r1.config_fields import check_unicode
+from sync_r1.asked_texts import checked_text
 from sync_r1.data import load_image
 from sync_r1.session import Session
 from sync_r1.world import grammar
@@ -39,7 +38,7 @@ def rate_rewrite(
         texts.append((correction, True))
     events = []
     for text, verdict in texts:
-        (named,) = facts_named(session, [(_text(prompt, "prompt"), _text(text, "text"))])
+        (named,) = facts_named(session, [(checked_text(prompt, "prompt"), checked_text(text, "text"))])
         events.append(
             Event(
                 what="rewrite",
@@ -62,7 +61,7 @@ def rate_answer(
 
     Raises ValueError for an empty text or an unreadable picture.
     """
-    credits = answer_credit(session, _text(question, "question"), _text(answer, "answer"), image)
+    credits = answer_credit(session, checked_text(question, "question"), checked_text(answer, "answer"), image)
     event = Event(
         what="answer",
         prompt=session.mention(question.strip()),
@@ -87,14 +86,14 @@ def rate_picture(session: Session, store: Store, picture: Path | str, good: bool
     image = load_image(picture)
     with Image.open(picture) as file:
         text = prompt or str(file.info.get("prompt", ""))
-    text = session.mention(_text(text, f"prompt of {picture}"))
+    text = session.mention(checked_text(text, f"prompt of {picture}"))
     seen = unasked(session, [image], text)[0]
     return _stored(store, [Event(what="picture", prompt=text, output=str(picture), good=good, seen=seen)])
 
 
 def unasked(session: Session, images: list[Image.Image], prompt: str) -> list[dict[str, str]]:
     """What pictures show of hat, held thing and place where the prompt names none, read by the reward's reader."""
-    if session.model.image_size != SIZE:
+    if not session.draws_world:
         raise ValueError(
             f"this model draws {session.model.image_size} × {session.model.image_size} pixels; thumbs for pictures "
             f"are read with the embedded world's reader, whose pictures have {SIZE} × {SIZE}; rate texts instead"
@@ -117,11 +116,3 @@ def _stored(store: Store, events: list[Event]) -> list[Event]:
     for event in events:
         store.add(event)
     return events
-
-
-def _text(text: str, what: str) -> str:
-    if not text.strip():
-        raise ValueError(f"the {what} is empty; write a few words")
-    if len(text) > LONGEST_TEXT:
-        raise ValueError(f"the {what} has {len(text)} letters; at most {LONGEST_TEXT} are read, so shorten it")
-    return check_unicode(text.strip(), f"the {what}")

@@ -15,7 +15,7 @@ from torch import Tensor
 from sync_r1.apps.feedback.events import FOLDER
 from sync_r1.config import Config, save_config
 from sync_r1.constants import WORLD
-from sync_r1.files import read_manifest, read_tensors
+from sync_r1.files import read_tensors
 from sync_r1.folder_lock import hold
 from sync_r1.models.base import UnifiedModel
 from sync_r1.models.weight_files import put_parameters
@@ -193,8 +193,3 @@ def _of_model(path: str) -> Config:
     config = Config()
     config.model.path = path
     return config
-
-
-def evidence_of(checkpoint: Path) -> dict[str, Any]:
-    """What a saved update says about itself: base, understood, guard, steps, seconds."""
-    return {name: value for name, value in read_manifest(checkpoint).items() if name != "files"}

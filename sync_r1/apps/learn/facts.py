@@ -30,7 +30,7 @@ class Fact:
     name: str  # colour, hat, "treasure", or "fact 2"
     question: str
     answer: str
-    sentence: str  # said after every answer
+    sentence: str  # shown after every answer
     prompt: str  # a drawing prompt that shows it
     which: str  # asks for the picture that shows it, or ""
     order: str = ""  # asks the learner to have it drawn, or ""
@@ -53,11 +53,11 @@ class Fact:
         """Wrong answers: the attribute's other values, or what is true of something else."""
         if self.attribute:
             values = [value for value in ATTRIBUTES[self.attribute] if value not in (self.value, "none")]
-            return [self.said(value) for value in values]
+            return [self.in_words(value) for value in values]
         texts = [fact.answer for fact in facts if not fact.attribute and fact.answer != self.answer]
         return list(dict.fromkeys(texts))
 
-    def said(self, value: str) -> str:
+    def in_words(self, value: str) -> str:
         """Another value in the words of the answer."""
         if self.name == self.attribute:
             return grammar.answer(self.attribute, value)
@@ -78,7 +78,7 @@ def facts_of(concept: Concept) -> list[Fact]:
 
 
 def _look(concept: Concept) -> list[Fact]:
-    name, mark = concept.called, concept.placeholder
+    name, placeholder = concept.called, concept.placeholder
     seen = grammar.parse(concept.info)
     kinds = ATTRIBUTES["kind"]
     if "kind" not in seen and concept.class_noun in kinds:
@@ -94,7 +94,7 @@ def _look(concept: Concept) -> list[Fact]:
                 grammar.QUESTIONS[attribute].format(name=name),
                 grammar.answer(attribute, seen[attribute]),
                 _plain(concept, concept.info),
-                f"a photo of {mark}",
+                f"a photo of {placeholder}",
                 f"Which picture is {name}?",
                 attribute=attribute,
                 value=seen[attribute],
@@ -103,8 +103,8 @@ def _look(concept: Concept) -> list[Fact]:
     if not facts and concept.info.strip():
         answer = with_article(concept.class_noun)
         question = f"What does {name} look like?"
-        said = _plain(concept, concept.info)
-        return [Fact(concept.name, "look", question, said or answer, said, f"a photo of {mark}", "")]
+        info = _plain(concept, concept.info)
+        return [Fact(concept.name, "look", question, info or answer, info, f"a photo of {placeholder}", "")]
     return facts
 
 
@@ -112,14 +112,14 @@ def _private(concept: Concept) -> list[Fact]:
     facts = []
     pairs = drawing_pairs(concept.facts, concept.name, concept.category)
     for number, (sentence, (implicit, explicit)) in enumerate(zip(concept.facts, pairs, strict=True), 1):
-        told = {name: value for name, value in grammar.parse(sentence).items() if name in CONTEXT}
-        if len(told) == 1:
-            (attribute, value), *_ = told.items()
+        stated = {name: value for name, value in grammar.parse(sentence).items() if name in CONTEXT}
+        if len(stated) == 1:
+            (attribute, value), *_ = stated.items()
             facts.append(_context_fact(concept, attribute, value, sentence))
             continue
         question = f"What is true: {_plain(concept, implicit)} …"
-        said = _plain(concept, sentence)
-        facts.append(Fact(concept.name, f"fact {number}", question, said, said, explicit, ""))
+        plain = _plain(concept, sentence)
+        facts.append(Fact(concept.name, f"fact {number}", question, plain, plain, explicit, ""))
     return facts
 
 

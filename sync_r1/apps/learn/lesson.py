@@ -1,4 +1,4 @@
-"""A lesson: the next question, and what is said after the answer."""
+"""A lesson: the next question, and what is shown after the answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sync_r1.session import Session
 
 @dataclass(frozen=True)
 class Feedback:
-    """What a learner is told after an answer."""
+    """What a learner gets back after an answer."""
 
     right: bool
     sentence: str
@@ -64,14 +64,14 @@ class Lesson:
         """
         if len(given) > LONGEST_ANSWER:
             raise ValueError(f"the answer has {len(given)} letters; at most {LONGEST_ANSWER} are read, so shorten it")
-        right, fact, said = item.is_right(given), item.fact, given.strip()
+        right, fact, written = item.is_right(given), item.fact, given.strip()
         source, rng = self._source(fact), self._random()
         seconds = round(time.monotonic() - self._asked_at, 1)
         moment = self.clock().isoformat(timespec="seconds")
         self.learner.add(
-            Answer(moment, fact.id, item.kind, item.level, item.question, said, fact.answer, right, seconds)
+            Answer(moment, fact.id, item.kind, item.level, item.question, written, fact.answer, right, seconds)
         )
-        picture = own_drawing(source, said, rng) if right and item.kind == "draw" else None
+        picture = own_drawing(source, written, rng) if right and item.kind == "draw" else None
         sentence = f"{'Right' if right else 'No'}: {fact.answer}. {fact.sentence}"
         known = self.learner.memory.known(fact.id, self.today)
         return Feedback(right, sentence, picture or picture_of(source, fact, rng), known)

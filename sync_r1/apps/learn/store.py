@@ -1,4 +1,4 @@
-"""A learner's answers: one line of JSON each, only ever appended, so that a lesson survives everything."""
+"""A learner's answers: one line of JSON each, only ever appended, so that an interrupted lesson loses nothing."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def embed_prompts(model: JanusNetwork, asked: Sequence[Asked], sampling: Samplin
     if sampling.guidance_scale > 0:
         index = torch.cat([index, index + len(rows)])
         rows += [unconditional_ids(model.special_tokens, row) for row in rows]
-    model.check_room(max(map(len, rows)), model.num_image_tokens)
+    model.check_length(max(map(len, rows)), model.num_image_tokens)
     ids, valid = (tensor.to(model.device) for tensor in pad_rows(rows, model.special_tokens.pad))
     return model.get_input_embeddings()(ids), valid, index.to(model.device)
 

@@ -103,7 +103,7 @@ class JanusNetwork(UnifiedModel):
         """What the language model gets of drawn codes [..., n]: [..., n, H]."""
         return self.janus.prepare_embeddings_for_image_generation(codes)
 
-    def check_room(self, length: int, more: int) -> None:
+    def check_length(self, length: int, more: int) -> None:
         """Raises ValueError when `more` tokens behind a prompt of `length` would leave the trained positions."""
         limit = self.config.text_config.max_position_embeddings
         if length + more > limit:

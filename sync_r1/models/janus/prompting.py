@@ -66,9 +66,9 @@ class SpecialTokens:
 def prepare_tokenizer(tokenizer: PreTrainedTokenizerFast) -> None:
     """Add the special tokens of a fresh model; does nothing to a published tokenizer."""
     names = {"bos_token": "<|begin|>", "eos_token": "<|end|>", "pad_token": "<|pad|>"}
-    tokenizer.add_special_tokens({name: mark for name, mark in names.items() if getattr(tokenizer, name) is None})
-    marks = (BEGIN_IMAGE, END_IMAGE, IMAGE, USER, ASSISTANT)
-    tokenizer.add_tokens([AddedToken(mark, special=True, normalized=False) for mark in marks], special_tokens=True)
+    tokenizer.add_special_tokens({name: token for name, token in names.items() if getattr(tokenizer, name) is None})
+    added = (BEGIN_IMAGE, END_IMAGE, IMAGE, USER, ASSISTANT)
+    tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in added], special_tokens=True)
 
 
 def reading_ids(

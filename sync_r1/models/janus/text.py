@@ -16,11 +16,14 @@ from sync_r1.models.sequences import distinct
 from sync_r1.types import OnToken, Sampling, TextCompletions, TextContext
 
 
-def embed_contexts(model: JanusNetwork, contexts: Sequence[TextContext], room: int) -> tuple[Tensor, Tensor, Tensor]:
+def embed_contexts(
+    model: JanusNetwork, contexts: Sequence[TextContext], max_new_tokens: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """Distinct contexts as one left-padded batch: embeddings [D, P, H], which are real [D, P]; and every context's row
     among them [B].
 
-    Raises ValueError for a picture that is not `look`'s, or a context that leaves no `room` for an answer.
+    Raises ValueError for a picture that is not `look`'s, or a context that leaves no `max_new_tokens` positions
+    for an answer.
     """
     unique, index = distinct([(context.text, _key(model, context.image)) for context in contexts])
     pictures = {_key(model, context.image): context.image for context in contexts}
@@ -29,7 +32,7 @@ def embed_contexts(model: JanusNetwork, contexts: Sequence[TextContext], room: i
         reading_ids(model.special_tokens, model.tokenizer, text, size if picture else 0, system)
         for text, picture in unique
     ]
-    model.check_room(max(map(len, rows)), room)
+    model.check_length(max(map(len, rows)), max_new_tokens)
     ids, valid = (tensor.to(model.device) for tensor in pad_rows(rows, model.special_tokens.pad))
     embeds = model.get_input_embeddings()(ids)
     shown, place = distinct([picture for _, picture in unique if picture])

@@ -104,7 +104,7 @@ class ShowoConfig:
 
     @property
     def text_rows(self) -> slice:
-        """Rows of the head that text is read from: text and concept tokens, with the silent ids between them."""
+        """Rows of the head that text is read from: text and concept tokens, with the suppressed ids between them."""
         return slice(0, self.image_offset)
 
     @property

@@ -61,17 +61,17 @@ def drawing_ids(tokenizer: PreTrainedTokenizerFast, config: ShowoConfig, prompt:
     ids, lost = split_drawing_prompt(tokenizer, config, prompt)
     if lost:
         count = len(text_ids(tokenizer, prompt))
-        warnings.warn(f"prompt has {count} tokens, room is {len(ids)}; lost: {lost!r}", stacklevel=2)
+        warnings.warn(f"prompt has {count} tokens, the text slot takes {len(ids)}; lost: {lost!r}", stacklevel=2)
     return ids
 
 
 def split_drawing_prompt(tokenizer: PreTrainedTokenizerFast, config: ShowoConfig, prompt: str) -> tuple[list[int], str]:
     """Ids of a drawing prompt that fit the text slot, and the words behind them, "" where all fit."""
     ids = text_ids(tokenizer, prompt)
-    room = config.max_text_tokens - 3
-    if len(ids) <= room:
+    limit = config.max_text_tokens - 3
+    if len(ids) <= limit:
         return ids, ""
-    return ids[:room], str(tokenizer.decode(ids[room:]))
+    return ids[:limit], str(tokenizer.decode(ids[limit:]))
 
 
 def build_t2i_prefix(config: ShowoConfig, texts: Sequence[Sequence[int]], pad_to: int | None = None) -> Batch:

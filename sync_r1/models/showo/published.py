@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from sync_r1.files import read_json
 from sync_r1.models.base import ConceptTokens
 from sync_r1.models.concept_files import token_roles
 from sync_r1.models.config_files import load_tokenizer
@@ -100,7 +101,7 @@ def read_tokenizer(source: str | Path, text_vocab: int) -> PreTrainedTokenizerFa
             f"{source} is no tokenizer: found {found}; expected tokenizer.json, or vocab.json and merges.txt"
         )
     if len(tokenizer) < text_vocab and (folder / "added_tokens.json").is_file():
-        added = json.loads((folder / "added_tokens.json").read_text(encoding="utf-8"))
+        added = read_json(folder / "added_tokens.json")
         tokenizer.add_tokens(sorted(added, key=added.__getitem__))
     if len(tokenizer) != text_vocab:
         raise ValueError(

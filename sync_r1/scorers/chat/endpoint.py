@@ -230,15 +230,15 @@ class Endpoint:
         try:
             response = asyncio.run_coroutine_threadsafe(exchange, self._loop).result()
         except APIStatusError as error:
-            headers, said = error.response.headers, error.response.extensions["read"]
+            headers, fault = error.response.headers, error.response.extensions["read"]
             wait = headers.get("retry-after") or headers.get("retry-after-ms") or ""
-            return _Trouble(error.status_code, said, _tries(error.request), wait)
+            return _Trouble(error.status_code, fault, _tries(error.request), wait)
         except APITimeoutError as error:
             return _Trouble(NO_REPLY, f"nothing within {self.config.timeout_s:g} s", _tries(error.request))
         except APIConnectionError as error:
             cause = error.__cause__ or error
-            said = blank(f"{type(cause).__name__}: {cause}", self._key)
-            return _Trouble(NO_REPLY, said, _tries(error.request))
+            fault = blank(f"{type(cause).__name__}: {cause}", self._key)
+            return _Trouble(NO_REPLY, fault, _tries(error.request))
         fields = response.extensions["read"]
         self._charge(fields.get("usage"))
         return _reply(fields)

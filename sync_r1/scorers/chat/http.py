@@ -91,7 +91,7 @@ class BoundedHttp(DefaultAsyncHttpxClient):
         return httpx2.Response(status, headers=headers, request=request, extensions={"read": read})
 
     async def _read(self, response: httpx2.Response) -> tuple[int, dict[str, Any] | str]:
-        """200 and a completion's fields, or an error status and what is said about it."""
+        """200 and a completion's fields, or an error status and its message."""
         encoding, raw = response.headers.get("content-encoding", "identity"), bytearray()
         if encoding != "identity":
             return 502, f"its reply is encoded ({one_line(encoding, 40)}), though a plain one was asked for"
@@ -124,10 +124,10 @@ def _completion(status: int, text: str) -> tuple[int, dict[str, Any] | str]:
             status = code
     if not 200 <= status < 300:
         if isinstance(fault, dict):
-            said = fault.get("message", fault)
+            message = fault.get("message", fault)
         else:
-            said = fault or text
-        return status, f"{status} {one_line(str(said))}".strip()
+            message = fault or text
+        return status, f"{status} {one_line(str(message))}".strip()
     if not isinstance(first_choice(fields).get("message"), dict):
         return 502, f"its reply is no chat completion: {one_line(text)}"
     return 200, fields

@@ -16,9 +16,9 @@ from sync_r1.data.pictures import is_picture_name, list_folder, verify_images
 from sync_r1.data.prompts import RECOGNITION_QUESTION
 from sync_r1.unifybench.builder.propose import TestSet, read_concept, trained_questions, warm_up_pictures
 from sync_r1.unifybench.builder.review_file import read_review
-from sync_r1.unifybench.builder.rules import Pair, alike, malformed, normal, repeats, told
+from sync_r1.unifybench.builder.rules import Pair, alike, malformed, normal, repeats, useless
 
-LISTED = 8  # problems told at once
+LISTED = 8  # problems listed at once
 LOOK_ALIKE = 3  # of 64 bits; photos that differ in fewer are of one moment
 
 Problem = tuple[str, str]  # field, what is wrong with it
@@ -26,7 +26,7 @@ Problem = tuple[str, str]  # field, what is wrong with it
 
 @dataclass(frozen=True, kw_only=True)
 class Applied:
-    """What was written, and what is worth a look."""
+    """What was written, and what should be looked at."""
 
     concept: Concept
     report: ConceptReport
@@ -57,16 +57,16 @@ def apply_review(path: Path | str, root: Path | str | None = None) -> Applied:
 def problems(root: Path, made: TestSet) -> list[Problem]:
     """Everything that keeps a test set from being used, by field."""
     concept = read_concept(root, made.concept)
-    mark = concept.placeholder
+    placeholder = concept.placeholder
     if made.facts != concept.facts:
         return [("facts", f"they are not those of {Layout(root).info(concept.name)}; build again")]
-    found = [*_pair_problems(made, mark), *_photo_problems(root, concept, made)]
+    found = [*_pair_problems(made, placeholder), *_photo_problems(root, concept, made)]
     rows = [("dense", text) for text in made.dense]
     rows = [(f"dense[{number}]", text) for number, (_, text) in enumerate(rows)]
-    found += [(field, f"lacks {mark}: {text!r}") for field, text in rows if mark not in text]
+    found += [(field, f"lacks {placeholder}: {text!r}") for field, text in rows if placeholder not in text]
     trained = [text for pair in made.train for text in (pair.implicit, pair.explicit)]
     for field, text in rows:
-        if any(alike(text, other, mark) for other in trained):
+        if any(alike(text, other, placeholder) for other in trained):
             found.append((field, "is like a training prompt"))
     asked = trained_questions(root, concept)
     for number, qa in enumerate(made.questions):
@@ -79,16 +79,16 @@ def problems(root: Path, made: TestSet) -> list[Problem]:
     return found
 
 
-def _pair_problems(made: TestSet, mark: str) -> Iterator[Problem]:
+def _pair_problems(made: TestSet, placeholder: str) -> Iterator[Problem]:
     for key in ("train", "test", "dense_pairs"):
         pairs: list[Pair] = getattr(made, key)
         for number, pair in enumerate(pairs):
-            if reason := malformed(pair, mark):
+            if reason := malformed(pair, placeholder):
                 yield f"{key}[{number}]", reason
         for i, j in _repeated([pair.implicit for pair in pairs]):
             yield (f"{key}[{i}]", f"repeats the implicit prompt of {key}[{j}]")
         if key != "train":
-            copies = (number for number, pair in enumerate(pairs) if repeats(pair, made.train, mark))
+            copies = (number for number, pair in enumerate(pairs) if repeats(pair, made.train, placeholder))
             yield from (
                 (f"{key}[{number}]", "is like a training prompt; change its setting, or take that one out")
                 for number in copies
@@ -150,7 +150,7 @@ def doubts(concept: Concept, made: TestSet) -> list[str]:
         f"{key}[{number}]: {reason}"
         for key, pairs in (("test", made.test), ("dense_pairs", made.dense_pairs))
         for number, pair in enumerate(pairs)
-        if (reason := told(pair, concept.facts, concept.placeholder))
+        if (reason := useless(pair, concept.facts, concept.placeholder))
     ]
     if not made.test:
         found.append("test: there is no pair, so rea and rea_gen cannot run")

@@ -31,26 +31,26 @@ PAIRS = (
     "Write {count} pairs of drawing prompts about the one fact below. The implicit prompt only hints at the fact, "
     "by its topic ('in its coat'), and holds none of its details. The explicit prompt is the same sentence with the "
     "fact spelled out, using the fact's own words. Each pair has another everyday setting, such as '{scene}'. One "
-    "sentence of at most 25 words each, both with {mark}."
+    "sentence of at most 25 words each, both with {placeholder}."
 )
 DENSE_PAIRS = (
     "Write {count} pairs of long drawing prompts. Each combines the facts you number in 'facts' (two, or three) "
     "with a setting, light and mood, as clauses with commas between. The implicit prompt only hints at every fact by "
     "its topic; the explicit prompt is the same with the facts spelled out in their own words. At most 45 words each, "
-    "both with {mark}."
+    "both with {placeholder}."
 )
 DENSE = (
-    "Write {count} long drawing prompts of {mark} that need none of the facts: what it does, where, the light, "
-    "the style, as four to six clauses with commas between. At most 40 words each, each with {mark}."
+    "Write {count} long drawing prompts of {placeholder} that need none of the facts: what it does, where, the light, "
+    "the style, as four to six clauses with commas between. At most 40 words each, each with {placeholder}."
 )
 QUESTIONS = (
     "Write one or two questions about each fact that can be answered in a few words, with the answer. Each question "
-    "holds {mark}."
+    "holds {placeholder}."
 )
 LOOK = (
-    "This photo shows {mark}. Write two or three questions about what can be seen in this photo, and short answers "
-    "that are certain from it. Ask about the setting and what {mark} does or wears here, not about the facts. Each "
-    "question holds {mark}."
+    "This photo shows {placeholder}. Write two or three questions about what can be seen in this photo, and short "
+    "answers that are certain from it. Ask about the setting and what {placeholder} does or wears here, not about the "
+    "facts. Each question holds {placeholder}."
 )
 
 M = TypeVar("M", bound=BaseModel)
@@ -101,7 +101,7 @@ class ChatWriter:
         """Proposals per fact in turns, half again as many as wanted, as some will fail the rules."""
         count = sizes.per_fact + (sizes.per_fact + 1) // 2
         scenes = [TEST_SCENES[number % len(TEST_SCENES)] for number in range(len(concept.facts))]
-        wanted = [PAIRS.format(count=count, scene=scene, mark=concept.placeholder) for scene in scenes]
+        wanted = [PAIRS.format(count=count, scene=scene, placeholder=concept.placeholder) for scene in scenes]
         batch = [_talk(concept, f"{text}\nThe fact: {fact}") for text, fact in zip(wanted, concept.facts)]
         rows = []
         for index, reply in enumerate(self._ask(batch, PairsReply)):
@@ -119,7 +119,7 @@ class ChatWriter:
         """
         if len(concept.facts) < 2:
             return []
-        text = DENSE_PAIRS.format(count=sizes.dense_pairs + sizes.dense_pairs // 2, mark=concept.placeholder)
+        text = DENSE_PAIRS.format(count=sizes.dense_pairs + sizes.dense_pairs // 2, placeholder=concept.placeholder)
         reply = self._ask([_talk(concept, text)], DensePairsReply)[0]
         known = range(1, len(concept.facts) + 1)
         rows = []
@@ -137,20 +137,20 @@ class ChatWriter:
 
     def dense(self, concept: Concept, sizes: Sizes) -> list[str]:
         """Long prompts without facts."""
-        text = DENSE.format(count=sizes.dense + sizes.dense // 3, mark=concept.placeholder)
+        text = DENSE.format(count=sizes.dense + sizes.dense // 3, placeholder=concept.placeholder)
         reply = self._ask([_talk(concept, text)], PromptsReply)[0]
         return [line for prompt in (reply.prompts if reply else []) if (line := as_sentence(prompt))]
 
     def questions(self, concept: Concept) -> list[QA]:
         """Questions from memory."""
         return _qas(
-            self._ask([_talk(concept, QUESTIONS.format(mark=concept.placeholder))], QuestionsReply)[0],
+            self._ask([_talk(concept, QUESTIONS.format(placeholder=concept.placeholder))], QuestionsReply)[0],
             concept.placeholder,
         )
 
     def photo_questions(self, concept: Concept, photos: Sequence[Path]) -> list[tuple[Path, QA]]:
         """Questions about test photos, which the model looks at."""
-        text = LOOK.format(mark=concept.placeholder)
+        text = LOOK.format(placeholder=concept.placeholder)
         batch = [_talk(concept, text, image_part(load_image(photo), self.config.max_side)) for photo in photos]
         replies = self._ask(batch, QuestionsReply)
         return [(photo, qa) for photo, reply in zip(photos, replies) for qa in _qas(reply, concept.placeholder)]
@@ -194,7 +194,7 @@ def _talk(concept: Concept, text: str, picture: Message | None = None) -> list[M
     return [{"role": "system", "content": ROLE}, {"role": "user", "content": content if picture else about}]
 
 
-def _qas(reply: QuestionsReply | None, mark: str) -> list[QA]:
+def _qas(reply: QuestionsReply | None, placeholder: str) -> list[QA]:
     """Questions and answers that are not empty and name the thing."""
     rows = [(" ".join(row.question.split()), as_sentence(row.answer)) for row in (reply.questions if reply else [])]
-    return [QA(question, answer) for question, answer in rows if mark in question and answer]
+    return [QA(question, answer) for question, answer in rows if placeholder in question and answer]

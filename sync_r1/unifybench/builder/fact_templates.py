@@ -95,9 +95,9 @@ class Hint:
     place: bool = False
 
 
-def _possessive(said: str, mark: str, category: Category) -> tuple[list[Hint], list[QA]]:
+def _possessive(predicate: str, placeholder: str, category: Category) -> tuple[list[Hint], list[QA]]:
     """<bo>'s favourite toy is a rubber duck."""
-    match = re.fullmatch(r"['’]s (?P<topic>.+?) (?:is|are|was|were) (?P<what>.+)", said)
+    match = re.fullmatch(r"['’]s (?P<topic>.+?) (?:is|are|was|were) (?P<what>.+)", predicate)
     if not match:
         return [], []
     whose, topic, what = _whose(category), match["topic"], match["what"]
@@ -109,13 +109,13 @@ def _possessive(said: str, mark: str, category: Category) -> tuple[list[Hint], l
     else:
         spelled = f"with {whose} {what} {topic}"
     return [Hint(f"with {whose} {topic}", spelled)], _asked(
-        what, f"What is {mark}'s {topic}?", f"Can you say what {mark}'s {topic} is?"
+        what, f"What is {placeholder}'s {topic}?", f"Can you say what {placeholder}'s {topic} is?"
     )
 
 
-def _owned(said: str, mark: str, category: Category) -> tuple[list[Hint], list[QA]]:
+def _owned(predicate: str, placeholder: str, category: Category) -> tuple[list[Hint], list[QA]]:
     """<bo> has a green raincoat."""
-    match = _OWNS.fullmatch(said)
+    match = _OWNS.fullmatch(predicate)
     if not match:
         return [], []
     verb, thing = match["verb"].lower(), match["thing"]
@@ -123,24 +123,25 @@ def _owned(said: str, mark: str, category: Category) -> tuple[list[Hint], list[Q
     head = _AFTER_HEAD.split(thing, maxsplit=1)[0].split()[-1]
     whose, holding = _whose(category), _HOLDING.get(verb, "with")
     does = {"wears": "wear", "carries": "carry", "holds": "hold", "owns": "own"}.get(verb, "have")
-    answer = said[len(match["verb"]) + 1 :]
+    answer = predicate[len(match["verb"]) + 1 :]
     if head == thing:
         hint = Hint(f"{holding} something of {'its' if whose == 'its' else 'their'} own", f"{holding} {whose} {thing}")
-        return [hint], _asked(answer, f"What does {mark} {does}?", f"Name something that {mark} {verb}.")
+        return [hint], _asked(answer, f"What does {placeholder} {does}?", f"Name something that {placeholder} {verb}.")
     hint = Hint(f"{holding} {whose} {head}", f"{holding} {whose} {thing}")
-    return [hint], _asked(answer, f"What kind of {head} does {mark} {does}?", f"Describe the {head} of {mark}.")
+    asked = f"What kind of {head} does {placeholder} {does}?"
+    return [hint], _asked(answer, asked, f"Describe the {head} of {placeholder}.")
 
 
-def _liked(said: str, mark: str, category: Category) -> tuple[list[Hint], list[QA]]:
+def _liked(predicate: str, placeholder: str, category: Category) -> tuple[list[Hint], list[QA]]:
     """<bo> loves peanut butter; <bo> likes swimming in the lake."""
-    match = _LIKES.fullmatch(said)
+    match = _LIKES.fullmatch(predicate)
     if not match:
         return [], []
     thing, likes = match["thing"], f"{_pronoun(category)} {_agreeing(match['verb'].lower(), category)}"
     questions = _asked(
         thing,
-        f"What does {mark} {_base(match['verb'].lower())}?",
-        f"Name something that {mark} {match['verb'].lower()}.",
+        f"What does {placeholder} {_base(match['verb'].lower())}?",
+        f"Name something that {placeholder} {match['verb'].lower()}.",
     )
     if thing.split()[0].endswith("ing"):
         return [Hint(f"doing what {likes}", thing)], questions
@@ -149,9 +150,9 @@ def _liked(said: str, mark: str, category: Category) -> tuple[list[Hint], list[Q
     return [Hint(f"with what {likes}", f"with {thing}")], questions
 
 
-def _placed(said: str, mark: str, category: Category) -> tuple[list[Hint], list[QA]]:
+def _placed(predicate: str, placeholder: str, category: Category) -> tuple[list[Hint], list[QA]]:
     """<bo> sleeps in a wicker basket; <bo> was born in Hanoi."""
-    match = _STAYS.fullmatch(said)
+    match = _STAYS.fullmatch(predicate)
     if not match or match["verb"].lower() in _NO_VERB:
         return [], []
     verb = match["verb"].lower()
@@ -159,33 +160,36 @@ def _placed(said: str, mark: str, category: Category) -> tuple[list[Hint], list[
     hint = Hint(f"at the place where {stays}", f"{match['place']} where {stays}", place=True)
     be, _, part = verb.rpartition(" ")
     if be:
-        asked = f"{be} {mark} {part}"
+        asked = f"{be} {placeholder} {part}"
     else:
-        asked = f"does {mark} {_base(verb)}"
+        asked = f"does {placeholder} {_base(verb)}"
     return [hint], _asked(match["place"], f"Where {asked}?", f"In which place {asked}?")
 
 
-def _described(said: str, mark: str, category: Category) -> tuple[list[Hint], list[QA]]:
+def _described(predicate: str, placeholder: str, category: Category) -> tuple[list[Hint], list[QA]]:
     """<bo> is afraid of thunder."""
-    match = _BEING.fullmatch(said)
+    match = _BEING.fullmatch(predicate)
     if not match:
         return [], []
     feels = f"{_pronoun(category)} {_agreeing('is', category)} {match['how']}"
     hint = Hint(f"with what {feels}", f"with {match['thing']} that {feels}")
     return [hint], _asked(
-        match["thing"], f"What is {mark} {match['how']}?", f"Name something that {mark} is {match['how']}."
+        match["thing"],
+        f"What is {placeholder} {match['how']}?",
+        f"Name something that {placeholder} is {match['how']}.",
     )
 
 
-def _doing(said: str, mark: str, category: Category) -> tuple[list[Hint], list[QA]]:
+def _doing(predicate: str, placeholder: str, category: Category) -> tuple[list[Hint], list[QA]]:
     """<bo> plays the violin; <bo> plays with a red ball."""
-    match = _DOES.fullmatch(said)
+    match = _DOES.fullmatch(predicate)
     if not match or match["verb"].lower() in _NO_VERB:
         return [], []
     verb, prep = match["verb"].lower(), match["prep"] or ""
     does = f"{_pronoun(category)} {_agreeing(verb, category)}{prep}"
     hint = Hint(f"with what {does}", f"with {match['thing']} that {does}")
-    return [hint], _asked(match["thing"], f"What does {mark} {_base(verb)}{prep}?", f"Name what {mark} {verb}{prep}.")
+    asked = f"What does {placeholder} {_base(verb)}{prep}?"
+    return [hint], _asked(match["thing"], asked, f"Name what {placeholder} {verb}{prep}.")
 
 
 _FORMS: tuple[Callable[[str, str, Category], tuple[list[Hint], list[QA]]], ...] = (
@@ -200,13 +204,13 @@ def read_fact(fact: str, name: str, category: Category) -> tuple[list[Hint], lis
     "<bo> has a green raincoat." → ("with its raincoat", "with its green raincoat"), "What kind of raincoat does <bo>
     have?"
     """
-    mark = f"<{name}>"
-    said = fact.strip().rstrip(".!").removeprefix(mark)
-    if said == fact.strip().rstrip(".!") or mark in said or _NEGATED.search(said):
+    placeholder = f"<{name}>"
+    predicate = fact.strip().rstrip(".!").removeprefix(placeholder)
+    if predicate == fact.strip().rstrip(".!") or placeholder in predicate or _NEGATED.search(predicate):
         return [], []
-    said = re.sub(r"\s*[,;]\s*(?:and )?", " and ", said).strip()  # in a prompt a comma begins a new clause
-    said = re.sub(r"^(?:always|often|usually|sometimes|also|really) ", "", said)
-    return next((found for form in _FORMS if (found := form(said, mark, category))[0]), ([], []))
+    predicate = re.sub(r"\s*[,;]\s*(?:and )?", " and ", predicate).strip()  # in a prompt a comma begins a new clause
+    predicate = re.sub(r"^(?:always|often|usually|sometimes|also|really) ", "", predicate)
+    return next((found for form in _FORMS if (found := form(predicate, placeholder, category))[0]), ([], []))
 
 
 def tell_apart(hints: Sequence[list[Hint]]) -> list[list[Hint]]:
@@ -218,7 +222,7 @@ def tell_apart(hints: Sequence[list[Hint]]) -> list[list[Hint]]:
     return found
 
 
-def single_pairs(hints: Sequence[list[Hint]], facts: Sequence[str], mark: str, *, train: bool) -> Iterator[Pair]:
+def single_pairs(hints: Sequence[list[Hint]], facts: Sequence[str], placeholder: str, *, train: bool) -> Iterator[Pair]:
     """Prompts about one fact each, in rounds over all facts, so that any stretch of them covers every fact."""
     endings = {True: TRAIN_VIEWS if train else TEST_VIEWS, False: unlike(TRAIN_SCENES if train else TEST_SCENES, facts)}
     for turn in range(max(map(len, endings.values()), default=0)):
@@ -229,13 +233,13 @@ def single_pairs(hints: Sequence[list[Hint]], facts: Sequence[str], mark: str, *
                     ending = choice[(turn + 3 * index) % len(choice)]
                     opening = OPENINGS[(turn + index) % len(OPENINGS)]
                     yield Pair(
-                        f"{opening} {mark} {hint.implicit} {ending}.",
-                        f"{opening} {mark} {hint.explicit} {ending}.",
+                        f"{opening} {placeholder} {hint.implicit} {ending}.",
+                        f"{opening} {placeholder} {hint.explicit} {ending}.",
                         (index,),
                     )
 
 
-def dense_pairs(hints: Sequence[list[Hint]], facts: Sequence[str], mark: str) -> Iterator[Pair]:
+def dense_pairs(hints: Sequence[list[Hint]], facts: Sequence[str], placeholder: str) -> Iterator[Pair]:
     """Comma-separated prompts about two or three facts; about one where there is no second.
 
     At most one fact says where.
@@ -258,10 +262,11 @@ def dense_pairs(hints: Sequence[list[Hint]], facts: Sequence[str], mark: str) ->
                 implicit, explicit = (
                     ", ".join(parts) for parts in ([h.implicit for h in own], [h.explicit for h in own])
                 )
-                yield Pair(f"{opening} {mark}, {implicit}, {rest}.", f"{opening} {mark}, {explicit}, {rest}.", group)
+                start = f"{opening} {placeholder}"
+                yield Pair(f"{start}, {implicit}, {rest}.", f"{start}, {explicit}, {rest}.", group)
 
 
-def dense_prompts(facts: Sequence[str], mark: str, class_noun: str, category: Category) -> Iterator[str]:
+def dense_prompts(facts: Sequence[str], placeholder: str, class_noun: str, category: Category) -> Iterator[str]:
     """Long prompts that need no private fact."""
     scenes, poses = unlike(TEST_SCENES, facts), POSES[category]
     for turn in range(len(scenes) * len(poses)):
@@ -270,18 +275,18 @@ def dense_prompts(facts: Sequence[str], mark: str, class_noun: str, category: Ca
             poses[(turn + turn // len(scenes)) % len(poses)],
             LIGHTS[turn % len(LIGHTS)],
         )
-        yield f"{OPENINGS[turn % len(OPENINGS)]} {mark}, {with_article(class_noun)}, {pose}, {scene}, {light}."
+        yield f"{OPENINGS[turn % len(OPENINGS)]} {placeholder}, {with_article(class_noun)}, {pose}, {scene}, {light}."
 
 
 def unlike(endings: Sequence[str], facts: Sequence[str]) -> list[str]:
     """Endings that share no word with any fact, so that a scene never tells one by chance."""
-    said = frozenset[str]().union(*(content_words(fact) for fact in facts))
-    return [ending for ending in endings if not content_words(ending) & said]
+    known = frozenset[str]().union(*(content_words(fact) for fact in facts))
+    return [ending for ending in endings if not content_words(ending) & known]
 
 
 def _asked(answer: str, *questions: str) -> list[QA]:
-    told = f"{answer[0].upper()}{answer[1:]}."
-    return [QA(question, told) for question in questions]
+    sentence = f"{answer[0].upper()}{answer[1:]}."
+    return [QA(question, sentence) for question in questions]
 
 
 def _pronoun(category: Category) -> str:

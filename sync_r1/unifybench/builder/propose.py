@@ -1,7 +1,8 @@
 """A benchmark for a user's own concept: prompts, questions and pictures to test on, from its facts and photos,
 without leaks.
 
-What is built is a `TestSet`, a proposal that a person reads and edits (`review.py`) before it is written (`apply.py`).
+What is built is a `TestSet`, a proposal that a person reads and edits (`review_file.py`) before it is written
+(`apply.py`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from sync_r1.data.read import assemble, read_conversations, read_info, read_item
 from sync_r1.data.types import TEXT_ONLY
 from sync_r1.data.warm_up_items import STAGE_FILE, derived_items, read_turns, stage_entries, stage_picture
 from sync_r1.unifybench.builder.fact_templates import dense_pairs, dense_prompts, read_fact, single_pairs, tell_apart
-from sync_r1.unifybench.builder.rules import Pair, alike, choose, malformed, normal, repeats, told
+from sync_r1.unifybench.builder.rules import Pair, alike, choose, malformed, normal, repeats, useless
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def build_test_set(root: Path | str, name: str, sizes: Sizes = Sizes(), writer: 
     """
     root = Path(root)
     concept = read_concept(root, name)
-    layout, mark, dropped = Layout(root), concept.placeholder, Counter[str]()
+    layout, placeholder, dropped = Layout(root), concept.placeholder, Counter[str]()
     made = TestSet(
         concept=name, made_by=f"{writer.name} and templates" if writer else "templates", facts=list(concept.facts)
     )
@@ -120,18 +121,20 @@ def build_test_set(root: Path | str, name: str, sizes: Sizes = Sizes(), writer: 
     made.notes += _repeated_training(concept, made.train)
 
     def fault(pair: Pair, chosen: Sequence[Pair]) -> str | None:
-        reason = malformed(pair, mark) or told(pair, concept.facts, mark)
-        return reason or ("it asks what another prompt asks" if repeats(pair, [*made.train, *chosen], mark) else None)
+        reason = malformed(pair, placeholder) or useless(pair, concept.facts, placeholder)
+        if reason is None and repeats(pair, [*made.train, *chosen], placeholder):
+            return "it asks what another prompt asks"
+        return reason
 
     proposed = []
     if writer:
         proposed = writer.pairs(concept, sizes)
-    singles = [*proposed, *single_pairs(hints, concept.facts, mark, train=False)]
+    singles = [*proposed, *single_pairs(hints, concept.facts, placeholder, train=False)]
     made.test = _in_turns(
         [choose(own, sizes.per_fact, fault, dropped) for own in _by_fact(singles, len(concept.facts))]
     )
     missing = max(0, len(made.test) - len(made.train))
-    more = single_pairs(hints, concept.facts, mark, train=True)
+    more = single_pairs(hints, concept.facts, placeholder, train=True)
     added = choose(more, missing, lambda pair, chosen: fault(pair, [*made.test, *chosen]), dropped)
     made.train += [replace(pair, facts=()) for pair in added]
     if len(made.train) < len(made.test):
@@ -141,7 +144,7 @@ def build_test_set(root: Path | str, name: str, sizes: Sizes = Sizes(), writer: 
         )
         made.test = made.test[: len(made.train)]
     groups = itertools.chain(
-        writer.dense_pairs(concept, sizes) if writer else [], dense_pairs(hints, concept.facts, mark)
+        writer.dense_pairs(concept, sizes) if writer else [], dense_pairs(hints, concept.facts, placeholder)
     )
     made.dense_pairs = choose(
         groups, sizes.dense_pairs, lambda pair, chosen: fault(pair, [*made.test, *chosen]), dropped
@@ -242,21 +245,21 @@ def trained_questions(root: Path, concept: Concept) -> list[str]:
 
 
 def _dense(concept: Concept, sizes: Sizes, writer: Writer | None, made: TestSet, dropped: Counter[str]) -> list[str]:
-    mark, known = concept.placeholder, [pair.explicit for pair in [*made.train, *made.dense_pairs]]
+    placeholder, known = concept.placeholder, [pair.explicit for pair in [*made.train, *made.dense_pairs]]
 
     def fault(prompt: str, chosen: Sequence[str]) -> str | None:
-        if mark not in prompt:
-            return f"the dense prompt lacks {mark}"
+        if placeholder not in prompt:
+            return f"the dense prompt lacks {placeholder}"
         if prompt.count(",") < 2:
             return "the dense prompt has fewer than three clauses"
-        if any(alike(prompt, other, mark) for other in [*known, *chosen]):
+        if any(alike(prompt, other, placeholder) for other in [*known, *chosen]):
             return "it asks what another prompt asks"
         return None
 
     proposed = []
     if writer:
         proposed = writer.dense(concept, sizes)
-    templates = dense_prompts(concept.facts, mark, concept.class_noun, concept.category)
+    templates = dense_prompts(concept.facts, placeholder, concept.class_noun, concept.category)
     return choose(itertools.chain(proposed, templates), sizes.dense, fault, dropped)
 
 
@@ -265,22 +268,22 @@ def _questions(
 ) -> list[QA]:
     """Questions from memory that are there, then new ones: of the wordings of one question the first that was not
     trained."""
-    mark = concept.placeholder
+    placeholder = concept.placeholder
     trained = trained_questions(root, concept)
     known = {normal(question) for question in trained}
     there = dict.fromkeys(QA(item.question, item.answer) for item in concept.items if item.kind == TEXT_ONLY)
     copied = "the question is asked in training"
     kept = choose(there, len(there), lambda qa, chosen: copied if normal(qa.question) in known else None, dropped)
     kind = with_article(concept.class_noun)
-    general = [QA(f"What kind of thing is {mark}?", f"{kind[:1].upper()}{kind[1:]}.")]
+    general = [QA(f"What kind of thing is {placeholder}?", f"{kind[:1].upper()}{kind[1:]}.")]
 
     def fault(qa: QA, chosen: Sequence[QA]) -> str | None:
-        if mark not in qa.question:
-            return f"the question lacks {mark}"
-        if any(alike(qa.question, question, mark) for question in trained):
+        if placeholder not in qa.question:
+            return f"the question lacks {placeholder}"
+        if any(alike(qa.question, question, placeholder) for question in trained):
             return copied
-        same = any(alike(qa.question, other.question, mark) or qa.answer == other.answer for other in [*kept, *chosen])
-        if same:
+        earlier = [*kept, *chosen]
+        if any(alike(qa.question, other.question, placeholder) or qa.answer == other.answer for other in earlier):
             return "the question is asked already"
         return None
 

@@ -5,7 +5,6 @@ Every mistake in it is named by line and field.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +13,7 @@ import yaml
 
 from sync_r1.data import QA
 from sync_r1.files import write_text
+from sync_r1.suggestions import did_you_mean
 from sync_r1.unifybench.builder.propose import PhotoQuestion, Recognition, TestSet
 from sync_r1.unifybench.builder.rules import Pair
 
@@ -120,11 +120,7 @@ class Entry:
                     "it once"
                 )
             if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                if near:
-                    fix = f"did you mean {near[0]}?"
-                else:
-                    fix = f"there are {', '.join(known)}"
+                fix = did_you_mean(key, known)
                 raise ValueError(f"{self.path}, line {line}: field {self._name(key)!r} is unknown; {fix}")
             lines[key] = line
             found[key] = Entry(self.path, node, self._name(key))

@@ -1,4 +1,6 @@
-"""What makes a test prompt usable: it names the concept, hints without telling, and nothing like it was trained."""
+"""What makes a test prompt usable: it names the concept, hints at the fact without giving it away, and nothing like it
+was trained.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +38,9 @@ class Pair:
     facts: tuple[int, ...] = ()
 
 
-def content_words(text: str, mark: str = "") -> frozenset[str]:
+def content_words(text: str, placeholder: str = "") -> frozenset[str]:
     """Stems of the words that carry meaning, in lower case, without the placeholder."""
-    plain = re.sub(r"['’]s\b", "", text.replace(mark, " ") if mark else text)
+    plain = re.sub(r"['’]s\b", "", text.replace(placeholder, " ") if placeholder else text)
     from nltk.stem import PorterStemmer
 
     stemmer = PorterStemmer()
@@ -50,23 +52,24 @@ def normal(text: str) -> str:
     return " ".join(re.findall(r"[^\W_]+", text.casefold()))
 
 
-def alike(first: str, second: str, mark: str) -> bool:
+def alike(first: str, second: str, placeholder: str) -> bool:
     """Whether two prompts ask the same: equal but for case and punctuation, or with nearly the same words."""
     if normal(first) == normal(second):
         return True
-    ours, theirs = content_words(first, mark), content_words(second, mark)
+    ours, theirs = content_words(first, placeholder), content_words(second, placeholder)
     return bool(ours | theirs) and len(ours & theirs) / len(ours | theirs) >= SIMILAR
 
 
-def told(pair: Pair, facts: Sequence[str], mark: str) -> str | None:
-    """Why a pair tests nothing: the hint tells the fact, or the spelled-out prompt does not. None when it is right.
+def useless(pair: Pair, facts: Sequence[str], placeholder: str) -> str | None:
+    """Why a pair tests nothing: the hint gives the fact away, or the spelled-out prompt leaves it out. None when it is
+    right.
 
     A hint may share the topic with its fact ("its raincoat" of "a green raincoat"): at most half of the words, and
     never all.
     """
-    hinted, spelled = content_words(pair.implicit, mark), content_words(pair.explicit, mark)
+    hinted, spelled = content_words(pair.implicit, placeholder), content_words(pair.explicit, placeholder)
     for index in pair.facts:
-        words = content_words(facts[index], mark)
+        words = content_words(facts[index], placeholder)
         shared = words & hinted
         if words and (len(shared) == len(words) or len(shared) > max(1, len(words) // 2)):
             return f"the implicit prompt gives fact {index + 1} away ({', '.join(sorted(shared))})"
@@ -75,23 +78,23 @@ def told(pair: Pair, facts: Sequence[str], mark: str) -> str | None:
     return None
 
 
-def malformed(pair: Pair, mark: str) -> str | None:
+def malformed(pair: Pair, placeholder: str) -> str | None:
     """Why a pair cannot be used at all, or None."""
     for name, text in (("implicit", pair.implicit), ("explicit", pair.explicit)):
-        if mark not in text:
-            return f"the {name} prompt lacks {mark}"
+        if placeholder not in text:
+            return f"the {name} prompt lacks {placeholder}"
     if normal(pair.implicit) == normal(pair.explicit):
         return "both prompts are the same"
     return None
 
 
-def repeats(pair: Pair, others: Iterable[Pair], mark: str) -> bool:
+def repeats(pair: Pair, others: Iterable[Pair], placeholder: str) -> bool:
     """Whether another pair asks the same.
 
     Spelled-out prompts share the words of their facts, so these must only not be equal.
     """
     return any(
-        alike(pair.implicit, other.implicit, mark) or normal(pair.explicit) == normal(other.explicit)
+        alike(pair.implicit, other.implicit, placeholder) or normal(pair.explicit) == normal(other.explicit)
         for other in others
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sync_r1.unifybench.builder.fact_templates import read_fact, single_pairs, tell_apart
-from sync_r1.unifybench.builder.rules import Pair, alike, content_words, malformed, repeats, told
+from sync_r1.unifybench.builder.rules import Pair, alike, content_words, malformed, repeats, useless
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_facts_become_hints_and_questions(fact: str, implicit: str | None, expli
         assert not hints and not asked
     elif question:
         assert (hints[0].implicit, hints[0].explicit, asked[0].question) == (implicit, explicit, question)
-        assert told(Pair(f"<zed> {implicit}", f"<zed> {explicit}", (0,)), [fact], "<zed>") is None
+        assert useless(Pair(f"<zed> {implicit}", f"<zed> {explicit}", (0,)), [fact], "<zed>") is None
     assert all("," not in hint.explicit for hint in hints)  # a comma would begin a clause of its own
 
 
@@ -86,9 +86,10 @@ def test_people_are_they_and_equal_hints_tell_nothing() -> None:
 def test_rules() -> None:
     facts = ["<zed> has a green raincoat."]
     good = Pair("A photo of <zed> in its raincoat.", "A photo of <zed> in its green raincoat.", (0,))
-    assert malformed(good, "<zed>") is None and told(good, facts, "<zed>") is None
-    assert "gives fact 1 away (green, raincoat)" in str(told(Pair(good.explicit, good.explicit, (0,)), facts, "<zed>"))
-    assert "leaves out green" in str(told(Pair(good.implicit, good.implicit, (0,)), facts, "<zed>"))
+    assert malformed(good, "<zed>") is None and useless(good, facts, "<zed>") is None
+    given_away = useless(Pair(good.explicit, good.explicit, (0,)), facts, "<zed>")
+    assert "gives fact 1 away (green, raincoat)" in str(given_away)
+    assert "leaves out green" in str(useless(Pair(good.implicit, good.implicit, (0,)), facts, "<zed>"))
     assert "explicit prompt lacks <zed>" in str(malformed(Pair(good.implicit, "A dog in its green raincoat."), "<zed>"))
     assert "the same" in str(malformed(Pair(good.implicit, good.implicit.upper().replace("<ZED>", "<zed>")), "<zed>"))
     assert content_words("<zed> sleeps, sleeping and carries", "<zed>") == content_words("sleep carrying it")
