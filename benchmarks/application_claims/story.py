@@ -1,6 +1,6 @@
 """A3: a story keeps one identity, drawn by the name of a trained concept, against described in words.
 
-Both are checked and drawn again as stories are. In words the shipped model draws, which was never trained on the concept.
+Both are checked and drawn again as stories are. In words the shipped model draws, which never saw the concept.
 """
 
 from __future__ import annotations
