@@ -18,7 +18,7 @@ from sync_r1.commands.options import (
     StartModelOption,
     TrainingDataOption,
 )
-from sync_r1.console import open_console, say
+from sync_r1.console import open_console, say, show_table, speaks
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -131,10 +131,12 @@ def read_config(
 
 
 def _run(config: Config, resume: str | None, evaluate: bool = True, fresh: bool = False) -> None:
-    from sync_r1.distributed import speaks
-    from sync_r1.experiment import run_experiment
+    from sync_r1.progress import loading
 
     console = open_console(quiet=not speaks())
+    with loading(console):
+        from sync_r1.experiment import run_experiment
+
     summary = run_experiment(config, console, resume, evaluate, fresh)
     print_comparison(summary, console)
     exit_if_stopped(summary)
@@ -157,7 +159,7 @@ def print_comparison(summary: dict[str, Any], console: Console) -> None:
 
     if "tasks" not in summary:
         return
-    console.print(comparison_table(summary, "held-out", "n", "before", "after", "change"))
+    show_table(comparison_table(summary, "held-out", "n", "before", "after", "change"), console)
     for note in summary.get("evaluator_notes", []):
         say(f"note: {note}", "yellow", console=console)
     minutes, memory = f"{summary['wall_time_s'] / 60:.1f} min", f"peak memory {summary['peak_memory_mb']} MB"

@@ -90,8 +90,11 @@ def run(
     sync-r1 bench run --as text-prompt --concept all
     sync-r1 bench run --run runs/demo --steps 0,100 --concept bo
     """
-    from sync_r1.unifybench.protocol import load_protocol
-    from sync_r1.unifybench.run import BenchmarkPlan, choose_concepts
+    from sync_r1.progress import loading
+
+    with loading(open_console(stderr=True)):
+        from sync_r1.unifybench.protocol import load_protocol
+        from sync_r1.unifybench.run import BenchmarkPlan, choose_concepts
 
     chosen = load_protocol(protocol or "world", change or [])
     settings = _settings(overrides or [], run, chat)
