@@ -118,12 +118,12 @@ def learn_from_feedback(
     Example: sync-r1 learn-from-feedback --seconds 30 --concept bo
     """
     from sync_r1.progress import WorkProgress, loading
-    from sync_r1.run_folder import newest
 
     console = open_console(stderr=True)
     with noted():
         with loading(console):
             from sync_r1.apps.feedback import Store, learn, save_update
+            from sync_r1.run_folder import newest
 
             session = open_session(run, model, data, concept, device)
         name = session.concept.name

@@ -225,13 +225,13 @@ def evaluate(
     from dataclasses import replace
 
     from sync_r1.progress import loading, over_tasks
-    from sync_r1.run_folder import run_of
 
     phase = phase or ("after" if run else "before")
     if not phase.replace("_", "").replace("-", "").isalnum():
         raise ValueError(f"phase is {phase!r}; it becomes a file name: letters, digits, _ and - only")
     console = open_console(stderr=True)
     with loading(console), noted():
+        from sync_r1.run_folder import run_of
         from sync_r1.scorer_factory import choose_evaluator
         from sync_r1.unifybench.evaluate import evaluate as run_benchmark
         from sync_r1.unifybench.results import GENERATION

@@ -52,9 +52,9 @@ def sft(
     from sync_r1.progress import loading
 
     more = [f"sft.stages=[{','.join(stage)}]"] if stage else []
-    config = read_config(recipe, config_file, model, data, concept, [*more, *(overrides or [])])
     console = open_console()
     with loading(console):
+        config = read_config(recipe, config_file, model, data, concept, [*more, *(overrides or [])])
         from sync_r1.experiment import run_warm_up
 
     summary = run_warm_up(config, console, resume, evaluate)

@@ -312,12 +312,9 @@ def _predict_and_score(
     plan: BenchmarkPlan, candidates: Sequence[Candidate], out: Path, judges: Evaluators | None
 ) -> None:
     """Exit code 1 when items stay without answer."""
-    from transformers.utils.logging import disable_progress_bar
-
     from sync_r1.unifybench.run import predict_all
     from sync_r1.unifybench.run_manifest import open_run_manifest
 
-    disable_progress_bar()  # of weight loading, once per concept
     with noted():
         open_run_manifest(out, plan, candidates)
         failed = predict_all(plan, candidates, out, _progress)
