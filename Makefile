@@ -12,6 +12,8 @@ TORCH ?= torch==2.13.0
 # make speed: runs per comparison, and minutes after which a comparison ends with those it has.
 RUNS ?= 5
 MINUTES ?= 90
+# make study STUDY=background: runs at a time, one core each.
+STUDY_JOBS ?= 2
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check
 STAMP := $(VENV)/.stamp-setup
 LOG := $(VENV)/setup.log
@@ -39,8 +41,13 @@ demo: $(STAMP)  ## Train on the embedded world, without GPU or download; writes 
 test: $(STAMP)  ## Run all tests
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS)
 
-study: $(STAMP)  ## Test every claim: cells that docs/ holds are taken from there; STUDY=quick trains anew, about 20 minutes
+study: $(STAMP)  ## Test every claim, going on from the cells in docs/; STUDY=quick: 20 minutes anew; STUDY=background: niced
+ifeq ($(STUDY),background)
+	@mkdir -p runs/study
+	nohup nice -n 19 $(VENV)/bin/sync-r1 study --jobs $(STUDY_JOBS) >>runs/study/log.txt 2>&1 & echo "process $$!, log runs/study/log.txt; the same command goes on after a stop"
+else
 	$(VENV)/bin/sync-r1 study $(if $(filter quick,$(STUDY)),--quick)
+endif
 
 speed: $(STAMP)  ## Time ours against plain code, some hours; writes benchmarks/results.json and docs/speed.md
 	OMP_NUM_THREADS=1 $(VENV)/bin/python benchmarks/speed.py --models tiny --runs $(RUNS)

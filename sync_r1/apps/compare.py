@@ -155,12 +155,11 @@ def write_page(
     for, and without scores."""
     from jinja2 import Environment
 
-    shuffle = random.Random(len(rows))
+    orders = [list(range(len(names)))] * len(rows)
+    if blind:
+        orders = blind_orders(len(rows), len(names))
     shown = []
-    for row in rows:
-        order = list(range(len(names)))
-        if blind:
-            shuffle.shuffle(order)
+    for row, order in zip(rows, orders, strict=True):
         alt = row.prompt if blind else ""
         cells = [{"data": _inline(row.images[place]), "alt": alt or f"{names[place]}: {row.prompt}"} for place in order]
         shown.append({"prompt": row.prompt, "seed": row.seed, "cells": cells, "order": [names[one] for one in order]})
@@ -168,6 +167,17 @@ def write_page(
     page = Environment(autoescape=True).from_string(_PAGE)
     text = page.render(title=title, names=names, rows=shown, scores=[] if blind else table, blind=blind)
     return write_text(Path(out), text)
+
+
+def blind_orders(rows: int, runs: int) -> list[list[int]]:
+    """For every row the runs in an order of its own. It follows from the numbers, so a page and its votes agree."""
+    shuffle = random.Random(rows)
+    orders = []
+    for _ in range(rows):
+        order = list(range(runs))
+        shuffle.shuffle(order)
+        orders.append(order)
+    return orders
 
 
 def _inline(image: Image.Image) -> str:

@@ -93,3 +93,17 @@ def test_command(runs: list[Path], tmp_path: Path) -> None:
     said = CliRunner().invoke(app, [*given, "-n", "2", "--device", "cpu"], catch_exceptions=False).output
     assert f"written  {tmp_path / 'c.html'}" in said
     assert (tmp_path / "c.html").read_text(encoding="utf-8").count("<img") == 4
+
+
+def test_votes_are_asked_for_until_the_input_ends(runs: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("a photo of rex\nrex in the snow\nrex in a room\n", encoding="utf-8")
+    given = ["compare", *map(str, runs[:2]), "--prompts", str(tmp_path / "p.txt"), "--out", str(tmp_path / "c.html")]
+    options = ["--vote", "--feedback", str(tmp_path / "feedback"), "--device", "cpu"]
+    said = CliRunner().invoke(app, [*given, *options], input="7\n\n", catch_exceptions=False).output
+    assert "'7' is no vote; write 1 to 2 for the better picture, all or none" in said
+    assert "2. rex in the snow: " in said and "3. " not in said
+    assert f"{runs[0]}: chosen 0 times" in said and not (tmp_path / "feedback").exists()
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == [
+        f"{row}_{place}.png" for row in (1, 2, 3) for place in (1, 2)
+    ]
+    assert ">runs/" not in (tmp_path / "c.html").read_text(encoding="utf-8")
