@@ -31,6 +31,8 @@ help:  ## Show this help
 setup: $(STAMP)  ## Create .venv and install the package with its development tools
 
 $(STAMP): pyproject.toml constraints.txt
+	@test -x $(VENV)/bin/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null \
+		|| { echo "$(PYTHON) is no Python 3.10 or newer, which is needed; name one: make setup PYTHON=python3.12"; exit 1; }
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing PyTorch and the package into $(VENV), about 2 to 10 minutes; the log is $(LOG)"
 	@{ $(PIP) $(TORCH) -c constraints.txt && $(PIP) -c constraints.txt -e ".[dev]"; } >$(LOG) 2>&1 \

@@ -224,18 +224,21 @@ def evaluate(
     """
     from dataclasses import replace
 
-    from sync_r1.progress import over_tasks
-    from sync_r1.run_folder import run_of
-    from sync_r1.scorer_factory import choose_evaluator
-    from sync_r1.unifybench.evaluate import evaluate as run_benchmark
-    from sync_r1.unifybench.evaluate import items_of
-    from sync_r1.unifybench.results import GENERATION
-    from sync_r1.unifybench.tasks import check_tasks
+    from sync_r1.progress import loading, over_tasks
 
-    tasks, phase = check_tasks(task or []), phase or ("after" if run else "before")
+    phase = phase or ("after" if run else "before")
     if not phase.replace("_", "").replace("-", "").isalnum():
         raise ValueError(f"phase is {phase!r}; it becomes a file name: letters, digits, _ and - only")
-    with noted():
+    console = open_console(stderr=True)
+    with loading(console), noted():
+        from sync_r1.run_folder import run_of
+        from sync_r1.scorer_factory import choose_evaluator
+        from sync_r1.unifybench.evaluate import evaluate as run_benchmark
+        from sync_r1.unifybench.evaluate import items_of
+        from sync_r1.unifybench.results import GENERATION
+        from sync_r1.unifybench.tasks import check_tasks
+
+        tasks = check_tasks(task or [])
         session = open_session(run, model, data, concept, device)
     options = session.options
     options = replace(options, tasks=tasks or options.tasks, max_items=max_items or options.max_items)
@@ -244,7 +247,7 @@ def evaluate(
     drawings = bool(set(options.tasks or GENERATION) & set(GENERATION))
     scorer, clip_scorer, name = choose_evaluator(judge, clip, str(run or model), device, drawings)
     items = items_of(session, options.tasks)
-    with over_tasks(open_console(stderr=True), f"evaluate {phase}", len(items)) as progress:
+    with over_tasks(console, f"evaluate {phase}", len(items)) as progress:
         result = run_benchmark(
             session, out, phase, image_judge=scorer, clip=clip_scorer, judge_name=name, progress=progress
         )

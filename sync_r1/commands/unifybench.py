@@ -90,8 +90,11 @@ def run(
     sync-r1 bench run --as text-prompt --concept all
     sync-r1 bench run --run runs/demo --steps 0,100 --concept bo
     """
-    from sync_r1.unifybench.protocol import load_protocol
-    from sync_r1.unifybench.run import BenchmarkPlan, choose_concepts
+    from sync_r1.progress import loading
+
+    with loading(open_console(stderr=True)):
+        from sync_r1.unifybench.protocol import load_protocol
+        from sync_r1.unifybench.run import BenchmarkPlan, choose_concepts
 
     chosen = load_protocol(protocol or "world", change or [])
     settings = _settings(overrides or [], run, chat)
@@ -309,12 +312,9 @@ def _predict_and_score(
     plan: BenchmarkPlan, candidates: Sequence[Candidate], out: Path, judges: Evaluators | None
 ) -> None:
     """Exit code 1 when items stay without answer."""
-    from transformers.utils.logging import disable_progress_bar
-
     from sync_r1.unifybench.run import predict_all
     from sync_r1.unifybench.run_manifest import open_run_manifest
 
-    disable_progress_bar()  # of weight loading, once per concept
     with noted():
         open_run_manifest(out, plan, candidates)
         failed = predict_all(plan, candidates, out, _progress)
