@@ -22,7 +22,9 @@ COLUMNS = (  # of the published table
     "dense_rea_gen.clip_i",
 )  # fmt: skip
 
-EXTRA_COLUMNS = (  # with the protocol options lookalikes and unasked
+ALL_COLUMNS = (
+    *COLUMNS,
+    # with the protocol options lookalikes and unasked
     *(f"{task}.weight" for task in LOOKALIKES),
     *(f"{task}.unasked" for task in GENERATION),
 )
