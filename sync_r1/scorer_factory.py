@@ -215,13 +215,14 @@ def build_evaluator(config: Config) -> Evaluator:
         from sync_r1.world.judge import WorldJudge
 
         return Evaluator(WorldJudge(load_evaluator_reader()), clip, EVALUATOR)
-    clip_name = ""
+    names = []
     if options.clip:
-        clip_name = clip_name(options.clip)
-    if not options.judge.url:
-        return Evaluator(None, clip, clip_name)
-    judge = RemoteJudge(options.judge)
-    return Evaluator(judge, clip, "; ".join(filter(None, (judge.name, clip_name))))
+        names.append(clip_name(options.clip))
+    judge = None
+    if options.judge.url:
+        judge = RemoteJudge(options.judge)
+        names.insert(0, judge.name)
+    return Evaluator(judge, clip, "; ".join(names))
 
 
 def choose_evaluator(judge: str, clip: str, model: str, device: str, drawings: bool) -> Evaluator:

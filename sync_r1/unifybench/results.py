@@ -12,6 +12,7 @@ from sync_r1.files import write_json
 
 UNDERSTANDING = ("rec", "vqa", "qa", "rea", "dense_rea")
 GENERATION = ("pure_gen", "dense_gen", "rea_gen", "dense_rea_gen")
+REWRITTEN = {"rea_gen": "rea", "dense_rea_gen": "dense_rea"}  # draws the rewrite of the other
 TASKS = UNDERSTANDING + GENERATION  # published
 LOOKALIKES = ("lookalikes", "lookalikes_drawn")  # asked in words, and recognised by drawing; with the option lookalikes
 ALL_TASKS = TASKS + LOOKALIKES

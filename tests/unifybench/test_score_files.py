@@ -271,23 +271,10 @@ def test_one_table_one_setting(tmp_path: Path) -> None:
 
 
 def test_paired_differences(tmp_path: Path) -> None:
-    first = made(
-        tmp_path / "x",
-        {
-            "vqa.bleu": {"a": [0.0, 1.0], "b": [0.5, None]},
-            "rec.recognition": {"a": [1.0, 0.0]},
-            "pure_gen.unasked": {"a": [1.0, 0.0]},
-        },
-    )
-    second = made(
-        tmp_path / "y",
-        {
-            "vqa.bleu": {"a": [1.0, 1.0], "b": [0.6, 0.1]},
-            "rec.recognition": {"a": [1.0, 1.0]},
-            "pure_gen.unasked": {"a": [0.0, 0.0]},
-        },
-        epoch=6,
-    )
+    ours = {"vqa.bleu": {"a": [0.0, 1.0], "b": [0.5, None]}, "rec.recognition": {"a": [1.0, 0.0]}}
+    theirs = {"vqa.bleu": {"a": [1.0, 1.0], "b": [0.6, 0.1]}, "rec.recognition": {"a": [1.0, 1.0]}}
+    first = made(tmp_path / "x", {**ours, "pure_gen.unasked": {"a": [1.0, 0.0]}})
+    second = made(tmp_path / "y", {**theirs, "pure_gen.unasked": {"a": [0.0, 0.0]}}, epoch=6)
     found = compare_scores(open_scores(str(first)), open_scores(f"{second}@6"))
     row = found["columns"]["vqa.bleu"]
     assert (row["first"], row["second"], row["n"], row["concepts"], row["unscored"]) == (
