@@ -1,4 +1,4 @@
-"""How a run begins in its folder, goes on there, and leaves it when it is stopped."""
+"""The folder of a run: begun anew, gone on with from what an earlier run left there, and left when a run is stopped."""
 
 from __future__ import annotations
 
