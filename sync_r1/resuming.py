@@ -1,4 +1,4 @@
-"""The folder of a run: begun anew, gone on with from what an earlier run left there, and left when a run is stopped."""
+"""The folder of a run: how it is begun, resumed, and left when the run is stopped."""
 
 from __future__ import annotations
 
