@@ -16,6 +16,8 @@ MINUTES ?= 90
 RUN ?= runs/demo
 CONCEPT ?= bo
 EXAMPLES := $(filter-out examples/shared.py examples/custom_reward.py,$(wildcard examples/*.py))
+# make study STUDY=background: runs at a time, one core each.
+STUDY_JOBS ?= 2
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check
 STAMP := $(VENV)/.stamp-setup
 LOG := $(VENV)/setup.log
@@ -41,8 +43,13 @@ demo: $(STAMP)  ## Train on the embedded world, without GPU or download; writes 
 test: $(STAMP)  ## Run all tests
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS)
 
-study: $(STAMP)  ## Test every claim: cells that docs/ holds are taken from there; STUDY=quick trains anew, about 20 minutes
+study: $(STAMP)  ## Test every claim, going on from the cells in docs/; STUDY=quick: 20 minutes anew; STUDY=background: niced
+ifeq ($(STUDY),background)
+	@mkdir -p runs/study
+	nohup nice -n 19 $(VENV)/bin/sync-r1 study --jobs $(STUDY_JOBS) >>runs/study/log.txt 2>&1 & echo "process $$!, log runs/study/log.txt; the same command goes on after a stop"
+else
 	$(VENV)/bin/sync-r1 study $(if $(filter quick,$(STUDY)),--quick)
+endif
 
 applications: $(STAMP)  ## Test every claim of the applications, some hours; writes docs/applications.json and its table
 	$(VENV)/bin/python benchmarks/applications.py

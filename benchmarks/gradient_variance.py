@@ -1,12 +1,14 @@
 """How noisy the image part's gradient is, by rule: what a step is compared with, which steps are replayed, which
 candidates are finished, and what branches.
 
-    python benchmarks/gradient_variance.py --concepts ivo lumen cleo rex --out docs/gradient_variance.json
+    python benchmarks/gradient_variance.py --concepts bo ana chai miso finn
+    python benchmarks/gradient_variance.py --run runs/study/claims/plain/*
 
 For every policy one pool of finished trajectories is drawn, with the previews of every step, and the gradient of every
 step of every trajectory is kept as a sketch. All rules are evaluated on the same pool, so their ratios are paired.
 The policy is the start of a run (the shipped model after the look at the photos), or the last checkpoint of each --run.
-Definitions are in docs/dgs.md.
+What is finished is kept, policy by policy in --out and prompt by prompt in --folder: the same command goes on after a
+stop. Definitions are in docs/dgs.md.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from torch import Tensor
 
 from sync_r1.config import Config, load_config
 from sync_r1.experiment import warm_up
+from sync_r1.files import read_object, write_text
 from sync_r1.models.base import UnifiedModel
 from sync_r1.models.concept_tokens import learned_row_ids
 from sync_r1.open_run import open_session
@@ -34,8 +37,10 @@ from sync_r1.rl.rollout import Rollout, Sampler
 from sync_r1.rl.tree import TreeScaling
 from sync_r1.scorer_factory import build_scorers
 from sync_r1.session import Session
-from sync_r1.training.prompts import prompt_stream, session_prompts
+from sync_r1.study.weights import world_weights
+from sync_r1.training.prompts import Prompt, prompt_stream, session_prompts
 from sync_r1.types import Sampling
+from sync_r1.unifybench.fingerprint import model_fingerprint
 
 SKETCH = 2048
 GROUP = 8  # G of the estimated gradients
@@ -115,6 +120,12 @@ BASE = "group mean, 4 steps at random"
 FILTER = "filter (version 1), 4 steps at random"
 TREES = {f"tree of {n} × {m} (version 2), own previews, 7 and 8 and 2 at random": (n, m) for n, m in SHAPES}
 PLAIN_SMALL = "group mean of 4, 4 steps at random"
+ARMS = {  # of the study: the rule that stands for each
+    "plain": BASE,
+    "plain-small": PLAIN_SMALL,
+    "joint": FILTER,
+    "tree": next(iter(TREES)),
+}
 
 
 def evaluations(name: str, steps: int) -> int:
@@ -140,6 +151,7 @@ def draw_weights(name: str, pool: Pool, draws: int, generator: torch.Generator) 
     size, steps = pool["previews"].shape
     first = torch.zeros(draws, size, steps)
     late = torch.zeros(draws, size, LEAVES - 1, steps - BRANCH)
+    rule = rules().get(name, rules()[BASE])
     for row in range(draws):
         order = torch.randperm(size, generator=generator)
         if name in TREES:
@@ -154,7 +166,6 @@ def draw_weights(name: str, pool: Pool, draws: int, generator: torch.Generator) 
                 chosen = candidates[pool["previews"][candidates, PREVIEW].topk(GROUP).indices]
             elif name == PLAIN_SMALL:
                 chosen = order[: GROUP // 2]
-            rule = rules()[BASE if name in (FILTER, PLAIN_SMALL) else name]
             weights = rule(pool["rewards"][chosen], pool["previews"][chosen], generator)
             first[row, chosen] = weights / len(chosen)
     return torch.cat([first.flatten(1), late.flatten(1)], dim=1)
@@ -180,34 +191,42 @@ def gradients_of(pool: Pool, part: str) -> Tensor:
     return torch.cat([pool[part].flatten(0, 1), pool[f"{part}_leaves"].flatten(0, 2)])
 
 
+def measured(
+    prompts: Sequence[Pool], part: str, chosen: Sequence[tuple[int, Tensor]], draws: int, seed: int
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Per rule: the trace of the covariance times evaluations of every chosen prompt, and the cosine of the mean
+    estimate with BASE's.
+
+    Args:
+        chosen: (prompt, rows of its pool), with repetitions.
+    """
+    names = [*rules(), PLAIN_SMALL, FILTER, *TREES]
+    traces: dict[str, list[float]] = {name: [] for name in names}
+    products = {name: torch.zeros(3) for name in names}  # with BASE's mean, own square, BASE's square
+    for index, rows in chosen:
+        pool = {name: values[rows] for name, values in prompts[index].items()}
+        sketches = gradients_of(pool, part)
+        gram, means = sketches @ sketches.T, {}
+        for name in names:
+            generator = torch.Generator().manual_seed(seed)  # the same groups for every rule
+            weights = draw_weights(name, pool, draws, generator)
+            traces[name].append(trace_of_covariance(weights, gram) * evaluations(name, pool["previews"].shape[1]))
+            means[name] = weights.mean(0)
+        for name in names:
+            pairs = (means[name], means[BASE]), (means[name], means[name]), (means[BASE], means[BASE])
+            products[name] += torch.stack([a @ gram @ b for a, b in pairs])
+    cosines = {}
+    for name, (cross, own, base) in products.items():
+        cosines[name] = float(cross / (own * base).sqrt().clamp(min=1e-12))
+    return traces, cosines
+
+
 def ratios(prompts: Sequence[Pool], part: str, draws: int, bootstrap: int) -> dict[str, Any]:
     """Per rule: the trace of the covariance times evaluations over that of BASE, with a 95 % bootstrap over prompts
-    and trajectories; and the cosine of the mean estimate with BASE's, which is 1 but for noise where a rule has no
-    bias."""
-    names = [*rules(), PLAIN_SMALL, FILTER, *TREES]
-
-    def measured(chosen: Sequence[tuple[int, Tensor]], repeats: int, seed: int) -> dict[str, tuple[float, float]]:
-        traces = dict.fromkeys(names, 0.0)
-        products = {name: torch.zeros(3) for name in names}  # with BASE's mean, own square, BASE's square
-        for index, rows in chosen:
-            pool = {name: values[rows] for name, values in prompts[index].items()}
-            sketches = gradients_of(pool, part)
-            gram, means = sketches @ sketches.T, {}
-            for name in names:
-                generator = torch.Generator().manual_seed(seed)  # the same groups for every rule
-                weights = draw_weights(name, pool, repeats, generator)
-                traces[name] += trace_of_covariance(weights, gram) * evaluations(name, pool["previews"].shape[1])
-                means[name] = weights.mean(0)
-            for name in names:
-                pairs = (means[name], means[BASE]), (means[name], means[name]), (means[BASE], means[BASE])
-                products[name] += torch.stack([a @ gram @ b for a, b in pairs])
-        found = {}
-        for name, (cross, own, base) in products.items():
-            found[name] = traces[name] / traces[BASE], float(cross / (own * base).sqrt().clamp(min=1e-12))
-        return found
-
+    and trajectories; the traces of every prompt; and the cosine of the mean estimate with BASE's, which is 1 but for
+    noise where a rule has no bias."""
     everything = [(index, torch.arange(len(pool["rewards"]))) for index, pool in enumerate(prompts)]
-    found = measured(everything, draws, 0)
+    traces, cosines = measured(prompts, part, everything, draws, 0)
     generator = torch.Generator().manual_seed(1)
     samples = []
     for number in range(bootstrap):
@@ -215,12 +234,17 @@ def ratios(prompts: Sequence[Pool], part: str, draws: int, bootstrap: int) -> di
         for index in torch.randint(len(prompts), (len(prompts),), generator=generator).tolist():
             size = len(prompts[index]["rewards"])
             chosen.append((index, torch.randint(size, (size,), generator=generator)))
-        samples.append(measured(chosen, max(draws // 4, 50), number + 1))
+        again, _ = measured(prompts, part, chosen, max(draws // 4, 50), number + 1)
+        samples.append({name: sum(values) / sum(again[BASE]) for name, values in again.items()})
     result = {}
-    for name, (value, cosine) in found.items():
-        values = torch.tensor([sample[name][0] for sample in samples])
-        interval = [round(float(torch.quantile(values, q)), 3) for q in (0.025, 0.975)]
-        result[name] = {"ratio": round(value, 3), "ci95": interval, "cosine": round(cosine, 3)}
+    for name, values in traces.items():
+        drawn = torch.tensor([sample[name] for sample in samples])
+        result[name] = {
+            "ratio": round(sum(values) / sum(traces[BASE]), 3),
+            "ci95": [round(float(torch.quantile(drawn, q)), 3) for q in (0.025, 0.975)],
+            "cosine": round(cosines[name], 3),
+            "traces": [float(f"{value:.6g}") for value in values],
+        }
     return result
 
 
@@ -249,56 +273,75 @@ def sketch_steps(
     return torch.stack(found[0]), torch.stack(found[1])
 
 
-def pool_of(session: Session, config: Config, prompts: int, trajectories: int, seed: int) -> list[Pool]:
-    """Per prompt n trajectories, each a tree of LEAVES behind step BRANCH, whose first leaf counts as the trajectory:
-    rewards [n], previews [n, T], leaves [n, M], leaf_previews [n, M, T − k], and sketches of body and rows, [n, T,
-    SKETCH] and, of the other leaves behind the branch, [n, M − 1, T − k, SKETCH]."""
-    model, rl = session.model, config.rl
-    scorers = build_scorers(config)
-    scorers.prepare(session.concept)
-    judge = build_rewards(scorers.weights, scorers.library, scorers.fallback).only("image")
-    scaling = TreeScaling(trajectories, BRANCH)
-    sampler = Sampler(model, rl.sampling(), scaling, group_size=trajectories, images_per_text=LEAVES)
-    asked = [prompt for prompt in session_prompts(session) if prompt.kind == "reason"]
-    chosen = prompt_stream(asked, count=prompts, shares={"reason": 1.0}, seed=seed, first=0)
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
-    tables: list[Tensor] = [embedding.weight, head.weight]  # type: ignore[list-item]
-    body = [p for p in model.parameters() if p.requires_grad and all(p is not table for table in tables)]
-    learned = len(learned_row_ids(model))
-    sketchers = (
-        CountSketch(sum(p.numel() for p in body)),
-        CountSketch(sum(learned * table.shape[1] for table in tables), seed=1),
-    )
-    total, found = rl.generation_timesteps, []
-    for number, prompt in enumerate(chosen):
-        rollout = sampler.roll_out([prompt], seed=seed, step=0, first=number)
+class Measurer:
+    """Draws pools of one policy, and sketches its gradients."""
+
+    def __init__(self, session: Session, config: Config, trajectories: int, seed: int) -> None:
+        self.model, self.rl, self.seed, self.trajectories = session.model, config.rl, seed, trajectories
+        scorers = build_scorers(config)
+        scorers.prepare(session.concept)
+        self.judge = build_rewards(scorers.weights, scorers.library, scorers.fallback).only("image")
+        scaling = TreeScaling(trajectories, BRANCH)
+        self.sampler = Sampler(self.model, self.rl.sampling(), scaling, group_size=trajectories, images_per_text=LEAVES)
+        embedding, head = self.model.get_input_embeddings(), self.model.get_output_embeddings()
+        self.tables: list[Tensor] = [embedding.weight, head.weight]  # type: ignore[list-item]
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.body = [p for p in trained if all(p is not table for table in self.tables)]
+        learned = len(learned_row_ids(self.model))
+        self.sketchers = (
+            CountSketch(sum(p.numel() for p in self.body)),
+            CountSketch(sum(learned * table.shape[1] for table in self.tables), seed=1),
+        )
+
+    def pool(self, prompt: Prompt, number: int) -> Pool:
+        """n trajectories of one prompt, each a tree of LEAVES behind step BRANCH, whose first leaf counts as the
+        trajectory: rewards [n], previews [n, T], leaves [n, M], leaf_previews [n, M, T − k], and sketches of body and
+        rows, [n, T, SKETCH] and, of the other leaves behind the branch, [n, M − 1, T − k, SKETCH]."""
+        total = self.rl.generation_timesteps
+        rollout = self.sampler.roll_out([prompt], seed=self.seed, step=0, first=number)
         assert rollout.trace is not None
-        leaves = judge.score(rollout).image[0]  # [n, M]
+        leaves = self.judge.score(rollout).image[0]  # [n, M]
         columns = []
         for step in range(total):
-            rollout.images = model.decode_image(rollout.trace.likely(step))
-            columns.append(judge.score(rollout).image[0])
+            rollout.images = self.model.decode_image(rollout.trace.likely(step))
+            columns.append(self.judge.score(rollout).image[0])
         previews = torch.stack(columns, dim=2)  # [n, M, T]
+        first = self._sketched(rollout, 0, range(total))
+        late = [self._sketched(rollout, leaf, range(BRANCH, total)) for leaf in range(1, LEAVES)]
+        return {
+            "rewards": leaves[:, 0],
+            "previews": previews[:, 0],
+            "leaves": leaves,
+            "leaf_previews": previews[:, :, BRANCH:],
+            "body": first[0],
+            "rows": first[1],
+            "body_leaves": torch.stack([part for part, _ in late], dim=1),
+            "rows_leaves": torch.stack([part for _, part in late], dim=1),
+        }
 
-        def sketched(leaf: int, steps: Sequence[int], rollout: Rollout = rollout) -> tuple[Tensor, Tensor]:
-            rows = range(leaf, trajectories * LEAVES, LEAVES)
-            made = [sketch_steps(model, rl.sampling(), rollout, row, body, tables, sketchers, steps) for row in rows]
-            return torch.stack([one for one, _ in made]), torch.stack([other for _, other in made])
+    def _sketched(self, rollout: Rollout, leaf: int, steps: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Sketches of these steps of one leaf of every trajectory: [n, steps, SKETCH] of body and of rows."""
+        made = []
+        for row in range(leaf, self.trajectories * LEAVES, LEAVES):
+            arguments = (rollout, row, self.body, self.tables, self.sketchers, steps)
+            made.append(sketch_steps(self.model, self.rl.sampling(), *arguments))
+        return torch.stack([one for one, _ in made]), torch.stack([other for _, other in made])
 
-        first = sketched(0, range(total))
-        late = [sketched(leaf, range(BRANCH, total)) for leaf in range(1, LEAVES)]
-        found.append(
-            {
-                "rewards": leaves[:, 0],
-                "previews": previews[:, 0],
-                "leaves": leaves,
-                "leaf_previews": previews[:, :, BRANCH:],
-                "body": first[0],
-                "rows": first[1],
-                "body_leaves": torch.stack([part for part, _ in late], dim=1),
-                "rows_leaves": torch.stack([part for _, part in late], dim=1),
-            }
-        )
+
+def pools_of(session: Session, config: Config, folder: Path, prompts: int, trajectories: int, seed: int) -> list[Pool]:
+    """The pools of a policy, each kept in `folder` as soon as it is there."""
+    measurer = Measurer(session, config, trajectories, seed)
+    asked = [prompt for prompt in session_prompts(session) if prompt.kind == "reason"]
+    chosen = prompt_stream(asked, count=prompts, shares={"reason": 1.0}, seed=seed, first=0)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for number, prompt in enumerate(chosen):
+        path = folder / f"seed_{seed}_trajectories_{trajectories}_prompt_{number}.pt"
+        if not path.is_file():
+            torch.save(measurer.pool(prompt, number), path.with_suffix(".tmp"))
+            path.with_suffix(".tmp").rename(path)
+            print(f"{path}: prompt {number + 1} of {prompts}", flush=True)
+        found.append(torch.load(path, weights_only=True))
     return found
 
 
@@ -324,7 +367,7 @@ def open_policy(concept: str, run: Path | None, folder: Path, seed: int) -> tupl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--concepts", nargs="+", default=["ivo", "lumen", "cleo", "rex"])
+    parser.add_argument("--concepts", nargs="+", default=["bo", "ana", "chai", "miso", "finn"])
     parser.add_argument("--run", type=Path, nargs="*", default=[], help="trained runs, instead of starts")
     parser.add_argument("--prompts", type=int, default=8)
     parser.add_argument("--trajectories", type=int, default=24)
@@ -334,21 +377,35 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/gradient_variance"))
     parser.add_argument("--out", type=Path, default=Path("docs/gradient_variance.json"))
     arguments = parser.parse_args()
-    result = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {"policies": {}}
-    wanted: list[tuple[str, Path | None]] = [(run.name, run) for run in arguments.run]
-    wanted = wanted or [(f"{concept}, start", None) for concept in arguments.concepts]
-    for name, run in wanted:
-        started = time.monotonic()
-        config, session = open_policy(name.split(",")[0], run, arguments.folder, arguments.seed)
-        pool = pool_of(session, config, arguments.prompts, arguments.trajectories, arguments.seed)
-        result["policies"][name] = {
-            "prompts": arguments.prompts,
-            "trajectories": arguments.trajectories,
-            "preview_correlation": preview_correlation(pool),
-            **{part: ratios(pool, part, arguments.draws, arguments.bootstrap) for part in ("body", "rows")},
-            "minutes": round((time.monotonic() - started) / 60, 1),
+    result = read_object(arguments.out) or {}
+    result |= {"arms": ARMS, "seed": arguments.seed, "policies": result.get("policies", {})}
+    folder = arguments.folder / (world_weights() or "first_weights")
+    wanted: list[tuple[str, Path | None]] = [(concept, None) for concept in arguments.concepts]
+    if arguments.run:
+        wanted = [(load_config(run / "config.yaml").data.concepts[0], run) for run in arguments.run]
+    for concept, run in wanted:
+        name = f"{concept}, {'trained' if run else 'start'}"
+        settings = {
+            **{key: getattr(arguments, key) for key in ("prompts", "trajectories", "draws", "bootstrap")},
+            "weights": world_weights(),
+            "run": str(run or ""),
         }
-        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+        if settings.items() <= result["policies"].get(name, {}).items():
+            print(f"{name}: measured already", flush=True)
+            continue
+        started = time.monotonic()
+        config, session = open_policy(concept, run, folder, arguments.seed)
+        place = folder / "pools" / (f"trained_{model_fingerprint(session.model)[:12]}" if run else f"start_{concept}")
+        pools = pools_of(session, config, place, arguments.prompts, arguments.trajectories, arguments.seed)
+        drawn = time.monotonic()
+        result["policies"][name] = {
+            **settings,
+            "preview_correlation": preview_correlation(pools),
+            **{part: ratios(pools, part, arguments.draws, arguments.bootstrap) for part in ("body", "rows")},
+            "minutes_drawing": round((drawn - started) / 60, 1),
+            "minutes_comparing": round((time.monotonic() - drawn) / 60, 1),
+        }
+        write_text(arguments.out, json.dumps(result, indent=1) + "\n")
         body = result["policies"][name]["body"]
         print(name, {rule: (row["ratio"], row["ci95"]) for rule, row in body.items()}, flush=True)
 

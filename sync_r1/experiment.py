@@ -31,6 +31,7 @@ from sync_r1.resuming import giving_way, saying_what_is_kept, start_or_resume
 from sync_r1.rl.dgs import NoScaling
 from sync_r1.rl.hacking_monitor import WINDOW, RewardHackingMonitor, split_validation
 from sync_r1.rl.rewards import RewardEnsemble, build_rewards
+from sync_r1.rl.score_curve import ScoreCurve
 from sync_r1.rl.trainer import SyncGRPOTrainer
 from sync_r1.rl.trainer_setup import check_setup
 from sync_r1.run_folder import checkpoint_name, newest
@@ -42,12 +43,11 @@ from sync_r1.sft.trainer import WarmUp, check_folder, run_sft
 from sync_r1.signals import if_stopped, resume_command
 from sync_r1.training.metrics import peak_memory_mb
 from sync_r1.training.own_drawings import own_drawings
-from sync_r1.training.prompts import Prompt, session_prompts
+from sync_r1.training.prompts import Prompt, evaluation_prompts, session_prompts
 from sync_r1.unifybench.compare import compare
-from sync_r1.unifybench.evaluate import evaluate
+from sync_r1.unifybench.evaluate import evaluate, items_of
 from sync_r1.unifybench.results import GENERATION, EvalResult
 from sync_r1.unifybench.score import check_judges
-from sync_r1.unifybench.tasks import build_items
 
 LIBRARIES = ("torch", "transformers", "accelerate", "numpy")
 
@@ -113,7 +113,8 @@ def _prepare(
     checkpoint = start_or_resume(folder, resume, console)
     disable_progress_bar()  # of transformers' weight loading, which takes no time here
     check_data(config)
-    watched = config.rl.validation_prompts > 0 and config.rl.optimise != "text"
+    watching = config.rl.validation_prompts or config.rl.test_prompts
+    watched = watching > 0 and config.rl.optimise != "text"
     scorers = build_scorers(config)
     evaluator = None
     if compare_phases or watched:
@@ -122,8 +123,9 @@ def _prepare(
     if evaluator is not None and watched:
         judge = evaluator.image_judge
     if watched and judge is None:
-        seen = f"rl.validation_prompts is {config.rl.validation_prompts}, but no judge watches them"
-        raise ValueError(f"{seen}; set eval.judge.url, or rl.validation_prompts=0")
+        option = "validation_prompts" if config.rl.validation_prompts else "test_prompts"
+        seen = f"rl.{option} is {watching}, but no judge watches them"
+        raise ValueError(f"{seen}; set eval.judge.url, or rl.{option}=0")
     rewards = replace(
         build_rewards(scorers.weights, scorers.library, scorers.fallback),
         normalize_then_sum=config.rl.multi_objective_aggregation == "normalize_then_sum",
@@ -161,7 +163,7 @@ def _evaluator(config: Config, compare_phases: bool) -> Evaluator:
 
 def _run_experiment(run: _Prepared, console: Console, command: str) -> dict[str, Any]:
     config, processes, session, evaluator = run.config, run.processes, run.session, run.evaluator
-    if run.judge is not None:
+    if run.judge is not None and run.validation:
         _warn_of_few_validations(config, console)
     before = None
     if evaluator is not None:
@@ -174,7 +176,10 @@ def _run_experiment(run: _Prepared, console: Console, command: str) -> dict[str,
     trainer = SyncGRPOTrainer(session.model, config, prompts, run.rewards, run.scorers.preview, console)
     trainer.interrupt.command = command
     if run.judge is not None:
-        add_hacking_monitor(trainer, run.validation, run.rewards, run.judge)
+        if run.validation:
+            add_hacking_monitor(trainer, run.validation, run.rewards, run.judge)
+        if config.rl.test_prompts:
+            add_score_curve(trainer, session, run.judge)
     trainer.train(resume_from_checkpoint=run.checkpoint)
     steps, stopped = trainer.state.global_step, trainer.interrupt.stopped
     finished = steps >= config.rl.max_steps and not stopped
@@ -220,9 +225,7 @@ def evaluate_phase(
     processes, out = processes or Processes(), config.run.folder / "eval"
     if processes.on_main(lambda: keep and (out / f"{phase}.json").is_file()):
         return processes.on_main(lambda: EvalResult.read(out / f"{phase}.json"))
-    total = len(
-        build_items(session.concept, root=session.root, tasks=config.eval.tasks, max_items=config.eval.max_items)
-    )
+    total = len(items_of(session, config.eval.tasks))
     with over_tasks(console, f"evaluate {phase}", total) as progress:
         judge, clip, name = evaluator
         return evaluate(
@@ -276,6 +279,30 @@ def add_hacking_monitor(
             note=trainer.note,
             autocast=trainer.accelerator.autocast,
             warn=lambda message: trainer.say(message, "yellow"),
+        )
+    )
+
+
+def add_score_curve(trainer: SyncGRPOTrainer, session: Session, judge: Judge) -> None:
+    """Log the evaluator's score of test prompts along the run (`rl.test_prompts`)."""
+    config = trainer.config
+    evaluators = JudgeRewards(judge, photos=config.eval.judge.url != WORLD)
+    sampler = replace(
+        trainer.sampler,
+        scaling=NoScaling(),
+        processes=Processes(),
+        group_size=config.rl.test_drawings,
+        images_per_text=1,
+    )
+    trainer.add_callback(
+        ScoreCurve(
+            sampler,
+            evaluation_prompts(session.concept, session.tokens, config.rl.test_prompts),
+            [evaluators.likeness, evaluators.faithfulness],
+            every=config.rl.validation_steps,
+            seed=config.run.seed,
+            note=trainer.note,
+            autocast=trainer.accelerator.autocast,
         )
     )
 

@@ -90,6 +90,6 @@ def data_root(config: Config) -> Path | str:
     if not root.is_dir():
         partial = root.with_name(".data.partial")  # a world exported half, by a run that was killed, must not count
         shutil.rmtree(partial, ignore_errors=True)
-        export_world(partial, config.data.concepts)
+        export_world(partial, config.data.concepts, lookalikes=config.eval.lookalikes)
         partial.rename(root)
     return root

@@ -137,6 +137,21 @@ def label_free(config: Config) -> None:
     rl.dgs_enabled = False
 
 
+def label_free_previews(config: Config) -> None:
+    """The same for a tenth of the evaluations: texts are judged by what one evaluation of their drawing prompt shows,
+    and finished as pictures only where that does not tell them apart. A stronger KL keeps them exploring."""
+    label_free(config)
+    rl = config.rl
+    rl.beta = 0.3
+    rl.dgs_enabled, rl.dgs_keep, rl.images_per_text = True, "ties", 2
+    rl.dgs_preview_step, rl.dgs_preview_fill = 3 * rl.generation_timesteps // 4, "likely"
+
+
+def recognition(config: Config) -> None:
+    """Yes-or-no questions about photos too, learned by their exact gradient: as many yes as no in every update."""
+    config.rl.closed_loss, config.rl.closed_prompts_per_step = "log", 8
+
+
 def sft_baseline(config: Config) -> None:
     """Token-level training on the prompts RL would ask, with the true answers: for `sync-r1 sft`.
 
@@ -184,6 +199,8 @@ RECIPES: dict[str, Recipe] = {
     "generation-only": generation_only,
     "image-credit-only": image_credit_only,
     "label-free": label_free,
+    "label-free-previews": label_free_previews,
+    "recognition": recognition,
     "sft-baseline": sft_baseline,
     "warm-start": warm_start,
     "photos-first": photos_first,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
+from sync_r1.study.variance import variance_ratio
 from tests.helpers import benchmark
 
 variance = benchmark("gradient_variance")
@@ -94,3 +98,44 @@ def test_the_tree_has_no_bias_and_the_filter_has() -> None:
 def weights_of_trunks(weights: torch.Tensor) -> torch.Tensor:
     """[n] mean weight of the steps before the branch, of [D, N] weights of 20 trajectories of 8 steps."""
     return weights[:, : 20 * 8].view(-1, 20, 8)[:, :, : variance.BRANCH].mean((0, 2))
+
+
+def test_a_stopped_measurement_goes_on_prompt_by_prompt_and_concept_by_concept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    drawn: list[tuple[str, int]] = []
+
+    class Session:
+        def __init__(self, concept: str) -> None:
+            self.concept, self.model = concept, None
+
+    class Measurer:
+        def __init__(self, session: Session, *rest: object) -> None:
+            self.concept = session.concept
+
+        def pool(self, prompt: object, number: int) -> dict[str, torch.Tensor]:
+            drawn.append((self.concept, number))
+            if self.concept == "b" and number == 1 and drawn.count(("b", 1)) == 1:
+                raise KeyboardInterrupt
+            made = pool(torch.rand(18, generator=generator), torch.rand(18, 8, generator=generator), generator)
+            return {**made, "rows": made["body"], "rows_leaves": made["body_leaves"]}
+
+    monkeypatch.setattr(variance, "Measurer", Measurer)
+    monkeypatch.setattr(variance, "open_policy", lambda concept, *rest: (None, Session(concept)))
+    monkeypatch.setattr(variance, "session_prompts", lambda session: [])
+    monkeypatch.setattr(variance, "prompt_stream", lambda prompts, count, **rest: [None] * count)
+    arguments = ["x", "--concepts", "a", "b", "--prompts", "2", "--trajectories", "18", "--draws", "60"]
+    arguments += ["--bootstrap", "2", "--folder", str(tmp_path / "runs"), "--out", str(tmp_path / "found.json")]
+    monkeypatch.setattr("sys.argv", arguments)
+    with pytest.raises(KeyboardInterrupt):
+        variance.main()
+    variance.main()
+    assert drawn == [("a", 0), ("a", 1), ("b", 0), ("b", 1), ("b", 1)]
+    assert "a, start: measured already" in capsys.readouterr().out
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert list(found["policies"]) == ["a, start", "b, start"]
+    traces = found["policies"]["a, start"]["rows"][variance.BASE]["traces"]
+    assert len(traces) == 2 and all(value > 0 for value in traces)
+    ratio = variance_ratio(found, "tree", "plain", "variance/rows/start")
+    assert ratio[1] <= ratio[0] <= ratio[2] and ratio[3] == ["a", "b"]

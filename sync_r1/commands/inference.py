@@ -228,8 +228,9 @@ def evaluate(
     from sync_r1.run_folder import run_of
     from sync_r1.scorer_factory import choose_evaluator
     from sync_r1.unifybench.evaluate import evaluate as run_benchmark
+    from sync_r1.unifybench.evaluate import items_of
     from sync_r1.unifybench.results import GENERATION
-    from sync_r1.unifybench.tasks import build_items, check_tasks
+    from sync_r1.unifybench.tasks import check_tasks
 
     tasks, phase = check_tasks(task or []), phase or ("after" if run else "before")
     if not phase.replace("_", "").replace("-", "").isalnum():
@@ -242,7 +243,7 @@ def evaluate(
     out = out or (run_of(run) if run else Path("runs") / f"eval_{session.concept.name}") / "eval"
     drawings = bool(set(options.tasks or GENERATION) & set(GENERATION))
     scorer, clip_scorer, name = choose_evaluator(judge, clip, str(run or model), device, drawings)
-    items = build_items(session.concept, root=session.root, tasks=options.tasks, max_items=options.max_items)
+    items = items_of(session, options.tasks)
     with over_tasks(open_console(stderr=True), f"evaluate {phase}", len(items)) as progress:
         result = run_benchmark(
             session, out, phase, image_judge=scorer, clip=clip_scorer, judge_name=name, progress=progress

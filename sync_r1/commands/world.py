@@ -19,6 +19,9 @@ def export(
         list[str] | None, typer.Option("--concept", help="Only this concept; may be repeated. Default: all twenty.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace concepts that are already there.")] = False,
+    lookalikes: Annotated[
+        bool, typer.Option("--lookalikes", help="Also pictures of look-alikes, which --set lookalikes=true asks about.")
+    ] = False,
 ) -> None:
     """Write the world's concepts as an ordinary data folder.
 
@@ -26,7 +29,7 @@ def export(
     """
     from sync_r1.world.export import export_world
 
-    names = export_world(folder, concepts, overwrite=overwrite)
+    names = export_world(folder, concepts, overwrite=overwrite, lookalikes=lookalikes)
     say(f"wrote {len(names)} concepts to {folder}: {', '.join(names)}")
 
 

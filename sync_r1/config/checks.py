@@ -41,19 +41,21 @@ def check_steps(rl: RLConfig) -> None:
 
 
 def check_tree(rl: RLConfig) -> None:
-    if not rl.dgs_enabled or rl.dgs_keep != "tree":
+    if not rl.grows_trees:
         return
     if rl.images_per_text < 2:
-        limit = "with rl.dgs_keep=tree it must be at least 2: the pictures that branch from one text are compared"
+        limit = (
+            f"with rl.dgs_keep={rl.dgs_keep} it must be at least 2: the pictures that branch from one text are compared"
+        )
         fail("rl.images_per_text", rl.images_per_text, limit, "set it to 4")
-    if rl.dgs_trunks > rl.num_generations:
+    if rl.dgs_keep == "tree" and rl.dgs_trunks > rl.num_generations:
         limit = f"it must be at most rl.num_generations = {rl.num_generations}"
         fail("rl.dgs_trunks", rl.dgs_trunks, limit, f"set it to {rl.num_generations}")
     if rl.credit == "shared":
-        fail("rl.dgs_keep", "tree", "a text that is not drawn has no whole trajectory", "set rl.credit=routed")
+        fail("rl.dgs_keep", rl.dgs_keep, "a text that is not drawn has no whole trajectory", "set rl.credit=routed")
     if rl.multi_objective_aggregation == "normalize_then_sum":
         limit = "promises and rewards are compared as they are, and normalize_then_sum changes them"
-        fail("rl.dgs_keep", "tree", limit, "set rl.multi_objective_aggregation=sum_then_normalize")
+        fail("rl.dgs_keep", rl.dgs_keep, limit, "set rl.multi_objective_aggregation=sum_then_normalize")
 
 
 def check_losses(rl: RLConfig) -> None:

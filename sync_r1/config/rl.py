@@ -37,6 +37,10 @@ class RLConfig:
         0, "reason prompts held out of training to watch for reward hacking; 0 is off", ge=0
     )
     validation_steps: int = option(10, "updates between looks at the validation prompts", ge=1)
+    test_prompts: int = option(
+        0, "test prompts drawn at every such look, which shows how the score rises; they teach nothing; 0 is off", ge=0
+    )
+    test_drawings: int = option(4, "drawings per test prompt and look, each of a rewrite of its own", ge=1)
 
     max_steps: int = option(60, "optimizer updates", ge=1)
     prompts_per_step: int = option(2, "groups per step on each process", ge=1)
@@ -107,11 +111,11 @@ class RLConfig:
     text_loss_weight: float = option(1.0, "λ of the text part", ge=0)
     image_loss_weight: float = option(1.0, "λ of the image part", ge=0)
     entropy_coef: float = option(0.0, "entropy bonus on the text tokens", ge=0)
-    closed_loss: Literal["none", "log", "expected"] = option(
+    closed_loss: Literal["none", "log", "expected", "tokens"] = option(
         "none",
         (
-            "exact gradient of yes-or-no questions: of log p(rewarded answer) or of the expected reward; none samples "
-            "groups"
+            "of yes-or-no questions: exact gradient of log p(rewarded answer) or of the expected reward, or SFT "
+            "(tokens); none samples groups"
         ),
     )
     closed_prompts_per_step: int = option(
@@ -152,13 +156,21 @@ class RLConfig:
     dgs_enabled: bool = option(False, "Dynamic Group Scaling: preview candidates early, finish only the promising ones")
     dgs_candidate_factor: float = option(2.0, "c_max: at most ⌈c_max·G⌉ candidates per prompt", ge=1)
     dgs_preview_step: int = option(3, "k, decoding steps before the preview, or before a tree branches", ge=1)
-    dgs_keep: Literal["best", "spread", "tree"] = option(
+    dgs_keep: Literal["best", "spread", "tree", "ties"] = option(
         "best",
-        "finished are: candidates above a threshold, those that differ most, or few texts as trees of M pictures",
+        (
+            "finished are: candidates above a threshold, those that differ most, few texts as trees of M pictures, or "
+            "texts with equal previews"
+        ),
     )
     dgs_trunks: int = option(2, "texts per prompt that a tree draws, to step k once and from there M times", ge=2)
     dgs_skip_below: float = option(
         0.0, "a tree skips prompts whose texts agree and whose pictures' rewards differed by less; 0 skips none", ge=0
+    )
+    dgs_tie_below: float = option(
+        0.05,
+        "with dgs_keep=ties, texts are drawn whose previews score less apart than this; the others count as seen",
+        ge=0,
     )
     dgs_preview_score: Literal["clip", "reward"] = option(
         "clip",
@@ -195,15 +207,24 @@ class RLConfig:
         """K, with "all" resolved."""
         return self.train_timesteps or self.generation_timesteps
 
+    @property
+    def grows_trees(self) -> bool:
+        """Whether only some texts are drawn, as trunks that branch."""
+        return self.dgs_enabled and self.dgs_keep in ("tree", "ties")
+
     def drawn(self, rollout: int) -> bool:
         """Whether pictures are drawn in rollout number `rollout` (`draw_every`)."""
         return self.optimise != "text" and rollout % self.draw_every == 0
 
     def prompts_of(self, rollout: int) -> tuple[int, int]:
-        """How many prompts a process asks in rollout number `rollout`, and how many it asked in all before it."""
+        """How many prompts a process asks in rollout number `rollout`, and how many it asked in all before it.
+
+        Where nothing is ever drawn, `draw_every` above 1 still makes one rollout in so many ask as many prompts as a
+        drawn one: the texts then see the prompts of a run that draws.
+        """
         counts = (self.text_prompts_per_step or self.prompts_per_step, self.prompts_per_step)
-        if self.optimise == "text":
-            drawn = 0
-        else:
-            drawn = -(-rollout // self.draw_every)
-        return counts[self.drawn(rollout)], drawn * counts[True] + (rollout - drawn) * counts[False]
+        if self.optimise == "text" and self.draw_every == 1:
+            return counts[False], rollout * counts[False]
+        asked = -(-rollout // self.draw_every)  # rollouts before this one that asked as a drawn one does
+        now = counts[rollout % self.draw_every == 0]
+        return now, asked * counts[True] + (rollout - asked) * counts[False]

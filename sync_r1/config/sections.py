@@ -173,6 +173,7 @@ class EvalConfig:
     judge: JudgeConfig = dataclasses.field(default_factory=JudgeConfig, metadata={"doc": "scores texts and pictures"})
     tasks: list[str] = dataclasses.field(default_factory=list, metadata={"doc": "tasks to run; empty is all nine"})
     max_items: int | None = option(None, "items per task and concept at most; empty is all", ge=1)
+    lookalikes: bool = option(False, "also ask about look-alikes of the concept, in words and by drawing")
     images_per_prompt: int = option(1, "images drawn per prompt", ge=1)
     generation_timesteps: int = option(8, "MaskGIT steps per image", ge=1)
     guidance_scale: float = option(0.0, "guidance of the drawings", ge=0)

@@ -99,7 +99,7 @@ def _dgs(workload: Workload) -> dict[str, float]:
     rl = workload.config.rl
     nfe, everything = workload.nfe
     whole = workload.evaluations(rl.generation_timesteps)
-    if rl.dgs_keep == "tree":
+    if rl.grows_trees:
         return {"texts drawn per prompt": workload.trunks, "nfe": nfe, "nfe of plain GRPO": workload.texts * whole}
     plain = workload.images * whole
     return {

@@ -87,7 +87,7 @@ class Workload:
         budget = math.ceil(rl.dgs_candidate_factor * rl.num_generations)
         if rl.dgs_keep == "spread":
             return budget
-        if rl.dgs_keep == "tree":
+        if rl.grows_trees:
             return rl.num_generations
         return min(math.ceil(rl.num_generations / rl.dgs_target_acceptance), budget)
 
@@ -112,7 +112,7 @@ class Workload:
         rl = self.config.rl
         if rl.dgs_enabled and rl.dgs_keep == "tree":
             return rl.dgs_trunks
-        return rl.num_generations
+        return rl.num_generations  # of ties at most
 
     @property
     def images(self) -> int:
@@ -124,7 +124,7 @@ class Workload:
     def drawn(self) -> int:
         """Images that are begun at the same time; of a tree, its leaves or one per text, whichever are more."""
         rl = self.config.rl
-        if self.draws and rl.dgs_enabled and rl.dgs_keep == "tree":
+        if self.draws and rl.grows_trees:
             return max(self.images, self.texts)
         if self.draws:
             return self.asked * self.candidates * self.config.rl.images_per_text
@@ -230,7 +230,7 @@ class Workload:
         """Evaluations of one trainer step, and what finishing every candidate would take."""
         rl = self.config.rl
         whole = self.evaluations(rl.generation_timesteps)
-        if rl.dgs_enabled and rl.dgs_keep == "tree":
+        if rl.grows_trees:
             return self._tree_nfe(whole), self.texts * rl.images_per_text * whole
         if rl.dgs_enabled:
             preview = self.evaluations(rl.dgs_preview_step)

@@ -70,6 +70,11 @@ class Layout:
     def negatives(self, name: str) -> Path:
         return self.train(name) / "negative_example"
 
+    def lookalikes(self, name: str) -> tuple[Path, Path]:
+        """Folders of pictures for testing alone, of the concept and of others that look like it."""
+        folder = self.test(name) / "lookalikes"
+        return folder / "same", folder / "other"
+
 
 def validate_name(name: str) -> str:
     """A concept's id (`Concept.name`) is a folder name and a token.

@@ -9,7 +9,7 @@ from typing import Any
 
 from sync_r1.files import read_object
 from sync_r1.report.run_page import finite
-from sync_r1.unifybench.results import TASKS
+from sync_r1.unifybench.results import ALL_TASKS
 
 Key = tuple[str, str, str]  # task, concept, id of the item
 
@@ -126,4 +126,4 @@ def _answer(folder: Path, record: dict[str, Any], scored: dict[str, Any]) -> Ans
 def tasks_of(models: Sequence[BenchModel]) -> list[str]:
     """Tasks that any model did, understanding first."""
     done = {key[0] for model in models for key in model.answers}
-    return [task for task in TASKS if task in done]
+    return [task for task in ALL_TASKS if task in done]

@@ -20,6 +20,8 @@ from sync_r1.report.run_files import Item, Run, read_run, spread
 # task → (family, title, what is asked)
 TASKS = {
     "rec": ("understanding", "Recognise", "Is it in this picture? Yes or no."),
+    "lookalikes": ("understanding", "Recognise among look-alikes", "Others that may differ in a single attribute."),
+    "lookalikes_drawn": ("understanding", "The same by drawing", "Is it what the model would draw of it?"),
     "vqa": ("understanding", "Answer about a picture", "A question about what a picture of it shows."),
     "qa": ("understanding", "Answer from memory", "A question about it, without any picture."),
     "rea": ("understanding", "Spell out a hint", "The prompt only hints at a private fact; rewrite it with the fact."),

@@ -132,6 +132,19 @@ def estimated_pictures(images: Tensor, promised: Tensor, drawn: Tensor) -> Tenso
     return value + torch.where(drawn, surprise / share, 0.0)
 
 
+def finished_or_promised(images: Tensor, promised: Tensor, same: Tensor) -> Tensor:
+    """Image reward of each text where pictures of some drawing prompts were finished: their mean, else the promise.
+
+    Args:
+        images: [P, G, M], NaN where not drawn or unscored. promised: [P, G], NaN where unscored.
+        same: [P, G] long, equal for texts with the same drawing prompt, which share their pictures.
+    Returns:
+        [P, G], NaN where neither is known.
+    """
+    finished = pool_same(images.nanmean(dim=2), same)
+    return torch.where(finished.isnan(), promised, finished)
+
+
 def pooled_std(centred: Tensor, known: Tensor) -> Tensor:
     """Scalar std of row-centred values [rows, completions] where `known`, each row costing one degree of freedom.
 

@@ -25,7 +25,7 @@ from sync_r1.scorers.text import split_decision
 from sync_r1.training.answers import option_logps
 from sync_r1.training.prompts import Prompt, context, prompt_stream
 
-ClosedLoss = Literal["log", "expected"]
+ClosedLoss = Literal["log", "expected", "tokens"]
 
 
 def closed_loss(logps: Tensor, rewards: Tensor, kind: ClosedLoss) -> tuple[Tensor, dict[str, float]]:
@@ -33,30 +33,32 @@ def closed_loss(logps: Tensor, rewards: Tensor, kind: ClosedLoss) -> tuple[Tenso
 
     "expected": −mean Σ_a p(a)·r(a), the exact policy gradient. "log": −mean Σ_a r(a)·log p(a) / Σ_a r(a), which
     does not fade where the rewarded answer is still unlikely; questions whose answers are all without reward add
-    nothing to it.
+    nothing to it. "tokens": the same of p among all that could be written, which is supervised training on the rewarded
+    answer.
 
     Args:
-        logps: [B, A] fp32, normalised over the answers, differentiable.
+        logps: [B, A] fp32, normalised over the answers but for "tokens", differentiable.
         rewards: [B, A], not negative.
     Returns:
         The loss, a scalar, and closed/…: reward (expected), accuracy (of the likeliest answer, where it has the largest
         reward), first (share of questions whose likeliest answer is the first one), entropy in nats.
     """
     rewards = rewards.to(logps)
-    expected = (logps.exp() * rewards).sum(1)
+    chances = logps.log_softmax(1) if kind == "tokens" else logps
+    expected = (chances.exp() * rewards).sum(1)
     if kind == "expected":
         loss = -expected.mean()
     else:
         share = rewards / rewards.sum(1, keepdim=True).clamp(min=torch.finfo(rewards.dtype).tiny)
         loss = -(share * logps).sum(1).mean()
     with torch.no_grad():
-        best = logps.argmax(1)
+        best = chances.argmax(1)
         right = rewards.gather(1, best.unsqueeze(1)).squeeze(1) == rewards.max(1).values
         figures = {
             "reward": expected,
             "accuracy": right.float(),
             "first": (best == 0).float(),
-            "entropy": -(logps.exp() * logps).sum(1),
+            "entropy": -(chances.exp() * chances).sum(1),
         }
         return loss, {f"closed/{name}": value.mean().item() for name, value in figures.items()}
 
@@ -102,7 +104,8 @@ class ClosedAnswers:
         for start in range(0, len(asked), size):
             rows = slice(start, start + size)
             with self.accelerator.autocast():
-                logps = option_logps(policy, contexts[rows], before[rows], options)
+                normalised = self.rl.closed_loss != "tokens"
+                logps = option_logps(policy, contexts[rows], before[rows], options, normalised)
             rewards = torch.tensor([[float(option == prompt.answer) for option in options] for prompt in asked[rows]])
             assert self.rl.closed_loss != "none", "closed answers are switched off"
             loss, metrics = closed_loss(logps, rewards.to(logps.device), self.rl.closed_loss)

@@ -187,7 +187,8 @@ class RewardEnsemble:
             filled = {name: standardise(values) for name, values in filled.items()}
         text, text_judged = self._total("text", filled, rollout)
         image, image_judged = self._total("image", filled, rollout)
-        text[~(text_judged | image_judged)] = torch.nan  # no reward could score this group
+        if rollout.tree is None:  # else what its texts promise may still tell them apart
+            text[~(text_judged | image_judged)] = torch.nan  # no reward could score this group
         image = image.reshape(prompts, size, -1)
         if rollout.tree is not None:
             image = torch.where(rollout.tree.flags(size).unsqueeze(2), image, torch.nan)

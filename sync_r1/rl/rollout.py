@@ -16,7 +16,7 @@ from torch import Tensor
 from sync_r1.distributed import Processes
 from sync_r1.models.base import Fill, UnifiedModel
 from sync_r1.rl.dgs import NoScaling, Scaling, Selection
-from sync_r1.rl.tree import Tree, TreeScaling
+from sync_r1.rl.tree import TieScaling, Tree, TreeScaling
 from sync_r1.training.prompts import Prompt, context, derive_seed, drawing_text
 from sync_r1.types import ImageTrace, Sampling, TextCompletions, TextContext
 
@@ -286,21 +286,26 @@ def grow_tree(
     begun = model.generate_image([prompt for _, prompt in distinct], sampling, [0] * len(distinct), stop_at=1)
     if begun.fills is None:
         raise ValueError(
-            f"rl.dgs_keep is 'tree', but {type(model).__name__} draws in one order, so that no picture can branch and "
-            "nothing foretells it; set rl.dgs_keep=best"
+            f"rl.dgs_keep draws trees, but {type(model).__name__} draws in one order, so that no picture can branch "
+            "and nothing foretells it; set rl.dgs_keep=best"
         )
     pictures = model.decode_image(begun.likely(0)).cpu()
     place = {asked: row for row, asked in enumerate(distinct)}
     promised = pictures[[place[group, prompt] for group, prompts in enumerate(groups) for prompt in prompts]]
     shown = [replace(one, preview=picture) for one, picture in zip(rollout.candidates, promised, strict=True)]
     rollout = replace(rollout, candidates=shown, images_per_text=sampler.images_per_text)
+    if isinstance(scaling, TieScaling):
+        drawn = scaling.ties(groups, _promises(sampler, rollout, promised))
+    else:
+        drawn = scaling.choose(groups, seed, step, first)
     tree = Tree(
-        drawn=scaling.choose(groups, seed, step, first),
+        drawn=drawn,
         branch_step=scaling.stop_at or 1,
         promised=promised,
         nfe_previews=begun.nfe * len(distinct),
         nfe_trunks=0,
         nfe_leaves=0,
+        ties=isinstance(scaling, TieScaling),
     )
     chosen = [(group, number) for group, numbers in enumerate(tree.drawn) for number in numbers]
     if not chosen:
@@ -314,6 +319,13 @@ def grow_tree(
     trace = model.generate_image([prompt for prompt in drawing_prompts for _ in leaves], sampling, None, state=fork)
     tree = replace(tree, nfe_trunks=trunk.nfe * len(drawing_prompts), nfe_leaves=(trace.nfe - trunk.nfe) * len(seeds))
     return replace(rollout, trace=trace, images=model.decode_image(trace.tokens).cpu(), tree=tree)
+
+
+def _promises(sampler: Sampler, rollout: Rollout, promised: Tensor) -> list[float]:
+    """[P·G] scores of what the drawing prompts promise, NaN where unknown."""
+    assert sampler.preview_score is not None, "promises need a score"
+    columns = replace(rollout, images=promised, images_per_text=1).columns("image")
+    return [math.nan if value is None else float(value) for value in sampler.preview_score(**columns)]
 
 
 def select_completions(pieces: Sequence[TextCompletions], rows: Sequence[int]) -> TextCompletions:

@@ -10,7 +10,13 @@ from torch import Tensor
 
 from sync_r1.config import RLConfig
 from sync_r1.models.base import UnifiedModel
-from sync_r1.rl.advantages import Advantages, estimated_pictures, step_advantages, trunk_advantages
+from sync_r1.rl.advantages import (
+    Advantages,
+    estimated_pictures,
+    finished_or_promised,
+    step_advantages,
+    trunk_advantages,
+)
 from sync_r1.rl.rewards import Breakdown, RewardEnsemble
 from sync_r1.rl.rollout import Rollout
 
@@ -56,4 +62,6 @@ def tree_pictures(rollout: Rollout, scores: Breakdown) -> Tensor | None:
     """[P, G] estimated image reward of each text, where a tree draws only some of the texts."""
     if rollout.tree is None or scores.promised is None:
         return None
+    if rollout.tree.ties:
+        return finished_or_promised(scores.image, scores.promised, rollout.same_prompts())
     return estimated_pictures(scores.image, scores.promised, rollout.tree.flags(rollout.group_size))

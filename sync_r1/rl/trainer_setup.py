@@ -15,7 +15,7 @@ from sync_r1.rl.closed_answers import ClosedAnswers
 from sync_r1.rl.dgs import GroupScaling, NoScaling, Scaling, SpreadScaling, Threshold
 from sync_r1.rl.rewards import RewardEnsemble
 from sync_r1.rl.rollout import PreviewScore, Sampler
-from sync_r1.rl.tree import TreeScaling
+from sync_r1.rl.tree import TieScaling, TreeScaling
 from sync_r1.training.prompts import Prompt
 
 
@@ -27,6 +27,8 @@ def scaling(rl: RLConfig) -> Scaling:
         return SpreadScaling(rl.dgs_candidate_factor, rl.dgs_preview_step)
     if rl.dgs_keep == "tree":
         return TreeScaling(rl.dgs_trunks, rl.dgs_preview_step, rl.dgs_skip_below)
+    if rl.dgs_keep == "ties":
+        return TieScaling(rl.dgs_trunks, rl.dgs_preview_step, tie_below=rl.dgs_tie_below)
     threshold = Threshold(rl.dgs_threshold, target=rl.dgs_target_acceptance, rate=rl.dgs_rate)
     return GroupScaling(threshold, rl.dgs_candidate_factor, rl.dgs_preview_step)
 

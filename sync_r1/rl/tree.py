@@ -31,6 +31,7 @@ class Tree:
     nfe_previews: int  # backbone evaluations: one per distinct drawing prompt of each group,
     nfe_trunks: int  # to step k of every drawn text,
     nfe_leaves: int  # and from there to the end of every leaf
+    ties: bool = False  # drawn are the texts whose promises are alike, not some at random
 
     def flags(self, size: int) -> Tensor:
         """[P, G] bool: texts that were drawn."""
@@ -125,3 +126,34 @@ class TreeScaling:
         if not all(type(spread) in (int, float) and spread >= 0 for spread in spreads.values()):
             raise ValueError("the remembered spreads of Dynamic Group Scaling are not all numbers of at least 0")
         self.spreads = spreads
+
+
+@dataclass
+class TieScaling(TreeScaling):
+    """Draws a text only where its promise does not tell it from another text of the prompt.
+
+    One evaluation of a drawing prompt shows most of what it asks for, but is blind to small things. Texts that it tells
+    apart are taken at its word; of the others every distinct drawing prompt is drawn, so that pictures decide.
+    """
+
+    tie_below: float = 0.05
+
+    def ties(self, groups: Sequence[Sequence[str]], promised: Sequence[float]) -> list[list[int]]:
+        """[P] lists of text numbers, ascending: the first text of every drawing prompt whose promise is less than
+        `tie_below` from that of another drawing prompt of its group, or has no score.
+
+        Args:
+            groups: [P][G] drawing prompts. promised: [P·G] scores of their promises, NaN where unknown.
+        """
+        chosen: list[list[int]] = []
+        start = 0
+        for prompts in groups:
+            values = {prompt: promised[start + prompts.index(prompt)] for prompt in prompts}
+            start += len(prompts)
+            tied = [
+                prompt
+                for prompt, value in values.items()
+                if any(other != prompt and not abs(value - values[other]) >= self.tie_below for other in values)
+            ]
+            chosen.append(sorted(map(prompts.index, tied)))
+        return chosen

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sync_r1.report.plots import BLUE, GREEN, INK, ORANGE, QUIET, smooth, step_axis, style
-from sync_r1.study.claims import CellData
+from sync_r1.study.estimates import CellData
 from sync_r1.study.study_file import START
 
 SAVED = "dgs/nfe_saved"  # logged at steps that filter, and nowhere else
@@ -81,6 +81,52 @@ def dgs_section(summary: Mapping[str, Any], figure: str | None) -> list[str]:
         cells = " | ".join(
             "–" if key not in found else f"{found[key]:.{0 if 'nfe' in key else 3}f}" for key in COLUMNS.values()
         )
+        lines.append(f"| {arm} | {found['cells']} | {found['rollouts']} | {cells} |")
+    return [*lines, ""]
+
+
+TREE = {
+    "NFE": "dgs/nfe",
+    "of them previews": "dgs/nfe_previews",
+    "trunks": "dgs/nfe_trunks",
+    "leaves": "dgs/nfe_leaves",
+    "texts drawn": "dgs/texts_drawn",
+    "prompts skipped": "dgs/prompts_skipped",
+}
+
+
+def tree_summary(arms: Mapping[str, Mapping[str, CellData]]) -> dict[str, Any]:
+    """Per arm that draws few of its texts: cells, drawn rollouts, and where their evaluations went, as means over cells
+    of each cell's mean over its rollouts."""
+    found: dict[str, Any] = {}
+    for arm, group in arms.items():
+        runs = []
+        for cell in group.values():
+            if rows := [row for row in cell["curve"] if TREE["of them previews"] in row]:
+                runs.append(rows)
+        if arm == START or not runs:
+            continue
+        found[arm] = {"cells": len(runs), "rollouts": sum(map(len, runs))}
+        for key in TREE.values():
+            found[arm][key] = float(np.mean([np.mean([row[key] for row in rows]) for rows in runs]))
+    return found
+
+
+def tree_section(summary: Mapping[str, Any]) -> list[str]:
+    """Lines of the page; none without an arm that draws few of its texts."""
+    if not summary:
+        return []
+    lines = [
+        "### Where evaluations went, second version",
+        "",
+        "Means over drawn rollouts, then over runs. A preview is one evaluation of a distinct drawing prompt; trunks",
+        "and leaves are explained in [dgs.md](dgs.md).",
+        "",
+        "| arm | runs | rollouts | " + " | ".join(TREE) + " |",
+        "|---" * (3 + len(TREE)) + "|",
+    ]
+    for arm, found in summary.items():
+        cells = " | ".join(f"{found[key]:.1f}" for key in TREE.values())
         lines.append(f"| {arm} | {found['cells']} | {found['rollouts']} | {cells} |")
     return [*lines, ""]
 

@@ -17,13 +17,17 @@ from sync_r1.files import read_json, write_bytes, write_text
 from sync_r1.report.plots import BLUE, GREEN, INK, PARTS, QUIET, RED, style
 from sync_r1.report.run_files import read_run
 from sync_r1.rl.hacking_monitor import WINDOW, diverged
-from sync_r1.study.claims import OVERALL, CellData, by_arm, item_values, judge, score
-from sync_r1.study.dgs_summary import dgs_figure, dgs_section, dgs_summary
+from sync_r1.study.claims import judge
+from sync_r1.study.curves import measured
+from sync_r1.study.dgs_summary import dgs_figure, dgs_section, dgs_summary, tree_section, tree_summary
+from sync_r1.study.estimates import OVERALL, CellData, by_arm, item_values, score
 from sync_r1.study.rewrite_examples import examples, loop_figure, loop_section, loop_summary
 from sync_r1.study.study_file import START, Claim, Study
-from sync_r1.unifybench.results import TASKS
+from sync_r1.study.variance import read_variance
+from sync_r1.unifybench.results import ALL_TASKS
 
 MARKS = {True: "holds", False: "**does not hold**", None: "too few cells yet"}
+MISSING = "not measured"
 
 
 def write_results(
@@ -44,13 +48,14 @@ def write_results(
     cells = [cell for cell in cells if cell["arm"] in study.arms]
     if not cells:
         raise ValueError(f"no cell of study {study.name!r} is finished; run it first")
+    variance = read_variance(out)
     result = {
         "study": study.name,
         "command": command,
         "ran_with": ran_with(cells),
         "evaluator": cells[0]["judge"],
         "arms": {name: arm_means(group, name) for name, group in by_arm(cells).items()},
-        "claims": [judge(claim, cells) for claim in study.claims],
+        "claims": [judge(claim, cells, variance) for claim in study.claims],
     }
     drew = {cell["arm"] for cell in cells if cell["nfe"]}
     shown = next((name for name in study.arms if name in drew), None)
@@ -63,12 +68,14 @@ def write_results(
     else:
         loop = earlier["loop"]
     result |= {"alarm": alarm_summary(by_arm(cells)), "dgs": dgs_summary(by_arm(cells)), "loop": loop}
+    if trees := tree_summary(by_arm(cells)):
+        result["trees"] = trees
     write_text(out.with_suffix(".json"), json.dumps(result, indent=1) + "\n")
     write_text(out.with_name(f"{out.name}_cells.json"), json.dumps([*cells, *stale]) + "\n")
     figures = {
         "claims": claims_figure(result["claims"]),
         "settings": settings_figure(study.claims, by_arm(cells)),
-        "curves": curves_figure(by_arm(cells)),
+        "curves": curves_figure(by_arm(cells), curve_shown(cells)),
         "dgs": dgs_figure(chosen),
     }
     names = {kind: _save(figure, out.with_name(f"{out.name}_{kind}.png")) for kind, figure in figures.items()}
@@ -130,7 +137,7 @@ def arm_means(group: Mapping[str, CellData], arm: str) -> dict[str, Any]:
     if arm == START:
         phase = "before"
     means = {}
-    for measure in (*OVERALL, *TASKS):
+    for measure in (*OVERALL, *ALL_TASKS):
         values = [score(found) for cell in group.values() if (found := item_values(cell, measure, phase))]
         if values:
             means[measure] = float(np.mean(values))
@@ -171,18 +178,21 @@ def page(result: Mapping[str, Any], figures: Mapping[str, str | None]) -> str:
     ]
     for claim in result["claims"]:
         head = f"{claim['statement']} | {claim['goal']} (rule `{claim['rule']}`)"
-        for row in claim["measures"] or [None]:
-            if row is None:
-                lines.append(f"| {head} | | | | | 0 | {MARKS[None]} |")
-                continue
+        for row in claim["measures"]:
             low, high = row["ci95"]
             cells = f"{row['value']:+.3f} | [{low:+.3f}, {high:+.3f}] | {len(row['cells'])}"
             lines.append(f"| {head} | {row['measure']} | {row['against']} | {cells} | {MARKS[row['holds']]} |")
             head = " | "
+        for measure, other in claim.get("missing", []):
+            lines.append(f"| {head} | {measure} | {other} | | | 0 | {MISSING} |")
+            head = " | "
+        if not claim["measures"]:
+            lines.append(f"| {head} | | | | | 0 | {MISSING} |")
     lines += ["", "## Arms", "", _arms_table(result["arms"]), ""]
     lines += [
         *alarm_section(result["alarm"]),
         *dgs_section(result["dgs"], figures["dgs"]),
+        *tree_section(result.get("trees", {})),
         *loop_section(result["loop"], figures["loop"]),
     ]
     return "\n".join(lines)
@@ -230,7 +240,7 @@ def alarm_section(summary: Mapping[str, Mapping[str, int]]) -> list[str]:
 
 def _arms_table(arms: Mapping[str, Any]) -> str:
     scored = {name for arm in arms.values() for name in arm["scores"]}
-    measures = [name for name in (*OVERALL, *TASKS) if name in scored]
+    measures = [name for name in (*OVERALL, *ALL_TASKS) if name in scored]
     lines = ["| arm | cells | steps | NFE | " + " | ".join(measures) + " |", "|---" * (4 + len(measures)) + "|"]
     for name, arm in arms.items():
         scores = " | ".join(f"{arm['scores'][measure]:.3f}" if measure in arm["scores"] else "" for measure in measures)
@@ -241,7 +251,7 @@ def _arms_table(arms: Mapping[str, Any]) -> str:
 SCALES = {  # what is drawn on one scale: rules, and the value of "no difference"
     "difference in score": ({"higher", "not-beaten"}, 0),
     "relative gain": ({"gain"}, 0),
-    "share": ({"share", "cheaper"}, 1),
+    "share": ({"share", "cheaper", "cheaper-than-best", "less-noise"}, 1),
 }
 
 
@@ -302,10 +312,15 @@ def settings_figure(claims: Sequence[Claim], arms: Mapping[str, Mapping[str, Cel
     return figure
 
 
-def curves_figure(arms: Mapping[str, Mapping[str, CellData]], key: str = "val/evaluator") -> Figure | None:
-    """The independent evaluator on validation prompts against image evaluations spent, one line per arm (mean over
-    cells).
-    """
+def curve_shown(cells: Sequence[CellData]) -> str:
+    """What the figure of curves shows: the score of test prompts where a run followed it, else of validation."""
+    if any(measured(cell, "test/evaluator") for cell in cells):
+        return "test/evaluator"
+    return "val/evaluator"
+
+
+def curves_figure(arms: Mapping[str, Mapping[str, CellData]], key: str) -> Figure | None:
+    """The independent evaluator along the runs against image evaluations spent, one line per arm (mean over cells)."""
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.add_subplot()
     style(axes)
@@ -332,6 +347,7 @@ def curves_figure(arms: Mapping[str, Mapping[str, CellData]], key: str = "val/ev
     if not drawn:
         return None
     axes.set_xlabel("image evaluations of the backbone (NFE)", color=INK)
-    axes.set_ylabel("independent evaluator, validation prompts", color=INK)
+    prompts = {"test/evaluator": "test prompts", "val/evaluator": "validation prompts"}[key]
+    axes.set_ylabel(f"independent evaluator, {prompts}", color=INK)
     axes.legend(fontsize=8, frameon=False, ncols=2)
     return figure

@@ -26,6 +26,7 @@ from sync_r1.folder_lock import clear, hold
 from sync_r1.metrics_file import read_metrics
 from sync_r1.progress import WorkProgress
 from sync_r1.run_folder import checkpoints
+from sync_r1.study.dgs_summary import TREE
 from sync_r1.study.study_file import Study, fingerprint, run_order
 from sync_r1.unifybench.results import EvalResult, ScoredItem, strata
 
@@ -38,6 +39,7 @@ DGS = (
     "dgs/nfe_saved",
     "dgs/reward_var_kept",
     "dgs/reward_var_all",
+    *TREE.values(),
 )
 CURVE = (
     "step",
@@ -47,6 +49,7 @@ CURVE = (
     "image/reward",
     "val/reward",
     "val/evaluator",
+    "test/evaluator",
     "kl",
     "grad_norm",
     *DGS,

@@ -17,21 +17,30 @@ from typing import Any
 
 from sync_r1.config import Config, load_config
 from sync_r1.config_fields import parse_yaml, shown
+from sync_r1.constants import WORLD
 from sync_r1.files import read_text
 from sync_r1.recipes import apply_recipes
+from sync_r1.study import variance
+from sync_r1.study.weights import world_weights
 from sync_r1.suggestions import did_you_mean
-from sync_r1.unifybench.results import TASKS
+from sync_r1.unifybench.results import ALL_TASKS
 
 START = "start"  # the arm that is every run's own beginning
 COMMANDS = ("train", "sft")
-RULES = ("gain", "higher", "share", "not-beaten", "cheaper")  # see claims.py
-MEASURES = (
-    "understanding",
-    "generation",
-    *TASKS,
-    "val/evaluator",
-    "val/reward",
-)  # the last two for "cheaper", along a run
+RULES = (
+    "gain",
+    "higher",
+    "share",
+    "reaches",
+    "not-beaten",
+    "cheaper",
+    "cheaper-than-best",
+    "less-noise",
+)  # see rules.py
+CURVES = ("val/evaluator", "val/reward", "test/evaluator")  # for the two of "cheaper", along a run
+MEASURES = ("understanding", "generation", *ALL_TASKS, *CURVES, *variance.MEASURES)  # the last for "less-noise"
+# Options that let a run be watched and change nothing that it learns or is scored by.
+WATCHING = ("test_prompts", "test_drawings")
 
 
 @dataclass(kw_only=True)
@@ -59,7 +68,7 @@ class Arm:
 
 @dataclass(kw_only=True)
 class Claim:
-    """A statement and the comparison that decides it; see claims.py for the rules."""
+    """A statement and the comparison that decides it; see rules.py for the rules."""
 
     id: str
     statement: str
@@ -69,6 +78,9 @@ class Claim:
     measures: list[str]  # of MEASURES
     at_least: float = 0.0
     at_most: float = 0.0
+    in_cells: float = 0.0  # share of cells in which the arm must be above the other, for "higher"
+    nfe_at_most: int = 0  # image evaluations of a run at most, for "higher"; 0 is no limit
+    against_measure: str = ""  # the other arm by this task instead, of the same items
     goal: str = ""  # in words, for the table
 
 
@@ -263,6 +275,9 @@ def _check_claim(study: Study, claim: Claim) -> None:
         for one in named:
             if one not in known:
                 raise ValueError(f"{about} names {one!r} in {name}; {did_you_mean(one, known)}")
+    if claim.against_measure and claim.against_measure not in MEASURES:
+        near = did_you_mean(claim.against_measure, MEASURES)
+        raise ValueError(f"{about} names {claim.against_measure!r} in against_measure; {near}")
 
 
 def _check_arm(study: Study, name: str, arm: Arm) -> None:
@@ -319,11 +334,16 @@ def _unlike(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
 
 
 def fingerprint(config: Config, command: str = "train") -> str:
-    """Changes with every option of a cell that is not at its default, save the place of its folder.
+    """Changes with every option of a cell that is not at its default, save the place of its folder and what only
+    watches it, and with the weights of the embedded world.
 
     Options that a later version adds and a study leaves alone do not make its finished cells stale.
     """
     values = {**_unlike(dataclasses.asdict(config), dataclasses.asdict(Config())), "command": command}
     for key in ("output_dir", "name"):
         values["run"].pop(key, None)
+    for key in WATCHING:
+        values["rl"].pop(key, None)
+    if config.data.root == WORLD and (weights := world_weights()):
+        values["weights"] = weights
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

@@ -32,15 +32,19 @@ def answer_ids(model: UnifiedModel, answers: Sequence[str]) -> tuple[Tensor, Ten
 
 
 def option_logps(
-    model: UnifiedModel, contexts: Sequence[TextContext], before: Sequence[str], options: Sequence[str]
+    model: UnifiedModel,
+    contexts: Sequence[TextContext],
+    before: Sequence[str],
+    options: Sequence[str],
+    normalised: bool = True,
 ) -> Tensor:
-    """Log-probability of every option as the end of an answer: fp32 [B, A], normalised over the options,
-    differentiable.
+    """Log-probability of every option as the end of an answer: fp32 [B, A], differentiable.
 
     Args:
         contexts: B questions.
         before: what each answer says before it decides, "" for nothing; it is read, and has no part in the result.
         options: A closed answers, such as yes and no.
+        normalised: over the options; else among all that the model could write.
     """
     answers = [f"{start} {option}".strip() for start in before for option in options]
     ids, mask = answer_ids(model, answers)
@@ -49,4 +53,7 @@ def option_logps(
     written = mask.view(grouped.shape)
     shared = (grouped == grouped[:, :1]).all(1) & written.all(1)
     decided = written & ~shared.cumprod(1).bool().unsqueeze(1)
-    return (logps.view(grouped.shape) * decided).sum(2).log_softmax(1)
+    found = (logps.view(grouped.shape) * decided).sum(2)
+    if normalised:
+        return found.log_softmax(1)
+    return found

@@ -66,6 +66,17 @@ def training_prompts(
     ]
 
 
+def evaluation_prompts(concept: Concept, tokens: ConceptTokens, count: int) -> list[Prompt]:
+    """`count` implicit prompts of the test split, evenly spaced, or all where there are fewer."""
+    conditions, indices = concept.conditions, concept.test_indices
+    known = [index for index in indices if index < len(conditions.explicit)]
+    if count < len(known):
+        known = [known[place * len(known) // count] for place in range(count)]
+    return [
+        Prompt("reason", concept, conditions.implicit[index], conditions.explicit[index], tokens) for index in known
+    ]
+
+
 def prompt_stream(
     prompts: Sequence[Prompt], *, count: int, shares: Mapping[str, float], seed: int, first: int
 ) -> list[Prompt]:

@@ -31,10 +31,10 @@ from sync_r1.unifybench.prompts import (
     tokens_line,
 )
 from sync_r1.unifybench.protocol import Protocol
-from sync_r1.unifybench.results import TASKS
+from sync_r1.unifybench.results import ALL_TASKS, TASKS
 from sync_r1.unifybench.tasks import REWRITING, EvalItem, item_seed
 
-QUESTIONS = ("rec", "vqa", "qa")
+QUESTIONS = ("rec", "vqa", "qa", "lookalikes", "lookalikes_drawn")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ class ModelAdapter(ABC):
     """A `UnifiedModel` that reads and draws requests in batches; how they are worded is the sub-class's part."""
 
     kind = "model"
-    tasks: tuple[str, ...] = TASKS
+    tasks: tuple[str, ...] = (*TASKS, "lookalikes")
 
     def __init__(self, model: UnifiedModel, concept: Concept, protocol: Protocol, batch_size: int = 16) -> None:
         self.model, self.concept, self.protocol, self.batch_size = model, concept, protocol, batch_size
@@ -154,10 +154,26 @@ class TokensAdapter(ModelAdapter):
     """A model with the concept's tokens: ours after training, or the base with tokens that start at the class noun."""
 
     kind = "tokens"
+    tasks = ALL_TASKS
 
     def __init__(self, session: Session, protocol: Protocol) -> None:
         super().__init__(session.model, session.concept, protocol, session.options.batch_size)
-        self.tokens = session.tokens
+        self.session, self.tokens = session, session.tokens
+
+    def answers(self, requests: Sequence[Request]) -> list[str]:
+        if requests and requests[0].item.task == "lookalikes_drawn":
+            return self._recognised(requests)
+        return super().answers(requests)
+
+    def _recognised(self, requests: Sequence[Request]) -> list[str]:
+        """Yes or no by what the model would draw, see sync_r1/recognition.py."""
+        images = []
+        for request in requests:
+            assert request.image is not None, "a look-alike is a picture"
+            image = load_image(request.image)
+            images.append(ImageOps.mirror(image) if request.flip else image)
+        margins, _ = self.session.margins(images)
+        return ["yes" if margin > 0 else "no" for margin in margins]
 
     def request(self, item: EvalItem, rewrite: str | None = None) -> Request:
         protocol, concept = self.protocol, self.concept

@@ -28,7 +28,7 @@ class ChatAdapter:
     """
 
     kind = "chat"
-    tasks: tuple[str, ...] = UNDERSTANDING
+    tasks: tuple[str, ...] = (*UNDERSTANDING, "lookalikes")
 
     def __init__(self, client: ChatClient, concept: Concept, protocol: Protocol, photo: bool = False) -> None:
         if photo and not concept.train_images:

@@ -12,7 +12,16 @@ import numpy as np
 from sync_r1.unifybench.bootstrap import RESAMPLES, Strata, bootstrap_interval, macro_interval
 from sync_r1.unifybench.metrics import UNASKED
 from sync_r1.unifybench.protocol import Protocol, read_protocol
-from sync_r1.unifybench.results import COLUMNS, GENERATION, TASKS, UNDERSTANDING, EvalResult, ScoredItem, mean, strata
+from sync_r1.unifybench.results import (
+    ALL_TASKS,
+    COLUMNS,
+    GENERATION,
+    UNDERSTANDING,
+    EvalResult,
+    ScoredItem,
+    mean,
+    strata,
+)
 from sync_r1.unifybench.score_files import sides_of
 from sync_r1.unifybench.tables import read_scores, results_of
 
@@ -61,7 +70,7 @@ def compare_scores(first: TableFiles, second: TableFiles) -> dict[str, Any]:
     result: dict[str, Any] = {
         "columns": {name: {**_row([values]), "unscored": unscored[name]} for name, values in paired.items()}
     }
-    for overall, tasks in (("understanding", UNDERSTANDING), ("generation", tuple(set(TASKS) - set(UNDERSTANDING)))):
+    for overall, tasks in (("understanding", UNDERSTANDING), ("generation", GENERATION)):
         if chosen := [values for name, values in paired.items() if name.split(".")[0] in tasks]:
             result[overall] = _row(chosen)
     return result
@@ -169,7 +178,7 @@ def compare(before: EvalResult, after: EvalResult, *, resamples: int = RESAMPLES
     pairs = match(before, after)
     parts: dict[str, list[list[Pair]]] = {}
     unscored: dict[str, int] = {}
-    for task in TASKS:
+    for task in ALL_TASKS:
         own = [pair for pair in pairs if pair[0].task == task]
         known = [pair for pair in own if pair[0].score is not None and pair[1].score is not None]
         unscored[task] = len(own) - len(known)

@@ -23,7 +23,7 @@ from sync_r1.unifybench.metrics import UNASKED, Evaluators, ItemMetrics, counts_
 from sync_r1.unifybench.predict import Progress, predict, silent, why_predicted, with_rewrites
 from sync_r1.unifybench.prediction_store import PhaseStore, read_task, records_of
 from sync_r1.unifybench.protocol import Protocol, digest
-from sync_r1.unifybench.results import GENERATION, UNDERSTANDING, EvalResult, ScoredItem
+from sync_r1.unifybench.results import GENERATION, RECOGNITION, EvalResult, ScoredItem
 from sync_r1.unifybench.score import ImageJudge, Measured, check_judges, measure_all, unmeasured
 from sync_r1.unifybench.tasks import EvalItem, build_items
 
@@ -64,7 +64,7 @@ def evaluate(
     """
     processes = processes or Processes()
     protocol = replace(Protocol().with_decoding(session.options), clip_reference_count=clip_references)
-    items = _items(session, session.options.tasks)
+    items = items_of(session, session.options.tasks)
     check_judges(any(item.task in GENERATION for item in items), image_judge, clip)
     store = PhaseStore(out=Path(out), concept=session.concept.name, phase=phase)
     notes = _predict(session, drawer or session, items, store, protocol, processes, progress)
@@ -87,9 +87,11 @@ def evaluate(
     return processes.on_main(judged)
 
 
-def _items(session: Session, tasks: Sequence[str]) -> list[EvalItem]:
+def items_of(session: Session, tasks: Sequence[str]) -> list[EvalItem]:
+    """What an evaluation of these tasks asks."""
     options = session.options
-    return build_items(session.concept, root=session.root, tasks=tasks, max_items=options.max_items, seed=options.seed)
+    protocol = Protocol(seed=options.seed, lookalikes=options.lookalikes)
+    return build_items(session.concept, root=session.root, tasks=tasks, max_items=options.max_items, protocol=protocol)
 
 
 def _predict(
@@ -106,7 +108,7 @@ def _predict(
     tasks = with_rewrites(asked, protocol)
     more = [task for task in tasks if task not in asked]
     if more:
-        items = _items(session, tasks)
+        items = items_of(session, tasks)
 
     def fingerprint() -> str:
         store.clear(kept=tasks)  # what an interrupted evaluation left of other tasks
@@ -133,9 +135,14 @@ class _RunAdapter(TokensAdapter):
         self._fingerprint = fingerprint
 
     def request(self, item: EvalItem, rewrite: str | None = None) -> Request:
-        if item.task in UNDERSTANDING:
-            return super().request(item, rewrite)
-        return self.painter.request(item, rewrite)
+        if item.task in GENERATION:
+            return self.painter.request(item, rewrite)
+        return super().request(item, rewrite)
+
+    def answers(self, requests: Sequence[Request]) -> list[str]:
+        if requests and requests[0].item.task == "lookalikes_drawn":  # the one that draws knows how it would look
+            return self.painter.answers(requests)
+        return super().answers(requests)
 
     def pictures(self, requests: Sequence[Request]) -> list[list[Image.Image]]:
         drawn = self.painter.pictures(requests)
@@ -162,7 +169,7 @@ def _score(
 def _names(task: str, judges: Evaluators) -> list[str]:
     """What is measured, the score's own metric first."""
     if task not in GENERATION:
-        if task == "rec":
+        if task in RECOGNITION:
             return ["recognition"]
         return ["exact", "token_f1", "bleu"]
     names = []

@@ -21,13 +21,14 @@ from sync_r1.scorers.clip import ClipScorer
 from sync_r1.scorers.text import Matching, char_bleu, exact, recognition, token_f1
 from sync_r1.unifybench.baselines import name_in_words
 from sync_r1.unifybench.protocol import Protocol, digest
-from sync_r1.unifybench.results import GENERATION
+from sync_r1.unifybench.results import GENERATION, LOOKALIKES, RECOGNITION
 
 UNASKED = "unasked"  # things per drawing that neither prompt nor concept names; a count, not a share
 JUDGED = ("gpt", "judge", UNASKED)  # metrics that ask a judge
 TEXTS = {"bleu": char_bleu, "exact": exact, "token_f1": token_f1}
 NEEDED = {  # what the published table reads
     "rec": ["recognition"],
+    **{task: ["recognition"] for task in LOOKALIKES},
     "vqa": ["bleu", "gpt"],
     "qa": ["bleu", "gpt"],
     "rea": ["bleu"],
@@ -69,7 +70,7 @@ def metrics_of(task: str, protocol: Protocol, judges: Evaluators) -> list[str]:
         names += ["judge"] if protocol.image_judge == "both" else []
         names += [UNASKED] if protocol.unasked else []
     else:
-        names = [*NEEDED[task], *(TEXTS if task != "rec" else [])]
+        names = [*NEEDED[task], *(TEXTS if task not in RECOGNITION else [])]
     absent = {*(JUDGED if judges.judge is None else []), *(("clip_t", "clip_i") if judges.clip is None else [])}
     return [name for name in dict.fromkeys(names) if name not in absent]
 

@@ -25,7 +25,7 @@ from sync_r1.unifybench.prediction_store import (
     write_manifest,
 )
 from sync_r1.unifybench.protocol import Protocol
-from sync_r1.unifybench.results import TASKS, UNDERSTANDING
+from sync_r1.unifybench.results import ALL_TASKS, GENERATION
 from sync_r1.unifybench.tasks import EvalItem
 
 Progress = Callable[[str, int, int], None]  # task, items done, items in all
@@ -60,7 +60,7 @@ def predict(
     """
     processes = processes or Processes()
     failed = 0
-    for task in TASKS:
+    for task in ALL_TASKS:
         own = [item for item in items if item.task == task]
         if own:
             failed += _predict_task(adapter, own, store, processes, model, batch_size, progress)
@@ -70,7 +70,7 @@ def predict(
 def with_rewrites(tasks: Sequence[str], protocol: Protocol) -> list[str]:
     """The tasks, and before *_rea_gen the task whose rewrites it draws."""
     needed = {task.removesuffix("_gen") for task in tasks if reads_rewrites(task, protocol)}
-    return [task for task in TASKS if task in needed or task in tasks]
+    return [task for task in ALL_TASKS if task in needed or task in tasks]
 
 
 def why_predicted(task: str) -> str:
@@ -168,7 +168,7 @@ def _predict_batch(store: PredictionStore, adapter: Adapter, batch: Asked) -> No
     if not missing:
         return
     requests = [request for request, _ in batch]
-    drawing = requests[0].item.task not in UNDERSTANDING
+    drawing = requests[0].item.task in GENERATION
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         outputs: Sequence[Any] = adapter.pictures(requests) if drawing else adapter.answers(requests)

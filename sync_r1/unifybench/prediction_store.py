@@ -21,13 +21,13 @@ from sync_r1.scorers.chat.endpoint import ChatFailure
 from sync_r1.unifybench.adapters import Adapter, Request
 from sync_r1.unifybench.metrics import reference_pictures
 from sync_r1.unifybench.protocol import digest
-from sync_r1.unifybench.results import UNDERSTANDING, write_result
+from sync_r1.unifybench.results import GENERATION, write_result
 
 
 def family_of(task: str) -> str:
-    if task in UNDERSTANDING:
-        return "understanding"
-    return "generation"
+    if task in GENERATION:
+        return "generation"
+    return "understanding"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,7 +257,7 @@ def write_manifest(
             "model": {"name": model, "fingerprint": adapter.fingerprint},
             "protocol": asdict(adapter.protocol),
             "notes": notes,
-            "items" if task in UNDERSTANDING else "prompt_artifacts": list(records),
+            "prompt_artifacts" if task in GENERATION else "items": list(records),
         },
     )
 

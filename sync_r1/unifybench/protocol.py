@@ -96,6 +96,7 @@ class Protocol:
     unparsable: Literal["none", "zero"] = option("none", "a judge's reply without a number")
     judge_temperature: float | None = option(None, "of the judge's replies; empty: as eval.judge.temperature", ge=0)
     judge_timeout_s: float | None = option(None, "seconds a judge may take; empty: as eval.judge.timeout_s", gt=0)
+    lookalikes: bool = option(False, "also ask about look-alikes, in words and by drawing; the data must hold them")
     unasked: bool = option(
         False, "also count what drawings show that neither prompt nor concept names; needs the world's judge"
     )
@@ -117,7 +118,11 @@ class Protocol:
     def scoring_options(self) -> dict[str, Any]:
         """What the score of one prediction depends on; not which of them are averaged."""
         values = dataclasses.asdict(self)
-        no_matter = ("judge_timeout_s", "unasked")  # the second adds a metric and leaves the others as they are
+        no_matter = (
+            "judge_timeout_s",
+            "lookalikes",
+            "unasked",
+        )  # the last two add to what is measured, and change none
         return {name: values[name] for name in _FIELDS[_FIELDS.index("tasks") + 1 :] if name not in no_matter}
 
     def with_decoding(self, options: EvalConfig) -> Protocol:
@@ -129,6 +134,7 @@ class Protocol:
             "temperature",
             "images_per_prompt",
             "seed",
+            "lookalikes",
         )
         return dataclasses.replace(self, **{name: getattr(options, name) for name in names})
 

@@ -12,14 +12,20 @@ from sync_r1.files import write_json
 
 UNDERSTANDING = ("rec", "vqa", "qa", "rea", "dense_rea")
 GENERATION = ("pure_gen", "dense_gen", "rea_gen", "dense_rea_gen")
-TASKS = UNDERSTANDING + GENERATION
+TASKS = UNDERSTANDING + GENERATION  # published
+LOOKALIKES = ("lookalikes", "lookalikes_drawn")  # asked in words, and recognised by drawing; with the option lookalikes
+ALL_TASKS = TASKS + LOOKALIKES
+RECOGNITION = ("rec", *LOOKALIKES)  # their answers are yes or no, and both count equally
 COLUMNS = (  # of the published table
     "rec.weight", "rea.bleu", "dense_rea.gpt", "vqa.bleu", "vqa.gpt", "qa.bleu", "qa.gpt", "pure_gen.clip_t",
     "pure_gen.clip_i", "dense_gen.gpt", "dense_gen.clip_i", "rea_gen.clip_t", "rea_gen.clip_i", "dense_rea_gen.gpt",
     "dense_rea_gen.clip_i",
 )  # fmt: skip
 
-EXTRA_COLUMNS = tuple(f"{task}.unasked" for task in GENERATION)  # with the protocol option unasked
+EXTRA_COLUMNS = (  # with the protocol options lookalikes and unasked
+    *(f"{task}.weight" for task in LOOKALIKES),
+    *(f"{task}.unasked" for task in GENERATION),
+)
 
 
 def write_result(path: Path, value: Any) -> Path:
@@ -58,7 +64,7 @@ def strata(items: Iterable[ScoredItem]) -> dict[str, list[ScoredItem]]:
     parts: dict[str, list[ScoredItem]] = {}
     for item in items:
         side = "all"
-        if item.task == "rec":
+        if item.task in RECOGNITION:
             side = "recall"
             if item.truth.strip().lower().startswith("no"):
                 side = "no_recall"
@@ -88,7 +94,7 @@ class EvalResult:
         """Per task: mean (None when nothing could be scored), n scored, unscored, metric, and the means of all
         metrics."""
         names = []
-        for task in TASKS:
+        for task in ALL_TASKS:
             if any(item.task == task for item in self.items):
                 names.append(task)
         found: dict[str, dict[str, Any]] = {}

@@ -17,7 +17,7 @@ from sync_r1.unifybench.models_under_test import Candidate
 from sync_r1.unifybench.predict import Progress, predict, silent, why_predicted, with_rewrites
 from sync_r1.unifybench.prediction_store import PredictionStore
 from sync_r1.unifybench.protocol import CONCEPT_LISTS, Protocol
-from sync_r1.unifybench.results import GENERATION, TASKS
+from sync_r1.unifybench.results import ALL_TASKS, GENERATION, LOOKALIKES, TASKS
 from sync_r1.unifybench.score import Outage, check_judges
 from sync_r1.unifybench.score_files import score_task
 from sync_r1.unifybench.tables import write_summaries
@@ -45,13 +45,13 @@ class BenchmarkPlan:
     batch_size: int = 16
     token_epoch: int = 0  # of the concept tokens under test, for the record
 
-    def tasks_of(self, concept: Concept, able: Sequence[str] = TASKS) -> list[str]:
+    def tasks_of(self, concept: Concept, able: Sequence[str] = ALL_TASKS) -> list[str]:
         """Tasks to run: those asked for, or all that concept and model can do.
 
         Raises ValueError for a task that was asked for and cannot run; the others are left out with a warning.
         """
         wanted = check_tasks(self.tasks or self.protocol.tasks)
-        possible = runnable(concept)
+        possible = runnable(concept) + (list(LOOKALIKES) if self.protocol.lookalikes else [])
         if refused := [task for task in wanted if task not in possible]:
             raise ValueError(why_empty(refused[0], concept))
         if impossible := [task for task in TASKS if task not in possible] if not wanted else []:
@@ -61,7 +61,7 @@ class BenchmarkPlan:
             )
         if refused := [task for task in check_tasks(self.tasks) if task not in able]:
             raise ValueError(f"this model cannot do task {refused[0]}; it can do {', '.join(able)}")
-        return [task for task in TASKS if task in (wanted or possible) and task in able]
+        return [task for task in ALL_TASKS if task in (wanted or possible) and task in able]
 
 
 def choose_concepts(root: Path, named: Sequence[str], protocol: Protocol) -> list[str]:

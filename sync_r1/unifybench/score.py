@@ -19,7 +19,7 @@ from sync_r1.scorers.clip import ClipScorer
 from sync_r1.unifybench.metrics import JUDGED, ItemMetrics, Row
 from sync_r1.unifybench.prediction_store import PredictionStore, unanswered
 from sync_r1.unifybench.protocol import digest
-from sync_r1.unifybench.results import UNDERSTANDING
+from sync_r1.unifybench.results import GENERATION
 
 BATCH = 32  # rows, and so about as many pictures, in memory
 PATIENCE = 8  # failed requests in a row after which a judge counts as down
@@ -79,9 +79,9 @@ def check_judges(drawings: bool, image_judge: ImageJudge | None, clip: ClipScore
 
 def unmeasured(store: PredictionStore, task: str, records: Sequence[dict[str, Any]]) -> list[Measured]:
     """The records of one task, nothing measured yet."""
-    if task in UNDERSTANDING:
-        return [_answer(task, record) for record in records]
-    return [_drawing(store, task, record) for record in records]
+    if task in GENERATION:
+        return [_drawing(store, task, record) for record in records]
+    return [_answer(task, record) for record in records]
 
 
 def _answer(task: str, record: dict[str, Any]) -> Measured:

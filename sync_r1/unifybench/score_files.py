@@ -22,7 +22,7 @@ from sync_r1.unifybench.prediction_store import (
     records_of,
 )
 from sync_r1.unifybench.protocol import Protocol
-from sync_r1.unifybench.results import UNDERSTANDING, write_result
+from sync_r1.unifybench.results import GENERATION, RECOGNITION, write_result
 from sync_r1.unifybench.score import Measured, Outage, measure_all, unmeasured
 
 
@@ -120,7 +120,7 @@ def _write(
         "progress": {"completed": finished, "total": len(results)},
         "summary": summary_of(task, results, list(settings), protocol),
         "notes": manifest["notes"],
-        "items" if task in UNDERSTANDING else "prompt_results": results,
+        "prompt_results" if task in GENERATION else "items": results,
     }
     write_result(score_path(store, task), content)
     return content
@@ -141,7 +141,7 @@ def summary_of(
     task: str, results: Sequence[dict[str, Any]], metrics: Sequence[str], protocol: Protocol
 ) -> dict[str, Any]:
     """Means over the items of one concept that could be scored, and how many those are."""
-    if task == "rec":
+    if task in RECOGNITION:
         return _recognition(results, protocol)
     summary: dict[str, Any] = {"n": len(results)}
     for name in metrics:

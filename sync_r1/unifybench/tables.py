@@ -16,7 +16,7 @@ from sync_r1.files import MANIFEST, read_object
 from sync_r1.unifybench.bootstrap import macro_interval
 from sync_r1.unifybench.prediction_store import PredictionStore, family_of
 from sync_r1.unifybench.protocol import Protocol, digest, read_protocol
-from sync_r1.unifybench.results import COLUMNS, EXTRA_COLUMNS, TASKS, UNDERSTANDING, write_result
+from sync_r1.unifybench.results import ALL_TASKS, COLUMNS, EXTRA_COLUMNS, write_result
 from sync_r1.unifybench.score_files import sides_of
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def read_scores(out: Path | str, epoch: int | None = None) -> dict[int, dict[str
     """
     out = Path(out)
     found: dict[int, dict[str, dict[str, Any]]] = {}
-    for task in TASKS:
+    for task in ALL_TASKS:
         for path in sorted((out / "scores" / family_of(task) / task).glob("model_epoch_*/*.json")):
             number = int(path.parent.name.removeprefix("model_epoch_"))
             if path.name != "summary.json" and epoch in (None, number) and (content := read_object(path)) is not None:
@@ -233,8 +233,8 @@ def comparison_table(found: Mapping[str, Any], *headings: str) -> Table:
 
 
 def as_text(tables: dict[str, dict[str, dict[str, Any]]], style: str = "markdown") -> str:
-    """Label → table rows, as text. Models are rows, the 15 columns (those that were measured) columns, then `unasked`
-    where the protocol counts it.
+    """Label → table rows, as text. Models are rows, the 15 columns (those that were measured) columns, then those
+    of look-alikes and of `unasked` where the protocol asks for them.
 
     Raises ValueError for a style other than markdown, csv, json and latex.
     """
@@ -285,7 +285,7 @@ def _csv(tables: dict[str, dict[str, dict[str, Any]]], columns: Sequence[str]) -
     writer.writerow(["model", "family", "column", "mean", "low", "high", "n", "unscored", "concepts", "complete"])
     for label, rows in tables.items():
         for name in [name for name in columns if name in rows]:
-            row, family = rows[name], "understanding" if name.split(".")[0] in UNDERSTANDING else "generation"
+            row, family = rows[name], family_of(name.split(".")[0])
             low, high = row["ci95"] or ("", "")
             writer.writerow(
                 [

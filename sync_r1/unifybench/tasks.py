@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sync_r1.data import Concept, Layout, TestItem, verify_images
+from sync_r1.data.pictures import list_pictures
+from sync_r1.data.prompts import RECOGNITION_QUESTION
 from sync_r1.suggestions import did_you_mean
 from sync_r1.unifybench.protocol import Protocol
-from sync_r1.unifybench.results import TASKS, UNDERSTANDING
+from sync_r1.unifybench.results import ALL_TASKS, GENERATION, LOOKALIKES, TASKS
 from sync_r1.unifybench.templates import read_templates
 
 BASE_SEED = 3407
@@ -48,24 +50,24 @@ def build_items(
     protocol: Protocol | None = None,
     epoch: int = 0,
 ) -> list[EvalItem]:
-    """All items of `tasks` (default: every task the concept has items for), in the order of the nine tasks.
+    """All items of `tasks` (default: every published task the concept has items for), in the order of the tasks.
 
     Args:
         root: data root, for its pure_gen templates.
         max_items: at most so many per task, evenly spaced over the whole list.
-        protocol: replaces `seed`, and decides how pure_gen puts the name in.
+        protocol: replaces `seed`, decides how pure_gen puts the name in, and whether look-alikes are asked too.
         epoch: of the model; part of the seeds when the protocol says so.
     Raises:
         ValueError: an unknown task, a task without items that was asked for, or an unreadable picture.
     """
     source = Source(concept, root, protocol or Protocol(seed=seed), epoch)
-    wanted = check_tasks(tasks) or list(TASKS)
+    wanted = check_tasks(tasks) or [*TASKS, *(LOOKALIKES if source.protocol.lookalikes else ())]
     items: list[EvalItem] = []
-    for task in TASKS:
+    for task in ALL_TASKS:
         if task not in wanted:
             continue
         found = SOURCES[task](task, source)
-        if not found and tasks:
+        if not found and (tasks or task in LOOKALIKES):
             raise ValueError(why_empty(task, concept))
         _warn_of_duplicates(task, concept, found)
         if max_items is None:
@@ -99,8 +101,8 @@ def check_tasks(tasks: Sequence[str]) -> list[str]:
     """Task names with aliases resolved. ValueError names an unknown one."""
     names = [ALIASES.get(task, task) for task in tasks]
     for name in names:
-        if name not in TASKS:
-            raise ValueError(f"unknown task {name!r}; {did_you_mean(name, TASKS)}")
+        if name not in ALL_TASKS:
+            raise ValueError(f"unknown task {name!r}; {did_you_mean(name, ALL_TASKS)}")
     return names
 
 
@@ -124,9 +126,9 @@ class Source:
     epoch: int
 
     def seed(self, task: str, item_id: str) -> int:
-        family = "generation"
-        if task in UNDERSTANDING:
-            family = "understanding"
+        family = "understanding"
+        if task in GENERATION:
+            family = "generation"
         epoch = 0
         if self.protocol.seed_epoch:
             epoch = self.epoch
@@ -179,6 +181,31 @@ def _dense(task: str, source: Source) -> list[EvalItem]:
     ]
 
 
+def _lookalikes(task: str, source: Source) -> list[EvalItem]:
+    """Pictures of the concept somewhere new, and of others in such a place."""
+    if source.root is None:
+        return []
+    folders = Layout(source.root).lookalikes(source.concept.name)
+    question = RECOGNITION_QUESTION.format(name=source.concept.placeholder)
+    shown = []
+    for folder, truth in zip(folders, ("Yes.", "No."), strict=True):
+        shown += [(picture, truth) for picture in list_pictures(folder)]
+    found = []
+    for number, (picture, truth) in enumerate(shown):
+        item_id = f"lookalike_{number:03d}"
+        found.append(
+            EvalItem(
+                task=task,
+                id=item_id,
+                prompt=question,
+                truth=truth,
+                seed=source.seed(task, item_id),
+                image=picture,
+            )
+        )
+    return found
+
+
 def _plain(task: str, source: Source) -> list[EvalItem]:
     name, placeholder = source.concept.name, source.concept.placeholder
     templates = read_templates(source.root, source.concept)
@@ -196,6 +223,7 @@ def _plain(task: str, source: Source) -> list[EvalItem]:
 
 SOURCES: dict[str, Callable[[str, Source], list[EvalItem]]] = {
     **dict.fromkeys(("rec", "vqa", "qa"), _questions),
+    **dict.fromkeys(LOOKALIKES, _lookalikes),
     **dict.fromkeys(("rea", "dense_rea", "rea_gen", "dense_rea_gen"), _rewrites),
     "pure_gen": _plain,
     "dense_gen": _dense,
@@ -204,6 +232,11 @@ SOURCES: dict[str, Callable[[str, Source], list[EvalItem]]] = {
 
 def why_empty(task: str, concept: Concept) -> str:
     """Why the concept has no items for a task, and what to do."""
+    if task in LOOKALIKES:
+        return (
+            f"task {task!r} needs pictures in concept/test/{concept.name}/lookalikes/same and /other; add some, "
+            "write the embedded world with --lookalikes, or set lookalikes=false"
+        )
     if task in ITEM_KIND:
         return (
             f"task {task!r} needs items of type {ITEM_KIND[task]!r} in test_data/{concept.name}.json; add some or "

@@ -11,6 +11,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from sync_r1.constants import WORLD
 from sync_r1.data.concepts import QA, Concept, Conditions, Layout, TestItem
@@ -26,13 +27,19 @@ from sync_r1.world.tasks import implicit_pair
 TRAIN_PICTURES, TEST_PICTURES = 10, 5
 TEMPORARY = "sync-r1-world-"  # how folders begin that are removed at exit
 NEGATIVES = 10  # for testing; as many more, numbered after them, are for training
+SAME_PICTURES, OTHER_PICTURES = 40, 60  # of the concept and of look-alikes, for testing alone
 TRAIN_PROMPTS, TEST_PROMPTS, DENSE_PROMPTS, PLAIN_PROMPTS = 27, 27, 24, 25
 
 
 def export_world(
-    root: Path | str, names: Sequence[str] | None = None, seed: int = 7, overwrite: bool = False
+    root: Path | str,
+    names: Sequence[str] | None = None,
+    seed: int = 7,
+    overwrite: bool = False,
+    lookalikes: bool = False,
 ) -> list[str]:
-    """Write `names` (default: all twenty) below `root` and return them. ValueError for an unknown name."""
+    """Write `names` (default: all twenty) below `root` and return them; with `lookalikes` also the pictures that the
+    tasks of look-alikes ask about. ValueError for an unknown name."""
     known = personas(seed)
     if names:
         names = list(names)
@@ -52,8 +59,31 @@ def export_world(
         streams = np.random.default_rng([seed, index]), np.random.default_rng([seed, index, 1])
         concept, pictures = build_concept(root, known[name], *streams)
         write_concept(root, concept, pictures, overwrite=overwrite)
+        if lookalikes:
+            shown = {picture.tobytes() for picture in pictures.values() if isinstance(picture, Image.Image)}
+            write_lookalikes(root, known[name], np.random.default_rng([seed, index, 2]), shown)
     write_card(root)
     return names
+
+
+def write_lookalikes(root: Path, persona: Persona, rng: np.random.Generator, known: set[bytes]) -> None:
+    """Pictures of the concept somewhere new, none of them `known`, and of others in such a place that differ in one
+    attribute, each attribute as often."""
+    same, other = Layout(root).lookalikes(persona.name)
+    shown = []
+    while len(shown) < SAME_PICTURES:
+        picture = render_image(persona.thing(rng))
+        if picture.tobytes() not in known:
+            known.add(picture.tobytes())
+            shown.append(picture)
+    others = []
+    for number in range(OTHER_PICTURES):
+        attribute = IDENTITY[number % len(IDENTITY)]
+        others.append(render_image(impostor(rng, persona.thing(rng), [attribute])))
+    for folder, pictures in ((same, shown), (other, others)):
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, picture in enumerate(pictures):
+            picture.save(folder / f"{number}.png")
 
 
 def data_folder(root: str | Path, names: Sequence[str] | None = None) -> Path:

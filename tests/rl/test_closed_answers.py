@@ -30,6 +30,17 @@ def test_losses_by_hand() -> None:
     assert figures["closed/accuracy"] == 0.5
 
 
+def test_token_loss_is_supervised_training_on_the_rewarded_answer() -> None:
+    """It counts what else could be written; the two answers alone decide the figures."""
+    logps = torch.tensor([[0.1, 0.3], [0.2, 0.2]]).log().requires_grad_()
+    rewards = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    loss, figures = closed_loss(logps, rewards, "tokens")
+    assert loss.item() == pytest.approx(-(math.log(0.1) + math.log(0.2)) / 2)
+    assert figures["closed/reward"] == pytest.approx((0.25 + 0.5) / 2) and figures["closed/accuracy"] == 0.0
+    loss.backward()
+    assert logps.grad is not None and logps.grad.tolist() == [[-0.5, 0.0], [0.0, -0.5]]
+
+
 def test_expected_loss_has_the_policy_gradient_of_infinitely_many_samples() -> None:
     """∂/∂z of −Σ p·r is −Σ p_a·(r_a − J)·∂log p_a/∂z, which group sampling estimates."""
     logits = torch.tensor([[0.4, -1.0]], requires_grad=True)
@@ -78,11 +89,15 @@ def test_option_log_probabilities_are_those_of_the_whole_answers() -> None:
             whole.append(logps[mask].sum())
         # what both answers begin with has the same log-probability, so normalising takes it out
         torch.testing.assert_close(found[row], torch.stack(whole).log_softmax(0), rtol=1e-4, atol=1e-5)
+        if not start:
+            raw = option_logps(model, [context], [start], options, normalised=False)
+            torch.testing.assert_close(raw[0], torch.stack(whole), rtol=1e-4, atol=1e-5)
     assert found.exp().sum(1).tolist() == pytest.approx([1.0, 1.0])
 
 
-def test_training_learns_to_tell_its_photos_from_other_pictures(tmp_path: Path) -> None:
-    options = ["rl.closed_loss=log", "rl.closed_prompts_per_step=4", "rl.max_steps=12", "run.save_steps=12"]
+@pytest.mark.parametrize("kind", ["log", "tokens"])
+def test_training_learns_to_tell_its_photos_from_other_pictures(tmp_path: Path, kind: str) -> None:
+    options = [f"rl.closed_loss={kind}", "rl.closed_prompts_per_step=4", "rl.max_steps=12", "run.save_steps=12"]
     run = trainer(tmp_path, *options, "rl.learning_rate=1e-2", "rl.closed_loss_weight=2")
     run.train()
     rows = log_of(run)

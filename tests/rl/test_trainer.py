@@ -139,7 +139,9 @@ def test_prompts_are_counted_over_rollouts_of_both_kinds() -> None:
     rl = Config().rl
     rl.prompts_per_step, rl.text_prompts_per_step, rl.draw_every = 3, 9, 4
     assert [rl.prompts_of(number) for number in range(6)] == [(3, 0), (9, 3), (9, 12), (9, 21), (3, 30), (9, 33)]
-    rl.optimise = "text"
+    rl.optimise = "text"  # the same prompts, so that both can be compared
+    assert [rl.prompts_of(number) for number in range(6)] == [(3, 0), (9, 3), (9, 12), (9, 21), (3, 30), (9, 33)]
+    rl.draw_every = 1
     assert [rl.prompts_of(number) for number in range(3)] == [(9, 0), (9, 9), (9, 18)]
     rl.text_prompts_per_step = None
     assert rl.prompts_of(7) == (3, 21)

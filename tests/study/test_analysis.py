@@ -11,8 +11,15 @@ from PIL import Image
 
 from sync_r1.report.plots import GREEN, INK, RED
 from sync_r1.report.run_files import Item, Pair, Run, read_run
-from sync_r1.study.claims import by_arm
-from sync_r1.study.dgs_summary import dgs_figure, dgs_section, dgs_summary, mean_series
+from sync_r1.study.dgs_summary import (
+    dgs_figure,
+    dgs_section,
+    dgs_summary,
+    mean_series,
+    tree_section,
+    tree_summary,
+)
+from sync_r1.study.estimates import by_arm
 from sync_r1.study.rewrite_examples import examples, facts_behind, loop_figure, loop_section, loop_summary, marked
 from sync_r1.study.runner import curve_of
 
@@ -48,6 +55,19 @@ def test_steps_that_draw_nothing_do_not_dilute_what_filtering_costs() -> None:
     page = "\n".join(dgs_section(summary, "results_dgs.png"))
     assert "| joint | 2 | 2 | 0.500 | 0.600 | 210 | 90 | – | – | – |" in page and "![results_dgs.png]" in page
     assert "No finished run filters" in "\n".join(dgs_section({}, None))
+
+
+def test_the_page_says_where_a_tree_spends_its_evaluations() -> None:
+    parts = {"nfe_trunks": 36, "nfe_leaves": 48, "prompts_skipped": 0}
+    rows = [
+        step(1, nfe=108, nfe_previews=24, texts_drawn=6, **parts),
+        step(2, nfe=0),  # texts alone
+        step(3, nfe=100, nfe_previews=16, texts_drawn=6, **parts),
+    ]
+    summary = tree_summary(by_arm([*CELLS, cell("tree", 0, rows)]))
+    assert list(summary) == ["tree"] and (summary["tree"]["cells"], summary["tree"]["rollouts"]) == (1, 2)
+    assert "| tree | 1 | 2 | 104.0 | 20.0 | 36.0 | 48.0 | 6.0 | 0.0 |" in tree_section(summary)
+    assert tree_section({}) == []
 
 
 def test_the_figure_shows_the_mean_over_runs_at_each_drawn_step() -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from sync_r1.study.claims import by_arm, compare, difference, judge, nfe_share, relative
+from sync_r1.study.claims import judge
+from sync_r1.study.curves import nfe_share
+from sync_r1.study.estimates import by_arm, compare, difference, relative
 from sync_r1.study.results import settings_figure
 from sync_r1.study.study_file import START, Claim
 

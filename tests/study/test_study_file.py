@@ -175,6 +175,9 @@ FIELDS = {
     "claims[0].measures": "list",
     "claims[0].at_least": "number",
     "claims[0].at_most": "number",
+    "claims[0].in_cells": "number",
+    "claims[0].nfe_at_most": "whole number",
+    "claims[0].against_measure": "text",
     "claims[0].goal": "text",
 }
 INSIDE = {

@@ -1,0 +1,87 @@
+"""How long what is left of a study will take, from what its finished cells took and from the dry run of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sync_r1.config import Config
+from sync_r1.costs.estimate import estimate
+from sync_r1.costs.model_sizes import read_sizes
+from sync_r1.costs.throughput import Throughput
+from sync_r1.study.estimates import CellData
+from sync_r1.study.study_file import Study
+
+RATES = Throughput(wide=3.0, narrow=1.0, device="")  # only their ratio counts: work token by token against the rest
+JOINED_S = 60.0  # two models are opened, and evaluated once
+# Measured on one core of two, both busy, with the shipped weights (docs/study.md):
+LOOKALIKES_S = 60.0  # per run: before and after, in words and by drawing
+LOOK_S = 14.0  # per look at 24 test prompts with four drawings each
+
+
+@dataclass(frozen=True)
+class ArmPlan:
+    """What one arm still takes."""
+
+    arm: str
+    cells: int  # left
+    minutes: float  # per cell, on one thread
+    known_from: str  # "its cells" or the arm whose time was scaled
+
+
+def plan(study: Study, left: Mapping[str, int], cells: Sequence[CellData]) -> list[ArmPlan]:
+    """Arms with cells left, in the order of the study.
+
+    Args:
+        left: arm → number of cells that are not finished. cells: all that are known, also of other options.
+    Raises:
+        ValueError: no cell of an arm that trains by reinforcement is known to scale from.
+    """
+    seconds: dict[str, list[float]] = {}
+    for cell in cells:
+        seconds.setdefault(cell["arm"], []).append(cell["wall_time_s"])
+    found = []
+    for arm, count in left.items():
+        if count:
+            taken, known_from = _seconds(study, arm, seconds)
+            found.append(ArmPlan(arm, count, taken / 60, known_from))
+    return found
+
+
+def _seconds(study: Study, arm: str, seconds: Mapping[str, Sequence[float]]) -> tuple[float, str]:
+    """Of one cell, and what they were known from."""
+    if arm in seconds:
+        return float(np.mean(seconds[arm])), "its cells"
+    if study.arms[arm].joined:
+        return JOINED_S, "an evaluation"
+    command = study.arms[arm].command
+    alike = [name for name, other in study.arms.items() if name in seconds and other.command == command]
+    alike = [name for name in alike if not study.arms[name].joined]
+    if not alike:
+        raise ValueError(f"no cell of study {study.name!r} with command {command!r} is known; finish one first")
+    own, reference = _config(study, arm), _config(study, alike[0])
+    if command == "sft":
+        share = (own.sft.epochs or 1) / (reference.sft.epochs or 1)
+    else:
+        share = _work(own) / _work(reference)
+    return share * float(np.mean(seconds[alike[0]])) + _extras(own), f"{alike[0]}, scaled"
+
+
+def _config(study: Study, arm: str) -> Config:
+    return study.config(arm, *study.cells[0], Path("runs"))
+
+
+def _work(config: Config) -> float:
+    """Of a whole run, in any unit."""
+    return estimate(config, read_sizes(config.model), RATES).seconds["run"]
+
+
+def _extras(config: Config) -> float:
+    """Seconds for look-alikes and looks at test prompts."""
+    extra = LOOKALIKES_S * config.eval.lookalikes
+    if config.rl.test_prompts:
+        extra += LOOK_S * (config.rl.max_steps // config.rl.validation_steps)
+    return extra
