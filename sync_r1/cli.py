@@ -34,7 +34,16 @@ from sync_r1.commands import (
     world,
 )
 from sync_r1.commands.home import expand_home
-from sync_r1.console import open_console, say, say_json, set_up_streams
+from sync_r1.console import (
+    drop_broken_stdout,
+    open_console,
+    say,
+    say_json,
+    set_up_streams,
+    speaks,
+    warnings_as_notes,
+)
+from sync_r1.file_errors import in_words
 from sync_r1.signals import Stopped, on_signal
 
 MARKS = {"ok": ("✓", "green"), "note": ("·", "yellow"), "missing": ("✗", "red")}  # of a check of `doctor`
@@ -142,17 +151,22 @@ def main() -> None:
     """
     set_up_streams()
     try:
-        with on_signal():
-            app()
+        with on_signal(), warnings_as_notes():
+            try:
+                app()
+            finally:
+                sys.stdout.flush()
     except Stopped as stopped:
-        if os.environ.get("RANK", "0") == "0":  # one process of a launch speaks
+        if speaks():
             with suppress(OSError):  # the terminal may be gone
                 say(stopped.line(), "yellow", err=True)
         raise
     except (ValueError, OSError) as error:
         if os.environ.get("SYNC_R1_DEBUG") == "1":
             raise
-        say(f"error: {' '.join(str(error).split()) or type(error).__name__}", "red", err=True)
+        reader_has_gone = drop_broken_stdout() and isinstance(error, BrokenPipeError)  # `| head` has what it wants
+        if not reader_has_gone:
+            say(f"error: {in_words(error)}", "red", err=True)
         sys.exit(2)
 
 

@@ -92,9 +92,10 @@ def parse_yaml(text: str, where: str, *, texts: bool = False) -> Any:
         ValueError,
         OverflowError,
     ) as error:  # dates and numbers that Python cannot hold are no YAMLError
-        raise ValueError(
-            f"{where} cannot be read as YAML ({str(error)[:300]}); quote it if it is a text with : # * & [ or {{"
-        ) from error
+        advice = "quote it if it is a text with : # * & [ or {"
+        if "'\\t'" in str(error):
+            advice = "indent with spaces, as YAML takes no tabs there"
+        raise ValueError(f"{where} cannot be read as YAML ({str(error)[:300]}); {advice}") from error
 
 
 class _Shown(reprlib.Repr):

@@ -86,11 +86,6 @@ def launched() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def speaks() -> bool:
-    """Whether this process is the one that prints, before it has met the others."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def join_processes(cpu: bool, timeout_s: float) -> Processes:
     """Meet the other processes of this launch, once; alone without a launch.
 

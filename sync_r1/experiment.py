@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from transformers.utils.logging import disable_progress_bar
 
 from sync_r1 import __version__
 from sync_r1.config import Config, save_config
@@ -111,7 +110,6 @@ def _prepare(
     """Check everything that can be refused, and open the model."""
     started, folder = time.monotonic(), config.run.folder
     checkpoint = start_or_resume(folder, resume, console)
-    disable_progress_bar()  # of transformers' weight loading, which takes no time here
     check_data(config)
     watching = config.rl.validation_prompts or config.rl.test_prompts
     watched = watching > 0 and config.rl.optimise != "text"
@@ -358,7 +356,6 @@ def _run_warm_up(
     started, folder = time.monotonic(), config.run.folder
     checkpoint = start_or_resume(folder, resume, console)
     check_folder(folder, config, checkpoint)
-    disable_progress_bar()
     check_data(config)
     evaluator = None
     if compare_phases:

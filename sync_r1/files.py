@@ -15,6 +15,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from sync_r1.file_errors import writing
+
 MANIFEST = "manifest.json"
 MAX_TEXT_MB = 64  # no text file of ours or of a published archive comes near
 SKIPPED = {MANIFEST, "__pycache__", "__init__.py", ".DS_Store"}
@@ -28,16 +30,17 @@ def is_device_name(name: str) -> bool:
 def write_bytes(path: Path, content: bytes) -> Path:
     """Write a file, and its folder where it is missing.
 
-    It appears under its name only when complete; until then the old one stays.
+    It appears under its name only when complete; until then the old one stays. OSError says why it cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")  # several processes may write the same file
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(content)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
     return path
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import psutil
 from filelock import FileLock, Timeout
 
+from sync_r1.file_errors import writing
 from sync_r1.files import write_text
 
 if TYPE_CHECKING:
@@ -44,10 +45,11 @@ def hold(folder: Path, instead: str = OTHER_NAME, wait_s: float = ENDING_S) -> I
         InUse: the folder, the process that works in it and when that process began.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=wait_s)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=wait_s)
     except Timeout as error:
         raise InUse(f"{folder} is in use by {_owner(folder)}; wait until it ends, stop it, or {instead}") from error
     try:

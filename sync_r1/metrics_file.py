@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sync_r1.file_errors import reason
 from sync_r1.files import write_text
 
 
@@ -40,7 +41,7 @@ def or_say_how_to_go_on(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         kept = "earlier checkpoints are as they were; free some space and go on with --resume latest"
-        raise OSError(error.errno, f"{path} was not written ({error}); {kept}") from error
+        raise OSError(error.errno, f"{path} was not written ({reason(error)}); {kept}") from error
 
 
 def read_metrics(path: Path, problems: list[str] | None = None) -> list[dict[str, float]]:

@@ -58,12 +58,12 @@ def open_model_and_concept(
     config = config_of(step) if step is not None else Config()
     source = str(data or (WORLD if step is None else data_of(step)))
     names = list(concepts) or [only_concept(source, config.data.concepts)]
-    if len(set(names)) < len(names):
-        raise ValueError(f"the concepts are {', '.join(names)}; name every concept once")
     root = data_folder(source, names)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about training prompts; nothing is trained here
         known = [load_concept(root, name, allow_empty_facts=True, verify=False) for name in names]
+    if len({concept.name for concept in known}) < len(known):  # one may be named by its id and by its name
+        raise ValueError(f"the concepts are {', '.join(names)}; name every concept once")
     settings = settings or config.model
     if step is not None and has_adapters(step):
         # its adapters were added in fp32; bf16 would round small ones away

@@ -24,7 +24,8 @@ class WorkProgress:
     """Shows one piece of work from `start` to `stop`, or while it is entered as a context.
 
     A terminal gets a live bar. A file, a pipe or a terminal that cannot move its cursor gets plain lines: after the
-    first update, then every few seconds, also while a single step lasts longer than that, and at the end.
+    first update (at once where the total is unknown), then every few seconds, also while a single step lasts longer
+    than that, and at the end.
 
     Args:
         console: where it is shown; a quiet one shows nothing.
@@ -51,7 +52,7 @@ class WorkProgress:
     def start(self) -> None:
         """Begin the display; `with` does the same."""
         self._started = self._updated = time.monotonic()
-        if self.console.is_interactive and self.console.file.isatty():
+        if _is_live(self.console):
             self._bar = RichProgress(*_columns(self), console=self.console)
             self._bar.start()
             self._bar.add_task(self.title, total=self.total)
@@ -59,6 +60,8 @@ class WorkProgress:
         elif not self.console.quiet:
             self._thread = threading.Thread(target=self._print_regularly, daemon=True)
             self._thread.start()
+            if self.total is None:
+                self._print()  # there will be no first step to wait for
 
     def update(self, done: float, *, title: str | None = None, figures: str | None = None) -> None:
         """So many are done now; `title` and `figures` stay what they were unless given."""
@@ -156,6 +159,20 @@ def _clock(seconds: float) -> str:
     if hours:
         return f"{hours}:{minutes:02}:{rest:02}"
     return f"{minutes}:{rest:02}"
+
+
+@contextmanager
+def loading(console: Console) -> Iterator[None]:
+    """Around the import of PyTorch, which takes a busy machine a minute: plain lines where no live bar can be drawn."""
+    if console.quiet or _is_live(console):
+        yield
+        return
+    with WorkProgress(console, "loading", None):
+        yield
+
+
+def _is_live(console: Console) -> bool:
+    return console.is_interactive and console.file.isatty()
 
 
 @contextmanager

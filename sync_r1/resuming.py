@@ -12,8 +12,9 @@ from rich.console import Console
 
 from sync_r1.config import Config, load_config
 from sync_r1.console import say
+from sync_r1.files import read_object
 from sync_r1.folder_lock import clear, entries
-from sync_r1.run_folder import checkpoint_to_resume, newest
+from sync_r1.run_folder import WARM_UP_STATE, checkpoint_to_resume, newest, step_of
 from sync_r1.signals import Stopped
 
 # What was in the folder before: all of it, while the new run is being checked; a part of it, while it moves; and while
@@ -36,9 +37,20 @@ def start_or_resume(folder: Path, resume: str | None, console: Console) -> Path 
             raise ValueError(f"{folder} holds an earlier run; continue it with --resume latest, {other}")
         return None
     if resume == "latest" and _only_begun(folder):
-        say(f"{folder} holds no checkpoint yet; training begins with step 1", console=console)
+        say(f"{folder} holds no checkpoint of the training yet; {_begins_with(folder)}", console=console)
         return None
     return checkpoint_to_resume(resume, folder, partial(say, console=console))
+
+
+def _begins_with(folder: Path) -> str:
+    """How a run without a checkpoint goes on: within its warm-up, after it, or at the very beginning."""
+    warm_up = newest(folder / "sft")
+    if warm_up is None:
+        return "it begins with step 1"
+    state = read_object(warm_up / WARM_UP_STATE) or {}
+    if state.get("stage") == len(state.get("stages", ())):
+        return "it begins with step 1, after the warm-up that is there"
+    return f"its warm-up goes on after step {step_of(warm_up)}"
 
 
 def _only_begun(folder: Path) -> bool:

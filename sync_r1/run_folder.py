@@ -23,6 +23,7 @@ from sync_r1.files import MANIFEST, manifest_problems, read_json, read_manifest,
 CHECKPOINTS = "checkpoints"
 ADAPTER_CONFIG = "adapter_config.json"  # lies in checkpoints that were trained with adapters
 AFTER_FILE = "after.safetensors"  # lies in updates from feedback: the tensors that differ from their base
+WARM_UP_STATE = "sft_state.json"  # lies in checkpoints of a warm-up: how far it is
 DATA_RECORD = "data_root.json"  # lies in the folder of a run on data of its own
 FOLDER = re.compile(r"step_(\d+)")
 HIDDEN = re.compile(r"\.(step_(\d+))\.(partial|old|gone)")

@@ -104,6 +104,14 @@ def test_a_section_cannot_be_a_value_and_a_file_must_be_a_mapping(tmp_path: Path
         load_config(file)
 
 
+@pytest.mark.parametrize("text", ["rl:\n\tmax_steps: 7\n", "rl:\n  max_steps: 7\n\tbeta: 0\n"])
+def test_a_tab_is_not_a_text_to_quote(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="indent with spaces, as YAML takes no tabs there"):
+        load_config(path)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

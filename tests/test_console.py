@@ -199,6 +199,56 @@ def test_real_processes_with_terminals_of_few_signs(data: Path, environment: dic
     assert code == 0 and written.startswith(b"+  python")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="streams are closed by a Unix shell")
+@pytest.mark.parametrize(("closed", "shows"), [(">&-", False), ("2>&-", True), ("<&-", True), (">&- 2>&- <&-", False)])
+def test_closed_streams_are_no_reason_to_fail(data: Path, closed: str, shows: bool) -> None:
+    variables = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "OMP_NUM_THREADS": "1", "SYNC_R1_DATA": str(data)}
+    for words, code in (("concept list", 0), ("concept show momo --json", 0), ("report nowhere", 2)):
+        command = ["sh", "-c", f'exec "{sys.executable}" -m sync_r1.cli {words} {closed}']
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+        assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
+        assert done.stderr.count("\n") <= 1
+        assert ("momo" in done.stdout) == (shows and not code)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no disk that is always full")
+def test_output_that_cannot_be_written_is_one_line(data: Path) -> None:
+    variables = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "sync_r1.cli", "concept", "show", "momo", "--json", "--data", str(data)]
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(command, env=variables, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: No space left on device; free some space, or name a place on another disk\n",
+    )
+    with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as started:
+        assert started.stdout is not None and started.stderr is not None
+        started.stdout.close()  # as `| head` does
+        assert started.stderr.read() == b""
+
+
+def test_a_warning_of_any_command_is_a_note(data: Path, tmp_path: Path) -> None:
+    """Also one that the command does not expect: without the place in the code."""
+    given = ["--pictures", str(data.parent / "photos"), "--class", "dog", "--info", "grey", "--data", str(tmp_path)]
+    code, written = run_here("utf-8", "concept", "add", "rexi", *given, "--fact", "it barks.", "--fact", "it runs.")
+    assert code == 0 and b"UserWarning" not in written and b".py" not in written
+    notes = [line for line in written.decode().splitlines() if "implicit prompts repeat another" in line]
+    assert len(notes) == 1 and notes[0].startswith("note: concept rexi: "), written
+    listed = run_here("utf-8", "concept", "list", "--data", str(tmp_path))[1].decode()
+    assert f"1 doubtful place; see it with: sync-r1 data check {tmp_path}" in listed
+
+
+def test_columns_are_as_wide_as_what_is_printed(data: Path, tmp_path: Path) -> None:
+    given = ["--pictures", str(data.parent / "photos"), "--info", "grey", "--fact", "it has a bowl.", "--data"]
+    for name, noun in (("猫咪", "cat"), ("momo", "dog")):
+        assert run_here("utf-8", "concept", "add", name, "--class", noun, *given, str(tmp_path))[0] == 0
+    for command in (["concept", "list", "--data", str(tmp_path)], ["data", "check", str(tmp_path)]):
+        lines = run_here("latin-1", *command)[1].decode("latin-1").splitlines()
+        escaped = next(line for line in lines if "\\u732b\\u54aa" in line)
+        plain = next(line for line in lines if "momo" in line and "dog" in line)
+        assert escaped.index("cat") == plain.index("dog"), lines
+
+
 def test_a_training_with_output_in_a_file_of_the_c_locale(data: Path, tmp_path: Path) -> None:
     """Plain lines, paths on one line, brackets as they are, and nothing that a terminal alone understands."""
     place = tmp_path / "shared" / "personalization" / "experiments" / "with a long name" / "of more than eighty columns"

@@ -17,11 +17,12 @@ from pathlib import Path
 import psutil
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from sync_r1.data import add_concept_folder, load_concept
 from sync_r1.distributed import Processes
 from sync_r1.folder_lock import LOCK, OWNER, InUse, hold, hold_together
-from sync_r1.resuming import EARLIER, GONE, MOVING, giving_way
+from sync_r1.resuming import EARLIER, GONE, MOVING, giving_way, start_or_resume
 
 ROOT = Path(__file__).parents[1]
 HOLDER = """
@@ -191,3 +192,23 @@ def test_concepts_added_at_once_are_all_there(tmp_path: Path) -> None:
     index = json.loads((tmp_path / "data" / "concept" / "train" / "train_images.json").read_text())
     assert sorted(index) == names == sorted(json.loads((tmp_path / "data" / "concepts_list.json").read_text()))
     assert [load_concept(tmp_path / "data", name).name for name in names] == names
+
+
+def test_resuming_within_a_warm_up_says_that_the_warm_up_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.yaml").touch()
+
+    def said() -> str:
+        assert start_or_resume(tmp_path, "latest", Console(width=1000)) is None
+        return capsys.readouterr().out.removeprefix(f"{tmp_path} holds no checkpoint of the training yet; ")
+
+    assert said() == "it begins with step 1\n"
+    saved = tmp_path / "sft" / "checkpoints" / "step_00003"
+    saved.mkdir(parents=True)
+    (saved / "manifest.json").touch()
+    state = {"seed": 0, "stages": ["photos"], "stage": 0, "stage_step": 3, "step": 3}
+    (saved / "sft_state.json").write_text(json.dumps(state))
+    assert said() == "its warm-up goes on after step 3\n"
+    (saved / "sft_state.json").write_text(json.dumps({**state, "stage": 1, "stage_step": 0}))
+    assert said() == "it begins with step 1, after the warm-up that is there\n"

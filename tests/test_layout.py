@@ -16,6 +16,7 @@ ORDER = [
     "threads",
     "console",
     "progress",
+    "file_errors",
     "signals",
     "constants",
     "suggestions",

@@ -157,3 +157,43 @@ def test_a_failure_still_shows_how_far_it_came() -> None:
         work.update(2)
         raise ValueError("stop")
     assert out.getvalue().splitlines()[-1].startswith("training  2/5  ")
+
+
+# The command's words are its arguments. It ends where PyTorch would be imported.
+UNTIL_TORCH = """
+import os, sys
+
+class UntilTorch:
+    def find_spec(self, name, *_):
+        if name == "torch":
+            os._exit(7)
+
+sys.meta_path.insert(0, UntilTorch())
+from sync_r1.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "demo",
+        "train --recipe demo --concept bo",
+        "sft --recipe demo --concept bo",
+        "evaluate --concept bo",
+        "bench run --concept bo",
+        "learn-from-feedback --concept bo",
+    ],
+)
+def test_long_work_says_that_it_loads_before_it_imports_pytorch(words: str, tmp_path: Path) -> None:
+    variables = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", UNTIL_TORCH, *words.split()]
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (7, "loading  0:00 elapsed\n")
+
+
+def test_what_is_read_by_programs_has_no_such_line(tmp_path: Path) -> None:
+    variables = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", UNTIL_TORCH, "train", "--recipe", "demo", "--show-config"]
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (7, "")

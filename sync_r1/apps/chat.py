@@ -13,6 +13,7 @@ from sync_r1.apps.feedback.naming import LITTLE_WORDS
 from sync_r1.apps.why import Credit, answer_credit, fact_answer_credit, fact_credit
 from sync_r1.asked_texts import checked_text
 from sync_r1.data import verify_images
+from sync_r1.data.names import is_called
 from sync_r1.data.prompts import fact_prompt
 from sync_r1.drawings import save_pictures
 from sync_r1.session import Session
@@ -177,9 +178,11 @@ class Chat:
         return self.last
 
     def _known(self, name: str) -> str:
-        if name not in self.things:
-            raise ValueError(f"unknown thing {name!r}; known here are {', '.join(self.things)}")
-        return name
+        """The id of a thing, by its id or by the name that its owner gave it."""
+        for thing, session in self.things.items():
+            if is_called(thing, session.concept.display_name, name):
+                return thing
+        raise ValueError(f"unknown thing {name!r}; known here are {', '.join(self.things)}")
 
     def _about(self, text: str) -> tuple[str, Session, str]:
         """The thing that a text is about, its session, and the text with the placeholder.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sync_r1.constants import WORLD
+from sync_r1.data.names import is_called
 from sync_r1.data.types import Concept
 from sync_r1.models.base import UnifiedModel
 from sync_r1.models.concept_tokens import copy_concept
@@ -22,7 +23,7 @@ def open_together(
     """A session whose prompts may mention several concepts: "a photo of <bo> and <ana> at the beach".
 
     Args:
-        concepts: their names. Those that no run learned start as new tokens of their class.
+        concepts: their names or ids. Those that no run learned start as new tokens of their class.
         runs: the first one gives the weights, every other one the tokens of its concept.
         model, data: as for `Session.open`, where there is no run.
     Raises:
@@ -34,11 +35,16 @@ def open_together(
     for run in list(runs)[1:]:
         other = Session.open(checkpoint=run, data=data, device=device)
         add(session, other.concept, other.model)
-    here = {session.concept.name, *(other.name for other in session.others)}
-    missing = sorted(set(concepts) - here)
+    here = [session.concept, *session.others]
+    missing = sorted(name for name in set(concepts) if not any(_means(name, concept) for concept in here))
     if missing:
-        raise ValueError(f"no run learned {', '.join(missing)}; the runs learned {', '.join(sorted(here))}")
+        learned = ", ".join(sorted(concept.title for concept in here))
+        raise ValueError(f"no run learned {', '.join(missing)}; the runs learned {learned}")
     return session
+
+
+def _means(name: str, concept: Concept) -> bool:
+    return is_called(concept.name, concept.display_name, name)
 
 
 def _first(concepts: Sequence[str], runs: Sequence[Path | str]) -> Sequence[str]:

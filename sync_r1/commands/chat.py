@@ -12,6 +12,7 @@ import typer
 from sync_r1.commands.inference import noted, open_session
 from sync_r1.commands.options import DataOption, DeviceOption, FeedbackOption, ModelOption
 from sync_r1.console import say
+from sync_r1.file_errors import in_words
 
 if TYPE_CHECKING:
     from sync_r1.session import Session
@@ -52,7 +53,7 @@ def chat(
                 with noted():
                     say(" ".join(talk.say(line).split("\n")))
             except (ValueError, OSError) as error:
-                say(f"error: {' '.join(str(error).split())}", "red")
+                say(f"error: {in_words(error)}", "red")
             if talk.left:
                 break
     except (KeyboardInterrupt, Stopped) as stop:

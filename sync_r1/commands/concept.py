@@ -48,7 +48,8 @@ def list_all(data: DataRoot = Path("data"), as_json: AsJson = False) -> None:
     for name, reason in broken.items():
         say(f"left out {Layout(root).train(name)}: {reason}", "yellow", err=True)
     if caught:
-        say(f"{len(caught)} doubtful places; see them with: sync-r1 data check {data}", err=True)
+        places = "1 doubtful place; see it" if len(caught) == 1 else f"{len(caught)} doubtful places; see them"
+        say(f"{places} with: sync-r1 data check {shlex.quote(str(data))}", err=True)
     if as_json:
         say_json([{**row, "display_name": concept.called} for row, concept in zip(rows, concepts, strict=True)])
         return

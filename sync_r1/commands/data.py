@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sync_r1.commands.options import AsJson
-from sync_r1.console import open_console, say, say_json
+from sync_r1.console import open_console, say, say_json, show_table
 from sync_r1.constants import WORLD
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _print(report: RootReport) -> None:
             table.add_column(column, overflow="fold")
         for concept in report.concepts:
             table.add_row(*(Text(cell) for cell in cells(concept)), style="red" if concept.errors else "")
-        console.print(table)
+        show_table(table, console)
         say(f"{legend}\n", "dim", console=console)
     for name, errors, doubts in [("", report.errors, report.doubts)] + [
         (c.name, c.errors, c.doubts) for c in report.concepts

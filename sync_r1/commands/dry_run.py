@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sync_r1.console import open_console, say, say_json
+from sync_r1.console import open_console, say, say_json, show_table
 
 if TYPE_CHECKING:
     from sync_r1.config import Config
@@ -95,7 +95,7 @@ def _print(config: Config, facts: dict[str, Any]) -> None:
         table.columns[1].justify = "right"
         for name, value in facts[key].items():
             table.add_row(name, _shown(key, value))
-        console.print(table)
+        show_table(table, console)
     rates, assumed = facts["rates"], facts["assumed"]
     shared = "one process"
     if config.run.sharding != "none":

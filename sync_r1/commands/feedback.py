@@ -16,7 +16,7 @@ from sync_r1.commands.options import (
     ModelOption,
     RunOption,
 )
-from sync_r1.console import say
+from sync_r1.console import open_console, say
 
 if TYPE_CHECKING:
     from sync_r1.apps.feedback import Store
@@ -117,19 +117,21 @@ def learn_from_feedback(
 
     Example: sync-r1 learn-from-feedback --seconds 30 --concept bo
     """
-    from sync_r1.apps.feedback import Store, learn, save_update
-    from sync_r1.console import open_console
-    from sync_r1.progress import WorkProgress
-    from sync_r1.run_folder import newest
+    from sync_r1.progress import WorkProgress, loading
 
+    console = open_console(stderr=True)
     with noted():
-        session = open_session(run, model, data, concept, device)
+        with loading(console):
+            from sync_r1.apps.feedback import Store, learn, save_update
+            from sync_r1.run_folder import newest
+
+            session = open_session(run, model, data, concept, device)
         name = session.concept.name
         learned = feedback / name
         if newest(learned) is not None and (run is None or run.resolve() != learned.resolve()):
             say(f"note: this begins from {run or model}; --run {learned} would go on from what it has learned")
         store = Store.of(name, feedback)
-        with WorkProgress(open_console(stderr=True), "practice", round(seconds)) as work:
+        with WorkProgress(console, "practice", round(seconds)) as work:
 
             def show(steps: int, spent: float) -> None:
                 work.update(min(spent, seconds), figures=f"update {steps}")

@@ -11,6 +11,7 @@ import typer
 from sync_r1.commands.inference import noted, open_session
 from sync_r1.commands.options import ConceptsOption, DataOption, DeviceOption, ModelOption, RunsOption
 from sync_r1.console import say, show_table
+from sync_r1.file_errors import writing
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -116,8 +117,9 @@ def _ask(item: Item, number: int, pictures: Path) -> None:
 def _save(picture: Image.Image, path: Path) -> Path:
     """Write a picture, small ones enlarged by whole pixels."""
     factor = max(1, SMALL // max(picture.size))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.resize((picture.width * factor, picture.height * factor), resample=0).save(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.resize((picture.width * factor, picture.height * factor), resample=0).save(path)
     return path
 
 

@@ -49,11 +49,14 @@ def sft(
     Then: sync-r1 train --recipe showo-512 --model runs/rex-warm/checkpoints/step_00500 --data mine --concept rex
         run.name=rex
     """
-    from sync_r1.experiment import run_warm_up
+    from sync_r1.progress import loading
 
     more = [f"sft.stages=[{','.join(stage)}]"] if stage else []
-    config = read_config(recipe, config_file, model, data, concept, [*more, *(overrides or [])])
     console = open_console()
+    with loading(console):
+        config = read_config(recipe, config_file, model, data, concept, [*more, *(overrides or [])])
+        from sync_r1.experiment import run_warm_up
+
     summary = run_warm_up(config, console, resume, evaluate)
     print_comparison(summary, console)
     exit_if_stopped(summary)

@@ -18,7 +18,7 @@ from sync_r1.commands.options import (
     StartModelOption,
     TrainingDataOption,
 )
-from sync_r1.console import open_console, say
+from sync_r1.console import open_console, say, show_table, speaks
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,13 +52,17 @@ def demo(
 
     Example: sync-r1 demo --seed 2 run.name=demo-seed2
     """
-    from sync_r1.config import load_config
-    from sync_r1.recipes import apply_recipes
+    from sync_r1.progress import loading
 
-    base = apply_recipes(["demo"])
-    base_name = "demo"
-    base.run.name, base.run.seed, base.data.concepts = base_name, seed, [concept]
-    config = load_config(None, overrides or [], base=base)
+    with loading(open_console()):
+        from sync_r1.config import load_config
+        from sync_r1.recipes import apply_recipes
+
+        base = apply_recipes(["demo"])
+        base_name = "demo"
+        base.run.name, base.run.seed, base.data.concepts = base_name, seed, [concept]
+        config = load_config(None, overrides or [], base=base)
+        _import_training()
     earlier = config.run.name == base_name and (config.run.folder / "config.yaml").is_file()
     _run(config, None, fresh=fresh and earlier)
 
@@ -89,7 +93,13 @@ def train(
 
     What it will cost: sync-r1 train --recipe showo-512 --model showlab/show-o-512x512 --dry-run
     """
-    config = read_config(recipe, config_file, model, data, concept, overrides or [])
+    from sync_r1.progress import loading
+
+    trains = not (show or dry or background)
+    with loading(open_console(quiet=not trains or not speaks())):
+        config = read_config(recipe, config_file, model, data, concept, overrides or [])
+        if trains:
+            _import_training()
     if show:
         from dataclasses import asdict
 
@@ -130,8 +140,12 @@ def read_config(
     return load_config(config_file, [*pairs, *overrides], base=apply_recipes(recipe or []))
 
 
+def _import_training() -> None:
+    """What a training is made of: the longest part of its start."""
+    import sync_r1.experiment  # noqa: F401
+
+
 def _run(config: Config, resume: str | None, evaluate: bool = True, fresh: bool = False) -> None:
-    from sync_r1.distributed import speaks
     from sync_r1.experiment import run_experiment
 
     console = open_console(quiet=not speaks())
@@ -157,7 +171,7 @@ def print_comparison(summary: dict[str, Any], console: Console) -> None:
 
     if "tasks" not in summary:
         return
-    console.print(comparison_table(summary, "held-out", "n", "before", "after", "change"))
+    show_table(comparison_table(summary, "held-out", "n", "before", "after", "change"), console)
     for note in summary.get("evaluator_notes", []):
         say(f"note: {note}", "yellow", console=console)
     minutes, memory = f"{summary['wall_time_s'] / 60:.1f} min", f"peak memory {summary['peak_memory_mb']} MB"

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sync_r1.console import say, say_json
+from sync_r1.file_errors import writing
 
 app = typer.Typer(no_args_is_help=True, help="The embedded world: look at it, export it, pretrain its weights.")
 
@@ -52,7 +53,8 @@ def show(
     for _ in range(6):
         rows.append(np.concatenate([render(random_thing(rng, kind=kind)) for kind in ATTRIBUTES["kind"]], axis=1))
     sheet = Image.fromarray(np.concatenate(rows))
-    sheet.resize((sheet.width * 4, sheet.height * 4), Image.Resampling.NEAREST).save(picture)
+    with writing(picture):
+        sheet.resize((sheet.width * 4, sheet.height * 4), Image.Resampling.NEAREST).save(picture)
     say(f"wrote {picture}")
 
 

@@ -16,7 +16,7 @@ from sync_r1.config_fields import shown
 from sync_r1.data.category import Category, category_of
 from sync_r1.data.json_fields import Fields
 from sync_r1.data.layout import ID, Layout, resolve_image, validate_name
-from sync_r1.data.names import same_name
+from sync_r1.data.names import is_called
 from sync_r1.data.pictures import list_folder, list_pictures, load_image, verify_images
 from sync_r1.data.read import read_layout
 from sync_r1.data.types import CONDITION_KEYS, QA, TEXT_ONLY, Concept, Conditions, TestItem
@@ -75,7 +75,7 @@ def find_concept(root: Path | str, name: str) -> str:
         return name
     known = list_concepts(root)
     names = display_names(layout, known)
-    found = [concept_id for concept_id in known if same_name(names[concept_id], name)]
+    found = [concept_id for concept_id in known if is_called(concept_id, names[concept_id], name)]
     if len(found) == 1:
         return validate_name(found[0])
     listed = ", ".join(f"{names[one]} ({one})" if names[one] != one else one for one in known)

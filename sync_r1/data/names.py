@@ -63,6 +63,15 @@ def same_name(one: str, other: str) -> bool:
     return _key(one) == _key(other)
 
 
+def is_called(concept_id: str, display_name: str, name: str) -> bool:
+    """Whether a person who writes `name` means this concept: by its id, or as its owner calls it.
+
+    Args:
+        display_name: as the owner writes it; empty where that is the id.
+    """
+    return name == concept_id or same_name(display_name or concept_id, name)
+
+
 def _key(name: str) -> str:
     plain = "".join("'" if letter in APOSTROPHES else letter for letter in name)
     return unicodedata.normalize("NFC", " ".join(plain.split())).casefold()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from sync_r1.data.photo_metadata import parse_exif, pixels_alone, to_srgb, turn_of
+from sync_r1.data.photo_metadata import JPEG_SIGNATURE, PNG_SIGNATURE, parse_exif, pixels_alone, to_srgb, turn_of
 
 HEIC_TYPES = (".heic", ".heif", ".hif")
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")  # in a file's first box
@@ -25,6 +25,8 @@ MAX_MEGAPIXELS = 66  # what is sold as 64 megapixels has up to 65
 MAX_MEGABYTES = 8 * MAX_MEGAPIXELS  # of the file: pixels of four 16-bit numbers, not compressed at all
 
 TURNED = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")  # would have an upright picture turned again
+HEAD = 64  # bytes at the beginning of a file that say of which type it is
+SIGNATURES = {"PNG": PNG_SIGNATURE[:4], "JPEG": JPEG_SIGNATURE}
 Reader = Callable[[Image.Image], Image.Image]  # what is kept of a decoded picture
 
 
@@ -107,18 +109,24 @@ def read_mask_bytes(
 
 def _decoded_bytes(data: bytes, name: str, types: Sequence[str], megapixels: int, read: Reader) -> Image.Image:
     wanted = f"a picture of the types {', '.join(types)}; send it as one of these"
-    return _explained(name, wanted, lambda: _decode_from(io.BytesIO(data), name, types, read, None, megapixels))
+    if not data:
+        raise ValueError(f"{name}: empty (0 bytes); send it again")
+    return _explained(
+        name, wanted, lambda: data[:HEAD], lambda: _decode_from(io.BytesIO(data), name, types, read, None, megapixels)
+    )
 
 
 def _decoded(path: Path | str, read: Reader) -> Image.Image:
     path = Path(path)
     _check_file(path)
     wanted = f"a PNG, JPEG, WebP, AVIF or HEIC picture; convert it to one of {', '.join(PICTURE_TYPES)}"
-    return _explained(path, wanted, lambda: _decode(path, read))
+    return _explained(path, wanted, lambda: _head_of(path), lambda: _decode(path, read))
 
 
-def _explained(name: Path | str, wanted: str, decode: Callable[[], Image.Image]) -> Image.Image:
-    """What `decode` returns; its errors as ValueErrors that name the picture."""
+def _explained(
+    name: Path | str, wanted: str, head: Callable[[], bytes], decode: Callable[[], Image.Image]
+) -> Image.Image:
+    """What `decode` returns; its errors as ValueErrors that name the picture. `head` gives the file's first bytes."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd metadata, which changes nothing here
@@ -128,9 +136,36 @@ def _explained(name: Path | str, wanted: str, decode: Callable[[], Image.Image])
     except Image.DecompressionBombError as error:
         raise ValueError(f"{name}: larger than the limit of {MAX_MEGAPIXELS} megapixels; make it smaller") from error
     except Image.UnidentifiedImageError as error:
+        kind = _kind_of(head())
+        if kind:
+            raise ValueError(
+                f"{name}: a {kind} picture that is damaged or cut short; copy or export it again"
+            ) from error
         raise ValueError(f"{name}: not {wanted}") from error
     except Exception as error:  # on damaged files Pillow's decoders raise whatever comes: OSError, SyntaxError, …
         raise ValueError(f"{name}: unreadable or truncated picture ({error}); export it again") from error
+
+
+def _head_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEAD)
+
+
+def _kind_of(head: bytes) -> str:
+    """Which of our types the first bytes of a file say it is; "" for none. The rest may be anything."""
+    if head[4:8] == b"ftyp":
+        brands = _brands(head)
+        if b"avif" in brands or b"avis" in brands:
+            return "AVIF"
+        return "HEIC" if any(brand in brands for brand in HEIC_BRANDS) else ""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP"
+    return next((kind for kind, begin in SIGNATURES.items() if head.startswith(begin)), "")
+
+
+def _brands(head: bytes) -> bytes:
+    """The types of pictures that a file of the HEIC and AVIF family names, four bytes each."""
+    return head[8 : int.from_bytes(head[:4], "big")]
 
 
 class Refused(ValueError):
@@ -207,12 +242,7 @@ def _flat(image: Image.Image) -> Image.Image:
 
 def _decoders(path: Path) -> tuple[str, ...]:
     """Pillow's names of the decoders a file may need. Refused when it is a HEIC photo and nothing reads those here."""
-    with path.open("rb") as file:
-        head = file.read(64)
-    brands = b""
-    if head[4:8] == b"ftyp":
-        brands = head[8 : int.from_bytes(head[:4], "big")]
-    if b"avif" in brands or b"avis" in brands or not any(brand in brands for brand in HEIC_BRANDS):
+    if _kind_of(_head_of(path)) != "HEIC":
         return DECODERS
     try:
         from pillow_heif import register_heif_opener
@@ -247,6 +277,8 @@ def _check_file(path: Path) -> None:
         raise ValueError(f"{path}: a folder, not a picture; name the files in it")
     if not os.path.isfile(path):
         raise ValueError(f"{path}: no such picture")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path}: empty (0 bytes); copy or export it again, or remove it")
     if path.suffix.lower() not in PICTURE_TYPES:
         raise ValueError(
             f"{path}: file type {path.suffix or 'without ending'!r} is not supported; allowed are "

@@ -34,6 +34,7 @@ from sync_r1.data.pictures import (
 )
 from sync_r1.data.read import read_layout
 from sync_r1.data.types import CONDITION_KEYS, Concept, Conditions, TestItem
+from sync_r1.file_errors import writing
 from sync_r1.files import read_json, write_bytes, write_json
 from sync_r1.folder_lock import hold
 
@@ -112,8 +113,9 @@ def write_concept(
     validate_name(concept.name)
     check_free(root, concept.name, overwrite)
     new = not root.exists()
-    root.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(prefix=f".{concept.name}-", dir=root))
+    with writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(prefix=f".{concept.name}-", dir=root))
     try:
         if keep:
             _carry_over(concept.name, layout, Layout(stage), leave_out)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.utils import cached_file
+from transformers.utils import cached_file, logging
 
 from sync_r1.files import read_json
 from sync_r1.models.hub import HUB_ID
@@ -89,9 +90,10 @@ def read_network(network: type[PreTrainedModel], folder: Path | str, what: str) 
         kind = json.loads(Path(str(config)).read_text(encoding="utf-8")).get("model_type")
         if kind != wanted:
             raise ValueError(f"its config.json has model_type {kind!r}; it must be {wanted!r}")
-        loaded: Any = network.from_pretrained(
-            str(folder), dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
-        )  # mismatches are ignored there and refused below, where they are named
+        with _without_bar():
+            loaded: Any = network.from_pretrained(
+                str(folder), dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
+            )  # mismatches are ignored there and refused below, where they are named
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{folder}: the {what} is refused: its .bin holds more than tensors, or is damaged; use safetensors"
@@ -110,6 +112,19 @@ def read_network(network: type[PreTrainedModel], folder: Path | str, what: str) 
             f"{fix}"
         )
     return model.eval().requires_grad_(False)
+
+
+@contextmanager
+def _without_bar() -> Iterator[None]:
+    """Keep transformers from drawing a bar of its own, in files as well, while weights are read, which takes no
+    time."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _first_line(error: Exception) -> str:

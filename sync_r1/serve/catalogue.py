@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sync_r1.constants import WORLD
+from sync_r1.data import find_concept
 from sync_r1.files import MANIFEST
 from sync_r1.opening import concept_names
 from sync_r1.run_folder import checkpoint_to_use, config_of, data_of
@@ -124,20 +125,31 @@ def sources_of(
     for run in runs:
         step = checkpoint_to_use(run)
         names = list(config_of(step).data.concepts) or concept_names(data or data_of(step))
-        chosen = _chosen(names, concepts, str(run))
+        chosen = _chosen(names, concepts, str(data or data_of(step)), str(run))
         name = run.resolve().name
         found += [Source(_id(name, one, chosen), one, run=run, data=data) for one in chosen]
     if not runs:
-        chosen = _chosen(concept_names(data or WORLD), concepts, str(data or WORLD))
+        chosen = _chosen(concept_names(data or WORLD), concepts, str(data or WORLD), str(data or WORLD))
         name = WORLD if model == WORLD else Path(model).name
         found = [Source(_id(name, one, chosen), one, model=model, data=data) for one in chosen]
     return found
 
 
-def _chosen(names: Sequence[str], wanted: Sequence[str], where: str) -> list[str]:
-    if unknown := [name for name in wanted if name not in names]:
+def _chosen(names: Sequence[str], wanted: Sequence[str], source: str, where: str) -> list[str]:
+    """Ids of the concepts that are wanted, by id or by name, among the `names` of what is served from `source`."""
+    ids = [_concept_id(source, name) for name in names]
+    chosen = [_concept_id(source, name) for name in wanted]
+    if unknown := [name for name, found in zip(wanted, chosen, strict=True) if found not in ids]:
         raise ValueError(f"{where} has no concept {unknown[0]!r}; known are {', '.join(names) or 'none'}")
-    return list(wanted) or list(names)
+    return chosen or ids
+
+
+def _concept_id(source: str, name: str) -> str:
+    """The id of a concept of the data; the name itself where there is none, as all names are checked together."""
+    try:
+        return name if source == WORLD else find_concept(source, name)
+    except ValueError:
+        return name
 
 
 def _id(name: str, concept: str, chosen: Sequence[str]) -> str:

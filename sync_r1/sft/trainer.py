@@ -21,7 +21,7 @@ from sync_r1.files import read_json, read_tensors
 from sync_r1.metrics_file import append_metrics, drop_metrics_after
 from sync_r1.models.base import UnifiedModel
 from sync_r1.progress import WorkProgress
-from sync_r1.run_folder import checkpoint_name, checkpoint_to_resume, newest
+from sync_r1.run_folder import WARM_UP_STATE, checkpoint_name, checkpoint_to_resume, newest
 from sync_r1.session import Session
 from sync_r1.sft.data import Batch, Streams
 from sync_r1.sft.diff_masks import start_reading_tokens
@@ -32,7 +32,7 @@ from sync_r1.training.checkpoint import atomic_checkpoint, checked_load, move_ne
 from sync_r1.training.parameters import Trainables
 from sync_r1.training.prompts import Prompt, derive_seed
 
-STATE_FILE, OPTIMIZER_FILE = "sft_state.json", "optimizer.pt"
+OPTIMIZER_FILE = "optimizer.pt"
 
 
 @dataclass
@@ -49,11 +49,11 @@ class Progressed:
     def load(folder: Path) -> Progressed:
         """Read it from a checkpoint. ValueError when it is of something else."""
         try:
-            found = Progressed(**read_json(folder / STATE_FILE))
+            found = Progressed(**read_json(folder / WARM_UP_STATE))
             if not all(
                 type(count) is int and count >= 0 for count in (found.seed, found.step, found.stage, found.stage_step)
             ):
-                raise ValueError(f"{STATE_FILE} holds a value of another kind than a count")
+                raise ValueError(f"{WARM_UP_STATE} holds a value of another kind than a count")
             return found
         except (ValueError, TypeError) as error:
             raise ValueError(
@@ -215,7 +215,7 @@ class _Run:
         target = self.folder / "checkpoints" / checkpoint_name(self.state.step)
         with atomic_checkpoint(target, step=self.state.step, config=str(self.config.run.name)) as folder:
             learner.save(folder)
-            (folder / STATE_FILE).write_text(json.dumps(asdict(self.state), indent=1) + "\n", encoding="utf-8")
+            (folder / WARM_UP_STATE).write_text(json.dumps(asdict(self.state), indent=1) + "\n", encoding="utf-8")
             save_config(self.config, folder / "config.yaml")
         rotate(target, self.config.run.save_total_limit)
         return target

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from transformers import TrainerState
 from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME
 
+from sync_r1.file_errors import reason
 from sync_r1.files import read_json, sync_folder, write_manifest
 from sync_r1.run_folder import HIDDEN, Say, complete_in, hidden, plain, step_of
 
@@ -58,7 +59,7 @@ def atomic_checkpoint(target: Path, **facts: Any) -> Iterator[Path]:
             )
             raise OSError(
                 getattr(error, "errno", None) or errno.EIO,
-                f"{target} was not saved ({error}); {kept}; free some space and resume",
+                f"{target} was not saved ({reason(error)}); {kept}; free some space and resume",
             ) from error
         raise
     shutil.rmtree(old, ignore_errors=True)

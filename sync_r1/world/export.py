@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import json
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from sync_r1.constants import WORLD
 from sync_r1.data.concepts import QA, Concept, Conditions, Layout, TestItem
 from sync_r1.data.prompts import RECOGNITION_QUESTION
 from sync_r1.data.write import Picture, write_concept, write_root
+from sync_r1.files import write_json
 from sync_r1.world import grammar
 from sync_r1.world.card import write_card
 from sync_r1.world.concepts import Persona, personas
@@ -51,9 +51,7 @@ def export_world(
     rng = np.random.default_rng([seed, 1000])
     root = Path(root)
     write_root(root, [render_image(random_thing(rng)) for _ in range(20)])
-    (root / "template.json").write_text(
-        json.dumps({"pure_gen": plain_prompts(np.random.default_rng([seed, 1001]))}, indent=2) + "\n", encoding="utf-8"
-    )
+    write_json(root / "template.json", {"pure_gen": plain_prompts(np.random.default_rng([seed, 1001]))})
     for name in names:
         index = list(known).index(name)
         streams = np.random.default_rng([seed, index]), np.random.default_rng([seed, index, 1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from sync_r1.apps.chat import Chat
 from sync_r1.apps.together import add, open_together
 from sync_r1.cli import app
 from sync_r1.config import Config, EvalConfig, save_config
@@ -16,6 +19,7 @@ from sync_r1.data import Concept, load_concept
 from sync_r1.files import write_manifest
 from sync_r1.models.concept_tokens import concept_row_ids, copy_concept
 from sync_r1.run_folder import record_data
+from sync_r1.serve.catalogue import sources_of
 from sync_r1.session import Session
 from sync_r1.world.export import export_world
 from tests.helpers import tiny_model
@@ -91,6 +95,24 @@ def test_concepts_of_the_data_start_as_new_tokens(root: Path) -> None:
     assert session.concept.name == "rex" and [other.name for other in session.others] == ["cleo"]
     assert {tokens.name for tokens in session.model.concepts} == {"rex", "cleo"}
     assert open_together(["cleo"], data=root, device="cpu").concept.name == "cleo"
+
+
+def test_a_concept_may_be_named_as_its_owner_writes_it(root: Path, tmp_path: Path) -> None:
+    """In any letter case and by its id as well, for a picture of one thing and of several."""
+    data = tmp_path / "data"
+    shutil.copytree(root, data)
+    for name, called in (("rex", "猫咪"), ("cleo", "New York")):
+        info = data / "concept" / "train" / name / "info.json"
+        info.write_text(json.dumps({**json.loads(info.read_text(encoding="utf-8")), "display_name": called}))
+    assert open_together(["猫咪"], data=data, device="cpu").concept.name == "rex"
+    session = open_together(["new  york", "rex"], data=data, device="cpu")
+    assert [session.concept.name, session.others[0].name] == ["cleo", "rex"]
+    assert session.mention("New York and 猫咪 at the beach") == "<cleo> and <rex> at the beach"
+    with pytest.raises(ValueError, match="the concepts are 猫咪, rex; name every concept once"):
+        open_together(["猫咪", "rex"], data=data, device="cpu")
+    talk = Chat({"cleo": session}, tmp_path)
+    assert talk.say("/thing New York") == "talking about cleo"
+    assert [source.concept for source in sources_of([], data=str(data), concepts=["new york"])] == ["cleo"]
 
 
 def test_mistakes_are_explained(root: Path, runs: dict[str, Path]) -> None:

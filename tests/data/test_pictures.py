@@ -14,7 +14,7 @@ from PIL import Image
 
 from sync_r1.data.concepts import load_concept
 from sync_r1.data.layout import Layout
-from sync_r1.data.pictures import list_pictures, load_image, natural_key, verify_images
+from sync_r1.data.pictures import list_pictures, load_image, natural_key, read_picture_bytes, verify_images
 
 
 def test_natural_order(tmp_path: Path) -> None:
@@ -42,8 +42,25 @@ def test_truncated_pictures_are_refused(tmp_path: Path, suffix: str) -> None:
     path = noise(tmp_path / f"cut{suffix}")
     verify_images([path])
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ValueError, match=rf"cut\{suffix}: (unreadable or truncated picture|not a PNG, JPEG, WebP)"):
+    with pytest.raises(ValueError, match=rf"cut\{suffix}: (unreadable or truncated|a \w+ picture that is damaged)"):
         verify_images([path])
+
+
+@pytest.mark.parametrize("kept", [0, 12, 40, 0.5])
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif", ".heic"])
+def test_a_picture_cut_anywhere_is_not_called_one_of_another_type(tmp_path: Path, suffix: str, kept: float) -> None:
+    path = tmp_path / f"cut{suffix}"
+    if suffix == ".heic":
+        pytest.importorskip("pillow_heif").from_pillow(picture(200, size=(64, 48))).save(path)
+    else:
+        noise(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept) if kept < 1 else int(kept)])
+    with pytest.raises(ValueError, match=r"empty \(0 bytes\)|truncated|cut short") as refused:
+        verify_images([path])
+    assert "convert" not in str(refused.value)
+    with pytest.raises(ValueError, match=r"empty \(0 bytes\)|truncated|cut short"):
+        read_picture_bytes(path.read_bytes(), "the picture")
 
 
 def claim_size(path: Path, width: int, height: int) -> None:
@@ -69,7 +86,7 @@ def test_limits_are_named(tmp_path: Path) -> None:
         "real.bmp": "file type '.bmp' is not supported; allowed are .png, .jpg, .jpeg, .jfif, .webp, .avif, .heic",
         "fake.png": "not a PNG, JPEG, WebP, AVIF or HEIC picture",
         "text.jpg": "not a PNG, JPEG, WebP, AVIF or HEIC picture",
-        "empty.png": "not a PNG, JPEG, WebP, AVIF or HEIC picture",
+        "empty.png": r"empty \(0 bytes\); copy or export it again, or remove it",
         "absent.png": "no such picture",
         "album.jpg": "a folder, not a picture; name the files in it",
     }.items():

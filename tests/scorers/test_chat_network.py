@@ -42,6 +42,7 @@ def test_a_private_authority_is_trusted_on_this_machine_and_its_proxy_is_not_use
         url = server.url.replace("127.0.0.1", host)
         (failure,) = ChatClient(config(url, max_retries=0)).complete_many([said("x")])
         assert isinstance(failure, ChatFailure) and "certificate verify failed" in failure.message
+        assert "name that one's PEM file in SSL_CERT_FILE" in failure.message
         monkeypatch.setenv("SSL_CERT_FILE", authority[0])
         assert ChatClient(config(url)).complete(said("x")) == "you said x"
 

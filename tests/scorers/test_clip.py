@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig, PreTrainedTokenizerFast
+from transformers.utils.logging import enable_progress_bar, is_progress_bar_enabled
 
 from sync_r1.scorers.clip import CLIP_MEAN, CLIP_STD, ClipScorer
 
@@ -111,6 +112,12 @@ def test_clip_t_pairs_pictures_and_texts(clip: ClipScorer) -> None:
     assert ((clip.clip_t(images, texts) >= 0) & (clip.clip_t(images, texts) <= 1)).all()
     with pytest.raises(ValueError, match="clip_t got 3 pictures and 1 texts; it needs one text per picture"):
         clip.clip_t(images, ["a"])
+
+
+def test_no_bar_is_drawn_while_weights_are_read(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    enable_progress_bar()
+    ClipScorer.from_pretrained(folder)
+    assert capfd.readouterr() == ("", "") and is_progress_bar_enabled(), "others see bars as they chose"
 
 
 def test_long_texts_are_refused_or_cut(clip: ClipScorer) -> None:

@@ -155,7 +155,9 @@ def undo_saved(thing: str, folder: Path | str = FOLDER) -> tuple[Path, Path | st
     """
     run = Path(folder) / thing
     if not run.is_dir() or newest(run) is None:
-        raise ValueError(f"{run} holds no update; nothing was learned from feedback, or it was undone already")
+        there = sorted(path.name for path in Path(folder).glob("*") if newest(path) is not None)
+        others = f"; {folder} holds updates of {', '.join(there)}" if there else ""
+        raise ValueError(f"{run} holds no update; nothing was learned from feedback, or it was undone already{others}")
     with hold(run):
         last = newest(run)
         if last is None:

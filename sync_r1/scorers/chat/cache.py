@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from sync_r1.file_errors import reason
 from sync_r1.files import read_json, write_text
 
 MEMORY_LIMIT = 10_000  # replies kept where there is no folder
@@ -66,5 +67,7 @@ class ReplyCache:
             write_text(self.path(key), json.dumps({"key": key, "reply": reply}) + "\n")
         except OSError as error:
             if not self._warned:
-                warnings.warn(f"replies are not cached: {error}; check that {self.folder} can be written", stacklevel=2)
+                warnings.warn(
+                    f"replies are not cached: {reason(error)}; check that {self.folder} can be written", stacklevel=2
+                )
             self._warned = True

@@ -31,6 +31,13 @@ _TAG = r"(?:\w+:)?(?:think|thinking|thought|thoughts|reasoning)"
 # Thoughts end at the last closing tag. Their opening tag is often part of the chat template and thus not of the reply.
 _THOUGHTS = re.compile(rf".*(?:</{_TAG}\s*>|\[/THINK\])", re.DOTALL | re.IGNORECASE)
 _UNFINISHED_THOUGHTS = re.compile(rf"\s*(?:<{_TAG}\s*>|\[THINK\])", re.IGNORECASE)
+# A reply that is nothing but one object, closed as if it had been a thought.
+_CLOSED_OBJECT = re.compile(rf"\s*(\{{.*\}})\s*</{_TAG}\s*>\s*", re.DOTALL | re.IGNORECASE)
+# Replies of models that write into channels (harmony): thoughts go to others, the answer to the one called final.
+_CHANNELS = re.compile(r"\s*(?:<\|start\|>\s*\w*\s*)?<\|channel\|>", re.IGNORECASE)
+_FINAL_CHANNEL = re.compile(r"<\|channel\|>\s*final\b[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>", re.IGNORECASE)
+_END_OF_MESSAGE = re.compile(r"<\|(?:end|return|call)\|>", re.IGNORECASE)
+MOST_COMMAS = 100  # that are taken out of one reply because nothing follows them
 _DECLINES = re.compile(
     r"\b(?:can ?not|can['’]?t|won['’]?t|unable to|not able to|must decline|decline to)\b.{0,40}"
     r"\b(?:assist|help|comply|identify|evaluate|judge|rate|score|compare|process|analy[sz]e|do that)\b",
@@ -180,6 +187,7 @@ def read_answer(reply: Reply, schema: Schema | None, whole: bool = False) -> Ans
 
 def without_thoughts(text: str) -> str:
     """A reply without what a reasoning model thought before it."""
+    text = _final_message(text)
     thoughts = _THOUGHTS.match(text)
     if thoughts:
         rest = text[thoughts.end() :]
@@ -190,17 +198,33 @@ def without_thoughts(text: str) -> str:
     return rest
 
 
+def _final_message(text: str) -> str:
+    """What a reply in channels says in its final one; empty without such a channel. Other replies stay as they are."""
+    if not _CHANNELS.match(text):
+        return text
+    finals = list(_FINAL_CHANNEL.finditer(text))
+    if not finals:
+        return ""
+    return _END_OF_MESSAGE.split(text[finals[-1].end() :], maxsplit=1)[0]
+
+
 def find_object(text: str, schema: type[Model]) -> Model | None:
     """The JSON object in a reply that fits `schema`; thoughts, words and code fences around it are skipped.
 
-    None for no such object, or several that differ.
+    Line breaks within its strings and commas after its last entry are allowed, as models write them. None for no such
+    object, or several that differ.
     """
-    text = without_thoughts(text)
+    closed = _CLOSED_OBJECT.fullmatch(text)
+    rest = without_thoughts(text)
+    if closed and not rest.strip():
+        rest = closed[1]
+    else:
+        closed = None
     found: list[Model] = []
-    decoder, position = json.JSONDecoder(), text.find("{")
+    position = rest.find("{")
     while 0 <= position < LONGEST_OBJECT:
         try:
-            value, end = decoder.raw_decode(text, position)
+            value, rest, end = _decode(rest, position)
             found.append(schema.model_validate(value))
         except ValidationError:
             pass
@@ -208,10 +232,28 @@ def find_object(text: str, schema: type[Model]) -> Model | None:
             return None
         except ValueError:
             end = position + 1
-        position = text.find("{", end)
+        if closed and end < len(rest):  # more than an object: these were thoughts
+            return None
+        position = rest.find("{", end)
     if found and all(one == found[0] for one in found):
         return found[0]
     return None
+
+
+def _decode(text: str, position: int) -> tuple[Any, str, int]:
+    """The JSON value that begins at `position`, the text without commas that end a list or an object in it, and where
+    the value ends there. ValueError when there is none."""
+    decoder = json.JSONDecoder(strict=False)
+    for _ in range(MOST_COMMAS):
+        try:
+            value, end = decoder.raw_decode(text, position)
+            return value, text, end
+        except json.JSONDecodeError as error:
+            comma = len(text[: error.pos + 1].rstrip(" \t\r\n]}")) - 1
+            if comma < position or text[comma] != "," or text[comma + 1 :].lstrip()[:1] not in ("}", "]"):
+                raise
+            text = text[:comma] + text[comma + 1 :]
+    raise ValueError(f"more than {MOST_COMMAS} commas have nothing after them")
 
 
 def text_part(text: str) -> Message:

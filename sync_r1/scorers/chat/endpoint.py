@@ -238,6 +238,9 @@ class Endpoint:
         except APIConnectionError as error:
             cause = error.__cause__ or error
             fault = blank(f"{type(cause).__name__}: {cause}", self._key)
+            if "CERTIFICATE_VERIFY_FAILED" in fault:
+                fault += "; if an authority of your own has signed its certificate, name that one's PEM file in "
+                fault += "SSL_CERT_FILE"
             return _Trouble(NO_REPLY, fault, _tries(error.request))
         fields = response.extensions["read"]
         self._charge(fields.get("usage"))
