@@ -27,6 +27,7 @@ from sync_r1.commands import (
     serve,
     sft,
     story,
+    studio,
     study,
     train,
     unifybench,
@@ -68,6 +69,7 @@ learn.register(app)
 story.register(app)
 compare.register(app)
 serve.register(app)
+studio.register(app)
 app.command()(study.study)
 for name, family in {
     "bench": unifybench,

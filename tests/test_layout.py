@@ -52,6 +52,7 @@ ORDER = [
     "experiment",
     "apps",
     "serve",
+    "app",
     "commands",
     "cli",
     "__main__",
