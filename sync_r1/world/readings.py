@@ -249,7 +249,57 @@ def recognition(rng: np.random.Generator, thing: Thing | None = None, how: str |
     return Reading(understanding_prompt(who, question), f"{grammar.seen(shown)}. {yes_or_no(present)}", shown)
 
 
+def even_recognition(rng: np.random.Generator) -> Reading:
+    """Recognition with as many of the same as of others, half of which differ in one attribute."""
+    how = "same"
+    if rng.random() < 0.5:
+        how = grammar.choose(rng, LOOKALIKES[1:])
+    return recognition(rng, how=how)
+
+
+def decision(rng: np.random.Generator) -> Reading:
+    """The last word of a recognition, when what is seen has been said already."""
+    whole = even_recognition(rng)
+    seen, decided = whole.answer.rsplit(" ", 1)
+    return Reading(f"{whole.context} {seen}", decided, whole.picture)
+
+
 # without a picture
+
+
+def compared(rng: np.random.Generator) -> Reading:
+    """A decision without its picture: does what was said to be seen agree with the info line?"""
+    return replace(decision(rng), picture=None)
+
+
+def compared_partly(rng: np.random.Generator, differ: Sequence[str] = IDENTITY) -> Reading:
+    """The same where the info line names only some attributes, in six of ten, and half of these times so does what was
+    seen: which makes every attribute alone decide often enough to be learned.
+
+    Half are the same, four in ten differ in one attribute of `differ`, one in ten is of another kind.
+    """
+    thing = training_thing(rng)
+    how, other = grammar.choose(rng, ("same",) * 5 + ("one attribute",) * 4 + ("other kind",)), thing
+    if how == "one attribute":
+        other = impostor(rng, thing, [grammar.choose(rng, differ)])
+    elif how == "other kind":
+        other = lookalike(rng, thing, how)
+    known, found = grammar.identity_of(thing), grammar.identity_of(other)
+    if rng.random() < 0.6:
+        named = [name for name in IDENTITY if name == "kind" or rng.random() < 0.5]
+        known = {name: known[name] for name in named}
+        if rng.random() < 0.5:
+            found = {name: found[name] for name in named}
+    present = all(found.get(name, value) == value for name, value in known.items())
+    who = character(rng, known, {})
+    seen = grammar.describe({name: value for name, value in found.items() if value != "none"})
+    question = RECOGNITION_QUESTION.format(name=f"<{who.name}>")
+    return Reading(f"{understanding_prompt(who, question)} {seen}.", yes_or_no(present), None)
+
+
+def compared_closely(rng: np.random.Generator) -> Reading:
+    """`compared_partly` with differences in colour, pattern or mark, which are learned later than the kind."""
+    return compared_partly(rng, ("colour", "pattern", "mark"))
 
 
 def text_question(rng: np.random.Generator, thing: Thing | None = None) -> Reading:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from sync_r1.data.regions import Box
 
 NAMED_REGIONS: dict[str, list[Box]] = {  # boxes in 32 × 32 pixels, aligned to the 4 × 4 cells of image tokens
@@ -20,5 +22,14 @@ ATTRIBUTE_REGIONS: dict[str, tuple[str, ...]] = {  # where each attribute is see
     "mark": ("chest",),
     "hat": ("hat",),
     "item": ("left hand", "right hand"),
-    "scene": ("background",),
+    "scene": ("background", "left hand", "right hand"),
 }
+
+
+def attribute_mask(name: str, size: int = 32) -> np.ndarray:
+    """bool [size, size]: the pixels where an attribute is seen."""
+    mask = np.zeros((size, size), dtype=bool)
+    for place in ATTRIBUTE_REGIONS[name]:
+        for left, top, right, bottom in NAMED_REGIONS[place]:
+            mask[top:bottom, left:right] = True
+    return mask

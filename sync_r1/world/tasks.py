@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from sync_r1.data.prompts import rewrite_prompt
 from sync_r1.world import grammar
-from sync_r1.world.render import CONTEXT, CONTEXT_VALUES, Pair, Picture, Thing, make_pair, random_still, random_thing
+from sync_r1.world.render import (
+    ATTRIBUTES,
+    CONTEXT,
+    CONTEXT_VALUES,
+    Pair,
+    Picture,
+    Thing,
+    make_pair,
+    random_still,
+    random_thing,
+)
 
 NAMES = "kip lou max nia oto pia quin ravi suki tess ugo vera wim xen yara zeb".split()
 NAME_POOL = tuple(f"<{name}>" for name in NAMES)
@@ -22,6 +33,14 @@ class Drawing:
 
     text: str
     picture: Picture
+
+
+@dataclass(frozen=True)
+class Edit(Drawing):
+    """A drawing in which all but the place of one attribute is known from another picture, `before`."""
+
+    before: Thing
+    attribute: str
 
 
 @dataclass(frozen=True)
@@ -100,13 +119,34 @@ def still_drawing(rng: np.random.Generator) -> Drawing:
     return Drawing(grammar.scene_prompt(grammar.choose(rng, grammar.OPENINGS), subject, scene), still)
 
 
-def any_drawing(rng: np.random.Generator) -> Drawing:
-    """What pretraining draws: one character, in three of ten prompts two, now and then a thing alone."""
+def changed(rng: np.random.Generator, thing: Thing, attribute: str) -> Thing:
+    """The thing with another value of an attribute; another hat or held thing is always one, never none."""
+    values = CONTEXT_VALUES.get(attribute, ATTRIBUTES[attribute])
+    change: dict[str, Any] = {
+        attribute: grammar.choose(rng, [one for one in values if one != getattr(thing, attribute)])
+    }
+    return replace(thing, **change)
+
+
+def edit(rng: np.random.Generator) -> Edit:
+    """A prompt for a thing of which one attribute was changed; the prompt names the new value."""
+    while True:
+        before, attribute = training_thing(rng), grammar.choose(rng, list(ATTRIBUTES))
+        after = changed(rng, before, attribute)
+        if not grammar.held_out(grammar.identity_of(after)):
+            return Edit(grammar.caption(after), after, before, attribute)
+
+
+def any_drawing(rng: np.random.Generator, pairs: float = 0.3, edits: float = 0.0) -> Drawing:
+    """What pretraining draws: one character, in a share `pairs` of the prompts two, in a share `edits` an edit, now and
+    then a thing alone."""
     kind = rng.random()
-    if kind < 0.3:
+    if kind < pairs:
         return pair_drawing(rng)
-    if kind < 0.34:
+    if kind < pairs + 0.04:
         return still_drawing(rng)
+    if kind < pairs + 0.04 + edits:
+        return edit(rng)
     return drawing(rng)
 
 

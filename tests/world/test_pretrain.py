@@ -23,7 +23,7 @@ from sync_r1.world.pretrain.model_card import bars, missed
 from sync_r1.world.pretrain.recipe import TOKENIZER, Recipe, pretrain, pretrain_larger
 from sync_r1.world.pretrain.stage import Schedule, run_stage
 from sync_r1.world.pretrain.tokenizer import random_pictures
-from sync_r1.world.pretrain.unified import MIX, drawing_loss, reading_loss, sequences, world_config, world_tokenizer
+from sync_r1.world.pretrain.unified import COURSES, GENERAL, drawing_loss, reading_loss, world_config, world_tokenizer
 from sync_r1.world.readers import to_pixels
 from sync_r1.world.render import Pair, Still, Thing, random_picture
 
@@ -154,7 +154,7 @@ def test_inpainting_asks_for_another_value_and_keeps_the_rest(monkeypatch: pytes
 
 def test_the_whole_recipe_runs(tmp_path: Path) -> None:
     card = pretrain(Recipe().shortened(2), tmp_path / "work", tmp_path / "assets")
-    assert set(card["training"]) == {"tokenizer", "reward_reader", "evaluator_reader", "clip", "unified"}
+    assert set(card["training"]) == {"tokenizer", "reward_reader", "evaluator_reader", "clip", *COURSES}
     assert 0 <= card["measured"]["drawing"]["mean"] <= 1
     assert (tmp_path / "assets" / "MODEL_CARD.md").is_file()
     model = Showo.from_pretrained(tmp_path / "assets" / "model")
@@ -174,10 +174,9 @@ def test_a_larger_model_is_made_and_its_training_is_not_mixed_up_with_another(
     assert any(line.startswith("measuring  ") for line in lines)
     model = Showo.from_pretrained(tmp_path / "out" / "model")
     assert (model.config.hidden_size, model.config.num_hidden_layers) == (64, 2) and model.magvit is not None
-    assert (
-        json.loads((tmp_path / "out" / "card.json").read_text()) == json.loads(json.dumps(card))
-        and card["training"]["steps"] == 2
-    )
+    assert json.loads((tmp_path / "out" / "card.json").read_text()) == json.loads(json.dumps(card))
+    steps = {name: stage["steps"] for name, stage in card["training"].items()}
+    assert steps == {"unified": 2, "decisions": 1, "finishing": 1, "comparing": 1}
     with pytest.raises(ValueError, match=r"unified\.pt is from a training of 2 steps, not 3"):
         pretrain_larger(64, 2, 3, tmp_path / "work", tmp_path / "out", measured=2)
     with pytest.raises(ValueError, match=r"unified\.pt holds the training of a network of other sizes"):
@@ -187,8 +186,9 @@ def test_a_larger_model_is_made_and_its_training_is_not_mixed_up_with_another(
 
 
 def test_sequences_are_counted_per_phase() -> None:
-    assert sequences(MIX[1][0]) == sum(MIX[0][1]) * MIX[1][0]
-    assert sequences(MIX[-1][0] + 10) - sequences(MIX[-1][0]) == 10 * sum(MIX[-1][1])
+    (_, first), (start, _), *_, (last, sizes) = GENERAL.mix
+    assert GENERAL.sequences(start) == sum(first) * start
+    assert GENERAL.sequences(last + 10) - GENERAL.sequences(last) == 10 * sum(sizes)
 
 
 def test_the_weights_learn_from_the_pixels_that_readers_see() -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from sync_r1.data.regions import Square
+from sync_r1.world.regions import attribute_mask
+from sync_r1.world.render import SIZE
+
 
 def rectangle(rng: np.random.Generator, side: int) -> np.ndarray:
     """bool [side, side]: one rectangle of two to `side` cells each way."""
@@ -25,16 +29,22 @@ def stroke(rng: np.random.Generator, side: int) -> np.ndarray:
     return region
 
 
-def hidden_cells(rng: np.random.Generator, cells: int, regions: float) -> np.ndarray:
-    """bool [cells]: what is masked of one picture, at least one cell.
+def attribute_cells(name: str, side: int) -> np.ndarray:
+    """bool [side · side]: the cells where an attribute is seen."""
+    return Square(SIZE, SIZE, side).cells(attribute_mask(name))
+
+
+def hidden_cells(rng: np.random.Generator, cells: int, regions: float, inside: np.ndarray | None = None) -> np.ndarray:
+    """bool [cells]: what is masked of one picture, at least one cell, and only `inside` where that is given.
 
     A share cos(u·π/2), u uniform, of all cells (MaskGIT, arXiv 2202.04200, §3.1), or, with probability `regions`, of
     the cells in a rectangle or under a stroke, while everything else is known.
     """
     side = int(cells**0.5)
-    inside = np.ones(cells, dtype=bool)
-    if rng.random() < regions:
-        inside = (rectangle if rng.random() < 0.5 else stroke)(rng, side).reshape(-1)
+    if inside is None and rng.random() < regions:
+        inside = (rectangle if rng.random() < 0.5 else stroke)(rng, side)
+    elif inside is None:
+        inside = np.ones(cells, dtype=bool)
     share = np.cos(rng.random() * np.pi / 2)
     order = rng.permutation(np.flatnonzero(inside))
     hidden = np.zeros(cells, dtype=bool)

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sync_r1.data.regions import Square
 from sync_r1.models.showo.model import Showo
 from sync_r1.scorers.text import exact
 from sync_r1.types import Sampling, TextContext
 from sync_r1.world import grammar, readings, tasks
 from sync_r1.world.judge import WorldJudge
+from sync_r1.world.pretrain.masks import attribute_cells
 from sync_r1.world.pretrain.readers import render_batch
 from sync_r1.world.readers import AttributeReader, half
-from sync_r1.world.regions import ATTRIBUTE_REGIONS, NAMED_REGIONS
-from sync_r1.world.render import ATTRIBUTES, CONTEXT_VALUES, IDENTITY, SIZE, Pair, Thing, make_pair, random_thing
+from sync_r1.world.render import IDENTITY, Pair, Thing, make_pair, random_thing
 
 GREEDY = Sampling(top_k=1)
 COMPLETIONS = 8
@@ -124,13 +121,13 @@ def inpainting(
 
     Returns {"asked": share in which the new value is seen, "kept": share whose tokens outside the region are the old}.
     """
-    square = Square(SIZE, SIZE, round(model.num_image_tokens**0.5))
+    side = round(model.num_image_tokens**0.5)
     asked, kept = [], []
     for start in range(0, len(things), batch_size):
         part = things[start : start + batch_size]
         names = [REDRAWN[(start + index) % len(REDRAWN)] for index in range(len(part))]
-        wanted = [_changed(rng, thing, name) for thing, name in zip(part, names, strict=True)]
-        regions = [square.cells(attribute_mask(name)) for name in names]
+        wanted = [tasks.changed(rng, thing, name) for thing, name in zip(part, names, strict=True)]
+        regions = [attribute_cells(name, side) for name in names]
         before, region = model.encode_image(render_batch(part)), torch.from_numpy(np.stack(regions))
         after = torch.empty_like(before)
         for name in REDRAWN:  # regions that are redrawn together are equally large
@@ -143,21 +140,6 @@ def inpainting(
             asked.append(getattr(thing, name) in found)
         kept += ((before == after) | region).all(1).tolist()
     return {"asked": float(np.mean(asked)), "kept": float(np.mean(kept))}
-
-
-def attribute_mask(name: str) -> np.ndarray:
-    """bool [32, 32]: the pixels where an attribute is seen."""
-    mask = np.zeros((SIZE, SIZE), dtype=bool)
-    for place in ATTRIBUTE_REGIONS[name]:
-        for left, top, right, bottom in NAMED_REGIONS[place]:
-            mask[top:bottom, left:right] = True
-    return mask
-
-
-def _changed(rng: np.random.Generator, thing: Thing, name: str) -> Thing:
-    values = CONTEXT_VALUES.get(name, ATTRIBUTES[name])
-    change: dict[str, Any] = {name: grammar.choose(rng, [one for one in values if one != getattr(thing, name)])}
-    return replace(thing, **change)
 
 
 def decisions(model: Showo, asked: Sequence[tasks.Reading]) -> float:

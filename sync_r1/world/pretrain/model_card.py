@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sync_r1.world.pretrain.unified import sequences
+from sync_r1.world.pretrain.unified import COURSES
 
 BARS: dict[
     str, tuple[str, float | tuple[float, float]]
@@ -80,7 +80,7 @@ def card_text(card: dict[str, Any]) -> str:
     measured, training = card["measured"], card["training"]
     drawn = ", ".join(f"{name} {value:.2f}" for name, value in measured["drawing"].items() if name != "mean")
     examples = {name: training[name]["steps"] * size for name, size in (("tokenizer", 64), ("clip", 128))}
-    examples["unified"] = sequences(training["unified"]["steps"])
+    examples["unified"] = sum(course.sequences(training[name]["steps"]) for name, course in COURSES.items())
     sizes = [f"| {name} | {count:,} |" for name, count in card["parameters"].items()]
     minutes = [f"| {name} | {stage['steps']} | {stage['minutes']} |" for name, stage in training.items()]
     questions = ", ".join(f"{name.replace('_', ' ')} {measured[name]:.3f}" for name in QUESTIONS)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import platform
 from dataclasses import asdict, dataclass, replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from sync_r1.world.pretrain.model_card import bars, card_text
 from sync_r1.world.pretrain.readers import reader_accuracy, train_reader
 from sync_r1.world.pretrain.stage import Schedule
 from sync_r1.world.pretrain.tokenizer import train_tokenizer
-from sync_r1.world.pretrain.unified import train_unified
+from sync_r1.world.pretrain.unified import COURSES, train_unified
 
 TOKENIZER = MagvitConfig(
     channels=96,
@@ -42,6 +43,9 @@ REWARD_READER_SCHEDULE = Schedule(steps=1500, learning_rate=2e-3, average=0.99, 
 EVALUATOR_READER_SCHEDULE = Schedule(steps=1800, learning_rate=1.5e-3, average=0.99, seed=2)
 CLIP_SCHEDULE = Schedule(steps=900, learning_rate=2e-3, average=0.99, weight_decay=0.05)
 UNIFIED_SCHEDULE = Schedule(steps=4800, learning_rate=1.5e-3, average=0.995, warmup_steps=100, save_every=100)
+DECISIONS_SCHEDULE = Schedule(steps=800, learning_rate=1e-3, average=0.99, warmup_steps=50, save_every=100, seed=3)
+FINISHING_SCHEDULE = Schedule(steps=1350, learning_rate=1.2e-3, average=0.995, warmup_steps=50, save_every=50, seed=4)
+COMPARING_SCHEDULE = Schedule(steps=800, learning_rate=1.2e-3, average=0.99, warmup_steps=50, save_every=50, seed=5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +57,9 @@ class Recipe:
     evaluator_reader: Schedule = EVALUATOR_READER_SCHEDULE
     clip: Schedule = CLIP_SCHEDULE
     unified: Schedule = UNIFIED_SCHEDULE
+    decisions: Schedule = DECISIONS_SCHEDULE
+    finishing: Schedule = FINISHING_SCHEDULE
+    comparing: Schedule = COMPARING_SCHEDULE
     scale: float = 1.0  # of the unified model's batches
     measured: int = 512  # items per figure of the card
 
@@ -77,7 +84,9 @@ def pretrain(recipe: Recipe, work: Path, assets: Path) -> dict[str, Any]:
     reward, figures["reward_reader"] = train_reader("convolution", tokenizer, recipe.reward_reader, work)
     evaluator, figures["evaluator_reader"] = train_reader("patches", tokenizer, recipe.evaluator_reader, work)
     clip, clip_tokenizer, figures["clip"] = train_clip(recipe.clip, work)
-    model, figures["unified"] = train_unified(tokenizer, recipe.unified, work, recipe.scale)
+    schedules = {name: getattr(recipe, name) for name in COURSES}
+    model, courses = train_unified(tokenizer, schedules, work, recipe.scale)
+    figures.update(courses)
 
     model.half().save_pretrained(assets / "model")
     reward.save_pretrained(assets / "reward_reader")
@@ -93,7 +102,8 @@ def pretrain_larger(
     """Another unified model over the shipped tokenizer, readers and CLIP, in `out`/model; returns its figures, also in
     `out`/card.json.
 
-    The learning rate falls with the width, as 192 is to it. Resumable: training state lies in `work`.
+    `steps` are those of the first course; the others are as much shorter as in the shipped model's training. The
+    learning rate falls with the width, as 192 is to it. Resumable: training state lies in `work`.
 
     Raises:
         ValueError: `work` holds the training of another size or length, or the width is no multiple of an attention
@@ -101,8 +111,12 @@ def pretrain_larger(
     """
     magvit = load_world_model().magvit
     assert magvit is not None, "the shipped model has its tokenizer"
-    schedule = replace(UNIFIED_SCHEDULE, steps=steps, learning_rate=UNIFIED_SCHEDULE.learning_rate * 192 / width)
-    model, training = train_unified(magvit, schedule, work, width=width, layers=layers, device=device)
+    part = steps / UNIFIED_SCHEDULE.steps
+    schedules = {}
+    for name in COURSES:
+        own: Schedule = getattr(Recipe, name)
+        schedules[name] = replace(own, steps=ceil(own.steps * part), learning_rate=own.learning_rate * 192 / width)
+    model, training = train_unified(magvit, schedules, work, width=width, layers=layers, device=device)
     model.half().save_pretrained(out / "model")
     with WorkProgress(open_console(), "measuring", None):
         drawer, reader = Showo.from_pretrained(out / "model", device), load_evaluator_reader().to(device)
