@@ -16,7 +16,7 @@ from sync_r1.session import Session
 from sync_r1.world import grammar
 from sync_r1.world.render import ATTRIBUTES, CONTEXT
 
-EDITED = (*CONTEXT, "colour")
+EDITED = {"hat": "hat", "item": "held thing", "scene": "place", "colour": "colour"}  # attribute → its name in measures
 REPLAY_GAP = 1e-5  # nats
 
 
@@ -26,12 +26,14 @@ def measure(given: Given) -> Values:
     values = new_values()
     for number in range(given.count("pictures")):
         look = {**given.persona.identity, **random_context(rng)}
-        for attribute in EDITED:
+        for attribute, name in EDITED.items():
             wanted = another(rng, ATTRIBUTES[attribute], look[attribute])
             original, edited = draw_and_edit(session, look, attribute, wanted, 1000 * given.seed + number)
             before, after = seen([original.image, edited.image])
-            values["asked attribute right"].append(float(after[attribute] == wanted))
-            others = [after[name] == before[name] for name in ATTRIBUTES if name != attribute]
+            right = float(after[attribute] == wanted)
+            values["asked attribute right"].append(right)
+            values[f"{name} right"].append(right)
+            others = [after[other] == before[other] for other in ATTRIBUTES if other != attribute]
             values["every other attribute kept"].append(float(np.mean(others)))
             values["tokens and pixels outside bit-equal"].append(float(same_outside(session, original, edited)))
             values["replayed within 1e-5"].append(float(replay_gap(session, edited) < REPLAY_GAP))
