@@ -86,9 +86,8 @@ def start(arguments: Sequence[str], folder: Path) -> Job:
     while not _holds(folder, process.pid):
         if process.poll() is not None or time.monotonic() > end:
             printed = log.read_bytes()[before:].decode(errors="replace").strip().splitlines()
-            errors = [line for line in printed if line.startswith("error:")] or printed[
-                -1:
-            ]  # another training may write, too
+            # another training may write into the log, too
+            errors = [line for line in printed if line.startswith("error:")] or printed[-1:]
             raise ValueError(f"the training did not begin: {errors[-1] if errors else f'see {log}'}")
         time.sleep(0.1)
     job = Job(folder, process.pid, created, list(arguments))

@@ -111,12 +111,15 @@ def _answer(folder: Path, record: dict[str, Any], scored: dict[str, Any]) -> Ans
     values = {
         name: number for name, value in (scored.get("metrics") or {}).items() if (number := finite(value)) is not None
     }
+    text = f"(no answer: {failure})"
+    if not failure:
+        text = str(record.get("drawn_words" if drawn else "prediction") or "")
     truth = str(record.get("scoring_prompt" if drawn else "ground_truth") or "")
     return Answer(
         prompt=str(record.get("source_prompt") or ""),
         truth=truth,
         reference=str(record.get("reference") or truth),
-        text=f"(no answer: {failure})" if failure else str(record.get("drawn_words" if drawn else "prediction") or ""),
+        text=text,
         seen=folder / seen if seen else None,
         pictures=tuple(item_folder / name for name in record.get("image_files") or []),
         metrics=values,

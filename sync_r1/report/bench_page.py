@@ -19,14 +19,8 @@ from sync_r1.report.bench_files import Answer, BenchModel, Key, tasks_of
 from sync_r1.report.run_page import TASKS, picture
 from sync_r1.unifybench.results import COLUMNS
 
-MAIN_METRICS = (
-    "recognition",
-    "gpt",
-    "judge",
-    "bleu",
-    "clip_t",
-    "clip_i",
-)  # the first that a task has decides what a failure is
+# the first of these that a task has decides what counts as a failure
+MAIN_METRICS = ("recognition", "gpt", "judge", "bleu", "clip_t", "clip_i")
 REWRITES = ("rea", "dense_rea", "rea_gen", "dense_rea_gen")  # texts whose difference to the reference is marked
 METRICS = {
     "weight": "mean of both recalls",

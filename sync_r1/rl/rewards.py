@@ -62,21 +62,11 @@ class Breakdown:
         """The breakdowns of several processes as one; a reward that a process did not ask is NaN there."""
         if len(parts) == 1:
             return parts[0]
-        names = dict.fromkeys(name for part in parts for name in part.scores)
-        image = {}
-        for name in names:
-            image[name] = any(part.scores[name].dim() == 3 for part in parts if name in part.scores)
-        scores = {}
-        for name in names:
-            scores[name] = torch.cat(
-                [
-                    part.scores.get(name, torch.full_like(part.image if image[name] else part.text, torch.nan))
-                    for part in parts
-                ]
-            )
-        metrics = {
-            key: value for name, values in scores.items() for key, value in _statistics(name, values.flatten()).items()
-        }
+        scores: dict[str, Tensor] = {}
+        metrics: dict[str, float] = {}
+        for name in dict.fromkeys(name for part in parts for name in part.scores):
+            scores[name] = _cat_scores(name, parts)
+            metrics |= _statistics(name, scores[name].flatten())
         counts = dict.fromkeys(key for part in parts for key in part.metrics if key.endswith(("/fallback", "/missing")))
         for key in counts:
             metrics[key] = sum(part.metrics.get(key, 0.0) for part in parts)
@@ -88,6 +78,20 @@ class Breakdown:
             metrics,
             torch.cat(promised) if promised else None,
         )
+
+
+def _cat_scores(name: str, parts: Sequence[Breakdown]) -> Tensor:
+    """[P, G] or [P, G, M] scores of one reward in all breakdowns, NaN for those that lack it; one of them has it."""
+    of_images = any(part.scores[name].dim() == 3 for part in parts if name in part.scores)
+    found = []
+    for part in parts:
+        if name in part.scores:
+            found.append(part.scores[name])
+        elif of_images:
+            found.append(torch.full_like(part.image, torch.nan))
+        else:
+            found.append(torch.full_like(part.text, torch.nan))
+    return torch.cat(found)
 
 
 def combine(scores: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,22 +169,21 @@ class RewardEnsemble:
         category.
         """
         prompts, size = len(rollout.prompts), rollout.group_size
-        columns = {
-            "text": rollout.columns("text"),
-            "image": rollout.columns("image") if rollout.images is not None else None,
-        }
+        columns: dict[Part, dict[str, Any]] = {"text": rollout.columns("text")}
+        if rollout.images is not None:
+            columns["image"] = rollout.columns("image")
         asked = self._asked({prompt.concept.category for prompt in rollout.prompts})
-        calls = {
-            reward.name: (reward.function, given) for reward in asked if (given := columns[reward.part]) is not None
-        }
-        values = call_rewards(calls)
+        asked = [reward for reward in asked if reward.part in columns]
+        values = call_rewards({reward.name: (reward.function, columns[reward.part]) for reward in asked})
         scores: dict[str, Tensor] = {}
+        metrics: dict[str, float] = {}
         for reward in asked:
-            if reward.name in values and reward.part == "image":
-                scores[reward.name] = rollout.by_text(values[reward.name])
-            elif reward.name in values:
-                scores[reward.name] = values[reward.name].reshape(prompts, size)
-        metrics = {key: number for name in values for key, number in _statistics(name, values[name]).items()}
+            found = values[reward.name]
+            metrics |= _statistics(reward.name, found)
+            if reward.part == "image":
+                scores[reward.name] = rollout.by_text(found)
+            else:
+                scores[reward.name] = found.reshape(prompts, size)
         filled = {name: self._fill(name, scores) for name in scores}
         metrics |= self._replaced(scores, filled, rollout)
         if self.normalize_then_sum:

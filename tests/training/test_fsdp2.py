@@ -183,7 +183,7 @@ def two(tmp_path_factory: pytest.TempPathFactory, fork_server: ForkServer) -> Pa
     return folder
 
 
-def test_a_process_without_a_backward_pass_waits_for_nobody(two: Path, tmp_path: Path) -> None:
+def test_a_process_without_a_backward_pass_does_not_wait(two: Path, tmp_path: Path) -> None:
     first, second = (torch.load(two / f"uneven{rank}.pt") for rank in range(2))
     alone = learned(tmp_path, UNEVEN, prompts=2, rewards=one_prompt_pays())
     assert alone["log"][0]["frac_reward_zero_std"] == first["log"][0]["frac_reward_zero_std"] == 0.5
