@@ -220,9 +220,8 @@ def test_world_sized_models_are_known_by_their_config(tmp_path: Path) -> None:
     assert is_world_sized(str(tmp_path / "model")) and is_world_sized(str(tmp_path / "run"))
     assert is_world_sized(str(tmp_path / "run/checkpoints/step_10")) and not is_world_sized(str(tmp_path / "other"))
     (tmp_path / "run/checkpoints/step_5").rename(tmp_path / "elsewhere")
-    (tmp_path / "run/checkpoints/step_10").rename(
-        tmp_path / "run/checkpoints/.step_10.old"
-    )  # killed while replacing it
+    # killed while replacing it
+    (tmp_path / "run/checkpoints/step_10").rename(tmp_path / "run/checkpoints/.step_10.old")
     assert is_world_sized(str(tmp_path / "run"))
     build_scorers(config(weights(identity=1.0), model=str(tmp_path / "run")))
 

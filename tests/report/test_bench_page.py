@@ -78,9 +78,8 @@ def bench_folder(out: Path, *, score: float = 0.25, label: str = "mine", judge: 
     }
     made = {"task": "rea_gen", "family": "generation", "prompt_artifacts": [drawing], **common}
     put(out.joinpath("artifacts", "generation", "rea_gen", *ends), made)
-    draw(
-        out.joinpath("artifacts", "generation", "rea_gen", *ends[:-1], "prompt_000", "image_000.png"), 200
-    )  # the second one is gone
+    # the second one is gone
+    draw(out.joinpath("artifacts", "generation", "rea_gen", *ends[:-1], "prompt_000", "image_000.png"), 200)
     rows = [
         {"item_id": "rea_000", "metrics": {"bleu": score, "exact": 0.0}},
         {"item_id": "rea_001", "metrics": {"bleu": 1.0}},
@@ -134,9 +133,8 @@ def test_models_side_by_side(models: list[BenchModel], tmp_path: Path) -> None:
     assert "<b>2 pictures are missing</b>" in page.read_text() and "image_001.png" in page.read_text()
     linked = [content["pictures"][made["drew"][0]] for made in drawn["by"]]
     assert all((page.parent / source).is_file() for source in linked) and len(set(linked)) == 2
-    assert (
-        content["cells"][1][0]["mean"] == pytest.approx(0.875) and len(content["cells"][0]) == 2
-    )  # rea.exact is not of the 15
+    # rea.exact is not of the 15
+    assert content["cells"][1][0]["mean"] == pytest.approx(0.875) and len(content["cells"][0]) == 2
 
 
 def test_the_page_loads_nothing_and_texts_cannot_break_it(models: list[BenchModel], tmp_path: Path) -> None:

@@ -119,9 +119,8 @@ def test_a_stand_in_never_makes_a_picture_without_a_face_the_best(tmp_path: Path
     found = rewards.score(rollout(tmp_path))
     assert_close(found.image[..., 0], 2 * torch.tensor([[0.4, 0.39], [0.6, 0.7]]))
     assert found.metrics["rewards/face/missing"] == 3 and found.metrics["rewards/face/fallback"] == 3
-    assert_close(
-        found.scores["face"][..., 0], torch.tensor([[0.4, NAN], [NAN, NAN]]), equal_nan=True
-    )  # what face itself said
+    # what face itself said
+    assert_close(found.scores["face"][..., 0], torch.tensor([[0.4, NAN], [NAN, NAN]]), equal_nan=True)
     assert found.metrics["rewards/identity/mean"] == pytest.approx(0.7225)  # logged without a weight
 
 

@@ -171,9 +171,8 @@ def check_going_on(run: SyncGRPOTrainer, two: Path) -> None:
     run.train(resume_from_checkpoint="latest")
     for number, state in saved.items():
         assert all(torch.equal(loaded.states[number][name], value) for name, value in state.items())
-    assert log_of(run)[2] == pytest.approx(
-        log_lines(two / "a")[2], rel=1e-3, abs=1e-4, nan_ok=True
-    )  # later draws may flip
+    # later draws may flip
+    assert log_of(run)[2] == pytest.approx(log_lines(two / "a")[2], rel=1e-3, abs=1e-4, nan_ok=True)
 
 
 @pytest.fixture(scope="module")

@@ -30,9 +30,8 @@ from tests.helpers import tiny_model
 SMALL = Protocol(generation_timesteps=1, max_completion_length=3)
 
 
-Endpoint = tuple[
-    str, list[Any], list[range]
-]  # its URL, what it was asked (and the key it was given), and which requests fail
+# its URL, what it was asked (and the key it was given), and which requests fail
+Endpoint = tuple[str, list[Any], list[range]]
 
 
 @pytest.fixture
@@ -81,9 +80,8 @@ def test_a_chat_model_over_http(endpoint: Endpoint, concept: Concept, root: Path
     assert sorted(path.name for path in folder.iterdir()) == ["dense_rea", "qa", "rea", "rec", "vqa"]
     assert {json.loads(path.read_text())["prediction"] for path in folder.rglob("*_*.json")} == {"yes"}
     first = asked[0]["messages"][0]["content"]
-    assert [part["type"] for part in first] == ["text", "image_url"] * 2 + [
-        "text"
-    ]  # the photo, then the picture, then the question
+    # the photo, then the picture, then the question
+    assert [part["type"] for part in first] == ["text", "image_url"] * 2 + ["text"]
     assert first[-1]["text"].startswith("name: bo\ninfo: <bo> is") and "ASSISTANT" not in first[-1]["text"]
     with pytest.raises(ValueError, match="cannot do task pure_gen; it can do rec"):
         predict_all(replace(plan, tasks=["pure_gen"]), [model], tmp_path)
