@@ -118,7 +118,11 @@ def join_processes(cpu: bool, timeout_s: float) -> Processes:
 
 @contextmanager
 def watching(processes: Processes, advice: str) -> Iterator[None]:
-    """Turn the transport's errors about a lost process into `PeerLost`, a sentence that ends with `advice`."""
+    """Within the block, turn the errors with which NCCL and gloo report a lost process into `PeerLost`.
+
+    Args:
+        advice: what to do about it; the last part of the message.
+    """
     try:
         yield
     except RuntimeError as error:

@@ -168,7 +168,7 @@ class RewardEnsemble:
         """Call the reward functions on the trajectories of their part and add the scores up, weights by the concept's
         category.
         """
-        prompts, size = len(rollout.prompts), rollout.group_size
+        prompt_count, size = len(rollout.prompts), rollout.group_size
         columns: dict[Part, dict[str, Any]] = {"text": rollout.columns("text")}
         if rollout.images is not None:
             columns["image"] = rollout.columns("image")
@@ -183,7 +183,7 @@ class RewardEnsemble:
             if reward.part == "image":
                 scores[reward.name] = rollout.by_text(found)
             else:
-                scores[reward.name] = found.reshape(prompts, size)
+                scores[reward.name] = found.reshape(prompt_count, size)
         filled = {name: self._fill(name, scores) for name in scores}
         metrics |= self._replaced(scores, filled, rollout)
         if self.normalize_then_sum:
@@ -192,10 +192,10 @@ class RewardEnsemble:
         image, image_judged = self._total("image", filled, rollout)
         if rollout.tree is None:  # else what its texts promise may still tell them apart
             text[~(text_judged | image_judged)] = torch.nan  # no reward could score this group
-        image = image.reshape(prompts, size, -1)
+        image = image.reshape(prompt_count, size, -1)
         if rollout.tree is not None:
             image = torch.where(rollout.tree.flags(size).unsqueeze(2), image, torch.nan)
-        return Breakdown(scores, text.reshape(prompts, size), image, metrics)
+        return Breakdown(scores, text.reshape(prompt_count, size), image, metrics)
 
     def _asked(self, categories: Collection[str]) -> list[Reward]:
         """Members that concern these categories, and their fallbacks."""
@@ -230,10 +230,10 @@ class RewardEnsemble:
         Zeros when the ensemble has no reward of this part.
         """
         members = [reward for reward in self.rewards if reward.part == part and reward.name in scores]
-        prompts = len(rollout.prompts)
+        prompt_count = len(rollout.prompts)
         if not members:
             columns = rollout.group_size * (rollout.images_per_text if part == "image" else 1)
-            return torch.zeros(prompts, columns), torch.zeros(prompts, dtype=torch.bool)
+            return torch.zeros(prompt_count, columns), torch.zeros(prompt_count, dtype=torch.bool)
         categories = [prompt.concept.category for prompt in rollout.prompts]
         rows = [list(map(reward.weight_for, categories)) for reward in members]
         weights = torch.tensor(rows)

@@ -230,10 +230,10 @@ def trainables(model: UnifiedModel, config: Config, ids: Tensor) -> Iterator[Tra
             "nothing would train: this stage moves no rows of its own; set sft.body_learning_rate, e.g. to 1e-4"
         )
     before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    rates = replace(
+    rl = replace(
         config.rl, learning_rate=sft.body_learning_rate, concept_learning_rate=sft.learning_rate, lora_rank=0, beta=0.0
     )
-    weights = Trainables(model, rates, ids)
+    weights = Trainables(model, rl, ids)
     if config.rl.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     try:

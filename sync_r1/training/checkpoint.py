@@ -159,11 +159,10 @@ def check_files(folder: Path) -> None:
 
 @contextmanager
 def checked_load(folder: Path, optimizer: torch.optim.Optimizer, scheduler: Any = None) -> Iterator[None]:
-    """Check an optimizer and a schedule that the block loads from `folder`.
+    """Around what loads an optimizer and a schedule: afterwards their settings are of the same kinds, and AdamW's
+    moments fit.
 
-    Raises:
-        ValueError: a setting is missing or of another kind than before, a moment of AdamW has another shape than its
-            parameter, or loading failed.
+    Raises ValueError.
     """
 
     def settings() -> list[Any]:
