@@ -13,7 +13,8 @@ import numpy as np
 
 from application_claims import simulated_learners
 from application_claims.declared import Bar, Claim
-from sync_r1.study.claims import MIN_CELLS, RESAMPLES
+from sync_r1.study.claims import MIN_CELLS
+from sync_r1.study.estimates import RESAMPLES
 from sync_r1.unifybench.bootstrap import macro_interval
 
 Cell = Mapping[str, Any]  # {concept, seed, values: measure → value per case}

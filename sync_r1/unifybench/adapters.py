@@ -154,7 +154,7 @@ class TokensAdapter(ModelAdapter):
     """A model with the concept's tokens: ours after training, or the base with tokens that start at the class noun."""
 
     kind = "tokens"
-    tasks = ALL_TASKS
+    tasks: tuple[str, ...] = ALL_TASKS
 
     def __init__(self, session: Session, protocol: Protocol) -> None:
         super().__init__(session.model, session.concept, protocol, session.options.batch_size)
