@@ -58,9 +58,8 @@ def step_seconds(config: Config, sizes: ModelSizes, gpus: int, assumed: Assumed)
     """Seconds of one step by phase, every GPU with `rl.prompts_per_step` groups of its own (weak scaling)."""
     workload = Workload(config, sizes, Prompts())
     rows = config.rl.prompts_per_step * workload.candidates
-    narrow = min(
-        assumed.matmul, rows * assumed.memory_bandwidth
-    )  # 2 FLOP per weight and row against 2 bytes per weight
+    # a decoding step does 2 FLOP per weight and row, and reads 2 bytes per weight
+    narrow = min(assumed.matmul, rows * assumed.memory_bandwidth)
     found = estimate(config, sizes, Throughput(wide=assumed.matmul, narrow=narrow, device="assumed"))
     seconds = found.seconds
     seconds["text rollout"] = max(seconds["text rollout"], config.rl.max_completion_length * assumed.token_s)

@@ -70,9 +70,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="after which a unit begins no other run")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json", help="rows as JSON")
     parser.add_argument("--page", type=Path, default=None, help="write the table to this Markdown file")
-    parser.add_argument(
-        "--child", nargs=3, default=None, help=argparse.SUPPRESS
-    )  # side, model, T: in a process of its own
+    # side, model and T of what a process of its own measures
+    parser.add_argument("--child", nargs=3, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         side, name, timesteps = options.child

@@ -1,4 +1,4 @@
-"""Words that mean the same everywhere."""
+"""Words of configurations and data files that several modules compare with, each defined once."""
 
 from __future__ import annotations
 

@@ -42,6 +42,10 @@ class Processes:
             return cast(list[T], gather_object([value]))
         return [value]
 
+    def wait(self) -> None:
+        """Return once every process has called this."""
+        self.gather(None)
+
     def join(self, rows: Sequence[T]) -> list[T]:
         """The rows of all processes, one after the other."""
         return [row for part in self.gather(list(rows)) for row in part]
@@ -71,7 +75,11 @@ class Processes:
         return cast(T, result)
 
     def on_main(self, work: Callable[[], T]) -> T:
-        """What the main process makes of it, on every process. Errors as `together`."""
+        """Run `work` on the main process alone and return its result on every process.
+
+        Raises:
+            RuntimeError: the main process failed, which raises its own error.
+        """
         return self.gather(self.together(lambda: work() if self.main else None))[0]  # type: ignore[return-value]
 
 
@@ -90,8 +98,8 @@ def join_processes(cpu: bool, timeout_s: float) -> Processes:
     """Meet the other processes of this launch, once; alone without a launch.
 
     Args:
-        cpu: compute, and talk (gloo), without a GPU. timeout_s: how long a process waits for another before it gives
-            up.
+        cpu: compute on the CPU and exchange values through gloo, also where there is a GPU.
+        timeout_s: seconds that a process waits for another before it gives up.
     Raises:
         ValueError: the launcher asks for sharded weights.
     """
@@ -110,7 +118,11 @@ def join_processes(cpu: bool, timeout_s: float) -> Processes:
 
 @contextmanager
 def watching(processes: Processes, advice: str) -> Iterator[None]:
-    """Turn the transport's errors about a lost process into `PeerLost`, a sentence that ends with `advice`."""
+    """Within the block, turn the errors with which NCCL and gloo report a lost process into `PeerLost`.
+
+    Args:
+        advice: what to do about it; the last part of the message.
+    """
     try:
         yield
     except RuntimeError as error:

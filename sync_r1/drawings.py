@@ -1,4 +1,4 @@
-"""Drawn pictures: how they came about, and files that say so."""
+"""Draw pictures and previews step by step, and save them as PNG files that record how each was made."""
 
 from __future__ import annotations
 

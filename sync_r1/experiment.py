@@ -77,7 +77,7 @@ def run_experiment(
             checking.enter_context(if_stopped("nothing has begun yet"))
             if processes.main:
                 replace_earlier = checking.enter_context(giving_way(folder, fresh))
-            processes.gather(None)  # the others look into the folder only now
+            processes.wait()  # the others look into the folder only now
             run = _prepare(config, console, resume, compare_phases, processes)
             if processes.main:
                 replace_earlier()
@@ -110,8 +110,8 @@ def _prepare(
     started, folder = time.monotonic(), config.run.folder
     checkpoint = start_or_resume(folder, resume, console)
     check_data(config)
-    watching = config.rl.validation_prompts or config.rl.test_prompts
-    watched = watching > 0 and config.rl.optimise != "text"
+    watched_prompts = config.rl.validation_prompts or config.rl.test_prompts
+    watched = watched_prompts > 0 and config.rl.optimise != "text"
     scorers = build_scorers(config)
     evaluator = None
     if compare_phases or watched:
@@ -121,7 +121,7 @@ def _prepare(
         judge = evaluator.image_judge
     if watched and judge is None:
         option = "validation_prompts" if config.rl.validation_prompts else "test_prompts"
-        seen = f"rl.{option} is {watching}, but no judge watches them"
+        seen = f"rl.{option} is {watched_prompts}, but no judge watches them"
         raise ValueError(f"{seen}; set eval.judge.url, or rl.{option}=0")
     rewards = replace(
         build_rewards(scorers.weights, scorers.library, scorers.fallback),
@@ -131,6 +131,7 @@ def _prepare(
     scorers.prepare(session.concept)
     # held out also where nothing is drawn for the monitor, so that every run trains on the same prompts
     prompts, validation = split_validation(session_prompts(session), config.rl.validation_prompts)
+    # the trainer checks it too, but only after the first evaluation and the warm-up
     check_setup(config.rl, prompts, rewards, scorers.preview)
     if checkpoint is None and processes.main:  # a resumed run keeps what it was begun with until its training begins
         save_config(config, folder / "config.yaml")
@@ -171,14 +172,14 @@ def _run_experiment(run: _Prepared, console: Console, command: str) -> dict[str,
             return {"stopped": warm.stopped}
     prompts = run.prompts + _own_drawings(session, config, processes)
     trainer = SyncGRPOTrainer(session.model, config, prompts, run.rewards, run.scorers.preview, console)
-    trainer.interrupt.command = command
+    trainer.stop_signal.command = command
     if run.judge is not None:
         if run.validation:
             add_hacking_monitor(trainer, run.validation, run.rewards, run.judge)
         if config.rl.test_prompts:
             add_score_curve(trainer, session, run.judge)
     trainer.train(resume_from_checkpoint=run.checkpoint)
-    steps, stopped = trainer.state.global_step, trainer.interrupt.stopped
+    steps, stopped = trainer.state.global_step, trainer.stop_signal.stopped
     finished = steps >= config.rl.max_steps and not stopped
     session.run = f"{config.run.name}/{checkpoint_name(steps)}"
     summary = _summary_of(session, config, steps)
@@ -215,9 +216,10 @@ def evaluate_phase(
     keep: bool = False,
     processes: Processes | None = None,
 ) -> EvalResult:
-    """Predict and score the held-out items with the evaluator; written to `<run>/eval/<phase>.json`.
+    """Predict and score the held-out items with the evaluator and write the result to `<run>/eval/<phase>.json`.
 
-    `keep`: unless it is there.
+    Args:
+        keep: read the file instead where it is there already.
     """
     processes, out = processes or Processes(), config.run.folder / "eval"
     if processes.on_main(lambda: keep and (out / f"{phase}.json").is_file()):
@@ -323,7 +325,7 @@ def run_cost(started: float, device: torch.device) -> dict[str, Any]:
 
 
 def _summary_of(session: Session, config: Config, steps: int) -> dict[str, Any]:
-    """How every summary begins."""
+    """The fields that every summary begins with."""
     return {"concept": session.concept.name, "seed": config.run.seed, "stages": config.sft.stages, "steps": steps}
 
 
@@ -338,9 +340,9 @@ def _write_results(summary: dict[str, Any], folder: Path, console: Console, fini
 def run_warm_up(
     config: Config, console: Console, resume: str | None = None, compare_phases: bool = True
 ) -> dict[str, Any]:
-    """The warm-up (or the supervised baseline) alone; summary as `run_experiment`, with `checkpoint` and `finished`.
+    """Run the warm-up, or the supervised baseline, alone.
 
-    Same errors.
+    Returns the summary of `run_experiment` with the fields `checkpoint` and `finished`, and raises the same errors.
     """
     one_process("sft")
     folder = config.run.folder

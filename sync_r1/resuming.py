@@ -43,7 +43,7 @@ def start_or_resume(folder: Path, resume: str | None, console: Console) -> Path 
 
 
 def _begins_with(folder: Path) -> str:
-    """How a run without a checkpoint goes on: within its warm-up, after it, or at the very beginning."""
+    """Say in words where a run without a checkpoint goes on: in its warm-up, after it, or at the very beginning."""
     warm_up = newest(folder / "sft")
     if warm_up is None:
         return "it begins with step 1"
@@ -88,7 +88,10 @@ def giving_way(folder: Path, wanted: bool) -> Iterator[Callable[[], None]]:
 
 
 def _put_back(folder: Path) -> None:
-    """Undo what `giving_way` moved, wherever it was cut short; the files of the run that did not begin go."""
+    """Move back into `folder` what `giving_way` moved aside, also where a killed process had moved only a part.
+
+    Files of the run that did not begin are deleted.
+    """
     aside, moving = folder / EARLIER, folder / MOVING
     if aside.is_dir():
         clear(folder, besides=(EARLIER,))
@@ -101,7 +104,7 @@ def _put_back(folder: Path) -> None:
 
 @contextmanager
 def saying_what_is_kept(config: Config, command: str) -> Iterator[None]:
-    """Tell a stop within the block what the run's folder holds and that `command` goes on with it."""
+    """Where a signal stops the block, add to `Stopped` what the run's folder keeps and the command that goes on."""
     try:
         yield
     except Stopped as stopped:

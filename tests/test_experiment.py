@@ -132,7 +132,7 @@ def test_what_is_optimised_does_not_change_the_training_prompts(
     assert seen[1] == seen[2] == seen[3] and len(seen[0]) == len(seen[1]) + 5
 
 
-def test_an_evaluation_that_nobody_scores_is_refused_before_anything_is_loaded(
+def test_an_evaluation_that_no_judge_scores_is_refused_before_anything_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sync_r1.experiment.open_run", lambda *_: pytest.fail("the model was opened"))

@@ -1,4 +1,4 @@
-"""`make setup`, with a stand-in for Python whose pip prints two hundred lines."""
+"""`make setup`, with a fake Python whose pip prints two hundred lines."""
 
 from __future__ import annotations
 

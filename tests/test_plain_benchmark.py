@@ -72,9 +72,8 @@ def test_gradients_are_the_same(plain: ModuleType, tmp_path: Path, cut: tuple[in
     parameters = trainer.trainables.parameters()
     with torch.no_grad():
         for parameter in parameters:
-            parameter.add_(
-                0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
-            )  # away from the start
+            # away from the start
+            parameter.add_(0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
     trainer.trainables.rows.write_back()
     trainer.loss(Experience(rollout, credit))
     ours = [parameter.grad.clone() for parameter in parameters if parameter.grad is not None]

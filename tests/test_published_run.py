@@ -67,9 +67,8 @@ def test_published_weights_train_evaluate_resume_and_open(
     assert summary["steps"] == 2 and {"vqa", "rea", "rea_gen"} >= set(summary["tasks"]) >= {"rea_gen"}
     assert summary["reward_models"] == [f"CLIP {clip}"] and "shares" in summary["evaluator_notes"][0]
     rows = [json.loads(line) for line in (config.run.folder / "metrics.jsonl").read_text().splitlines()]
-    assert all(
-        row["text/abs_dlogp"] < 0.05 and row["image/abs_dlogp"] < 0.05 for row in rows
-    )  # replay is what was sampled
+    # replay is what was sampled
+    assert all(row["text/abs_dlogp"] < 0.05 and row["image/abs_dlogp"] < 0.05 for row in rows)
     assert rows[0]["dgs/nfe"] > 0 and rows[0]["grad_norm"] > 0
 
     session = Session.open(checkpoint=config.run.folder)

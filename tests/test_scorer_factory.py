@@ -108,9 +108,9 @@ def test_real_networks_by_name(clip: str, dino: str, pack: str, tmp_path: Path) 
     assert found.models[3].startswith("m at localhost")
     photo = tmp_path / "0.png"
     Image.new("RGB", (640, 640), (9, 99, 199)).save(photo)
-    somebody: Any = SimpleNamespace(name="ana", category="person", class_noun="woman", info="", train_images=[photo])
-    found.prepare(somebody)  # no face, but a stand-in
-    columns = {"images": torch.stack([torch.full((3, 640, 640), 99, dtype=torch.uint8)] * 2), "concept": [somebody] * 2}
+    person: Any = SimpleNamespace(name="ana", category="person", class_noun="woman", info="", train_images=[photo])
+    found.prepare(person)  # no face, but its fallback can score
+    columns = {"images": torch.stack([torch.full((3, 640, 640), 99, dtype=torch.uint8)] * 2), "concept": [person] * 2}
     for name, sound in (("identity", True), ("dino", True), ("face", False)):
         function, part = found.library[name]
         scores = function(**columns, prompts=["", ""])
@@ -121,11 +121,11 @@ def test_a_person_without_a_face_on_any_photo_is_refused_before_training(pack: s
     found = build_scorers(config(weights(rewrite=1.0, face={"person": 0.5}), f"scorers.face={pack}", model="real"))
     photo = tmp_path / "0.png"
     Image.new("RGB", (64, 64)).save(photo)
-    somebody: Any = SimpleNamespace(name="ana", category="person", train_images=[photo])
+    person: Any = SimpleNamespace(name="ana", category="person", train_images=[photo])
     with pytest.raises(
         ValueError, match=r"weights.face is 0.5 for 'ana', but none of its 1 training photos shows a face; add one"
     ):
-        found.prepare(somebody)
+        found.prepare(person)
     found.prepare(SimpleNamespace(name="cup", category="object", train_images=[photo]))  # type: ignore[arg-type]
 
 
@@ -220,9 +220,8 @@ def test_world_sized_models_are_known_by_their_config(tmp_path: Path) -> None:
     assert is_world_sized(str(tmp_path / "model")) and is_world_sized(str(tmp_path / "run"))
     assert is_world_sized(str(tmp_path / "run/checkpoints/step_10")) and not is_world_sized(str(tmp_path / "other"))
     (tmp_path / "run/checkpoints/step_5").rename(tmp_path / "elsewhere")
-    (tmp_path / "run/checkpoints/step_10").rename(
-        tmp_path / "run/checkpoints/.step_10.old"
-    )  # killed while replacing it
+    # killed while replacing it
+    (tmp_path / "run/checkpoints/step_10").rename(tmp_path / "run/checkpoints/.step_10.old")
     assert is_world_sized(str(tmp_path / "run"))
     build_scorers(config(weights(identity=1.0), model=str(tmp_path / "run")))
 

@@ -136,9 +136,8 @@ def killed(place: Path, overrides: Sequence[str], whole: Whole, chance: random.R
 
 def moment(place: Path) -> str:
     """What a killed worker was doing, by the files it left."""
-    hidden = sorted(
-        being_saved(place), key=lambda name: "partial" not in name
-    )  # what is left of an earlier kill may lie beside it
+    # what is left of an earlier kill may lie beside it
+    hidden = sorted(being_saved(place), key=lambda name: "partial" not in name)
     if hidden:
         return {"partial": "writing a checkpoint", "old": "replacing a checkpoint", "gone": "deleting a checkpoint"}[
             hidden[0].rsplit(".", 1)[1]
@@ -232,9 +231,8 @@ def killtest(kills: int, seed: int, folder: Path) -> dict[str, Any]:
     """`kills` kills over all settings in turn; the record that is written."""
     torch.set_num_threads(1)
     chance, began = random.Random(seed), time.monotonic()
-    trainer(
-        folder / "warm"
-    )  # loads what transformers loads late, before any fork; no gradient, which would forbid forks
+    # loads what transformers loads late, before any fork, and computes no gradient, which would forbid forks
+    trainer(folder / "warm")
     wholes = {
         setting: untouched(folder / f"whole_{number}", overrides)
         for number, (setting, overrides) in enumerate(SETTINGS.items())

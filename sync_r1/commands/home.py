@@ -1,4 +1,4 @@
-"""`~` in front of a path is the home folder, also where the shell leaves it alone, as in `--data='~/mine'`."""
+"""Let every command take `~` for the home folder, also where the shell leaves it alone, as in `--data='~/mine'`."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ from sync_r1.constants import WORLD
 if TYPE_CHECKING:
     from sync_r1.config import ModelConfig
     from sync_r1.unifybench.metrics import Evaluators
-    from sync_r1.unifybench.models_under_test import Candidate
+    from sync_r1.unifybench.models_under_test import ModelUnderTest
     from sync_r1.unifybench.predict import Progress
     from sync_r1.unifybench.protocol import Protocol
     from sync_r1.unifybench.run import BenchmarkPlan
@@ -114,10 +114,10 @@ def run(
         )
         judges = _judges(plan, judge, judge_model, clip, device, overrides or [], chat) if scored else None
         if chat is None:
-            candidates = _candidates(model, run, steps, kind, plan, device, settings)
+            models = _models(model, run, steps, kind, plan, device, settings)
         else:
-            candidates = _chat_candidates(chat, chat_model, chat_key_env, chat_cache, chat_timeout, chosen, kind)
-        _predict_and_score(plan, candidates, out, judges)
+            models = _chat_models(chat, chat_model, chat_key_env, chat_cache, chat_timeout, chosen, kind)
+        _predict_and_score(plan, models, out, judges)
 
 
 @app.command()
@@ -267,9 +267,9 @@ def _settings(overrides: list[str], run: str | None, chat: str | None) -> ModelC
     return read_options(overrides).model
 
 
-def _candidates(
+def _models(
     model: str, run: str | None, steps: str, kind: Any, plan: BenchmarkPlan, device: str, settings: ModelConfig
-) -> list[Candidate]:
+) -> list[ModelUnderTest]:
     from sync_r1.unifybench.models_under_test import base_model, checkpoints
 
     if run is None:
@@ -295,9 +295,9 @@ def _weights(model: str, run: str | None, chat: str | None, concept: str) -> str
     return model.replace("{concept}", concept)
 
 
-def _chat_candidates(
+def _chat_models(
     url: str, model: str, key_env: str, cache: str, timeout: float, protocol: Protocol, kind: str
-) -> list[Candidate]:
+) -> list[ModelUnderTest]:
     from sync_r1.config import JudgeConfig
     from sync_r1.unifybench.models_under_test import chat_model
 
@@ -306,20 +306,20 @@ def _chat_candidates(
 
 
 def _predict_and_score(
-    plan: BenchmarkPlan, candidates: Sequence[Candidate], out: Path, judges: Evaluators | None
+    plan: BenchmarkPlan, models: Sequence[ModelUnderTest], out: Path, judges: Evaluators | None
 ) -> None:
     """Exit code 1 when items stay without answer."""
     from sync_r1.unifybench.run import predict_all
     from sync_r1.unifybench.run_manifest import open_run_manifest
 
     with noted():
-        open_run_manifest(out, plan, candidates)
-        failed = predict_all(plan, candidates, out, _progress)
+        open_run_manifest(out, plan, models)
+        failed = predict_all(plan, models, out, _progress)
     if failed:
         unanswered = f"{failed} items got no answer and stay open; run the same command again to ask for them"
         say(unanswered, "red", err=True)
     if judges is not None:
-        epochs = [candidate.epoch for candidate in candidates]
+        epochs = [model.epoch for model in models]
         _score(out, plan.protocol, list(plan.concepts), list(plan.tasks), epochs, judges, failed)
     if failed:
         raise typer.Exit(1)

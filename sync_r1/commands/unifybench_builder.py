@@ -102,8 +102,8 @@ def report(
     Example: sync-r1 bench report runs/bench/world runs/bench/world-text-prompt
     """
     from sync_r1.files import write_text
-    from sync_r1.report.bench_files import read_models
-    from sync_r1.report.bench_page import write_page
+    from sync_r1.report.unifybench_files import read_models
+    from sync_r1.report.unifybench_page import write_page
     from sync_r1.unifybench.tables import as_text
 
     models = read_models(outs)

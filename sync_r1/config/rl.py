@@ -36,11 +36,11 @@ class RLConfig:
     validation_prompts: int = option(
         0, "reason prompts held out of training to watch for reward hacking; 0 is off", ge=0
     )
-    validation_steps: int = option(10, "updates between looks at the validation prompts", ge=1)
+    validation_steps: int = option(10, "updates between measurements on the validation and test prompts", ge=1)
     test_prompts: int = option(
-        0, "test prompts drawn at every such look, which shows how the score rises; they teach nothing; 0 is off", ge=0
+        0, "test prompts drawn at every measurement, to show how the score rises; they teach nothing; 0 is off", ge=0
     )
-    test_drawings: int = option(4, "drawings per test prompt and look, each of a rewrite of its own", ge=1)
+    test_drawings: int = option(4, "drawings per test prompt and measurement, each of a rewrite of its own", ge=1)
 
     max_steps: int = option(60, "optimizer updates", ge=1)
     prompts_per_step: int = option(2, "groups per step on each process", ge=1)
@@ -175,8 +175,8 @@ class RLConfig:
     dgs_preview_score: Literal["clip", "reward"] = option(
         "clip",
         (
-            "what judges previews: a·CLIP-I + (1−a)·CLIP-T, or the ready-made image rewards with their weights (costs "
-            "a second look)"
+            "what judges previews: a·CLIP-I + (1−a)·CLIP-T, or the ready-made image rewards with their weights, which "
+            "are then asked twice"
         ),
     )
     dgs_preview_fill: Literal["likely", "sampled"] = option(
@@ -199,12 +199,12 @@ class RLConfig:
         )
 
     def shares(self) -> dict[str, float]:
-        """Of each kind of prompt."""
+        """Kind of prompt → its share of all prompts, from 0 to 1."""
         asked = self.look_fraction + self.recognize_fraction
         return {"reason": max(1 - asked, 0.0), "look": self.look_fraction, "recognize": self.recognize_fraction}
 
     def replayed_timesteps(self) -> int:
-        """K, with "all" resolved."""
+        """K: how many of the T decoding steps an update replays, where `train_timesteps` is empty all of them."""
         return self.train_timesteps or self.generation_timesteps
 
     @property
@@ -222,9 +222,12 @@ class RLConfig:
         Where nothing is ever drawn, `draw_every` above 1 still makes one rollout in so many ask as many prompts as a
         drawn one: the texts then see the prompts of a run that draws.
         """
-        counts = (self.text_prompts_per_step or self.prompts_per_step, self.prompts_per_step)
+        of_drawn = self.prompts_per_step
+        of_texts = self.text_prompts_per_step or self.prompts_per_step
         if self.optimise == "text" and self.draw_every == 1:
-            return counts[False], rollout * counts[False]
-        asked = -(-rollout // self.draw_every)  # rollouts before this one that asked as a drawn one does
-        now = counts[rollout % self.draw_every == 0]
-        return now, asked * counts[True] + (rollout - asked) * counts[False]
+            return of_texts, rollout * of_texts
+        drawn_before = -(-rollout // self.draw_every)  # rollouts before this one that asked as a drawn one does
+        before = drawn_before * of_drawn + (rollout - drawn_before) * of_texts
+        if rollout % self.draw_every == 0:
+            return of_drawn, before
+        return of_texts, before

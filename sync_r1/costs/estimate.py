@@ -17,9 +17,8 @@ from sync_r1.costs.throughput import Throughput
 from sync_r1.costs.workload import Prompts, Workload
 from sync_r1.models.showo.maskgit import masked_counts
 
-REACHED = (
-    0.5  # share of the rate of matrix products that passes through a transformer reach, see docs/training_memory.json
-)
+# share of the speed of plain matrix products that passes through a transformer reach, see docs/training_memory.json
+REACHED = 0.5
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class CostEstimate:
     memory: dict[str, float]  # bytes that stay
     phases: dict[str, float]  # bytes that each phase needs on top, one at a time
     dgs: dict[str, float]  # evaluations per step; empty when DGS is off
-    seconds: dict[str, float]  # per step, and of the run; empty without measured rates
+    seconds: dict[str, float]  # per step, and of the run; empty without a measured throughput
 
     @property
     def peak(self) -> float:
@@ -43,7 +42,7 @@ class CostEstimate:
 def estimate(
     config: Config,
     sizes: ModelSizes,
-    rates: Throughput | None = None,
+    throughput: Throughput | None = None,
     prompts: Prompts | None = None,
     processes: int = 1,
 ) -> CostEstimate:
@@ -60,7 +59,7 @@ def estimate(
         memory=lasting(workload),
         phases=phases(workload),
         dgs=_dgs(workload) if config.rl.dgs_enabled else {},
-        seconds={} if rates is None else _seconds(workload, flops, rates),
+        seconds={} if throughput is None else _seconds(workload, flops, throughput),
     )
 
 
@@ -165,13 +164,11 @@ def _drawing(workload: Workload) -> float:
         stop = rl.dgs_preview_step
     else:
         stop = rl.generation_timesteps
-    asked = workload.drawn * sum(counts[:stop]) + workload.images * sum(
-        counts[stop:]
-    )  # positions that are still masked
+    masked = workload.drawn * sum(counts[:stop]) + workload.images * sum(counts[stop:])
     return (
         prompts
         + workload.forward(nfe * workload.span, workload.prefix + workload.span)
-        + 2.0 * workload.guided * asked * sizes.hidden * sizes.codebook
+        + 2.0 * workload.guided * masked * sizes.hidden * sizes.codebook
     )
 
 
@@ -210,17 +207,22 @@ def _replay_forward(workload: Workload) -> tuple[tuple[float, float], tuple[floa
     )
 
 
-def _seconds(workload: Workload, flops: dict[str, float], rates: Throughput) -> dict[str, float]:
-    """FLOPs at REACHED of the measured rates: token by token of the narrow one, the rest of the wide one."""
+def _seconds(workload: Workload, flops: dict[str, float], throughput: Throughput) -> dict[str, float]:
+    """Seconds of each kind of work, of a step and of the run, where REACHED of the measured throughput is reached.
+
+    What is decoded token by token runs at the throughput of narrow matrix products, the rest at that of wide ones.
+    """
     step_by_step = {"text rollout"} | ({"image rollout"} if workload.sizes.autoregressive else set())
-    seconds = {
-        name: value / REACHED / (rates.narrow if name in step_by_step else rates.wide) for name, value in flops.items()
-    }
+    seconds = {}
+    for name, value in flops.items():
+        if name in step_by_step:
+            seconds[name] = value / REACHED / throughput.narrow
+        else:
+            seconds[name] = value / REACHED / throughput.wide
     rollout = sum(seconds[name] for name in ("text rollout", "image rollout", "pictures"))
     step = rollout / workload.config.rl.num_iterations + sum(seconds.values()) - rollout
-    texts = (
-        seconds["text rollout"] / workload.config.rl.num_iterations + seconds["text replay"]
-    )  # all that a step without pictures costs
+    # a step without pictures costs its texts and the closed questions, nothing else
+    texts = seconds["text rollout"] / workload.config.rl.num_iterations + seconds["text replay"]
     closed = seconds.get("closed answers", 0.0)
     seldom, more = 1 / workload.config.rl.draw_every, workload.asked_at_most / workload.asked
     step = seldom * step + (1 - seldom) * (more * texts + closed)

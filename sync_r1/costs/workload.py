@@ -1,5 +1,7 @@
-"""A configuration and a model's sizes as the counts that estimates are made of: rows, tokens, evaluations, FLOPs of a
-pass."""
+"""How much work a configuration asks of a model: the counts that the dry run's memory and time are estimated from.
+
+These are rows of text and pictures, tokens, evaluations of the model, numbers that train, and FLOPs of a pass.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ Kind = Literal["full", "lora", "rows"]
 
 @dataclass(frozen=True)
 class Prompts:
-    """Assumed lengths in tokens."""
+    """Lengths in tokens that are assumed of prompts, as no data are read."""
 
     reading: int = 96  # understanding prompt without its picture
     drawing: int = 40  # drawing prompt, soft tokens included
@@ -33,6 +35,7 @@ class Workload:
 
     @property
     def kind(self) -> Kind:
+        """What trains: the whole body, adapters on it, or the concept's rows alone."""
         rl = self.config.rl
         if rl.learning_rate == 0:
             return "rows"
@@ -42,6 +45,7 @@ class Workload:
 
     @property
     def mode(self) -> str:
+        """How the model computes, by the names in `costs.memory.SAVED`: its dtype, and whether under autocast."""
         autocast = self.config.run.precision == "bf16"
         if self.config.model.dtype == "bf16":
             if autocast:
@@ -53,33 +57,36 @@ class Workload:
 
     @property
     def weight_bytes(self) -> int:
+        """Bytes of one weight."""
         if self.config.model.dtype == "bf16":
             return 2
         return 4
 
     @property
     def value_bytes(self) -> int:
-        """Of an activation."""
+        """Bytes of one number of an activation."""
         if self.mode == "fp32":
             return 4
         return 2
 
     @property
     def draws(self) -> bool:
+        """Whether any rollout draws pictures."""
         return self.config.rl.optimise != "text"
 
     @property
     def guided(self) -> int:
-        """Forward passes per evaluation of an image."""
+        """Forward passes per evaluation of the model for an image: a second one without the prompt under guidance."""
         if self.config.rl.guidance_scale > 0:
             return 2
         return 1
 
     @property
     def candidates(self) -> int:
-        """C per prompt: G / ρ when the threshold accepts as aimed, at most ⌈c_max·G⌉.
+        """C, candidates per prompt.
 
-        All of these when contrast decides.
+        With a threshold G / ρ, as when it accepts the share that it aims at, and at most ⌈c_max·G⌉; always that many
+        with dgs_keep "spread"; else G.
         """
         rl = self.config.rl
         if not rl.dgs_enabled:
@@ -93,17 +100,17 @@ class Workload:
 
     @property
     def asked(self) -> int:
-        """P of a drawn rollout, or of any where nothing is drawn."""
+        """P, prompts that a process asks in a rollout with pictures; in any rollout where pictures are never drawn."""
         return self.config.rl.prompts_of(0)[0]
 
     @property
     def asked_at_most(self) -> int:
-        """P of the rollout that asks most: those between drawn ones may ask more."""
+        """P of the rollout that asks most: rollouts without pictures may ask more."""
         return max(self.asked, self.config.rl.prompts_of(1)[0])
 
     @property
     def texts(self) -> int:
-        """Rows of text that are replayed with pictures."""
+        """Rows of text of a rollout with pictures: P·G."""
         return self.asked * self.config.rl.num_generations
 
     @property
@@ -116,13 +123,17 @@ class Workload:
 
     @property
     def images(self) -> int:
+        """Pictures of a rollout that are finished."""
         if self.draws:
             return self.asked * self.trunks * self.config.rl.images_per_text
         return 0
 
     @property
     def drawn(self) -> int:
-        """Images that are begun at the same time; of a tree, its leaves or one per text, whichever are more."""
+        """Pictures that are begun at the same time: those of all candidates.
+
+        Of a tree these are its leaves or one promise per text, whichever are more.
+        """
         rl = self.config.rl
         if self.draws and rl.grows_trees:
             return max(self.images, self.texts)
@@ -132,7 +143,7 @@ class Workload:
 
     @property
     def context(self) -> float:
-        """Tokens of an understanding context, mean over kinds."""
+        """Tokens of an understanding prompt with its picture, on average over the kinds of prompts."""
         rl = self.config.rl
         if self.sizes.blank_picture:
             pictures = 1.0
@@ -165,6 +176,7 @@ class Workload:
 
     @property
     def adapter(self) -> int:
+        """Numbers in the adapters; 0 without."""
         rl = self.config.rl
         wanted = rl.lora_target_modules
         width = 0
@@ -177,12 +189,12 @@ class Workload:
 
     @property
     def trained(self) -> int:
-        """Numbers in the body or its adapters that train."""
+        """Numbers that train in the body or its adapters, without the concept's rows."""
         return {"full": self.sizes.body, "lora": self.adapter, "rows": 0}[self.kind]
 
     @property
     def shared(self) -> int:
-        """Numbers of which a process keeps its share only, while the optimizer steps."""
+        """Numbers of which each process keeps only its share while the optimizer steps."""
         shared = {"none": 0, "fsdp2": self.sizes.in_layers, "zero1": self.trained + self.rows}[self.config.run.sharding]
         if self.processes > 1:
             return shared
@@ -190,7 +202,7 @@ class Workload:
 
     @property
     def own(self) -> float:
-        """How many of the `shared` are this process's."""
+        """How many of the `shared` numbers one process keeps."""
         return self.shared / self.processes
 
     @property
@@ -200,34 +212,38 @@ class Workload:
 
     @property
     def rows(self) -> int:
-        """Numbers in the concept's rows."""
+        """Numbers in the concept's rows that train."""
         count = self.config.model.num_tokens + (not self.sizes.named)
         if self.config.rl.concept_learning_rate > 0:
             return count * self.sizes.row
         return 0
 
     def forward(self, tokens: float, seen: float) -> float:
-        """FLOPs of `tokens` tokens through the body, each attending to `seen` others."""
+        """FLOPs of a forward pass of `tokens` tokens through the body, each of which attends to `seen` others."""
         sizes = self.sizes
         return tokens * (2 * sizes.linear + 2 * self.adapter + 4 * sizes.layers * sizes.hidden * seen)
 
     @property
     def backward(self) -> float:
-        """Times a forward pass through the body: to inputs, to weights, and what is recomputed: all but each layer's
-        last matrix."""
+        """FLOPs of a backward pass through the body, in forward passes.
+
+        One is for the gradients of inputs, one for those of weights where the body trains, and almost one for what
+        gradient checkpointing computes again: all but each layer's last matrix.
+        """
         sizes = self.sizes
         again = 1 - sizes.layers * sizes.hidden * sizes.intermediate / sizes.linear
         return 1 + (self.kind == "full") + again * self.config.rl.gradient_checkpointing
 
     def evaluations(self, steps: int) -> int:
-        """Of the backbone for one image up to step `steps`, with and without condition where guidance is on."""
+        """Evaluations of the model for one picture up to decoding step `steps`; under guidance each counts twice."""
         if not self.sizes.autoregressive:
             return steps * self.guided
         return -(-steps * self.sizes.image_tokens // self.config.rl.generation_timesteps) * self.guided
 
     @property
     def nfe(self) -> tuple[int, int]:
-        """Evaluations of one trainer step, and what finishing every candidate would take."""
+        """Evaluations of the model for the pictures of one rollout, and how many it would take to finish all
+        candidates."""
         rl = self.config.rl
         whole = self.evaluations(rl.generation_timesteps)
         if rl.grows_trees:
@@ -239,7 +255,10 @@ class Workload:
         return self.drawn * preview + self.images * (whole - preview), self.drawn * whole
 
     def _tree_nfe(self, whole: int) -> int:
-        """One evaluation for every text, as if all drawing prompts differed; trunks; leaves."""
+        """Evaluations for the trees of one rollout, where finishing one picture takes `whole` of them.
+
+        They are one per text, as if all drawing prompts differed, those of the trunks and those of the leaves.
+        """
         rl = self.config.rl
         trunk = self.evaluations(rl.dgs_preview_step)
         leaves = self.images * (whole - trunk)
@@ -247,7 +266,7 @@ class Workload:
 
     @property
     def piece(self) -> tuple[int, int]:
-        """(images, decoding steps) of one backward pass of the image part."""
+        """How many pictures, and how many decoding steps of each, one backward pass of the image part replays."""
         rl = self.config.rl
         together = min(max(rl.sequences_per_backward // max(self.images, 1), 1), rl.replayed_timesteps())
         return min(max(rl.sequences_per_backward // together, 1), self.images), together

@@ -42,14 +42,14 @@ Picture = Image.Image | Path  # pixels in memory, or a file to copy
 WAIT_S = 60.0  # for another process that writes to the same data: it holds the lock while it renames folders
 INSTEAD = "write to another folder"
 ARCHIVE_NAME = "unictokens_data"  # what other readers of the layout look for in stored paths
-FORMATS = {
+FORMATS = {  # file ending → Pillow's name of the format
     ".png": "PNG",
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
     ".jfif": "JPEG",
     ".webp": "WEBP",
     ".avif": "AVIF",
-}  # for Pillow
+}
 QUALITY = 95  # of pictures that are written as JPEG
 
 

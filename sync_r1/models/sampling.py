@@ -62,9 +62,8 @@ def log_distribution(logits: Tensor, sampling: Sampling) -> Tensor:
 
 def draw(logps: Tensor, uniform: Tensor) -> Tensor:
     """Inverse-CDF sampling: one uniform [...] in (0, 1] per distribution [..., V] → token [...] long."""
-    cdf = logps.exp().cumsum(
-        -1, dtype=torch.float64
-    )  # in fp32, rounding at each of V steps would make batch mates matter
+    # in fp32, rounding at each of V additions would let the other rows of the batch change a row's token
+    cdf = logps.exp().cumsum(-1, dtype=torch.float64)
     tokens = torch.searchsorted(cdf, uniform[..., None] * cdf[..., -1:])[..., 0].clamp(max=logps.shape[-1] - 1)
     # a parallel scan may round the CDF out of order by one bit, which could name a token of probability 0
     possible = logps.gather(-1, tokens[..., None])[..., 0] > -torch.inf

@@ -79,11 +79,11 @@ def step_advantages(rewards: Tensor, previews: Tensor, scale: Tensor) -> Tensor:
     Returns:
         [P, G, M] fp32 without NaN. With several images per text, the others are those of the same text.
     """
-    prompts, group, images = rewards.shape
-    if images == 1:
-        rows = (prompts, group)
+    prompt_count, group_size, images_per_text = rewards.shape
+    if images_per_text == 1:
+        rows = (prompt_count, group_size)
     else:
-        rows = (prompts * group, images)
+        rows = (prompt_count * group_size, images_per_text)
     found, promised = rewards.reshape(rows), previews.reshape(rows)
     promised = torch.where(promised.isnan(), promised.nanmean(dim=1, keepdim=True), promised).nan_to_num(0.0)
     surprise = found - promised
@@ -202,31 +202,36 @@ def advantages(
             f"image_rewards is {list(image_rewards.shape)}; it must be [P, G, M] with P, G of "
             f"{list(text_rewards.shape)}"
         )
-    prompts, group, images = image_rewards.shape
-    drawn = image_rewards.nanmean(dim=2)
-    total = text_rewards + drawn
+    prompt_count, group_size, images_per_text = image_rewards.shape
     if credit == "shared":
-        image_signal = (text_rewards.unsqueeze(2) + image_rewards).reshape(prompts, group * images)
-    elif images > 1 and pictures is None:
-        image_signal = image_rewards.reshape(prompts * group, images)
+        image_signal = (text_rewards.unsqueeze(2) + image_rewards).reshape(prompt_count, -1)
+    elif images_per_text > 1 and pictures is None:
+        image_signal = image_rewards.reshape(prompt_count * group_size, images_per_text)
     else:
-        image_signal = image_rewards.reshape(prompts, group * images)
-    image_reward = drawn if pictures is None else pictures
+        image_signal = image_rewards.reshape(prompt_count, -1)
+    drawn_pictures = image_rewards.nanmean(dim=2)
+    if pictures is None:
+        pictures = drawn_pictures
     if same is None or credit == "shared":
-        whole = text_rewards + image_reward
+        text_signal = text_rewards + pictures
     else:
-        whole = text_rewards + pool_same(image_reward, same)
+        text_signal = text_rewards + pool_same(pictures, same)
     return Advantages(
-        text=centre(whole, scale_rewards),
-        image=centre(image_signal, scale_rewards).reshape(prompts, group, images),
-        metrics=_metrics(text_rewards + image_reward, total, text_rewards, image_rewards),
-        scale=divisor(image_signal, scale_rewards).reshape(prompts, -1).mean(dim=1),
+        text=centre(text_signal, scale_rewards),
+        image=centre(image_signal, scale_rewards).reshape(image_rewards.shape),
+        metrics=_metrics(text_rewards + pictures, text_rewards + drawn_pictures, text_rewards, image_rewards),
+        scale=divisor(image_signal, scale_rewards).reshape(prompt_count, -1).mean(dim=1),
     )
 
 
-def _metrics(estimated: Tensor, total: Tensor, text_rewards: Tensor, image_rewards: Tensor) -> dict[str, float]:
-    """Spread is that of `total`, the trajectories with pictures; the others are of all, which only a tree estimates."""
-    std = group_std(total)
+def _metrics(estimated: Tensor, drawn: Tensor, text_rewards: Tensor, image_rewards: Tensor) -> dict[str, float]:
+    """Metrics of the trajectories' rewards.
+
+    Args:
+        estimated: [P, G] reward of every trajectory, which a tree estimates where it draws no picture.
+        drawn: [P, G] reward of the trajectories with pictures, NaN for the others; the spread is theirs.
+    """
+    std = group_std(drawn)
     return {
         "reward": estimated.nanmean().item(),
         "reward_std": std.mean().item(),

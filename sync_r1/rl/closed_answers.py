@@ -106,7 +106,10 @@ class ClosedAnswers:
             with self.accelerator.autocast():
                 normalised = self.rl.closed_loss != "tokens"
                 logps = option_logps(policy, contexts[rows], before[rows], options, normalised)
-            rewards = torch.tensor([[float(option == prompt.answer) for option in options] for prompt in asked[rows]])
+            rewards = torch.zeros(len(asked[rows]), len(options))
+            for row, prompt in enumerate(asked[rows]):
+                for place, option in enumerate(options):
+                    rewards[row, place] = float(option == prompt.answer)
             assert self.rl.closed_loss != "none", "closed answers are switched off"
             loss, metrics = closed_loss(logps, rewards.to(logps.device), self.rl.closed_loss)
             weight = self.rl.closed_loss_weight * len(rewards) / len(asked)

@@ -65,7 +65,7 @@ class Selection:
     accepted: int  # candidates at or above τ; without a τ, those kept
     candidates: int
     rounds: int
-    threshold: float  # τ of this selection; NaN when there is none
+    threshold: float  # τ; 0 when all are kept or none could be scored, NaN when candidates are ranked instead
 
     @property
     def acceptance(self) -> float:
@@ -210,9 +210,8 @@ class SpreadScaling:
 
     def metrics(self, selection: Selection, rewards: Tensor, *, nfe_preview: int, nfe_final: int) -> dict[str, float]:
         found = scaling_metrics(selection, rewards, nfe_preview=nfe_preview, nfe_final=nfe_final)
-        return {
-            name: value for name, value in found.items() if name not in ("dgs/acceptance_rate", "dgs/threshold")
-        }  # there is no τ
+        without_threshold = ("dgs/acceptance_rate", "dgs/threshold")
+        return {name: value for name, value in found.items() if name not in without_threshold}
 
     def state_dict(self) -> dict[str, Any]:
         return {}

@@ -25,11 +25,12 @@ def gather_rollout(
     """
     if processes.count == 1:
         return rollout, scores
-    found = processes.gather((_without_weight(rollout, pictures), scores))
+    found = processes.gather((_without_replay(rollout, pictures), scores))
     return join_rollouts([part for part, _ in found]), Breakdown.cat([part for _, part in found])
 
 
-def _without_weight(rollout: Rollout, pictures: bool) -> Rollout:
+def _without_replay(rollout: Rollout, pictures: bool) -> Rollout:
+    """The rollout on the CPU without what only replay needs, and with `pictures` off also without its pictures."""
     texts, tree = rollout.completions, rollout.tree
     if tree is not None and not pictures:
         tree = replace(tree, promised=tree.promised[:0])
@@ -45,9 +46,13 @@ def _without_weight(rollout: Rollout, pictures: bool) -> Rollout:
 
 
 def join_rollouts(parts: Sequence[Rollout]) -> Rollout:
-    """Prompts of all parts one after the other."""
+    """One rollout with the prompts of all `parts`, of which each has equally many, one part after the other."""
     first = parts[0]
-    prompts, rows = len(first.prompts), len(first.prompts) * first.group_size
+    prompt_count = len(first.prompts)
+    row_count = prompt_count * first.group_size
+    candidates: list[Candidate] = []
+    for number, part in enumerate(parts):
+        candidates += [_moved(one, number * prompt_count, number * row_count) for one in part.candidates]
     pieces = [part.completions for part in parts]
     trees = [part.tree for part in parts if part.tree is not None]
     return replace(
@@ -62,21 +67,21 @@ def join_rollouts(parts: Sequence[Rollout]) -> Rollout:
             kept=[group for part in parts for group in part.selection.kept],
             scores=[group for part in parts for group in part.selection.scores],
         ),
-        candidates=[
-            _moved(one, number * prompts, number * rows) for number, part in enumerate(parts) for one in part.candidates
-        ],
+        candidates=candidates,
     )
 
 
 def _cat(images: Sequence[Tensor | None]) -> Tensor | None:
-    """None where no process has pictures to hand on."""
+    """The pictures of all processes; None where no process hands any on."""
     found = [image for image in images if image is not None]
     if found:
         return torch.cat(found)
     return None
 
 
-def _moved(candidate: Candidate, prompts: int, rows: int) -> Candidate:
-    return replace(
-        candidate, group=candidate.group + prompts, row=None if candidate.row is None else candidate.row + rows
-    )
+def _moved(candidate: Candidate, groups_before: int, rows_before: int) -> Candidate:
+    """The candidate as it is numbered behind so many groups and rows of other processes."""
+    row = candidate.row
+    if row is not None:
+        row += rows_before
+    return replace(candidate, group=candidate.group + groups_before, row=row)

@@ -1,4 +1,4 @@
-"""The reward-hacking alarm: what the rewards and an independent evaluator say of prompts that training never sees."""
+"""The reward-hacking monitor: what the rewards and an independent evaluator say of prompts that training never sees."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class RewardHackingMonitor(TrainerCallback):
         self.every, self.seed, self.metrics, self.note, self.warn = every, seed, metrics, note, warn
         self.autocast = autocast
         self.history: list[tuple[float, float]] = []
-        self.alarmed = False
+        self.has_diverged = False
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
@@ -100,9 +100,9 @@ class RewardHackingMonitor(TrainerCallback):
             (reward, evaluation) for reward, evaluation in pairs if reward is not None and evaluation is not None
         ]
         if self.history:
-            self.alarmed = diverged(*zip(*self.history, strict=True))
+            self.has_diverged = diverged(*zip(*self.history, strict=True))
         else:
-            self.alarmed = False
+            self.has_diverged = False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         if state.global_step % self.every and state.global_step < state.max_steps:
@@ -118,13 +118,13 @@ class RewardHackingMonitor(TrainerCallback):
         self.history.append((reward, evaluation))
         apart = diverged(*zip(*self.history, strict=True))
         self.note({"val/diverged": float(apart)})
-        if apart and not self.alarmed:
+        if apart and not self.has_diverged:
             self.warn(
                 f"step {state.global_step}: on {len(self.prompts)} held-out prompts the reward rises while the "
                 f"independent evaluator falls (now {reward:.3f} and {evaluation:.3f}): the rewards are being "
                 "exploited; raise rl.beta, lower the learning rate, or take an earlier checkpoint"
             )
-        self.alarmed = apart
+        self.has_diverged = apart
 
     def draw(self) -> Rollout:
         """The validation prompts' trajectories. The noise is always the same, so that changes are the policy's."""

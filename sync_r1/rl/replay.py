@@ -71,7 +71,7 @@ class Replay:
                 [rollout.contexts[row] for row in rows], texts.ids[rows], texts.mask[rows], rl.sampling()
             )
 
-        for rows, ref_logps in zip(parts, self._start(parts, read)):
+        for rows, ref_logps in zip(parts, self._reference_logps(parts, read)):
             with self.accelerator.autocast():
                 logps, entropy = read(self.policy, rows)
             loss, metrics = policy_loss(
@@ -116,7 +116,7 @@ class Replay:
             chunk, rows = piece
             return model.image_logps([prompts[row] for row in rows], trace.select(rows), rl.sampling(), chunk)
 
-        for piece, ref_logps in zip(parts, self._start(parts, read)):
+        for piece, ref_logps in zip(parts, self._reference_logps(parts, read)):
             with self.accelerator.autocast():
                 logps, committed = read(self.policy, piece)
             rows = piece[1]
@@ -136,15 +136,18 @@ class Replay:
             pieces.append(metrics)
         return total, merge_metrics(self.processes.join(pieces))
 
-    def _start(
+    def _reference_logps(
         self, parts: Sequence[P], read: Callable[[UnifiedModel, P], tuple[Tensor, Tensor]]
     ) -> list[Tensor | None]:
-        """The reference's log-probabilities of every piece.
+        """The reference's log-probabilities of every piece; None for each where no reference is kept.
 
-        Entered once, and first: it may swap weights, which no graph would survive.
+        They are read for all pieces before the first is replayed: the reference may put its weights into the policy's
+        modules while it reads, and a gradient through a graph that was built before would then be wrong.
         """
-        with torch.no_grad(), self.accelerator.autocast(), self.reference.policy() as start:
-            return [None if start is None else read(start, part)[0] for part in parts]
+        with torch.no_grad(), self.accelerator.autocast(), self.reference.policy() as reference:
+            if reference is None:
+                return [None] * len(parts)
+            return [read(reference, part)[0] for part in parts]
 
     def _clipping(self) -> dict:
         rl = self.rl

@@ -62,21 +62,11 @@ class Breakdown:
         """The breakdowns of several processes as one; a reward that a process did not ask is NaN there."""
         if len(parts) == 1:
             return parts[0]
-        names = dict.fromkeys(name for part in parts for name in part.scores)
-        image = {}
-        for name in names:
-            image[name] = any(part.scores[name].dim() == 3 for part in parts if name in part.scores)
-        scores = {}
-        for name in names:
-            scores[name] = torch.cat(
-                [
-                    part.scores.get(name, torch.full_like(part.image if image[name] else part.text, torch.nan))
-                    for part in parts
-                ]
-            )
-        metrics = {
-            key: value for name, values in scores.items() for key, value in _statistics(name, values.flatten()).items()
-        }
+        scores: dict[str, Tensor] = {}
+        metrics: dict[str, float] = {}
+        for name in dict.fromkeys(name for part in parts for name in part.scores):
+            scores[name] = _cat_scores(name, parts)
+            metrics |= _statistics(name, scores[name].flatten())
         counts = dict.fromkeys(key for part in parts for key in part.metrics if key.endswith(("/fallback", "/missing")))
         for key in counts:
             metrics[key] = sum(part.metrics.get(key, 0.0) for part in parts)
@@ -88,6 +78,20 @@ class Breakdown:
             metrics,
             torch.cat(promised) if promised else None,
         )
+
+
+def _cat_scores(name: str, parts: Sequence[Breakdown]) -> Tensor:
+    """[P, G] or [P, G, M] scores of one reward in all breakdowns, NaN for those that lack it; one of them has it."""
+    of_images = any(part.scores[name].dim() == 3 for part in parts if name in part.scores)
+    found = []
+    for part in parts:
+        if name in part.scores:
+            found.append(part.scores[name])
+        elif of_images:
+            found.append(torch.full_like(part.image, torch.nan))
+        else:
+            found.append(torch.full_like(part.text, torch.nan))
+    return torch.cat(found)
 
 
 def combine(scores: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,23 +168,22 @@ class RewardEnsemble:
         """Call the reward functions on the trajectories of their part and add the scores up, weights by the concept's
         category.
         """
-        prompts, size = len(rollout.prompts), rollout.group_size
-        columns = {
-            "text": rollout.columns("text"),
-            "image": rollout.columns("image") if rollout.images is not None else None,
-        }
+        prompt_count, size = len(rollout.prompts), rollout.group_size
+        columns: dict[Part, dict[str, Any]] = {"text": rollout.columns("text")}
+        if rollout.images is not None:
+            columns["image"] = rollout.columns("image")
         asked = self._asked({prompt.concept.category for prompt in rollout.prompts})
-        calls = {
-            reward.name: (reward.function, given) for reward in asked if (given := columns[reward.part]) is not None
-        }
-        values = call_rewards(calls)
+        asked = [reward for reward in asked if reward.part in columns]
+        values = call_rewards({reward.name: (reward.function, columns[reward.part]) for reward in asked})
         scores: dict[str, Tensor] = {}
+        metrics: dict[str, float] = {}
         for reward in asked:
-            if reward.name in values and reward.part == "image":
-                scores[reward.name] = rollout.by_text(values[reward.name])
-            elif reward.name in values:
-                scores[reward.name] = values[reward.name].reshape(prompts, size)
-        metrics = {key: number for name in values for key, number in _statistics(name, values[name]).items()}
+            found = values[reward.name]
+            metrics |= _statistics(reward.name, found)
+            if reward.part == "image":
+                scores[reward.name] = rollout.by_text(found)
+            else:
+                scores[reward.name] = found.reshape(prompt_count, size)
         filled = {name: self._fill(name, scores) for name in scores}
         metrics |= self._replaced(scores, filled, rollout)
         if self.normalize_then_sum:
@@ -189,10 +192,10 @@ class RewardEnsemble:
         image, image_judged = self._total("image", filled, rollout)
         if rollout.tree is None:  # else what its texts promise may still tell them apart
             text[~(text_judged | image_judged)] = torch.nan  # no reward could score this group
-        image = image.reshape(prompts, size, -1)
+        image = image.reshape(prompt_count, size, -1)
         if rollout.tree is not None:
             image = torch.where(rollout.tree.flags(size).unsqueeze(2), image, torch.nan)
-        return Breakdown(scores, text.reshape(prompts, size), image, metrics)
+        return Breakdown(scores, text.reshape(prompt_count, size), image, metrics)
 
     def _asked(self, categories: Collection[str]) -> list[Reward]:
         """Members that concern these categories, and their fallbacks."""
@@ -227,10 +230,10 @@ class RewardEnsemble:
         Zeros when the ensemble has no reward of this part.
         """
         members = [reward for reward in self.rewards if reward.part == part and reward.name in scores]
-        prompts = len(rollout.prompts)
+        prompt_count = len(rollout.prompts)
         if not members:
             columns = rollout.group_size * (rollout.images_per_text if part == "image" else 1)
-            return torch.zeros(prompts, columns), torch.zeros(prompts, dtype=torch.bool)
+            return torch.zeros(prompt_count, columns), torch.zeros(prompt_count, dtype=torch.bool)
         categories = [prompt.concept.category for prompt in rollout.prompts]
         rows = [list(map(reward.weight_for, categories)) for reward in members]
         weights = torch.tensor(rows)

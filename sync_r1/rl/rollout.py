@@ -184,10 +184,10 @@ class CandidatePool:
 
     def draw(self, wanted: list[int]) -> list[list[float]]:
         """Propose `wanted[p]` more candidates for group p, all in one batch, and score their previews."""
-        drawn = []
-        for p in range(len(wanted)):
-            drawn.append(sum(group == p for group, _ in self.places))
-        rows = [(p, drawn[p] + i) for p, count in enumerate(wanted) for i in range(count)]
+        rows: list[tuple[int, int]] = []  # (group, number) of each new candidate
+        for p, count in enumerate(wanted):
+            drawn = sum(group == p for group, _ in self.places)
+            rows += [(p, drawn + i) for i in range(count)]
         if not rows:  # only another process's groups are short
             return [[] for _ in wanted]
         sampler = self.sampler
@@ -202,9 +202,9 @@ class CandidatePool:
             self._draw_images(rows, drawing_prompts)
             if sampler.scaling.stop_at is not None:
                 scores = self._preview([self.prompts[p] for p, _ in rows], completions.texts, drawing_prompts)
-        found: list[list[float]] = []
-        for group in range(len(wanted)):
-            found.append([score for (p, _), score in zip(rows, scores) if p == group])
+        found: list[list[float]] = [[] for _ in wanted]
+        for (p, _), score in zip(rows, scores):
+            found[p].append(score)
         return found
 
     def _draw_images(self, rows: list[tuple[int, int]], drawing_prompts: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""How the score of held-out prompts rises along a run: what says how many evaluations a score costs."""
+"""Measure during training how well test prompts are drawn, so that runs can be compared by what a score costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The credit of each decoding step of a picture, where that is more than the picture's own advantage."""
+"""The credit of the trajectories of a rollout, and of each decoding step of a picture where that is not the same."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sync_r1.config import RLConfig
 from sync_r1.models.base import UnifiedModel
 from sync_r1.rl.advantages import (
     Advantages,
+    advantages,
     estimated_pictures,
     finished_or_promised,
     step_advantages,
@@ -21,7 +22,19 @@ from sync_r1.rl.rewards import Breakdown, RewardEnsemble
 from sync_r1.rl.rollout import Rollout
 
 
-def by_step(
+def credit_trajectories(rl: RLConfig, rollout: Rollout, scores: Breakdown) -> Advantages:
+    """The advantages of both parts of every trajectory, as configured. Give it the rollout of all processes."""
+    return advantages(
+        scores.text,
+        scores.image,
+        rollout.same_prompts(),
+        pictures=tree_pictures(rollout, scores),
+        credit=rl.credit,
+        scale_rewards=rl.scale_rewards,
+    )
+
+
+def credit_steps(
     policy: UnifiedModel,
     judge: RewardEnsemble,
     rl: RLConfig,

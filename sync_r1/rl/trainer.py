@@ -22,14 +22,14 @@ from sync_r1.distributed import Processes, launched, watching
 from sync_r1.metrics_file import or_say_how_to_go_on
 from sync_r1.models.base import UnifiedModel
 from sync_r1.models.concept_tokens import learned_row_ids
-from sync_r1.rl.advantages import Advantages, advantages
+from sync_r1.rl.advantages import Advantages
 from sync_r1.rl.gather import gather_rollout
 from sync_r1.rl.replay import Replay, timesteps
 from sync_r1.rl.rewards import Breakdown, RewardEnsemble
 from sync_r1.rl.rollout import PreviewScore, Rollout
-from sync_r1.rl.step_credit import by_step, tree_pictures
+from sync_r1.rl.step_credit import credit_steps, credit_trajectories
 from sync_r1.rl.step_metrics import step_metrics
-from sync_r1.rl.trainer_setup import build_sampler, check_setup, closed_answers, training_arguments
+from sync_r1.rl.trainer_setup import build_closed_answers, build_sampler, check_setup, training_arguments
 from sync_r1.rl.trainer_state import SyncState
 from sync_r1.rl.trajectories import are_due, save_trajectories
 from sync_r1.rl.tree import TreeScaling
@@ -103,7 +103,7 @@ class SyncGRPOTrainer(Trainer):
         preview_score: PreviewScore | None = None,
         console: Console | None = None,
     ) -> None:
-        check_setup(config.rl, prompts, rewards, preview_score)
+        check_setup(config.rl, prompts, rewards, preview_score)  # a trainer may be made without an experiment
         self.config, self.prompts, self.rewards, self.console = config, list(prompts), rewards, console
         super().__init__(
             model=cast(Any, model),
@@ -127,12 +127,12 @@ class SyncGRPOTrainer(Trainer):
         if config.rl.gradient_checkpointing:
             model.gradient_checkpointing_enable()
         self.sampler = build_sampler(model, config.rl, preview_score, self.processes)
-        self.closed = closed_answers(config, self.prompts, self.accelerator, self.sampler)
+        self.closed = build_closed_answers(config, self.prompts, self.accelerator, self.sampler)
         self.sync_state = SyncState(seed=config.run.seed)
         self.phases = Phases()
-        self.interrupt, self.generators = StopOnSignal(config, console, self.processes), RestoreRNG()
+        self.stop_signal, self.random_states = StopOnSignal(config, console, self.processes), RestoreRNG()
         metrics = MetricsFile(config.run.folder / "metrics.jsonl")
-        for callback in (RunStart(config, self.say), metrics, self.interrupt, self.generators):
+        for callback in (RunStart(config, self.say), metrics, self.stop_signal, self.random_states):
             self.add_callback(callback)
         self.progress: ProgressBar | None = None
         if console is not None:
@@ -158,7 +158,7 @@ class SyncGRPOTrainer(Trainer):
             "complete"
         )
         try:
-            with self.interrupt.listening(), watching(self.processes, lost):
+            with self.stop_signal.listening(), watching(self.processes, lost):
                 done = super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
                 self.sharding.gather()
                 return done
@@ -183,7 +183,7 @@ class SyncGRPOTrainer(Trainer):
             rollout = self.roll_out()
             scores = self.score(rollout)
             credit = self.advantage(rollout, scores)
-            self.experience = Experience(rollout, self.by_step(rollout, scores, credit))
+            self.experience = Experience(rollout, self.step_credit(rollout, scores, credit))
         loss = self.loss(self.experience)
         return self.update(loss)
 
@@ -214,36 +214,33 @@ class SyncGRPOTrainer(Trainer):
 
     def advantage(self, rollout: Rollout, scores: Breakdown) -> Advantages:
         """Credit both parts. Rewards of all processes are centred and scaled together, then each keeps its own."""
-        rl, prompts = self.config.rl, len(rollout.prompts)
         everything, known = gather_rollout(self.processes, rollout, scores, pictures=self._trajectories_due())
         if isinstance(self.sampler.scaling, TreeScaling) and everything.tree is not None:
             self.sampler.scaling.observe(everything.grouped_prompts(), known.image)
-        credit = advantages(
-            known.text,
-            known.image,
-            everything.same_prompts(),
-            pictures=tree_pictures(everything, known),
-            credit=rl.credit,
-            scale_rewards=rl.scale_rewards,
-        )
+        credit = credit_trajectories(self.config.rl, everything, known)
+        self._count(everything, known, credit)
+        self._save_trajectories(everything, known, credit)
+        count = len(rollout.prompts)
+        return credit.of(slice(self.processes.index * count, (self.processes.index + 1) * count))
+
+    def _count(self, rollout: Rollout, scores: Breakdown, credit: Advantages) -> None:
+        """Note the step's metrics, and add its evaluations of the model to those of the run."""
         self._metrics |= step_metrics(
-            everything,
-            known,
+            rollout,
+            scores,
             credit,
             self.sampler.scaling,
             texts_only=self.texts_only,
-            max_length=rl.max_completion_length,
+            max_length=self.config.rl.max_completion_length,
         )
         self.sync_state.nfe += int(self._metrics["dgs/nfe"])
-        self._save_trajectories(everything, known, credit)
-        return credit.of(slice(self.processes.index * prompts, (self.processes.index + 1) * prompts))
 
-    def by_step(self, rollout: Rollout, scores: Breakdown, credit: Advantages) -> Advantages:
-        """The credit of each decoding step that this rollout's updates will replay (see `step_credit.by_step`)."""
+    def step_credit(self, rollout: Rollout, scores: Breakdown, credit: Advantages) -> Advantages:
+        """The credit of each decoding step that this rollout's updates will replay (see `credit_steps`)."""
         updates = range(self.state.global_step, self.state.global_step + self.config.rl.num_iterations)
         steps = {step for update in updates for step in timesteps(self.config.rl, self.config.run.seed, update)}
         with self.phases.time("reward"):
-            return by_step(self.policy, self.rewards.only("image"), self.config.rl, rollout, scores, credit, steps)
+            return credit_steps(self.policy, self.rewards.only("image"), self.config.rl, rollout, scores, credit, steps)
 
     def loss(self, experience: Experience) -> Tensor:
         """Replay both parts piece by piece, with a backward each, so that memory does not grow with steps or
@@ -343,7 +340,7 @@ class SyncGRPOTrainer(Trainer):
             self.state.save_to_json(str(folder / "trainer_state.json"))
             save_config(self.config, folder / "config.yaml")
             self.sync_state.save(folder)
-            self.generators.save(folder, generators)
+            self.random_states.save(folder, generators)
         rotate(target, self.config.run.save_total_limit)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
@@ -352,7 +349,7 @@ class SyncGRPOTrainer(Trainer):
         state.check(folder, self.config, self.sampler.scaling.state_dict())
         with as_value_error(folder):
             self.trainables.load(self.policy, folder)
-            self.generators.load(folder, self.accelerator.process_index)
+            self.random_states.load(folder, self.accelerator.process_index)
             self.sampler.scaling.load_state_dict(state.scaling)
         self.sync_state = state
 

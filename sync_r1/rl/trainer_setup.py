@@ -96,7 +96,7 @@ def build_sampler(
     )
 
 
-def closed_answers(
+def build_closed_answers(
     config: Config, prompts: Sequence[Prompt], accelerator: Accelerator, sampler: Sampler
 ) -> ClosedAnswers | None:
     """The exact loss of the prompts that have few possible answers; None where it is off (`rl.closed_loss`)."""

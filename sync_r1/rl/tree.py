@@ -1,8 +1,12 @@
 """DGS, second version: spend evaluations where they teach (docs/dgs.md).
 
-All G texts of a prompt teach the text part. One evaluation per distinct drawing prompt says what it promises, and only
-few of the texts are drawn: each as a trunk of k decoding steps that branches into M leaves, because late steps decide
-most of the reward of a picture of one text (branching as in TreeGRPO, arXiv 2512.08153, here late instead of early).
+The promise of a drawing prompt is the picture that the model foretells from it before anything is drawn: one evaluation
+with every image token masked, each token filled in with its likeliest code. The score of that picture stands for the
+scores of pictures that are not drawn.
+
+All G texts of a prompt teach the text part. Every distinct drawing prompt has its promise scored, and only few of the
+texts are drawn: each as a trunk of k decoding steps that branches into M leaves, because late steps decide most of the
+reward of a picture of one text (branching as in TreeGRPO, arXiv 2512.08153, here late instead of early).
 """
 
 from __future__ import annotations
@@ -150,10 +154,14 @@ class TieScaling(TreeScaling):
         for prompts in groups:
             values = {prompt: promised[start + prompts.index(prompt)] for prompt in prompts}
             start += len(prompts)
-            tied = [
-                prompt
-                for prompt, value in values.items()
-                if any(other != prompt and not abs(value - values[other]) >= self.tie_below for other in values)
-            ]
+            tied = [prompt for prompt in values if self._is_tied(prompt, values)]
             chosen.append(sorted(map(prompts.index, tied)))
         return chosen
+
+    def _is_tied(self, prompt: str, values: dict[str, float]) -> bool:
+        """Whether another drawing prompt's value is less than `tie_below` away from this one's, or unknown (NaN)."""
+        for other, value in values.items():
+            told_apart = abs(values[prompt] - value) >= self.tie_below
+            if other != prompt and not told_apart:
+                return True
+        return False

@@ -16,9 +16,8 @@ from sync_r1.suggestions import did_you_mean
 
 Score: TypeAlias = float | None  # None: could not be scored; excluded from means, never a silent 0
 Part: TypeAlias = Literal["text", "image"]  # the part of a trajectory that a reward judges
-RewardFunction: TypeAlias = Callable[
-    ..., Any
-]  # keyword columns → one score per row, or a coroutine of that; see rl/rewards.py
+# keyword columns → one score per row, or a coroutine of that; see rl/rewards.py
+RewardFunction: TypeAlias = Callable[..., Any]
 
 
 class Judge(Protocol):

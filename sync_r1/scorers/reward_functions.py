@@ -158,10 +158,14 @@ class JudgeRewards:
         self, *, images: Tensor, concept: Sequence[Concept], kind: Sequence[str], answer: Sequence[str], **_: Any
     ) -> list[Score]:
         """Against the spelled-out prompt, without the concept itself. Not for `look`, which asks for nothing else."""
-        texts = [
-            truth.replace(placeholder(who.name), who.class_noun if self.photos else "") if which == "reason" else ""
-            for who, which, truth in zip(concept, kind, answer, strict=True)
-        ]
+        texts = []
+        for who, which, truth in zip(concept, kind, answer, strict=True):
+            if which != "reason":
+                texts.append("")
+            elif self.photos:
+                texts.append(truth.replace(placeholder(who.name), who.class_noun))
+            else:
+                texts.append(truth.replace(placeholder(who.name), ""))
         return [score if text else None for score, text in zip(self.judge(images, texts), texts, strict=True)]
 
 

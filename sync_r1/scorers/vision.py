@@ -91,9 +91,10 @@ def read_network(network: type[PreTrainedModel], folder: Path | str, what: str) 
         if kind != wanted:
             raise ValueError(f"its config.json has model_type {kind!r}; it must be {wanted!r}")
         with _without_bar():
+            # mismatches are ignored here and refused below, where the message names them
             loaded: Any = network.from_pretrained(
                 str(folder), dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
-            )  # mismatches are ignored there and refused below, where they are named
+            )
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{folder}: the {what} is refused: its .bin holds more than tensors, or is damaged; use safetensors"

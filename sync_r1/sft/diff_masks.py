@@ -1,5 +1,4 @@
-"""What the model is still unsure of late in a drawing: the start of stage 3's soft tokens (UniCTokens, between stages
-2 and 3)."""
+"""Start stage 3's soft tokens from the parts of drawings that change late in decoding (UniCTokens' diff masks)."""
 
 from __future__ import annotations
 

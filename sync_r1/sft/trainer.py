@@ -48,7 +48,7 @@ class Progressed:
 
     @staticmethod
     def load(folder: Path) -> Progressed:
-        """Read it from a checkpoint. ValueError when it is of something else."""
+        """Read how far the warm-up of a checkpoint is. ValueError when the checkpoint is not of a warm-up."""
         try:
             found = Progressed(**read_json(folder / WARM_UP_STATE))
             if not all(
@@ -105,17 +105,17 @@ def run_sft(
     if checkpoint is not None:
         session.model.load_weights(read_tensors(checkpoint / "model.safetensors"), str(checkpoint))
     run = _Run(session, config, folder, console, state, prompts)
-    run.interrupt.command = go_on or resume_command(folder, "sft")
-    with run.interrupt.listening():
+    run.stop_signal.command = go_on or resume_command(folder, "sft")
+    with run.stop_signal.listening():
         while state.stage < len(state.stages):
             checkpoint = run.stage(checkpoint)
-            if run.interrupt.agree():
+            if run.stop_signal.agree():
                 break
     session.model.eval()
     assert checkpoint is not None, "every stage ends with a checkpoint"
-    if run.interrupt.stopped:
-        run.interrupt.say_how_to_go_on(f"step {state.step} of the warm-up")
-    return WarmUp(checkpoint, state.step, state.stage == len(state.stages), run.interrupt.stopped)
+    if run.stop_signal.stopped:
+        run.stop_signal.say_how_to_go_on(f"step {state.step} of the warm-up")
+    return WarmUp(checkpoint, state.step, state.stage == len(state.stages), run.stop_signal.stopped)
 
 
 def check_folder(folder: Path, config: Config, resume: str | Path | None = None) -> None:
@@ -163,7 +163,7 @@ class _Run:
             state,
             prompts,
         )
-        self.interrupt = StopOnSignal(config, console)
+        self.stop_signal = StopOnSignal(config, console)
 
     def stage(self, checkpoint: Path | None) -> Path:
         """Train one stage, from its start or from a checkpoint within it, to its end or to an interrupt.
@@ -204,7 +204,7 @@ class _Run:
                 ended = state.stage_step == total
                 if ended:
                     state.stage, state.stage_step = state.stage + 1, 0
-                last = ended or bool(self.interrupt.asked)  # read once: a signal may come between two lines
+                last = ended or bool(self.stop_signal.asked)  # read once: a signal may come between two lines
                 if last or state.stage_step % (steps * sft.save_epochs) == 0:
                     saved = self._save(learner)
                 if last:
@@ -231,10 +231,10 @@ def trainables(model: UnifiedModel, config: Config, ids: Tensor) -> Iterator[Tra
             "nothing would train: this stage moves no rows of its own; set sft.body_learning_rate, e.g. to 1e-4"
         )
     before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    rates = replace(
+    rl = replace(
         config.rl, learning_rate=sft.body_learning_rate, concept_learning_rate=sft.learning_rate, lora_rank=0, beta=0.0
     )
-    weights = Trainables(model, rates, ids)
+    weights = Trainables(model, rl, ids)
     if config.rl.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     try:
@@ -253,9 +253,8 @@ class Learner:
     ) -> None:
         self.model, self.config, self.stage, self.weights, self.streams = session.model, config, stage, weights, streams
         self.seed = config.run.seed
-        self.steps_per_epoch = len(
-            streams.epoch(0)
-        )  # the same in every epoch; asking again would encode all photos again
+        # the same in every epoch; asking for another epoch would encode all photos again
+        self.steps_per_epoch = len(streams.epoch(0))
         groups = [
             {"params": weights.body, "lr": config.sft.body_learning_rate},
             {"params": weights.rows.rows, "lr": config.sft.learning_rate},
@@ -288,7 +287,7 @@ class Learner:
         return metrics
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """Scalars by name."""
+        """The loss of each part that the batch has: text_loss, image_loss and pull, scalars with a gradient."""
         sft, parts = self.config.sft, {}
         if batch.readings:
             contexts, answers = (
@@ -310,7 +309,7 @@ class Learner:
         return parts
 
     def part_weights(self, parts: dict[str, Tensor]) -> dict[str, float]:
-        """The two losses are only weighed against each other when both are there."""
+        """The weight of each loss; a batch with only one of text_loss and image_loss gives it weight 1."""
         sft = self.config.sft
         both = {"text_loss", "image_loss"} <= parts.keys()
         weights = {}
@@ -323,7 +322,7 @@ class Learner:
         torch.save({"optimizer": self.optimizer.state_dict(), "start": self.start}, folder / OPTIMIZER_FILE)
 
     def load(self, folder: Path) -> None:
-        """Undo `save`."""
+        """Read weights, optimizer and start of a checkpoint that `save` wrote. ValueError when they do not fit."""
         with checked_load(folder, self.optimizer):
             self.weights.load(self.model, folder)
             saved = torch.load(folder / OPTIMIZER_FILE, map_location=self.model.device, weights_only=True)

@@ -41,13 +41,23 @@ def dgs_summary(arms: Mapping[str, Mapping[str, CellData]]) -> dict[str, Any]:
             continue
         means = {}
         for key in COLUMNS.values():
-            means[key] = [np.mean(have) for rows in runs if (have := [row[key] for row in rows if key in row])]
+            means[key] = run_means(runs, key)
         found[arm] = {
             "cells": len(runs),
             "rollouts": sum(map(len, runs)),
             **{key: float(np.mean(values)) for key, values in means.items() if values},
         }
     return found
+
+
+def run_means(runs: Sequence[Sequence[Mapping[str, float]]], key: str) -> list[float]:
+    """The mean of `key` over the rows of each run that has it."""
+    means = []
+    for rows in runs:
+        values = [row[key] for row in rows if key in row]
+        if values:
+            means.append(float(np.mean(values)))
+    return means
 
 
 def dgs_section(summary: Mapping[str, Any], figure: str | None) -> list[str]:
@@ -78,11 +88,18 @@ def dgs_section(summary: Mapping[str, Any], figure: str | None) -> list[str]:
         "|---" * (3 + len(COLUMNS)) + "|",
     ]
     for arm, found in summary.items():
-        cells = " | ".join(
-            "–" if key not in found else f"{found[key]:.{0 if 'nfe' in key else 3}f}" for key in COLUMNS.values()
-        )
+        cells = " | ".join(_shown(found.get(key), "nfe" in key) for key in COLUMNS.values())
         lines.append(f"| {arm} | {found['cells']} | {found['rollouts']} | {cells} |")
     return [*lines, ""]
+
+
+def _shown(value: float | None, whole: bool) -> str:
+    """A figure of the table, without decimals where it is a count; a dash where there is none."""
+    if value is None:
+        return "–"
+    if whole:
+        return f"{value:.0f}"
+    return f"{value:.3f}"
 
 
 TREE = {
@@ -108,7 +125,7 @@ def tree_summary(arms: Mapping[str, Mapping[str, CellData]]) -> dict[str, Any]:
             continue
         found[arm] = {"cells": len(runs), "rollouts": sum(map(len, runs))}
         for key in TREE.values():
-            found[arm][key] = float(np.mean([np.mean([row[key] for row in rows]) for rows in runs]))
+            found[arm][key] = float(np.mean(run_means(runs, key)))
     return found
 
 

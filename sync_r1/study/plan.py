@@ -15,11 +15,12 @@ from sync_r1.costs.throughput import Throughput
 from sync_r1.study.estimates import CellData
 from sync_r1.study.study_file import Study
 
-RATES = Throughput(wide=3.0, narrow=1.0, device="")  # only their ratio counts: work token by token against the rest
+# only the ratio counts: what is decoded token by token takes three times as long per FLOP as the rest
+THROUGHPUT = Throughput(wide=3.0, narrow=1.0, device="")
 JOINED_S = 60.0  # two models are opened, and evaluated once
 # Measured on one core of two, both busy, with the shipped weights (docs/study.md):
 LOOKALIKES_S = 60.0  # per run: before and after, in words and by drawing
-LOOK_S = 14.0  # per look at 24 test prompts with four drawings each
+TEST_PROMPTS_S = 14.0  # per measurement of 24 test prompts with four drawings each
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,11 @@ def plan(study: Study, left: Mapping[str, int], cells: Sequence[CellData]) -> li
 
 
 def _seconds(study: Study, arm: str, seconds: Mapping[str, Sequence[float]]) -> tuple[float, str]:
-    """Of one cell, and what they were known from."""
+    """Seconds of one cell of `arm` on one thread, and which cells they are known from.
+
+    Args:
+        seconds: arm → seconds of each of its finished cells.
+    """
     if arm in seconds:
         return float(np.mean(seconds[arm])), "its cells"
     if study.arms[arm].joined:
@@ -75,13 +80,13 @@ def _config(study: Study, arm: str) -> Config:
 
 
 def _work(config: Config) -> float:
-    """Of a whole run, in any unit."""
-    return estimate(config, read_sizes(config.model), RATES).seconds["run"]
+    """How much computing a whole run takes, in a unit that only serves to compare runs with each other."""
+    return estimate(config, read_sizes(config.model), THROUGHPUT).seconds["run"]
 
 
 def _extras(config: Config) -> float:
-    """Seconds for look-alikes and looks at test prompts."""
+    """Seconds that a run takes on top: to draw look-alikes of other things, and to measure the test prompts."""
     extra = LOOKALIKES_S * config.eval.lookalikes
     if config.rl.test_prompts:
-        extra += LOOK_S * (config.rl.max_steps // config.rl.validation_steps)
+        extra += TEST_PROMPTS_S * (config.rl.max_steps // config.rl.validation_steps)
     return extra

@@ -22,7 +22,7 @@ from sync_r1.study.curves import measured
 from sync_r1.study.dgs_summary import dgs_figure, dgs_section, dgs_summary, tree_section, tree_summary
 from sync_r1.study.estimates import OVERALL, CellData, by_arm, item_values, score
 from sync_r1.study.markdown import fill_paragraphs
-from sync_r1.study.rewrite_examples import examples, loop_figure, loop_section, loop_summary
+from sync_r1.study.rewrite_examples import examples, rewrites_figure, rewrites_section, rewrites_summary
 from sync_r1.study.study_file import START, Claim, Study
 from sync_r1.study.variance import read_variance
 from sync_r1.unifybench.results import ALL_TASKS
@@ -65,10 +65,10 @@ def write_results(
         read_run(place) for cell in chosen if ((place := run_folder(folder, cell)) / "eval" / "after.json").is_file()
     ]
     if runs or "loop" not in earlier:
-        loop = {"arm": shown, **loop_summary(runs)}
+        loop = {"arm": shown, **rewrites_summary(runs)}
     else:
         loop = earlier["loop"]
-    result |= {"alarm": alarm_summary(by_arm(cells)), "dgs": dgs_summary(by_arm(cells)), "loop": loop}
+    result |= {"alarm": hacking_summary(by_arm(cells)), "dgs": dgs_summary(by_arm(cells)), "loop": loop}
     if trees := tree_summary(by_arm(cells)):
         result["trees"] = trees
     write_text(out.with_suffix(".json"), json.dumps(result, indent=1) + "\n")
@@ -82,7 +82,7 @@ def write_results(
     names = {kind: _save(figure, out.with_name(f"{out.name}_{kind}.png")) for kind, figure in figures.items()}
     sheet = out.with_name(f"{out.name}_loop.png")
     if runs:
-        names["loop"] = _save(loop_figure(examples(runs)), sheet)
+        names["loop"] = _save(rewrites_figure(examples(runs)), sheet)
     else:
         names["loop"] = None
         if sheet.is_file() and loop["runs"]:
@@ -191,18 +191,17 @@ def page(result: Mapping[str, Any], figures: Mapping[str, str | None]) -> str:
             lines.append(f"| {head} | | | | | 0 | {MISSING} |")
     lines += ["", "## Arms", "", _arms_table(result["arms"]), ""]
     lines += [
-        *alarm_section(result["alarm"]),
+        *hacking_section(result["alarm"]),
         *dgs_section(result["dgs"], figures["dgs"]),
         *tree_section(result.get("trees", {})),
-        *loop_section(result["loop"], figures["loop"]),
+        *rewrites_section(result["loop"], figures["loop"]),
     ]
     return "\n".join(lines)
 
 
-def alarm_summary(arms: Mapping[str, Mapping[str, CellData]]) -> dict[str, dict[str, int]]:
-    """Arm → runs with enough looks at the validation prompts for the reward-hacking alarm, and how many ever set it
-    off.
-    """
+def hacking_summary(arms: Mapping[str, Mapping[str, CellData]]) -> dict[str, dict[str, int]]:
+    """Arm → how many runs measured the validation prompts often enough for the reward-hacking monitor, and in how many
+    of them it would have warned (`set_off`)."""
     summary = {}
     for name, group in arms.items():
         pairs = []
@@ -214,16 +213,16 @@ def alarm_summary(arms: Mapping[str, Mapping[str, CellData]]) -> dict[str, dict[
                     if {"val/reward", "val/evaluator"} <= set(row)
                 ]
             )
-        looks = [list(zip(*found, strict=True)) for found in pairs if len(found) >= 2 * WINDOW]
+        measured = [list(zip(*found, strict=True)) for found in pairs if len(found) >= 2 * WINDOW]
         set_off = 0
-        for rewards, seen in looks:
+        for rewards, seen in measured:
             set_off += any(diverged(rewards[:end], seen[:end]) for end in range(2 * WINDOW, len(seen) + 1))
-        if name != START and looks:
-            summary[name] = {"runs": len(looks), "set_off": set_off}
+        if name != START and measured:
+            summary[name] = {"runs": len(measured), "set_off": set_off}
     return summary
 
 
-def alarm_section(summary: Mapping[str, Mapping[str, int]]) -> list[str]:
+def hacking_section(summary: Mapping[str, Mapping[str, int]]) -> list[str]:
     """Lines of the page."""
     lines = ["## Reward-hacking alarm", ""]
     if not summary:

@@ -65,7 +65,7 @@ def examples(runs: Sequence[Run]) -> list[tuple[Run, Pair]]:
     return found[:EXAMPLES]
 
 
-def loop_summary(runs: Sequence[Run]) -> dict[str, Any]:
+def rewrites_summary(runs: Sequence[Run]) -> dict[str, Any]:
     """Items by what became of their rewrite, with their pictures' mean scores, and the examples chosen."""
     pairs = [pair for _, pair in rewritten(runs)]
     fates = []
@@ -92,7 +92,7 @@ def loop_summary(runs: Sequence[Run]) -> dict[str, Any]:
     return {"runs": len(runs), "rule": RULE, "rewrites": fates, "examples": chosen}
 
 
-def loop_section(summary: dict[str, Any], figure: str | None) -> list[str]:
+def rewrites_section(summary: dict[str, Any], figure: str | None) -> list[str]:
     """Lines of the page."""
     lines = ["## From the rewrite to the picture", ""]
     if not summary["runs"]:
@@ -141,7 +141,7 @@ def marked(text: str, other: str, color: str) -> list[Word]:
     return [(word, INK if number in same else color) for number, word in enumerate(shown)]
 
 
-def loop_figure(chosen: Sequence[tuple[Run, Pair]]) -> Image.Image | None:
+def rewrites_figure(chosen: Sequence[tuple[Run, Pair]]) -> Image.Image | None:
     """One row per example: prompt and private fact, then rewrite, picture and score before and after.
 
     None without examples.

@@ -36,7 +36,7 @@ RULES = (
     "cheaper",
     "cheaper-than-best",
     "less-noise",
-)  # see rules.py
+)
 CURVES = ("val/evaluator", "val/reward", "test/evaluator")  # for the two of "cheaper", along a run
 MEASURES = ("understanding", "generation", *ALL_TASKS, *CURVES, *variance.MEASURES)  # the last for "less-noise"
 # Options that let a run be watched and change nothing that it learns or is scored by.

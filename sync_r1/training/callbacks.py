@@ -30,16 +30,17 @@ def generator_states() -> dict[str, Any]:
     Training draws from none of them, but a reward or a model's dropout may.
     """
     numpy: Any = np.random.get_state(legacy=False)
-    plain_numpy = {
-        **numpy,
-        "state": {**numpy["state"], "key": numpy["state"]["key"].tolist()},
-    }  # plain values load safely
+    # torch.load reads plain values without running code, but no NumPy array
+    plain_numpy = {**numpy, "state": {**numpy["state"], "key": numpy["state"]["key"].tolist()}}
     state: dict[str, Any] = {"numpy": plain_numpy, "python": random.getstate(), "torch": torch.get_rng_state()}
     return state | ({"cuda": torch.cuda.get_rng_state_all()} if torch.cuda.is_available() else {})
 
 
 def set_generator_states(state: dict[str, Any]) -> None:
-    """Undo `generator_states`; a GPU that was not there then keeps its own."""
+    """Put the global generators into the states that `generator_states` returned.
+
+    The generators of GPUs stay as they are where the states are of another number of GPUs.
+    """
     numpy = state["numpy"]
     np.random.set_state({**numpy, "state": {**numpy["state"], "key": np.array(numpy["state"]["key"], dtype=np.uint32)}})
     random.setstate(state["python"])

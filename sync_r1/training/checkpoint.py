@@ -51,13 +51,12 @@ def atomic_checkpoint(target: Path, **facts: Any) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         if old.exists() and not target.exists():
             old.rename(target)
-        if isinstance(
-            error, (OSError, RuntimeError, SafetensorError)
-        ):  # what torch and safetensors raise on a full disk
+        # on a full disk torch raises RuntimeError and safetensors its own error
+        if isinstance(error, (OSError, RuntimeError, SafetensorError)):
             complete = complete_in(target.parent)
-            kept = (
-                f"the last complete checkpoint is {complete[-1]}" if complete else "there is no complete checkpoint yet"
-            )
+            kept = "there is no complete checkpoint yet"
+            if complete:
+                kept = f"the last complete checkpoint is {complete[-1]}"
             raise OSError(
                 getattr(error, "errno", None) or errno.EIO,
                 f"{target} was not saved ({reason(error)}); {kept}; free some space and resume",
@@ -104,7 +103,10 @@ def move_newer_aside(folder: Path, step: int, say: Say) -> None:
 
 @contextmanager
 def as_value_error(folder: Path) -> Iterator[None]:
-    """What unexpected content makes the libraries raise becomes a ValueError with the folder's name."""
+    """Within the block, turn what libraries raise for unexpected content into a ValueError that names the folder.
+
+    Memory errors, and errors that name the folder already, pass as they are.
+    """
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError):
@@ -117,7 +119,14 @@ def as_value_error(folder: Path) -> Iterator[None]:
 
 
 def check_progress(folder: Path, step: int, fresh: TrainerState) -> None:
-    """trainer_state.json: the fields of `fresh`, each of its kind, at `step`. Raises ValueError."""
+    """Check trainer_state.json of a checkpoint.
+
+    Args:
+        fresh: the state of a new trainer, whose fields the file may hold, each with a value of the same type.
+        step: the update that the checkpoint is of.
+    Raises:
+        ValueError: the file has another field, a value of another type, or another step.
+    """
     path = folder / TRAINER_STATE_NAME
     found, known = (
         read_json(path),
@@ -143,7 +152,7 @@ def check_progress(folder: Path, step: int, fresh: TrainerState) -> None:
 
 
 def check_files(folder: Path) -> None:
-    """Optimizer and schedule are there; without them transformers would begin them anew. Raises ValueError."""
+    """Raise ValueError where the optimizer's or the schedule's file is missing: transformers would begin them anew."""
     for name in (OPTIMIZER_NAME, SCHEDULER_NAME):
         if not (folder / name).is_file():
             raise ValueError(f"{folder} has no {name}; resume from another checkpoint")
@@ -179,14 +188,15 @@ def checked_load(folder: Path, optimizer: torch.optim.Optimizer, scheduler: Any 
 
 
 def _alike(value: Any, other: Any) -> bool:
-    """Of one type; whole and other numbers are."""
+    """Whether two values are of one type; a whole number and one with a fraction count as the same."""
     return type(value) is type(other) or {type(value), type(other)} == {int, float}
 
 
 def kinds(value: Any) -> Any:
-    """What must not change when settings are loaded: switches, and whether numbers are finite numbers.
+    """Reduce settings to what loading a checkpoint must not change, so that two of them can be compared.
 
-    Of all that is inside too.
+    Switches, texts and None stay, a finite number becomes "number", anything else its type. Mappings and lists are
+    reduced item by item.
     """
     if isinstance(value, Mapping):
         return {key: kinds(inner) for key, inner in value.items()}

@@ -22,10 +22,8 @@ from sync_r1.world.export import export_world
 from sync_r1.world.judge import WorldJudge
 from sync_r1.world.render import SIZE
 
-SCORING, MODEL = (
-    ("eval.judge.", "eval.clip="),
-    "model.",
-)  # options a benchmark takes; decoding and the rest belong to the protocol
+# options that a benchmark takes; decoding and the rest belong to the protocol
+SCORING, MODEL = ("eval.judge.", "eval.clip="), "model."
 
 
 def read_options(overrides: Sequence[str]) -> Config:

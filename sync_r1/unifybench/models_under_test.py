@@ -28,7 +28,7 @@ KINDS = ("tokens", "text-prompt", "image-prompt", "chat")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class ModelUnderTest:
     """A model under test at one epoch. `open` loads it with one concept."""
 
     label: str
@@ -44,7 +44,7 @@ def base_model(
     device: str = "auto",
     batch_size: int = 16,
     settings: ModelConfig | None = None,
-) -> Candidate:
+) -> ModelUnderTest:
     """Weights of one folder; `{concept}` in its path stands for each concept's name.
 
     tokens: the concept's own, if the weights have them; else fresh ones as `settings` says, the start of every
@@ -64,7 +64,7 @@ def base_model(
             )
             return TokensAdapter(session, protocol)
 
-        return Candidate(label=path, epoch=0, open=with_tokens)
+        return ModelUnderTest(label=path, epoch=0, open=with_tokens)
     baseline = {"text-prompt": TextPrompt, "image-prompt": ImagePrompt}.get(kind)
     if baseline is None:
         raise ValueError(f"kind is {kind!r}; a model folder can be tested as {', '.join(KINDS[:3])}")
@@ -77,14 +77,16 @@ def base_model(
             loaded[weights] = load_model(weights, device, settings)
         return baseline(loaded[weights], concept, protocol, batch_size)
 
-    return Candidate(label=f"{path} {kind}", epoch=0, open=described)
+    return ModelUnderTest(label=f"{path} {kind}", epoch=0, open=described)
 
 
-def chat_model(config: JudgeConfig, protocol: Protocol, photo: bool = False) -> Candidate:
+def chat_model(config: JudgeConfig, protocol: Protocol, photo: bool = False) -> ModelUnderTest:
     """An external chat model, for the understanding tasks."""
     client = ChatClient(config, version="bench")
     label = f"{config.model}{' with photo' if photo else ''}"
-    return Candidate(label=label, epoch=0, open=lambda concept, root: ChatAdapter(client, concept, protocol, photo))
+    return ModelUnderTest(
+        label=label, epoch=0, open=lambda concept, root: ChatAdapter(client, concept, protocol, photo)
+    )
 
 
 def checkpoints(
@@ -95,12 +97,12 @@ def checkpoints(
     *,
     device: str = "auto",
     batch_size: int = 16,
-) -> list[Candidate]:
+) -> list[ModelUnderTest]:
     """A run's checkpoints by step; step 0 is the model it started from.
 
     Args:
         run: a run folder, or a pattern for `run_of_concept` where every concept has a run of its own.
-        steps: default: the newest complete checkpoint of each run, as one candidate of the largest step.
+        steps: default: the newest complete checkpoint of each run, as one model under test, at the largest step.
     Raises:
         ValueError: no run, or several, for a concept; a run without such a checkpoint (the steps it has are named).
     """
@@ -131,8 +133,8 @@ def checkpoints(
 
     if not steps:
         last = max((step_of(path) for path in newest.values()), default=0)
-        return [Candidate(label=run, epoch=last, open=opener(None))]
-    return [Candidate(label=f"{run}@{step}", epoch=step, open=opener(step)) for step in steps]
+        return [ModelUnderTest(label=run, epoch=last, open=opener(None))]
+    return [ModelUnderTest(label=f"{run}@{step}", epoch=step, open=opener(step)) for step in steps]
 
 
 def _steps(run: Path) -> dict[int, Path]:

@@ -76,11 +76,8 @@ def rewriting_text(protocol: Protocol, concept: PromptConcept, task: str, prompt
         wording = INSTRUCTIONS
     else:
         wording = read_instructions(Path(protocol.rewrite_prompt))
-    values = {
-        "name": concept.placeholder,
-        "facts": repr(list(concept.facts)),
-        "prompt": prompt,
-    }  # published: Python's notation of the list
+    # the published prompt shows the facts in Python's notation of a list
+    values = {"name": concept.placeholder, "facts": repr(list(concept.facts)), "prompt": prompt}
     return question_text(
         protocol, concept, re.sub(r"\{(name|facts|prompt)\}", lambda field: values[field[1]], wording[task])
     )

@@ -118,11 +118,8 @@ class Protocol:
     def scoring_options(self) -> dict[str, Any]:
         """What the score of one prediction depends on; not which of them are averaged."""
         values = dataclasses.asdict(self)
-        no_matter = (
-            "judge_timeout_s",
-            "lookalikes",
-            "unasked",
-        )  # the last two add to what is measured, and change none
+        # the last two add to what is measured and change no other score
+        no_matter = ("judge_timeout_s", "lookalikes", "unasked")
         return {name: values[name] for name in _FIELDS[_FIELDS.index("tasks") + 1 :] if name not in no_matter}
 
     def with_decoding(self, options: EvalConfig) -> Protocol:

@@ -46,12 +46,10 @@ class ScoredItem:
     input: str  # what the model read, or the words it drew
     prediction: str  # what the model wrote
     truth: str
-    score: (
-        float | None
-    )  # in [0, 1], a cosine where CLIP alone scores; None: could not be scored, excluded from every mean
-    metrics: dict[str, float] = field(
-        default_factory=dict
-    )  # everything that was measured, the score's own metric included
+    # in [0, 1], a cosine where CLIP alone scores; None could not be scored and is left out of every mean
+    score: float | None
+    # everything that was measured, the score's own metric included
+    metrics: dict[str, float] = field(default_factory=dict)
     image: str | None = None  # relative to the folder of the result file
     seed: int | None = None
 
@@ -110,13 +108,15 @@ class EvalResult:
         sides = {}
         for side, part in strata(scored).items():
             sides[side] = mean(item.score or 0.0 for item in part)
-        measured = list(dict.fromkeys(name for item in items for name in item.metrics))
+        metrics: dict[str, float] = {}
+        for name in dict.fromkeys(name for item in items for name in item.metrics):
+            metrics[name] = mean(item.metrics[name] for item in items if name in item.metrics)
         return {
             "mean": mean(sides.values()) if sides else None,
             "n": len(scored),
             "unscored": len(items) - len(scored),
             "metric": self.metrics.get(items[0].task, ""),
-            **{name: mean(item.metrics[name] for item in items if name in item.metrics) for name in measured},
+            **metrics,
             **({} if "all" in sides else sides),
         }
 

@@ -1,4 +1,4 @@
-"""The benchmark from end to end: candidates × concepts predicted, then scored, then summed up."""
+"""The benchmark from end to end: models × concepts predicted, then scored, then summed up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from sync_r1.data import Concept, find_concept, list_concepts, load_concept
 from sync_r1.distributed import launched_processes
 from sync_r1.unifybench.metrics import Evaluators
-from sync_r1.unifybench.models_under_test import Candidate
+from sync_r1.unifybench.models_under_test import ModelUnderTest
 from sync_r1.unifybench.predict import Progress, predict, silent, why_predicted, with_rewrites
 from sync_r1.unifybench.prediction_store import PredictionStore
 from sync_r1.unifybench.protocol import CONCEPT_LISTS, Protocol
@@ -93,8 +93,8 @@ def _id_of(root: Path, name: str) -> str:
         return name
 
 
-def predict_all(plan: BenchmarkPlan, candidates: Sequence[Candidate], out: Path, progress: Show = unshown) -> int:
-    """Predict every candidate and concept to `<out>/artifacts`; return how many items got no answer.
+def predict_all(plan: BenchmarkPlan, models: Sequence[ModelUnderTest], out: Path, progress: Show = unshown) -> int:
+    """Predict every model and concept to `<out>/artifacts`; return how many items got no answer.
 
     *_rea_gen draws the model's own rewrites: where their task is not asked for it is predicted too, with a warning.
     """
@@ -105,24 +105,24 @@ def predict_all(plan: BenchmarkPlan, candidates: Sequence[Candidate], out: Path,
             concept, root=plan.root, tasks=plan.tasks_of(concept), max_items=plan.max_items, protocol=plan.protocol
         )
     failed = 0
-    for candidate in candidates:
+    for model in models:
         for name, concept in known.items():
-            adapter = candidate.open(concept, plan.root)
+            adapter = model.open(concept, plan.root)
             items = build_items(
                 concept,
                 root=plan.root,
                 tasks=_predicted(plan.tasks_of(concept, adapter.tasks), plan.protocol),
                 max_items=plan.max_items,
                 protocol=plan.protocol,
-                epoch=candidate.epoch,
+                epoch=model.epoch,
             )
-            with progress(f"{candidate.label} {name}", len(items)) as advance:
+            with progress(f"{model.label} {name}", len(items)) as advance:
                 failed += predict(
                     adapter,
                     items,
-                    PredictionStore(out=out, concept=name, token_epoch=plan.token_epoch, model_epoch=candidate.epoch),
+                    PredictionStore(out=out, concept=name, token_epoch=plan.token_epoch, model_epoch=model.epoch),
                     processes,
-                    model=candidate.label,
+                    model=model.label,
                     batch_size=plan.batch_size,
                     progress=advance,
                 )

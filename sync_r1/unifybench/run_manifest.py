@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sync_r1.files import read_object
-from sync_r1.unifybench.models_under_test import Candidate
+from sync_r1.unifybench.models_under_test import ModelUnderTest
 from sync_r1.unifybench.prediction_store import stored_path
 from sync_r1.unifybench.protocol import Protocol, read_protocol
 from sync_r1.unifybench.results import write_result
@@ -19,7 +19,7 @@ from sync_r1.unifybench.run import BenchmarkPlan
 NAME = "bench.json"
 
 
-def open_run_manifest(out: Path, plan: BenchmarkPlan, candidates: Sequence[Candidate]) -> None:
+def open_run_manifest(out: Path, plan: BenchmarkPlan, models: Sequence[ModelUnderTest]) -> None:
     """Note what is about to run; concepts and checkpoints of earlier calls are kept.
 
     Raises ValueError when the folder holds another model, data root, item limit, token epoch or protocol.
@@ -27,7 +27,7 @@ def open_run_manifest(out: Path, plan: BenchmarkPlan, candidates: Sequence[Candi
     for partial in out.glob(f".{NAME}.*.tmp"):
         partial.unlink(missing_ok=True)
     old = read_object(out / NAME) or {}
-    new = _content(out, plan, candidates)
+    new = _content(out, plan, models)
     for name in ("root", "max_items", "token_epoch"):
         if old and old[name] != new[name]:
             raise ValueError(f"{out} was made with {name} {old[name]!r}, now it is {new[name]!r}; choose another --out")
@@ -47,7 +47,7 @@ def open_run_manifest(out: Path, plan: BenchmarkPlan, candidates: Sequence[Candi
     write_result(out / NAME, {**new, "concepts": concepts})
 
 
-def _content(out: Path, plan: BenchmarkPlan, candidates: Sequence[Candidate]) -> dict[str, Any]:
+def _content(out: Path, plan: BenchmarkPlan, models: Sequence[ModelUnderTest]) -> dict[str, Any]:
     return {
         "root": stored_path(plan.root, out),
         "model": plan.model,
@@ -55,7 +55,7 @@ def _content(out: Path, plan: BenchmarkPlan, candidates: Sequence[Candidate]) ->
         "max_items": plan.max_items,
         "token_epoch": plan.token_epoch,
         "protocol": asdict(plan.protocol),
-        "models": {str(candidate.epoch): candidate.label for candidate in candidates},
+        "models": {str(model.epoch): model.label for model in models},
     }
 
 

@@ -149,11 +149,8 @@ def _row(files: dict[str, dict[str, Any]], metric: str) -> dict[str, Any]:
     values = {name: values_of(files[name], metric, read_protocol(files[name]["protocol"])) for name in known}
     scored = sum(len(results_of(files[name])) for name in files)
     hits = {name: content["summary"].get(f"{metric}_n", content["summary"]["n"]) for name, content in files.items()}
-    exact = metric not in (
-        "accuracy",
-        "recall",
-        "no_recall",
-    )  # those are parts of weight and get no interval of their own
+    # these three are parts of the weight and get no interval of their own
+    exact = metric not in ("accuracy", "recall", "no_recall")
     return {
         "mean": sum(known.values()) / len(known) if known else None,
         "ci95": macro_interval([values]) if known and exact else None,

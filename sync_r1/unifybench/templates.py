@@ -51,9 +51,8 @@ def read_templates(root: Path | None, concept: Concept) -> list[str]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no JSON file ({error})") from error
-    if (
-        not isinstance(values, dict) or "pure_gen" not in values
-    ):  # published archives hold a file of this name with other content
+    # published archives hold a file of this name with other content
+    if not isinstance(values, dict) or "pure_gen" not in values:
         return plain_templates(concept.generation_type)
     templates = values["pure_gen"]
     if (

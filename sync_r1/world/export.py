@@ -192,9 +192,8 @@ def _context(rng: np.random.Generator, count: int) -> dict[str, str]:
     return {name: grammar.choose(rng, CONTEXT_VALUES[name]) for name in CONTEXT if name in chosen}
 
 
-Form = tuple[
-    list[tuple[str, str]], str | None
-]  # (attribute meant, words used) of every reference, and what is spelled out
+# (attribute meant, words used) of every reference, and what is spelled out
+Form = tuple[list[tuple[str, str]], str | None]
 
 
 def _forms(persona: Persona, word: str, dense: bool) -> list[Form]:

@@ -33,10 +33,8 @@ from sync_r1.world.render import SIZE
 
 MODEL = "world"
 MAX_BODY_BYTES = 64 << 20
-TOKENS_PER_PICTURE, LETTERS_PER_TOKEN = (
-    85,
-    4,
-)  # of the usage it reports, a rough guess that lets the cost counter be tried
+# of the usage that it reports: a rough guess that lets the cost counter be tried
+TOKENS_PER_PICTURE, LETTERS_PER_TOKEN = 85, 4
 
 
 @dataclass(frozen=True)

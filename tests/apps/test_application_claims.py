@@ -151,7 +151,7 @@ def test_every_comparison_of_simulated_learners_counts(script: ModuleType) -> No
 
 @pytest.fixture
 def given(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
-    """A small study whose trainings and measurements are stand-ins."""
+    """A small study whose trainings and measurements are replaced by fixed results."""
     monkeypatch.setattr(script, "train", lambda *arguments, **options: None)
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(SMALL, sort_keys=False), encoding="utf-8")

@@ -56,7 +56,7 @@ def test_two_readings_that_differ_are_less_sure(dog: Session, monkeypatch: pytes
 
 
 def test_weights_that_tell_facts_know_a_thing_alone(dog: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A picture of a kite in a room tells of the kite: nobody lives in the room."""
+    """A picture of a kite in a room tells of the kite, not of a person in the room."""
     said = ["a photo of a kite in a room", "<kip> carries a kite.", "nothing", "a kite", "in a room"]
     monkeypatch.setattr(dog, "answers", lambda contexts: said, raising=False)
     (one,) = read_facts(dog, picture())

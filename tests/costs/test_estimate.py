@@ -245,16 +245,16 @@ def test_sharing_saves_the_optimizers_memory_and_the_references() -> None:
     layers, alone = 4 * sizes.in_layers, estimate(config, sizes).memory
     found = estimate(config, sizes, processes=8).memory
     assert sizes.body - sizes.in_layers == 2 * sizes.hidden, "the last norm"
-    assert alone == estimated(sizes, "rl.beta=0.1").memory, "one process has nobody to share with"
+    assert alone == estimated(sizes, "rl.beta=0.1").memory, "one process has no other to share with"
     assert alone["Adam states"] - found["Adam states"] == pytest.approx(2 * layers * 7 / 8)
     assert alone["reference"] - found["reference"] == pytest.approx(layers * 7 / 8)
     assert found["weights"] - alone["weights"] == pytest.approx(layers / 8), "the share beside the whole"
     assert found["gradients"] == alone["gradients"]
 
 
-def test_rates_are_measured() -> None:
-    rates = measure_throughput(64, 128, wide=64, narrow=1, device="cpu", dtype=torch.float32, budget=0.05)
-    assert rates.narrow > 1e6 and 1e6 < rates.wide < 1e14
+def test_throughput_is_measured() -> None:
+    throughput = measure_throughput(64, 128, wide=64, narrow=1, device="cpu", dtype=torch.float32, budget=0.05)
+    assert throughput.narrow > 1e6 and 1e6 < throughput.wide < 1e14
 
 
 def test_slow_products_are_measured_with_fewer_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,8 +266,8 @@ def test_slow_products_are_measured_with_fewer_rows(monkeypatch: pytest.MonkeyPa
         return 0.05 * asked[-1]
 
     monkeypatch.setattr("sync_r1.costs.throughput._time_of", slow)
-    rates = measure_throughput(64, 128, wide=8192, narrow=16, device="cpu", dtype=torch.float32)
-    assert max(asked) == 4 and rates.wide == rates.narrow == pytest.approx(2 * 64 * 128 / 0.05)
+    throughput = measure_throughput(64, 128, wide=8192, narrow=16, device="cpu", dtype=torch.float32)
+    assert max(asked) == 4 and throughput.wide == throughput.narrow == pytest.approx(2 * 64 * 128 / 0.05)
 
 
 def test_dry_run_loads_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,12 +22,13 @@ from tests.fuzz.mutations import (
 )
 from tests.rl import toys
 
+# by a resume: the run has built its own model
 UNREAD = {
     "config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     MANIFEST,
-}  # by a resume: the run has built its own model
+}
 
 
 class CheckpointTarget:

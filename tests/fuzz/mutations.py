@@ -28,7 +28,7 @@ NAMES = (
 
 
 def hostile_value(r: Random) -> Any:
-    """Anything that JSON can hold and nobody expects."""
+    """Anything that JSON can hold and that no reader expects."""
     plain = (
         None, True, False, 0, -1, 1, 2.5, -0.0, 1e308, 10**30, 10**400, -(10**400), 2**63, 2**31, float("nan"),
         float("inf"), float("-inf"), "0", "1e999", "nan", "NaN", "null", [], {}, [[]], [None], {"": None},

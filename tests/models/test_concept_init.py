@@ -49,9 +49,8 @@ def test_images_start_shared_tokens_at_centres_and_drawing_tokens_at_code_rows(p
     rows = model.read_rows(concept_row_ids(model).tolist()).embed
     assert_close(rows[0], noun)
     assert_close(rows[1:3], k_means(table[codes], 2, 0))
-    assert_close(
-        rows[3:5], table[3:5]
-    )  # where UniCTokens' tokens 16 to 23 lie: behind the placeholder's and the shared ones' rows
+    # where UniCTokens' tokens 16 to 23 lie: behind the placeholder's and the shared ones' rows
+    assert_close(rows[3:5], table[3:5])
     assert_close(rows[5], noun)
 
 

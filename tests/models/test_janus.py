@@ -68,9 +68,8 @@ def test_a_published_folder_loads_and_answers_as_transformers_does(
     )
     ids = reading_ids(ours.special_tokens, ours.tokenizer, QUESTION, 16, ours.extras.system_prompt)
     given = inputs["input_ids"][0].tolist()
-    assert ids[1:] == (
-        given[1:] if given[0] == ours.special_tokens.bos else given
-    )  # the tiny tokenizer adds no begin by itself
+    # the tiny tokenizer adds no begin by itself
+    assert ids[1:] == (given[1:] if given[0] == ours.special_tokens.bos else given)
     assert len(ours.extras.system_prompt) > 20
     values = (pixels / 255 - 0.5) / 0.5
     assert (values - inputs["pixel_values"]).abs().max() < 0.04  # PIL rounds to bytes between its two passes
@@ -211,9 +210,8 @@ def test_transformers_reads_what_we_save(tmp_path: Path) -> None:
     theirs, info = JanusForConditionalGeneration.from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
     assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in model.janus.state_dict().items())
-    assert (
-        json.loads((tmp_path / "config.json").read_text())["text_config"]["vocab_size"] == 349
-    )  # 328 + 21: the spare rows were too few
+    # 328 + 21: the spare rows were too few
+    assert json.loads((tmp_path / "config.json").read_text())["text_config"]["vocab_size"] == 349
 
 
 def test_spare_rows_are_used_first() -> None:

@@ -117,9 +117,8 @@ def test_quantize_by_hand(small: Magvit) -> None:
 
 
 def test_lfq_losses_by_hand(small: Magvit) -> None:
-    sure = (
-        torch.tensor([10.0, -10.0]).view(2, 1, 1, 1).expand(2, 2, 1, 1)
-    )  # two bits, each used equally, copies of each other
+    # two bits, each used equally, copies of each other
+    sure = torch.tensor([10.0, -10.0]).view(2, 1, 1, 1).expand(2, 2, 1, 1)
     losses = small.lfq_losses(sure)
     assert losses["commitment"].item() == pytest.approx(81)
     assert losses["sample_entropy"].item() == pytest.approx(0, abs=1e-4)

@@ -26,7 +26,7 @@ def test_t2i_layout() -> None:
 
 def test_t2i_mask() -> None:
     mask = build_t2i(CONFIG, [[5, 6], [7]]).mask[1, 0]
-    assert not mask[1:, 0].any() and mask[0, 0]  # the pad sees itself only, and nobody sees it
+    assert not mask[1:, 0].any() and mask[0, 0]  # the pad sees itself only, and no other token sees it
     assert mask[1:5, 1:5].equal(torch.ones(4, 4, dtype=torch.bool).tril())
     assert not mask[:5, 5:].any()  # text never sees the image
     assert mask[5:, 1:].all()

@@ -21,9 +21,8 @@ def test_centre_by_hand() -> None:
     assert_close(group_std(values), std)
     assert_close(centre(values, "group"), centre(values) / (std + EPSILON).unsqueeze(1))
     assert_close(centre(values, "batch"), centre(values) / (math.sqrt(26 / 4) + EPSILON))
-    assert_close(
-        centre(values + torch.tensor([[0.0], [50.0]]), "batch"), centre(values, "batch")
-    )  # another kind of prompt
+    # another kind of prompt
+    assert_close(centre(values + torch.tensor([[0.0], [50.0]]), "batch"), centre(values, "batch"))
 
 
 def test_unscored_trajectories_are_left_out() -> None:
@@ -98,9 +97,8 @@ def test_twins_share_what_their_pictures_earned() -> None:
     found = advantages(text, image, same)
     assert_close(found.text, torch.tensor([[1.4, 1.4, 0.1]]) - 2.9 / 3)
     assert_close(found.image, (image[..., 0] - 0.3).unsqueeze(2))  # the pictures themselves still differ
-    assert_close(
-        advantages(text, image, torch.zeros(1, 3, dtype=torch.long)).text, text - 2 / 3
-    )  # one prompt for all: noise alone
+    # one prompt for all: noise alone
+    assert_close(advantages(text, image, torch.zeros(1, 3, dtype=torch.long)).text, text - 2 / 3)
     assert_close(pool_same(torch.tensor([[NAN, 0.6, 0.1]]), same), torch.tensor([[0.6, 0.6, 0.1]]))
     assert_close(advantages(text, image, same, credit="shared").text, advantages(text, image, credit="shared").text)
 

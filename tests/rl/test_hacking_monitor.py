@@ -1,4 +1,4 @@
-"""The reward-hacking alarm."""
+"""The reward-hacking monitor."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ class Measured(RewardHackingMonitor):
 def test_it_warns_once_and_survives_an_outage_and_a_resume(tmp_path: Path) -> None:
     nan = math.nan
     values = [(0.1, 0.6), (nan, nan), (0.1, 0.6), (0.1, 0.6), (0.3, 0.5), (0.3, 0.5)]
-    alarm = Measured(tmp_path / "metrics.jsonl", values)
-    alarm.steps(1, 12)
-    assert len(alarm.said) == 1 and "step 10" in alarm.said[0] and alarm.noted["val/diverged"] == 1.0
+    monitor = Measured(tmp_path / "metrics.jsonl", values)
+    monitor.steps(1, 12)
+    assert len(monitor.said) == 1 and "step 10" in monitor.said[0] and monitor.noted["val/diverged"] == 1.0
 
     rows = [
         {"step": 2 * i + 2, "val/reward": r if r == r else None, "val/evaluator": e if e == e else None}
@@ -68,7 +68,7 @@ def test_it_warns_once_and_survives_an_outage_and_a_resume(tmp_path: Path) -> No
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 14, "val')
     resumed = Measured(tmp_path / "metrics.jsonl", [(0.3, 0.5)])
     resumed.steps(13, 14)
-    assert len(resumed.history) == len(alarm.history) + 1 and resumed.said == []  # it was said before
+    assert len(resumed.history) == len(monitor.history) + 1 and resumed.said == []  # it was said before
 
 
 def test_it_measures_without_touching_the_run(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_it_measures_without_touching_the_run(tmp_path: Path) -> None:
     prompts = training_prompts(concept(tmp_path))[:1]
     rewards = RewardEnsemble([Reward("bright", bright, "image", 2.0)])
     model.train()
-    alarm = RewardHackingMonitor(
+    monitor = RewardHackingMonitor(
         sampler,
         prompts,
         rewards,
@@ -94,7 +94,7 @@ def test_it_measures_without_touching_the_run(tmp_path: Path) -> None:
         note=noted.update,
         warn=lambda text: None,
     )
-    first, second = alarm.measure(alarm.draw()), alarm.measure(alarm.draw())
+    first, second = monitor.measure(monitor.draw()), monitor.measure(monitor.draw())
     assert first == second and first[0] == pytest.approx(first[1], abs=1e-6) and model.training
     unscored = RewardHackingMonitor(
         sampler, prompts, RewardEnsemble([]), [lambda images, **_: [None] * len(images)],

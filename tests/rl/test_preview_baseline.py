@@ -55,7 +55,7 @@ def test_every_replayed_step_is_told_what_its_own_state_did_not_promise(tmp_path
     run = trainer(tmp_path, "rl.image_baseline=previews", "rl.train_timesteps=2", "rl.timestep_sampling=late")
     rollout = run.roll_out()
     scores = run.score(rollout)
-    credit = run.by_step(rollout, scores, run.advantage(rollout, scores))
+    credit = run.step_credit(rollout, scores, run.advantage(rollout, scores))
     assert credit.steps is not None and len(credit.steps) == 2 and 3 in credit.steps and rollout.trace is not None
     for step, told in credit.steps.items():
         images = run.policy.decode_image(rollout.trace.likely(step))

@@ -84,7 +84,7 @@ def test_weight_0_is_only_logged_and_a_category_without_weight_not_even_asked(tm
     assert rewards.parts() == {"text", "image"} and rewards.parts({"object"}) == {"text"}
 
 
-def test_a_group_that_nobody_can_judge_is_unscored(tmp_path: Path) -> None:
+def test_a_group_that_no_reward_can_judge_is_unscored(tmp_path: Path) -> None:
     rewards = RewardEnsemble(
         [Reward("answer", fixed(None, NAN, 1.0, math.inf), "text"), Reward("bright", fixed(None, None, 1, 2), "image")]
     )
@@ -104,8 +104,8 @@ def test_stand_in_by_hand() -> None:
     other = torch.tensor([[0.8, 0.7, 0.9, NAN], [0.1, 0.2, NAN, 0.4], [NAN, 0.9, NAN, NAN]])
     wanted = torch.tensor(
         [
-            [0.3, 0.25, 0.5, NAN],  # 0.45 lower than the stand-in on average where both know, so 0.7 becomes 0.25
-            [0.1, 0.2, NAN, 0.4],  # nobody known: the stand-in's own scores
+            [0.3, 0.25, 0.5, NAN],  # 0.45 lower than the fallback on average where both know, so 0.7 becomes 0.25
+            [0.1, 0.2, NAN, 0.4],  # none is known: the fallback's own scores
             [0.2, NAN, 0.4, 0.6],  # no sibling tells how the scales differ: still missing
         ]
     )
@@ -119,9 +119,8 @@ def test_a_stand_in_never_makes_a_picture_without_a_face_the_best(tmp_path: Path
     found = rewards.score(rollout(tmp_path))
     assert_close(found.image[..., 0], 2 * torch.tensor([[0.4, 0.39], [0.6, 0.7]]))
     assert found.metrics["rewards/face/missing"] == 3 and found.metrics["rewards/face/fallback"] == 3
-    assert_close(
-        found.scores["face"][..., 0], torch.tensor([[0.4, NAN], [NAN, NAN]]), equal_nan=True
-    )  # what face itself said
+    # what face itself said
+    assert_close(found.scores["face"][..., 0], torch.tensor([[0.4, NAN], [NAN, NAN]]), equal_nan=True)
     assert found.metrics["rewards/identity/mean"] == pytest.approx(0.7225)  # logged without a weight
 
 

@@ -188,7 +188,7 @@ def test_a_trunk_is_replayed_once_and_leaves_apart(tmp_path: Path) -> None:
     run = trainer(tmp_path, *OPTIONS, "rl.image_baseline=previews")
     rollout = run.roll_out()
     scores = run.score(rollout)
-    credit = run.by_step(rollout, scores, run.advantage(rollout, scores))
+    credit = run.step_credit(rollout, scores, run.advantage(rollout, scores))
     assert credit.steps is not None and rollout.tree is not None and scores.promised is not None
     drawn = rollout.tree.flags(3)
     for step, told in credit.steps.items():

@@ -1,4 +1,4 @@
-"""The worker: what arrives together is done together, nothing waits without bound, nobody spoils another's work."""
+"""The worker: what arrives together is done together, waiting is bounded, and no request spoils another one."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_full_queue_says_when_to_come_again() -> None:
     asyncio.run(scenario())
 
 
-def test_what_nobody_waits_for_is_not_done_and_what_is_late_is_named() -> None:
+def test_what_no_request_waits_for_is_not_done_and_what_is_late_is_named() -> None:
     async def scenario() -> None:
         work, working = Held(), worker()
         gone, late, fine = job(work, "gone"), job(work, "late", seconds=0.05), job(work, "fine")

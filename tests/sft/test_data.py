@@ -102,9 +102,8 @@ def test_streams_that_are_off(opened: Opened) -> None:
     assert all(batch.codes is None and batch.readings for batch in Streams(session, STAGES["1"], config()).epoch(0))
     drawn = Streams(session, STAGES["2"], config(understanding_weight=0.0)).epoch(0)
     assert len(drawn) == 2 and all(not batch.readings for batch in drawn)
-    photos = Streams(session, STAGES["photos"], config(drawing_weight=0.0)).epoch(
-        0
-    )  # has no other stream to be weighed against
+    # has no other stream to be weighed against
+    photos = Streams(session, STAGES["photos"], config(drawing_weight=0.0)).epoch(0)
     assert [len(batch.codes) for batch in photos if batch.codes is not None] == [2] and not photos[0].readings
     silent = replace(session.concept, conversations={}, conditions=type(session.concept.conditions)())
     with pytest.raises(ValueError, match="nothing to ask about <bo>"):

@@ -20,7 +20,14 @@ from sync_r1.study.dgs_summary import (
     tree_summary,
 )
 from sync_r1.study.estimates import by_arm
-from sync_r1.study.rewrite_examples import examples, facts_behind, loop_figure, loop_section, loop_summary, marked
+from sync_r1.study.rewrite_examples import (
+    examples,
+    facts_behind,
+    marked,
+    rewrites_figure,
+    rewrites_section,
+    rewrites_summary,
+)
 from sync_r1.study.runner import curve_of
 
 Drawn = tuple[str, str, str, float, float]  # rewrite before, rewrite after, truth, score before, score after
@@ -122,7 +129,7 @@ def test_the_example_is_the_largest_gain_among_those_that_were_wrong_and_became_
     ]
     first, second = run(tmp_path / "joint" / "bo-0", drawn), run(tmp_path / "joint" / "bo-1", drawn[2:])
     assert [(own, pair.before.id) for own, pair in examples([first, second])] == [(first, "1")]
-    summary = loop_summary([first, second])
+    summary = rewrites_summary([first, second])
     assert summary["examples"] == [{"run": "joint/bo-0", "task": "rea_gen", "item": "1", "prompt": PROMPT}]
     fates = {(row["before"], row["after"]): row for row in summary["rewrites"]}
     assert [fates[key]["items"] for key in ((False, True), (True, True), (False, False), (True, False))] == [6, 2, 2, 0]
@@ -130,7 +137,7 @@ def test_the_example_is_the_largest_gain_among_those_that_were_wrong_and_became_
         fates[False, True]["scores"] == pytest.approx([1.9 / 6, 5.6 / 6])
         and fates[False, True]["right_pictures_after"] == 4
     )
-    page = "\n".join(loop_section(summary, "x_loop.png"))
+    page = "\n".join(rewrites_section(summary, "x_loop.png"))
     assert (
         "| wrong → right | 6 | 0.317 | 0.933 | 4 |" in page
         and "| right → wrong | 0 | – | – | 0 |" in page
@@ -139,15 +146,15 @@ def test_the_example_is_the_largest_gain_among_those_that_were_wrong_and_became_
 
 
 def test_without_an_example_the_page_says_so(tmp_path: Path) -> None:
-    none = loop_summary([run(tmp_path / "bo-0", [(WRONG, WRONG, TRUTH, 0.0, 0.5)])])
-    assert none["examples"] == [] and "No example fits the rule" in "\n".join(loop_section(none, None))
-    assert "run folders are not here" in "\n".join(loop_section(loop_summary([]), None))
-    assert loop_figure([]) is None
+    none = rewrites_summary([run(tmp_path / "bo-0", [(WRONG, WRONG, TRUTH, 0.0, 0.5)])])
+    assert none["examples"] == [] and "No example fits the rule" in "\n".join(rewrites_section(none, None))
+    assert "run folders are not here" in "\n".join(rewrites_section(rewrites_summary([]), None))
+    assert rewrites_figure([]) is None
 
 
 def test_the_picture_enlarges_pixels_without_blur(tmp_path: Path) -> None:
     own = run(tmp_path / "bo-0", [(WRONG, TRUTH, TRUTH, 0.0, 1.0)])
-    sheet = loop_figure(examples([own]))
+    sheet = rewrites_figure(examples([own]))
     assert sheet is not None
     counts = {color: count for count, color in sheet.getcolors(sheet.width * sheet.height) or []}
     assert counts[255, 0, 0] == counts[0, 0, 255] == 192 * 192 / 2

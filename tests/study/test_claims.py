@@ -33,9 +33,8 @@ def test_a_constant_difference_has_no_width() -> None:
     first = {"bo-0": cell("a", 0, [(0, 0.9), (0, 0.5)]), "bo-1": cell("a", 1, [(0, 0.7), (0, 0.3)])}
     second = {"bo-0": cell("b", 0, [(0, 0.7), (0, 0.3)]), "bo-1": cell("b", 1, [(0, 0.5), (0, 0.1)])}
     found = compare(first, second, "understanding")
-    assert (found.value, found.low, found.high) == pytest.approx(
-        (0.2, 0.2, 0.2)
-    )  # pairing removes what varies between items and cells
+    # pairing removes what varies between items and cells
+    assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.2, 0.2))
     assert (found.arm, found.other) == pytest.approx((0.6, 0.4)) and found.cells == ["bo-0", "bo-1"]
 
 
@@ -101,9 +100,8 @@ def test_the_hardest_measure_decides() -> None:
 
 
 def test_evaluations_needed_for_the_same_score() -> None:
-    slow = [
-        {"nfe_total": 100.0 * i, "v": 0.1 * i} for i in range(1, 11)
-    ]  # ends at (0.8 + 0.9 + 1.0) / 3 = 0.9 after 1000
+    # ends at (0.8 + 0.9 + 1.0) / 3 = 0.9 after 1000
+    slow = [{"nfe_total": 100.0 * i, "v": 0.1 * i} for i in range(1, 11)]
     fast = [{"nfe_total": 100.0 * i, "v": 0.2 * i} for i in range(1, 6)]  # reaches 0.9 at 500
     assert nfe_share(fast, slow, "v") == pytest.approx(0.5)  # 450, between two points, of 900
     assert nfe_share(slow, slow, "v") == pytest.approx(1.0)

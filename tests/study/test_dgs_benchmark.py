@@ -32,9 +32,8 @@ def test_variance_and_signal_are_without_bias(dgs: ModuleType) -> None:
     mean = torch.ones(SIZE, dtype=torch.float64)
     few = [gradients(mean, 2.0, seed)[:3] for seed in range(600)]
     variance, signal = (sum(side) / len(few) for side in zip(*(dgs.moments(g @ g.T) for g in few), strict=True))
-    assert variance == pytest.approx(4 * SIZE, rel=0.05) and signal == pytest.approx(
-        SIZE, rel=0.1
-    )  # three repeats are enough on average
+    # three repeats are enough on average
+    assert variance == pytest.approx(4 * SIZE, rel=0.05) and signal == pytest.approx(SIZE, rel=0.1)
 
 
 def test_noise_is_compared_at_equal_evaluations(dgs: ModuleType) -> None:

@@ -13,7 +13,7 @@ import yaml
 from rich.console import Console
 
 from sync_r1.commands.study import study as study_command
-from sync_r1.study.results import alarm_section, alarm_summary, write_results
+from sync_r1.study.results import hacking_section, hacking_summary, write_results
 from sync_r1.study.runner import Cell, Runner
 from sync_r1.study.study_file import Study, load_study
 
@@ -140,9 +140,9 @@ def test_the_alarm_is_told_from_the_curves() -> None:
     looks = [(0.1, 0.6), (0.1, 0.6), (0.3, 0.5), (0.3, 0.5)]
     curve = [{"step": step, "val/reward": reward, "val/evaluator": seen} for step, (reward, seen) in enumerate(looks)]
     cells = {"bo-0": {"curve": curve}, "bo-1": {"curve": curve[:1] * 4}, "bo-2": {"curve": curve[:3]}}
-    assert alarm_summary({"a": cells, "b": {"bo-0": {"curve": [{"step": 1.0}]}}}) == {"a": {"runs": 2, "set_off": 1}}
-    assert "a 1 of 2" in " ".join(alarm_section({"a": {"runs": 2, "set_off": 1}})) and "4 times" in " ".join(
-        alarm_section({})
+    assert hacking_summary({"a": cells, "b": {"bo-0": {"curve": [{"step": 1.0}]}}}) == {"a": {"runs": 2, "set_off": 1}}
+    assert "a 1 of 2" in " ".join(hacking_section({"a": {"runs": 2, "set_off": 1}})) and "4 times" in " ".join(
+        hacking_section({})
     )
 
 

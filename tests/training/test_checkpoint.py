@@ -36,9 +36,8 @@ def test_resume_equals_uninterrupted_bit_for_bit(tmp_path: Path, iterations: int
     whole = trainer(tmp_path / "a", *extra)
     whole.train()
     folder = whole.config.run.folder
-    shutil.rmtree(
-        folder / "checkpoints" / "step_00004"
-    )  # as if it had died after step 2, with the log of step 3 and 4 written
+    # as if it had died after step 2, with the log of step 3 and 4 written
+    shutil.rmtree(folder / "checkpoints" / "step_00004")
     expected, end = log_of(whole), weights(whole.policy)
 
     resumed = trainer(tmp_path / "a", *extra)
@@ -143,9 +142,8 @@ def test_a_checkpoint_from_before_generators_were_saved_still_resumes(saves: Pat
 @pytest.mark.parametrize("error", [OSError(28, "full"), KeyboardInterrupt(), RuntimeError("x"), SafetensorError("x")])
 def test_a_failed_rewrite_keeps_the_old_one(saves: Path, error: BaseException) -> None:
     target = fill(saves, 1)
-    shown = (
-        KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else OSError
-    )  # writers have their own words for a full disk
+    # writers have their own words for a full disk
+    shown = KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else OSError
     with pytest.raises(shown), atomic_checkpoint(target) as partial:
         (partial / "weights").write_text("half")
         raise error

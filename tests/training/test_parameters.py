@@ -217,9 +217,8 @@ def test_a_frozen_bf16_body_trains_fp32_adapters_and_rows(tmp_path: Path) -> Non
         [0, 1, 2, 3],
     )
     texts, trace = model.generate_text(contexts, sampling, seeds), model.generate_image(prompts, sampling, seeds)
-    written = model.text_logps(contexts[:1], texts.ids[:1], texts.mask[:1], sampling)[
-        0
-    ]  # another batch size rounds differently
+    # another batch size rounds differently
+    written = model.text_logps(contexts[:1], texts.ids[:1], texts.mask[:1], sampling)[0]
     drawn, _ = model.image_logps(prompts[:3], trace.select([0, 1, 2]), sampling, [0, 1, 2, 3])
     for replayed, rolled_out in ((written, texts.logps[:1]), (drawn, trace.logps[:3])):
         assert replayed.dtype == rolled_out.dtype == torch.float32

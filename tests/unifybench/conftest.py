@@ -19,7 +19,7 @@ from tests.helpers import tiny_model
 
 
 class ReferenceClip:
-    """Stands in for a ClipScorer."""
+    """Scores like a ClipScorer, without a network."""
 
     def image_features(self, images: Sequence[object]) -> Tensor:
         self.references = len(images)

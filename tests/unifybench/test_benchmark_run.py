@@ -65,9 +65,8 @@ def test_nine_tasks_end_to_end(session: Session, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.tmp"))
 
     after = evaluate(session, out, "after", image_judge=judge)
-    assert after.items == [
-        replace(item, image=other.image) for item, other in zip(before.items, after.items)
-    ]  # nothing was trained
+    # nothing was trained
+    assert after.items == [replace(item, image=other.image) for item, other in zip(before.items, after.items)]
     found = compare(before, after)
     assert (
         found["understanding"]["ci95"] == found["generation"]["ci95"] == [0.0, 0.0]

@@ -61,9 +61,8 @@ def test_fewer_items_keep_both_sides_of_recognition(root: Path, concept: Concept
     few = build_items(concept, root=root, tasks=["rec"], max_items=4)
     assert len(few) == 4 and {item.truth for item in few} == {"Yes.", "No."}
     assert evenly(3, 5) == [0, 1, 2] and evenly(10, 2) == [2, 7]
-    assert {item.id for item in few} <= {
-        item.id for item in build_items(concept, root=root, tasks=["rec"])
-    }  # numbers do not shift
+    # numbers do not shift
+    assert {item.id for item in few} <= {item.id for item in build_items(concept, root=root, tasks=["rec"])}
     with pytest.raises(ValueError, match="max_items is 0"):
         build_items(concept, root=root, max_items=0)
 

@@ -30,9 +30,8 @@ from tests.helpers import tiny_model
 SMALL = Protocol(generation_timesteps=1, max_completion_length=3)
 
 
-Endpoint = tuple[
-    str, list[Any], list[range]
-]  # its URL, what it was asked (and the key it was given), and which requests fail
+# its URL, what it was asked (and the key it was given), and which requests fail
+Endpoint = tuple[str, list[Any], list[range]]
 
 
 @pytest.fixture
@@ -64,9 +63,9 @@ def endpoint() -> Iterator[Endpoint]:
 
 def test_a_chat_model_over_http(endpoint: Endpoint, concept: Concept, root: Path, tmp_path: Path) -> None:
     url, asked, _ = endpoint
-    candidate = chat_model(JudgeConfig(url=url, model="big", max_retries=0, concurrency=1), SMALL, photo=True)
+    model = chat_model(JudgeConfig(url=url, model="big", max_retries=0, concurrency=1), SMALL, photo=True)
     plan = BenchmarkPlan(root=root, concepts=["bo"], protocol=SMALL, max_items=4, batch_size=4)
-    failed = predict_all(plan, [candidate], tmp_path)
+    failed = predict_all(plan, [model], tmp_path)
     assert 0 < failed <= 11  # the outage; everything else is there
     records = [json.loads(path.read_text()) for path in sorted(tmp_path.rglob("*_*.json"))]
     lost = [record for record in records if record["prediction"] is None]
@@ -75,18 +74,17 @@ def test_a_chat_model_over_http(endpoint: Endpoint, concept: Concept, root: Path
     place, judges = PredictionStore(out=tmp_path, concept="bo"), Evaluators()
     half = score_task(place, task[0], concept, SMALL, judges, Outage())
     assert half["progress"] == {"completed": 4 - task[1], "total": 4} and not half["complete"]
-    assert predict_all(plan, [candidate], tmp_path) == 0
+    assert predict_all(plan, [model], tmp_path) == 0
     assert score_task(place, task[0], concept, SMALL, judges, Outage())["complete"]
     folder = tmp_path / "artifacts" / "understanding"
     assert sorted(path.name for path in folder.iterdir()) == ["dense_rea", "qa", "rea", "rec", "vqa"]
     assert {json.loads(path.read_text())["prediction"] for path in folder.rglob("*_*.json")} == {"yes"}
     first = asked[0]["messages"][0]["content"]
-    assert [part["type"] for part in first] == ["text", "image_url"] * 2 + [
-        "text"
-    ]  # the photo, then the picture, then the question
+    # the photo, then the picture, then the question
+    assert [part["type"] for part in first] == ["text", "image_url"] * 2 + ["text"]
     assert first[-1]["text"].startswith("name: bo\ninfo: <bo> is") and "ASSISTANT" not in first[-1]["text"]
     with pytest.raises(ValueError, match="cannot do task pure_gen; it can do rec"):
-        predict_all(replace(plan, tasks=["pure_gen"]), [candidate], tmp_path)
+        predict_all(replace(plan, tasks=["pure_gen"]), [model], tmp_path)
 
 
 def test_the_chat_models_key_is_its_own(

@@ -28,8 +28,8 @@ def test_judges_follow_the_protocol() -> None:
         and legacy.judge_name
         and legacy.clip_name == "world"
     )
-    nobody = build_judges(SMALL, ["eval.clip=''", "eval.judge.url=''"])
-    assert nobody.judge is None and nobody.clip is None and nobody.judge_name == ""
+    without_judges = build_judges(SMALL, ["eval.clip=''", "eval.judge.url=''"])
+    assert without_judges.judge is None and without_judges.clip is None and without_judges.judge_name == ""
     with pytest.raises(ValueError, match="reads the embedded world's 32-pixel pictures only"):
         build_judges(SMALL, [], model="somewhere/else")
 

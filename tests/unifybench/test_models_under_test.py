@@ -111,9 +111,10 @@ def test_a_folder_holds_one_model_and_protocol(root: Path, tmp_path: Path) -> No
     assert read_run_manifest(tmp_path)[0].concepts == ["bo", "ana"] and read_run_manifest(tmp_path)[1] == {0: "m"}
     moved = tmp_path.with_name(f"{tmp_path.name}-moved")
     shutil.copytree(tmp_path, moved / "out" / "x")
+    # the same places
     open_run_manifest(
         Path(os.path.relpath(tmp_path)), replace(plan, root=Path(os.path.relpath(plan.root))), [candidate]
-    )  # the same places
+    )
     assert read_run_manifest(Path(os.path.relpath(tmp_path)))[0].root.resolve() == plan.root.resolve()
     beside = moved / "out" / os.path.relpath(plan.root, tmp_path.parent)
     assert read_run_manifest(moved / "out" / "x")[0].root.resolve() == beside.resolve()  # data that moved along

@@ -254,10 +254,11 @@ def test_two_processes_make_the_same_files(
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
     said = [json.loads((tmp_path / f"said_{rank}.json").read_text()) for rank in (0, 1)]
     assert files(tmp_path / "one") == files(tmp_path / "two")
+    # of three items one process gets two
     assert said[0] == [
         18,
         "RuntimeError: process 1 failed: OSError: no space left",
-    ]  # of three items one process gets two
+    ]
     assert said[1] == [9, "OSError: no space left"]
 
 

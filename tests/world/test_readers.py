@@ -39,7 +39,7 @@ DOG = Thing(kind="dog", colour="red", pattern="striped", mark="star", hat="cap",
 
 def test_judge_counts_what_the_text_mentions() -> None:
     judge = WorldJudge(Oracle([truth(DOG)] * 3))
-    texts = ["<bo> is a red dog. a photo of <bo> wearing a cap", "a blue dog at the beach holding a kite", "somebody"]
+    texts = ["<bo> is a red dog. a photo of <bo> wearing a cap", "a blue dog at the beach holding a kite", "a thing"]
     assert judge(render_batch([DOG] * 3), texts) == [1.0, 0.5, None]
     assert judge.breakdown(render_batch([DOG] * 3), texts)[1] == {"colour": 0.0, "kind": 1.0, "scene": 1.0, "item": 0.0}
 

@@ -115,7 +115,7 @@ def test_rewrites_follow_from_the_facts(ambiguous: bool | None) -> None:
 
 
 def test_private_words_are_ambiguous_in_pretraining() -> None:
-    """The same words mean different facts for different people, so nobody can know without asking."""
+    """The same words mean different facts for different people, so a model must ask to know."""
     meant = dict.fromkeys(CONTEXT, 0)
     for seed in range(300):
         item = tasks.rewriting(rng(seed), ambiguous=True)

@@ -163,8 +163,8 @@ def _practise_drawing(
         deadline = Deadline(seconds, progress)
         trainer.add_callback(deadline)
         trainer.train()
-        if trainer.interrupt.stopped:
-            stop(trainer.interrupt.stopped)
+        if trainer.stop_signal.stopped:
+            stop(trainer.stop_signal.stopped)
         return trainer.state.global_step, deadline.spent
 
 

@@ -21,7 +21,7 @@ COMPANIONS = ("generation_config.json", PREPROCESSOR, PROCESSOR, "chat_template.
 
 @dataclass(frozen=True, kw_only=True)
 class JanusExtras:
-    """Ours, and the published files that are carried along as they are."""
+    """What a Janus folder holds for Sync-R1, and the published files that are kept with it unchanged."""
 
     concepts: list[dict[str, Any]] = field(default_factory=list)  # added ones: fields of ConceptTokens
     suppress_tokens: list[int] = field(default_factory=list)  # never written as text

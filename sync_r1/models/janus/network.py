@@ -30,9 +30,8 @@ class JanusNetwork(UnifiedModel):
         super().__init__()
         self.janus, self.tokenizer, self.extras = janus, tokenizer, extras or JanusExtras()
         self.special_tokens = SpecialTokens.of(tokenizer)
-        self.text_vocab = vocabulary_size(
-            tokenizer
-        )  # V: ids of the tokenizer lie below; the matrices may hold spare rows behind them
+        # V: all ids of the tokenizer lie below it; the matrices may hold spare rows behind them
+        self.text_vocab = vocabulary_size(tokenizer)
         check_sizes(janus.config, self.text_vocab)
         for frozen in self._frozen:
             frozen.requires_grad_(False)

@@ -32,9 +32,8 @@ class ShowoConfig:
     max_text_tokens: int = 129  # of a drawing prompt, its task, begin and end tokens included; the rest is cut
     text_only_image: bool = True  # show a black image to text-only contexts, as Show-o does; False shows none
     suppress_tokens: list[int] = field(default_factory=list)  # never written as text
-    name_pool: list[str] = field(
-        default_factory=list
-    )  # placeholder names the model knows from pretraining, such as "<kip>"
+    # placeholder names that the model knows from pretraining, such as "<kip>"
+    name_pool: list[str] = field(default_factory=list)
     hidden_size: int = 2048
     intermediate_size: int = 8192
     num_hidden_layers: int = 24

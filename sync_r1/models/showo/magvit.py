@@ -26,13 +26,8 @@ class MagvitConfig:
     """Sizes of the tokenizer. The defaults are the published 95 M parameter MAGVIT-v2 of Show-o."""
 
     channels: int = 128  # width that the multipliers multiply
-    channel_multipliers: tuple[int, ...] = (
-        1,
-        2,
-        2,
-        4,
-        4,
-    )  # encoder width per level, finest first; halved between levels
+    # encoder width per level, finest first; the side is halved between levels
+    channel_multipliers: tuple[int, ...] = (1, 2, 2, 4, 4)
     num_res_blocks: tuple[int, ...] = (4, 3, 4, 3, 4)  # encoder residual blocks per level
     decoder_multipliers: tuple[int, ...] | None = (1, 1, 2, 2, 4)  # None: as the encoder
     decoder_res_blocks: tuple[int, ...] | None = (4, 4, 3, 4, 3)  # None: as the encoder

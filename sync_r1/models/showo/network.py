@@ -90,9 +90,8 @@ class ShowoNetwork(UnifiedModel):
     @torch.no_grad()
     def encode_image(self, images: Images) -> Tensor:
         magvit = self._magvit()
-        pixels = to_pixels(images, self.image_size).to(
-            next(magvit.parameters())
-        )  # the image tokenizer keeps its own dtype
+        # the image tokenizer keeps a dtype of its own
+        pixels = to_pixels(images, self.image_size).to(next(magvit.parameters()))
         return torch.cat([magvit.encode(part) for part in pixels.split(pictures_at_once(self.image_size))])
 
     @torch.no_grad()

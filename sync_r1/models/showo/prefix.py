@@ -1,4 +1,6 @@
-"""The text (or picture) that comes first never sees what follows, so its keys and values are computed once and shared.
+"""Encode what rows of a batch begin with only once: keys and values of a prefix, shared by all rows that have it.
+
+That is exact, because the text or picture that comes first never attends to what follows it.
 
 D distinct prefixes, R rows (completions of a group, decoding steps, with and without condition), P prefix tokens,
 S suffix tokens, H hidden size.

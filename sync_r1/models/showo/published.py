@@ -39,11 +39,8 @@ PUBLISHED = (
     "a published Show-o folder (showlab/show-o, showlab/show-o-512x512) holds config.json with llm_vocab_size and "
     "num_vq_tokens, and pytorch_model.safetensors or .bin"
 )
-BARE_FILE = {
-    "llm_vocab_size": 50295,
-    "codebook_size": 8192,
-    "num_vq_tokens": 1024,
-}  # of a checkpoint without config: UniCTokens'
+# sizes of a checkpoint without a configuration file, as UniCTokens publishes it
+BARE_FILE = {"llm_vocab_size": 50295, "codebook_size": 8192, "num_vq_tokens": 1024}
 
 
 def read_magvit(source: str | Path, num_image_tokens: int | None = None) -> Magvit:

@@ -54,8 +54,8 @@ class DataParallel:
         yield
 
 
-def shared_norm(shares: Sequence[Tensor]) -> Tensor:
-    """2-norm of what all processes hold shares of."""
+def norm_over_processes(shares: Sequence[Tensor]) -> Tensor:
+    """2-norm, a scalar, of tensors of which every process holds a share."""
     square = nn.utils.get_total_norm(shares) ** 2
     dist.all_reduce(square)
     return square.sqrt()

@@ -22,7 +22,7 @@ from torch.distributed.tensor import DTensor, Partial, distribute_tensor
 
 from sync_r1.models.base import UnifiedModel
 from sync_r1.training.parameters import CopiedReference, Reference, Trainables
-from sync_r1.training.sharding.base import DataParallel, shared_norm
+from sync_r1.training.sharding.base import DataParallel, norm_over_processes
 
 
 class ShardedLayers:
@@ -99,10 +99,14 @@ class FSDP2(DataParallel):
 
     @torch.no_grad()
     def clip(self, parameters: Sequence[nn.Parameter], limit: float) -> float:
-        """As of whole gradients: shares add up over processes, the rest counts once."""
+        """Scale all gradients down to a norm of at most `limit`; returns the norm that they had.
+
+        It is the norm of the whole gradients: squares of shares are added over the processes, and a gradient that
+        every process holds whole counts once.
+        """
         shares = [p.grad.to_local() for p in parameters if isinstance(p.grad, DTensor)]
         rest = [p.grad for p in parameters if p.grad is not None and not isinstance(p.grad, DTensor)]
-        norm = torch.hypot(shared_norm(shares), nn.utils.get_total_norm(rest))
+        norm = torch.hypot(norm_over_processes(shares), nn.utils.get_total_norm(rest))
         for grad in (*shares, *rest):
             grad.mul_((limit / (norm + 1e-6)).clamp(max=1.0))
         return float(norm)
@@ -125,9 +129,8 @@ class FSDP2(DataParallel):
             if not isinstance(parameter, DTensor) or not isinstance(value, Tensor) or value.shape != parameter.shape:
                 return value
             value = value.to(parameter.device)
-            return distribute_tensor(
-                value, parameter.device_mesh, parameter.placements, src_data_rank=None
-            )  # all have read the same file
+            # every process has read the same file, so each cuts its own share and none sends anything
+            return distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)
 
         shares = {}
         for number, one in state["state"].items():

@@ -101,9 +101,8 @@ def _possessive(predicate: str, placeholder: str, category: Category) -> tuple[l
     if not match:
         return [], []
     whose, topic, what = _whose(category), match["topic"], match["what"]
-    noun = re.match(rf"{_THE} |[A-Z0-9]", what) or re.match(
-        r"favou?rite|best", topic
-    )  # of which a thing is said, not a property
+    # the sentence names a thing, not a property
+    noun = re.match(rf"{_THE} |[A-Z0-9]", what) or re.match(r"favou?rite|best", topic)
     if noun or len(what.split()) > 3:
         spelled = f"with {what} as {whose} {topic}"
     else:
@@ -245,12 +244,14 @@ def dense_pairs(hints: Sequence[list[Hint]], facts: Sequence[str], placeholder: 
     At most one fact says where.
     """
     known = [index for index, own in enumerate(hints) if own]
-    groups = [group for size in (2, 3) for group in itertools.combinations(known, size)] or [
-        (index,) for index in known
-    ]
-    groups = [group for group in groups if sum(hints[index][0].place for index in group) < 2] or [
-        (index,) for index in known
-    ]
+    groups: list[tuple[int, ...]] = []
+    for size in (2, 3):
+        for group in itertools.combinations(known, size):
+            places = sum(hints[index][0].place for index in group)
+            if places < 2:
+                groups.append(group)
+    if not groups:
+        groups = [(index,) for index in known]
     scenes = unlike(TEST_SCENES, facts)
     for turn in range(len(scenes)):
         for number, group in enumerate(groups):
@@ -259,9 +260,8 @@ def dense_pairs(hints: Sequence[list[Hint]], facts: Sequence[str], placeholder: 
             if turn < len(choice):
                 rest = f"{choice[(turn + 5 * number) % len(choice)]}, {LIGHTS[(turn + number) % len(LIGHTS)]}"
                 opening = OPENINGS[(turn + number) % len(OPENINGS)]
-                implicit, explicit = (
-                    ", ".join(parts) for parts in ([h.implicit for h in own], [h.explicit for h in own])
-                )
+                implicit = ", ".join([hint.implicit for hint in own])
+                explicit = ", ".join([hint.explicit for hint in own])
                 start = f"{opening} {placeholder}"
                 yield Pair(f"{start}, {implicit}, {rest}.", f"{start}, {explicit}, {rest}.", group)
 

@@ -15,18 +15,12 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader
 
 from sync_r1.files import write_text
-from sync_r1.report.bench_files import Answer, BenchModel, Key, tasks_of
 from sync_r1.report.run_page import TASKS, picture
+from sync_r1.report.unifybench_files import Answer, BenchmarkModel, Key, tasks_of
 from sync_r1.unifybench.results import ALL_COLUMNS
 
-MAIN_METRICS = (
-    "recognition",
-    "gpt",
-    "judge",
-    "bleu",
-    "clip_t",
-    "clip_i",
-)  # the first that a task has decides what a failure is
+# the first of these that a task has decides what counts as a failure
+MAIN_METRICS = ("recognition", "gpt", "judge", "bleu", "clip_t", "clip_i")
 REWRITES = ("rea", "dense_rea", "rea_gen", "dense_rea_gen")  # texts whose difference to the reference is marked
 METRICS = {
     "weight": "mean of both recalls",
@@ -83,7 +77,7 @@ class Pictures:
             return path.resolve().as_uri()
 
 
-def write_page(models: Sequence[BenchModel], page: Path, pictures: str = "link") -> Path:
+def write_page(models: Sequence[BenchmarkModel], page: Path, pictures: str = "link") -> Path:
     """Write the page; the old one stays until the new one is complete.
 
     Args:
@@ -98,7 +92,7 @@ def write_page(models: Sequence[BenchModel], page: Path, pictures: str = "link")
     return write_text(page, render_page(models, page, embed=pictures == "embed"))
 
 
-def render_page(models: Sequence[BenchModel], page: Path, *, embed: bool = False) -> str:
+def render_page(models: Sequence[BenchmarkModel], page: Path, *, embed: bool = False) -> str:
     """The whole page as a string."""
     environment = Environment(
         loader=PackageLoader("sync_r1.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -119,7 +113,7 @@ def render_page(models: Sequence[BenchModel], page: Path, *, embed: bool = False
         "items": _items(models, sources),
         "pictures": sources.sources,
     }
-    return environment.get_template("bench.html.j2").render(
+    return environment.get_template("unifybench.html.j2").render(
         models=models,
         columns=[(*name.split("."), METRICS.get(name.split(".")[1], "")) for name in columns],
         titles={name: row[1] for name, row in TASKS.items()},
@@ -130,7 +124,7 @@ def render_page(models: Sequence[BenchModel], page: Path, *, embed: bool = False
     )
 
 
-def settings(models: Sequence[BenchModel]) -> dict[str, list[str]]:
+def settings(models: Sequence[BenchmarkModel]) -> dict[str, list[str]]:
     """Protocol, judge and CLIP, each with its different values: more than one means that models cannot be compared."""
     found: dict[str, list[str]] = {}
     for name in ("protocol", "judge", "clip"):
@@ -150,7 +144,7 @@ def for_script(value: Any) -> str:
     )
 
 
-def main_metric(task: str, models: Sequence[BenchModel]) -> str:
+def main_metric(task: str, models: Sequence[BenchmarkModel]) -> str:
     """The metric by which a task's prompts are ordered; "" where nothing was scored."""
     measured = {
         name for model in models for key, answer in model.answers.items() if key[0] == task for name in answer.metrics
@@ -179,7 +173,7 @@ def differences(truth: str, text: str) -> list[tuple[str, str]]:
     return parts
 
 
-def _task(name: str, models: Sequence[BenchModel]) -> dict[str, Any]:
+def _task(name: str, models: Sequence[BenchmarkModel]) -> dict[str, Any]:
     family, title, about = TASKS[name]
     metric = main_metric(name, models)
     return {
@@ -199,7 +193,7 @@ def _cell(row: dict[str, Any] | None) -> dict[str, Any] | None:
     return {key: row.get(key) for key in keys}
 
 
-def _items(models: Sequence[BenchModel], sources: Pictures) -> list[dict[str, Any]]:
+def _items(models: Sequence[BenchmarkModel], sources: Pictures) -> list[dict[str, Any]]:
     """One entry per prompt, with the answer of every model or null."""
     keys: dict[Key, None] = dict.fromkeys(key for model in models for key in model.answers)
     metric = {task: main_metric(task, models) for task in tasks_of(models)}

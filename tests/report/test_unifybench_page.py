@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from sync_r1.report.bench_files import BenchModel, read_models
-from sync_r1.report.bench_page import differences, for_script, main_metric, render_page, settings, write_page
+from sync_r1.report.unifybench_files import BenchmarkModel, read_models
+from sync_r1.report.unifybench_page import differences, for_script, main_metric, render_page, settings, write_page
 
 NASTY = "</script><img src=x onerror=alert(1)> & <bo>\u2028"
 
@@ -78,9 +78,8 @@ def bench_folder(out: Path, *, score: float = 0.25, label: str = "mine", judge: 
     }
     made = {"task": "rea_gen", "family": "generation", "prompt_artifacts": [drawing], **common}
     put(out.joinpath("artifacts", "generation", "rea_gen", *ends), made)
-    draw(
-        out.joinpath("artifacts", "generation", "rea_gen", *ends[:-1], "prompt_000", "image_000.png"), 200
-    )  # the second one is gone
+    # the second one is gone
+    draw(out.joinpath("artifacts", "generation", "rea_gen", *ends[:-1], "prompt_000", "image_000.png"), 200)
     rows = [
         {"item_id": "rea_000", "metrics": {"bleu": score, "exact": 0.0}},
         {"item_id": "rea_001", "metrics": {"bleu": 1.0}},
@@ -100,7 +99,7 @@ def bench_folder(out: Path, *, score: float = 0.25, label: str = "mine", judge: 
 
 
 @pytest.fixture
-def models(tmp_path: Path) -> list[BenchModel]:
+def models(tmp_path: Path) -> list[BenchmarkModel]:
     bench_folder(tmp_path / "a", label="first")
     bench_folder(tmp_path / "b", score=0.75, label="second")
     return read_models([str(tmp_path / "a"), str(tmp_path / "b")])
@@ -112,7 +111,7 @@ def content_of(page: str) -> dict[str, Any]:
     return json.loads(found[1])
 
 
-def test_models_side_by_side(models: list[BenchModel], tmp_path: Path) -> None:
+def test_models_side_by_side(models: list[BenchmarkModel], tmp_path: Path) -> None:
     page = write_page(models, tmp_path / "a" / "report.html")
     content = content_of(page.read_text())
     assert content["models"] == ["first", "second"] and content["concepts"] == ["bo"]
@@ -134,12 +133,11 @@ def test_models_side_by_side(models: list[BenchModel], tmp_path: Path) -> None:
     assert "<b>2 pictures are missing</b>" in page.read_text() and "image_001.png" in page.read_text()
     linked = [content["pictures"][made["drew"][0]] for made in drawn["by"]]
     assert all((page.parent / source).is_file() for source in linked) and len(set(linked)) == 2
-    assert (
-        content["cells"][1][0]["mean"] == pytest.approx(0.875) and len(content["cells"][0]) == 2
-    )  # rea.exact is not of the 15
+    # rea.exact is not of the 15
+    assert content["cells"][1][0]["mean"] == pytest.approx(0.875) and len(content["cells"][0]) == 2
 
 
-def test_the_page_loads_nothing_and_texts_cannot_break_it(models: list[BenchModel], tmp_path: Path) -> None:
+def test_the_page_loads_nothing_and_texts_cannot_break_it(models: list[BenchmarkModel], tmp_path: Path) -> None:
     page = render_page(models, tmp_path / "report.html")
     assert (
         "http" not in page.replace("http-equiv", "")
@@ -151,7 +149,7 @@ def test_the_page_loads_nothing_and_texts_cannot_break_it(models: list[BenchMode
     assert "not measured alike" not in page
 
 
-def test_embedded_pictures_make_one_file(models: list[BenchModel], tmp_path: Path) -> None:
+def test_embedded_pictures_make_one_file(models: list[BenchmarkModel], tmp_path: Path) -> None:
     content = content_of(write_page(models, tmp_path / "one.html", "embed").read_text())
     assert content["pictures"] and all(source.startswith("data:image/") for source in content["pictures"])
 
@@ -178,7 +176,7 @@ def test_differences_ignore_case_and_final_periods() -> None:
     assert differences("a hat", "a big hat, red") == [("=", "a"), ("+", "big"), ("=", "hat,"), ("+", "red")]
 
 
-def test_main_metric_prefers_the_judge(models: list[BenchModel]) -> None:
+def test_main_metric_prefers_the_judge(models: list[BenchmarkModel]) -> None:
     for answer in models[0].answers.values():
         answer.metrics["gpt"] = 0.5
     assert main_metric("rea", models) == "gpt" and main_metric("dense_rea", models) == ""
@@ -234,7 +232,7 @@ def test_folders_without_predictions(tmp_path: Path, place: str, message: str) -
         read_models([str(tmp_path / place)])
 
 
-def test_wrong_way_of_showing_pictures(models: list[BenchModel], tmp_path: Path) -> None:
+def test_wrong_way_of_showing_pictures(models: list[BenchmarkModel], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="pictures is 'inline'; allowed are link and embed"):
         write_page(models, tmp_path / "r.html", "inline")
 

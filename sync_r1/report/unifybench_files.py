@@ -28,7 +28,7 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchModel:
+class BenchmarkModel:
     """One checkpoint of one benchmark folder."""
 
     folder: Path
@@ -41,7 +41,7 @@ class BenchModel:
     answers: dict[Key, Answer]
 
 
-def read_models(places: Sequence[str]) -> list[BenchModel]:
+def read_models(places: Sequence[str]) -> list[BenchmarkModel]:
     """Every checkpoint of `<folder>`, or one as `<folder>@<model epoch>`, in the order given. Labels are made distinct.
 
     Raises ValueError for a folder that holds no predictions.
@@ -51,15 +51,15 @@ def read_models(places: Sequence[str]) -> list[BenchModel]:
     return [model if labels.count(model.label) == 1 else _with_label(model, labels) for model in found]
 
 
-def _with_label(model: BenchModel, labels: Sequence[str]) -> BenchModel:
+def _with_label(model: BenchmarkModel, labels: Sequence[str]) -> BenchmarkModel:
     values = {
         **vars(model),
         "label": f"{model.label} ({model.folder.name}{f', epoch {model.epoch}' if model.epoch else ''})",
     }
-    return BenchModel(**values)
+    return BenchmarkModel(**values)
 
 
-def _of_place(place: str) -> Iterator[BenchModel]:
+def _of_place(place: str) -> Iterator[BenchmarkModel]:
     name, at, number = place.rpartition("@")
     one = None
     if at and number.isdigit() and not Path(place).is_dir():
@@ -81,7 +81,7 @@ def _of_place(place: str) -> Iterator[BenchModel]:
         yield _model(folder, epoch, str(labels.get(str(epoch)) or f"{folder.name} {epoch}"), manifests[epoch])
 
 
-def _model(folder: Path, epoch: int, label: str, manifests: Sequence[Path]) -> BenchModel:
+def _model(folder: Path, epoch: int, label: str, manifests: Sequence[Path]) -> BenchmarkModel:
     answers: dict[Key, Answer] = {}
     judges: dict[str, list[str]] = {"protocol": [], "judge": [], "clip": []}
     for path in manifests:
@@ -99,7 +99,7 @@ def _model(folder: Path, epoch: int, label: str, manifests: Sequence[Path]) -> B
     summary = read_object(folder / "scores" / "_aggregates" / f"model_epoch_{epoch}" / "summary.json") or {}
     columns = summary.get("columns") or {}
     named = {key: ", ".join(sorted(set(filter(None, values)))) for key, values in judges.items()}
-    return BenchModel(folder=folder, epoch=epoch, label=label, columns=columns, answers=answers, **named)
+    return BenchmarkModel(folder=folder, epoch=epoch, label=label, columns=columns, answers=answers, **named)
 
 
 def _answer(folder: Path, record: dict[str, Any], scored: dict[str, Any]) -> Answer:
@@ -111,19 +111,22 @@ def _answer(folder: Path, record: dict[str, Any], scored: dict[str, Any]) -> Ans
     values = {
         name: number for name, value in (scored.get("metrics") or {}).items() if (number := finite(value)) is not None
     }
+    text = f"(no answer: {failure})"
+    if not failure:
+        text = str(record.get("drawn_words" if drawn else "prediction") or "")
     truth = str(record.get("scoring_prompt" if drawn else "ground_truth") or "")
     return Answer(
         prompt=str(record.get("source_prompt") or ""),
         truth=truth,
         reference=str(record.get("reference") or truth),
-        text=f"(no answer: {failure})" if failure else str(record.get("drawn_words" if drawn else "prediction") or ""),
+        text=text,
         seen=folder / seen if seen else None,
         pictures=tuple(item_folder / name for name in record.get("image_files") or []),
         metrics=values,
     )
 
 
-def tasks_of(models: Sequence[BenchModel]) -> list[str]:
+def tasks_of(models: Sequence[BenchmarkModel]) -> list[str]:
     """Tasks that any model did, understanding first."""
     done = {key[0] for model in models for key in model.answers}
     return [task for task in ALL_TASKS if task in done]
