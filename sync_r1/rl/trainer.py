@@ -209,7 +209,10 @@ class SyncGRPOTrainer(Trainer):
         with self.phases.time("reward"):
             scores = self.rewards.score(rollout)
             if promises is not None:
-                scores = replace(scores, promised=self.rewards.only("image").score(promises).image.squeeze(2))
+                found = self.rewards.only("image").score(promises)
+                silent = found.text.isnan() & (scores.text == 0).all(1, keepdim=True)  # nothing tells its texts apart
+                text = scores.text.masked_fill(silent, math.nan)
+                scores = replace(scores, text=text, promised=found.image.squeeze(2))
         return scores
 
     def advantage(self, rollout: Rollout, scores: Breakdown) -> Advantages:

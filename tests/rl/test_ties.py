@@ -14,7 +14,7 @@ from sync_r1.rl.advantages import finished_or_promised
 from sync_r1.rl.rewards import Reward, RewardEnsemble
 from sync_r1.rl.trainer_setup import check_setup
 from sync_r1.rl.tree import TieScaling
-from tests.rl.toys import bright, log_of, trainer
+from tests.rl.toys import bright, log_of, same, trainer, weights
 
 NAN = float("nan")
 OPTIONS = ["rl.dgs_enabled=true", "rl.dgs_keep=ties", "rl.images_per_text=2", "rl.dgs_preview_step=3"]
@@ -66,3 +66,11 @@ def test_the_recipe_teaches_texts_from_previews() -> None:
     rl = apply_recipes(["demo", "label-free-previews"]).rl
     assert (rl.dgs_keep, rl.images_per_text, rl.dgs_preview_step, rl.draw_every) == ("ties", 2, 6, 1)
     assert set(rl.reward_weights) == {"faithfulness"} and rl.grows_trees
+
+
+def test_a_judge_that_is_away_is_counted_and_changes_nothing(tmp_path: Path) -> None:
+    away = RewardEnsemble([Reward("away", lambda images, **_: [None] * len(images), "image", 1.0)])
+    run = trainer(tmp_path, *OPTIONS, "rl.max_steps=1", "run.save_steps=1", rewards=away)
+    before = weights(run.policy)
+    run.train()
+    assert log_of(run)[0]["skipped_steps"] == 1 and same(before, weights(run.policy))
