@@ -14,15 +14,19 @@ RUNS ?= 5
 MINUTES ?= 90
 # make study STUDY=background: runs at a time, one core each.
 STUDY_JOBS ?= 2
+# make example-pictures: the trained run that the examples use, and its concept.
+RUN ?= runs/demo
+CONCEPT ?= bo
+EXAMPLES := $(filter-out examples/shared.py examples/custom_reward.py,$(wildcard examples/*.py))
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check
 STAMP := $(VENV)/.stamp-setup
 LOG := $(VENV)/setup.log
 
-.PHONY: help setup demo test study speed lint format clean
+.PHONY: help setup demo test study applications example-pictures speed lint format clean
 
 help:  ## Show this help
 	@echo "Sync-R1: one model that understands and draws your things"; echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## Create .venv and install the package with its development tools
 
@@ -31,7 +35,7 @@ $(STAMP): pyproject.toml constraints.txt
 		|| { echo "$(PYTHON) is no Python 3.10 or newer, which is needed; name one: make setup PYTHON=python3.12"; exit 1; }
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing PyTorch and the package into $(VENV), about 2 to 10 minutes; the log is $(LOG)"
-	@{ $(PIP) $(TORCH) -c constraints.txt && $(PIP) -c constraints.txt -e ".[dev]"; } >$(LOG) 2>&1 \
+	@{ $(PIP) $(TORCH) -c constraints.txt && $(PIP) -c constraints.txt -e ".[dev,e2e]"; } >$(LOG) 2>&1 \
 		|| { tail -n 20 $(LOG); echo "Installing failed; the whole log is $(LOG). Run make setup again to go on."; exit 1; }
 	@touch $@
 
@@ -48,6 +52,16 @@ ifeq ($(STUDY),background)
 else
 	$(VENV)/bin/sync-r1 study $(if $(filter quick,$(STUDY)),--quick)
 endif
+
+applications: $(STAMP)  ## Test every claim of the applications, some hours; writes docs/applications.json and its table
+	$(VENV)/bin/python benchmarks/applications.py
+
+example-pictures: $(STAMP)  ## Make the pictures in docs/examples again, with the model of make demo (RUN=…, CONCEPT=…)
+	rm -rf runs/examples
+	for path in $(EXAMPLES); do \
+		OMP_NUM_THREADS=1 $(VENV)/bin/python $$path --run $(RUN) --concept $(CONCEPT) --out runs/examples || exit 1; \
+	done
+	mkdir -p docs/examples && cp runs/examples/*.png docs/examples/
 
 speed: $(STAMP)  ## Time ours against plain code, some hours; writes benchmarks/results.json and docs/speed.md
 	OMP_NUM_THREADS=1 $(VENV)/bin/python benchmarks/speed.py --models tiny --runs $(RUNS)

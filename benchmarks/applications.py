@@ -1,283 +1,284 @@
-"""What the applications of feedback, chat and why are worth: claims on the embedded world, measured.
+"""What the applications are worth: every claim of studies/applications.yaml, measured on the embedded world.
 
-    python benchmarks/applications.py --claim feedback --concepts ivo lumen cleo rex --seeds 0 1 2
-    python benchmarks/applications.py --claim why-facts --concepts ivo
-    python benchmarks/applications.py --claim why-words --concepts ivo
+    python benchmarks/applications.py
+    python benchmarks/applications.py --concepts ivo --seeds 0 --claims A1 A2 --most pictures=2
+    python benchmarks/applications.py --report
 
-Rows go into --out (docs/applications.json), one per claim, concept and seed; rows of other claims stay. Drawings are
-read by the evaluator's reader, which no reward ever uses. Tune on ivo, lumen, cleo and rex only: the others count.
+First every concept is trained with every seed, as a study's cells are: what is finished is skipped, what was stopped is
+resumed. Then every cell, which is a claim with a concept and a seed, leaves its values in
+`<folder>/<weights>/cells/<claim>/<concept>-<seed>.json`; the same command goes on where it was stopped. Other weights,
+options or counts are measured anew. At the end --out and the section of --page are written from all cells that are
+finished, also those of claims that --claims leaves out; --report does nothing else.
 
-feedback: an owner who knows what the private words mean gives at most six thumbs, to what `next_question` shows. Then
-`learn` practises for --seconds, measured after each of --marks of them; undo must give the same logits. With
---baseline the same thumbs are pushed as labels instead (likelihood of good texts up, of bad ones down) for as long.
+Claim A8 is about simulated learners and comes from docs/learners.json (benchmarks/learners.py).
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
-from torch.nn.utils import clip_grad_norm_
+from application_claims.declared import Declared, load, restricted
+from application_claims.fact_pictures import confirmed_facts
+from application_claims.given import CONFIRMED, TRAINED, Given
+from application_claims.judged import judge, judge_learners, waited
+from application_claims.section import write_section
 
-from sync_r1.apps.feedback import Event, Snapshot, Store, belief, learn, next_question, rate_rewrite, undo
-from sync_r1.apps.feedback.naming import facts_named
-from sync_r1.apps.feedback.practice import practice_config
-from sync_r1.apps.why import facts_credits
-from sync_r1.apps.why_picture import split_words, word_credit
-from sync_r1.data.prompts import rewrite_prompt
-from sync_r1.data.regions import Square, read_region
-from sync_r1.files import write_json
-from sync_r1.models.concept_tokens import learned_row_ids
-from sync_r1.scorers.text import exact
-from sync_r1.session import Session
-from sync_r1.training.answers import answer_ids
-from sync_r1.training.parameters import Trainables
-from sync_r1.types import Sampling, TextContext
-from sync_r1.unifybench.tasks import build_items
-from sync_r1.world import grammar
-from sync_r1.world.assets import load_evaluator_reader
-from sync_r1.world.concepts import Persona, personas
-from sync_r1.world.judge import WorldJudge
-from sync_r1.world.regions import ATTRIBUTE_REGIONS, NAMED_REGIONS
-from sync_r1.world.render import SIZE
+from sync_r1.data.layout import Layout
+from sync_r1.files import read_json, sha256, write_json
+from sync_r1.folder_lock import hold
+from sync_r1.study.runner import Runner
+from sync_r1.study.study_file import Arm, Study
+from sync_r1.world.assets import ASSETS
+from sync_r1.world.concepts import personas
+from sync_r1.world.export import export_world
 
-MOST_THUMBS = 6
-Row = dict[str, Any]
+LEARNERS = "simulated_learners"  # the claim that is measured elsewhere
+LEARNERS_COMMAND = "python benchmarks/learners.py --out docs/learners.json"
+SECONDS = "seconds"  # what is timed, beside the claims
 
 
-def open_session(concept: str, run: str) -> Session:
-    """The shipped weights, or a run of the concept: `{concept}` in --run stands for its name."""
-    if run:
-        return Session.open(checkpoint=run.format(concept=concept), concept=concept, device="cpu")
-    return Session.open(concept=concept, device="cpu")
+@dataclass(frozen=True)
+class Cell:
+    """A claim with a concept and a seed, and where its values go."""
+
+    claim: str
+    measure: str
+    given: Given
+    path: Path
+    made_with: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return f"{self.claim}/{self.given.concept}-{self.given.seed}"
+
+    def found(self) -> dict[str, Any] | None:
+        """What it left; None where it is not finished, or was measured with other options."""
+        if not self.path.is_file():
+            return None
+        values = read_json(self.path)
+        if values["made_with"] != self.made_with:
+            return None
+        return dict(values)
 
 
-def meanings(persona: Persona) -> dict[str, str]:
-    """ "its treasure" → "<bo> carries a flower."."""
-    found = {}
-    for word, attribute in persona.meanings.items():
-        found[f"its {word}"] = grammar.fact(persona.placeholder, attribute, persona.facts[attribute])
-    return found
+def cells_of(study: Declared, place: Path) -> list[Cell]:
+    """Every cell, claim by claim as declared; what is timed comes last, with the first seed."""
+    found: list[Cell] = []
+    for claim in study.claims:
+        if claim.measure != LEARNERS:
+            found += _cells(study, place, claim.id, claim.measure, dict(claim.counts), study.seeds)
+    return [*found, *_cells(study, place, SECONDS, SECONDS, study.seconds, study.seeds[:1])]
 
 
-# A6: feedback
+def _cells(
+    study: Declared, place: Path, claim: str, measure: str, counts: dict[str, float], seeds: Sequence[int]
+) -> Iterator[Cell]:
+    for number, concept in enumerate(study.concepts):
+        partner = study.concepts[(number + 1) % len(study.concepts)] if len(study.concepts) > 1 else ""
+        for seed in seeds:
+            given = Given(concept=concept, seed=seed, counts=counts, runs=place / "runs", partner=partner)
+            made_with = {"counts": counts, "recipes": study.recipes, "set": study.set}
+            if measure == "together":
+                made_with["partner"] = partner
+            yield Cell(claim, measure, given, place / "cells" / claim / f"{concept}-{seed}.json", made_with)
 
 
-def give_thumbs(session: Session, store: Store, truth: dict[str, str], seed: int) -> int:
-    """An owner answers what is asked, at most six times. Returns the number of thumbs."""
-    for number in range(MOST_THUMBS):
-        asked = next_question(session, belief(store), seed=1000 * seed + 100 * number)
-        if asked is None:
-            return number
-        text = asked.rewrites[0]
-        good = facts_named(session, [(asked.prompt, text)])[0] == [truth[asked.word]]
-        rate_rewrite(session, store, asked.prompt, text, good)
-    return MOST_THUMBS
+def measure(cell: Cell) -> float:
+    """Measure one cell and write what it found. Returns the seconds that it took."""
+    began = time.perf_counter()
+    load_before = round(psutil.getloadavg()[0], 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        values = importlib.import_module(f"application_claims.{cell.measure}").measure(cell.given)
+    spent = time.perf_counter() - began
+    content = {
+        "claim": cell.claim,
+        "concept": cell.given.concept,
+        "seed": cell.given.seed,
+        "made_with": cell.made_with,
+        "took_s": round(spent, 1),
+        "load": load_before,
+        "values": values,
+    }
+    write_json(cell.path, content)
+    return spent
 
 
-def understanding(session: Session) -> Row:
-    """Held-out scores of the rewriting tasks and of questions about photos: shares that are exactly right."""
-    scores: Row = {}
-    items = build_items(session.concept, root=session.root, tasks=["vqa", "rea", "dense_rea"])
-    for task in ("rea", "dense_rea", "vqa"):
-        own = [item for item in items if item.task == task]
-        if task == "vqa":
-            codes = session.encode([item.image for item in own if item.image is not None])
-            contexts = [session.question_context(item.prompt, row) for item, row in zip(own, codes, strict=True)]
-            texts = session.answers(contexts)
+def measure_all(cells: Sequence[Cell], jobs: int) -> None:
+    """Measure what is not finished, so many cells at a time, each in a process with one thread; timings alone."""
+    todo = [cell for cell in cells if cell.found() is None]
+    claims = [cell for cell in todo if cell.claim != SECONDS]
+    timed = [cell for cell in todo if cell.claim == SECONDS]
+    if jobs == 1:
+        for cell in claims:
+            _say(cell, measure(cell))
+    else:
+        with ProcessPoolExecutor(jobs, get_context("spawn"), _one_thread) as pool:
+            running = {pool.submit(measure, cell): cell for cell in claims}
+            try:
+                for future in as_completed(running):
+                    _say(running[future], future.result())
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    for cell in timed:
+        _say(cell, measure(cell))
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _say(cell: Cell, seconds: float) -> None:
+    print(f"{cell.name}: {seconds:.0f} s", flush=True)
+
+
+def train(study: Declared, concepts: Sequence[str], place: Path, training: str, jobs: int, **options: Any) -> None:
+    """Train concepts with every seed, as the cells of a study. ValueError names what failed."""
+    if not concepts:
+        return
+    pairs = [(concept, seed) for concept in concepts for seed in study.seeds]
+    arms = Study(
+        name=study.name,
+        recipes=study.recipes,
+        set={**study.set, **options},
+        cells=pairs,
+        arms={training: Arm()},
+    )
+    failed = Runner(arms, place / "runs", jobs).run()
+    if failed:
+        raise ValueError(f"{len(failed)} trainings failed, first {failed[0].name}; see its log.txt, then run it again")
+
+
+def train_confirmed(study: Declared, place: Path, jobs: int) -> None:
+    """Train the concepts whose facts, read from pictures and confirmed, are not those that were typed."""
+    facts = {name: confirmed_facts(personas()[name]) for name in study.concepts}
+    differing = [name for name, found in facts.items() if found and found != personas()[name].sentences]
+    root = place / "confirmed"
+    if differing:
+        export_world(root, differing, overwrite=True)
+    for name in differing:
+        path = Layout(root).info(name)
+        write_json(path, {**read_json(path), "extra_info": facts[name]})
+    train(study, differing, place, CONFIRMED, jobs, **{"data.root": str(root)})
+
+
+def summarise(study: Declared, place: Path, learners: Path) -> dict[str, Any]:
+    """What docs/applications.json holds, from all cells that are finished."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for cell in cells_of(study, place):
+        values = cell.found()
+        if values is not None:
+            found.setdefault(cell.claim, []).append(values)
+    claims = []
+    for claim in study.claims:
+        if claim.measure == LEARNERS:
+            claims.append(judge_learners(claim, read_json(learners), LEARNERS_COMMAND))
         else:
-            texts = session.rewrites([item.prompt for item in own])
-        scores[task] = sum(exact(text, item.truth) for text, item in zip(texts, own, strict=True)) / len(own)
-    return scores
-
-
-def drawing(session: Session) -> float:
-    """Share of what held-out explicit prompts and the info line ask for that the evaluator's reader finds."""
-    judge = WorldJudge(load_evaluator_reader())
-    items = build_items(session.concept, root=session.root, tasks=["pure_gen"])
-    pictures = session.pictures([item.prompt for item in items], [item.seed for item in items])
-    scores = judge(pictures, [f"{session.concept.info} {item.prompt}" for item in items])
-    known = [score for score in scores if score is not None]
-    return sum(known) / len(known)
-
-
-def some_logits(session: Session) -> torch.Tensor:
-    """Log-probabilities that any changed weight would change."""
-    prompt = rewrite_prompt(session.concept, f"a photo of {session.concept.placeholder}")
-    ids, mask = answer_ids(session.model, [f"a photo of {session.concept.placeholder} at the beach"])
-    with torch.no_grad():
-        return session.model.text_logps([TextContext(prompt)], ids, mask, Sampling())[0]
-
-
-def push_labels(session: Session, events: Sequence[Event], seconds: float, seed: int) -> None:
-    """The baseline: the thumbed texts themselves. Minimises −log p(good) and −log(1 − p) of every token of the bad."""
-    rl = practice_config(session, Path(), seed).rl
-    trainables = Trainables(session.model, rl, learned_row_ids(session.model), seed)
-    optimizer = trainables.optimizer()
-    contexts = [session.rewrite_context(event.prompt) for event in events]
-    ids, mask = answer_ids(session.model, [event.output for event in events])
-    good = torch.tensor([event.good for event in events])
-    began = time.monotonic()
-    while time.monotonic() - began < seconds:
-        logps = session.model.text_logps(contexts, ids, mask, Sampling())[0]
-        unlikely = torch.log1p(-logps.exp().clamp(max=1 - 1e-6)).sum(1)
-        loss = -torch.where(good, logps.sum(1), unlikely).mean()
-        loss.backward()
-        clip_grad_norm_(trainables.parameters(), rl.max_grad_norm)
-        optimizer.step()
-        optimizer.zero_grad()
-    trainables.rows.release()
-
-
-def feedback(session: Session, concept: str, seed: int, arguments: argparse.Namespace) -> Iterator[Row]:
-    """One concept and seed: before, after each mark of seconds, and after undo."""
-    truth = meanings(personas()[concept])
-    with tempfile.TemporaryDirectory() as folder:
-        store = Store.of(concept, folder)
-        thumbs = give_thumbs(session, store, truth, seed)
-        known = belief(store)
-        row: Row = {
-            "thumbs": thumbs,
-            "settled_right": sum(known.meaning(word)[0] == fact for word, fact in truth.items()) / len(truth),
-            "before": {**understanding(session), "drawing": drawing(session)},
-            "after": {},
-        }
-        for seconds in arguments.marks:
-            start, cpu, logits = Snapshot(session.model), time.process_time(), some_logits(session)
-            if arguments.baseline:
-                push_labels(session, store.events(), seconds, seed)
-                start.release()
-                made: Row = {}
-            else:
-                update = learn(session, store, seconds, seed=seed)
-                made = {"updates": update.steps, "rolled_back": update.rolled_back}
-            spent = time.process_time() - cpu
-            made |= {**understanding(session), "drawing": drawing(session), "cpu_s": round(spent, 1)}
-            if arguments.baseline:
-                start.restore()
-            else:
-                undo(session, update)
-                made["undo_bit_equal"] = bool(torch.equal(logits, some_logits(session)))
-            row["after"][f"{seconds:g}"] = made
-        yield row
-
-
-# A4: credit of facts
-
-
-def why_facts(session: Session, concept: str, seed: int, arguments: argparse.Namespace) -> Iterator[Row]:
-    """Take the fact with the highest credit away, or another one: how often does the greedy text change?"""
-    prompts = [item.prompt for item in build_items(session.concept, root=session.root, tasks=["rea"])]
-    texts = session.rewrites(prompts)
-    credits = facts_credits(session, list(zip(prompts, texts, strict=True)))
-    truth, named, other = meanings(personas()[concept]), [], []
-    meant = []
-    for prompt, text, row in zip(prompts, texts, credits, strict=True):
-        best = max(range(len(row)), key=row.__getitem__)
-        least = min(range(len(row)), key=row.__getitem__)
-        named.append(_without(session, prompt, best) != text)
-        other.append(_without(session, prompt, least) != text)
-        wanted = next((fact for word, fact in truth.items() if word in prompt), "")
-        if wanted:
-            meant.append(session.concept.facts[best] == wanted)
-    share: Callable[[list[bool]], float] = lambda found: sum(found) / max(len(found), 1)  # noqa: E731
-    yield {
-        "n": len(prompts),
-        "named_removed_changes": share(named),
-        "other_removed_changes": share(other),
-        "names_the_meant_fact": share(meant),
+            claims.append(judge(claim, found.get(claim.id, []), f"{study.command} --claims {claim.id}"))
+    timed = found.get(SECONDS, [])
+    return {
+        "study": study.name,
+        "command": study.command,
+        "setting": {
+            "concepts": study.concepts,
+            "seeds": study.seeds,
+            "recipes": study.recipes,
+            "weights": weights_name(),
+            "torch": torch.__version__,
+            "device": f"CPU, one thread; {psutil.cpu_count()} cores",
+            "load": max((cell["load"] for cell in timed), default=None),
+        },
+        "claims": claims,
+        "seconds": waited(timed),
     }
 
 
-def _without(session: Session, prompt: str, number: int) -> str:
-    from dataclasses import replace
-
-    facts = [fact for place, fact in enumerate(session.concept.facts) if place != number]
-    context = TextContext(rewrite_prompt(replace(session.concept, facts=facts), prompt))
-    return session.answers([context])[0]
+def weights_name() -> str:
+    """Short name of the shipped weights by their content."""
+    return sha256(ASSETS / "manifest.json")[:8]
 
 
-# A5: credit of words
+def chosen(study: Declared, names: Sequence[str]) -> set[str]:
+    """The claims to measure, and what is timed. ValueError for a claim that is not declared."""
+    known = [claim.id for claim in study.claims] + [SECONDS]
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise ValueError(f"unknown claims {', '.join(unknown)}; there are {', '.join(known)}")
+    return set(names or known)
 
 
-def why_words(session: Session, concept: str, seed: int, arguments: argparse.Namespace) -> Iterator[Row]:
-    """Where the credit of hat, held thing and place lies, and whose credit is highest in the cells of each."""
-    square = Square(SIZE, SIZE, round(session.model.num_image_tokens**0.5))
-    shares: dict[str, list[float]] = {}
-    right: dict[str, list[bool]] = {}
-    areas = {}
-    prompts = _full_prompts(session, arguments.pictures, seed)
-    for number, (prompt, asked) in enumerate(prompts):
-        picture = session.draw_traced(prompt, seed=seed * 1000 + number)[0]
-        credits = word_credit(session, picture)
-        for attribute, value in asked.items():
-            cells = square.cells(_pixels(attribute, square))
-            areas[attribute] = float(cells.mean())
-            own = next(one for one in credits if value in one.words.split())
-            best = max(credits, key=lambda one: float(one.cells[cells].sum()))
-            shares.setdefault(attribute, []).append(own.share(cells))
-            right.setdefault(attribute, []).append(best is own)
-    yield {
-        "n": len(prompts),
-        "own_share": {name: sum(row) / len(row) for name, row in shares.items()},
-        "area": areas,
-        "named_right": {name: sum(row) / len(row) for name, row in right.items()},
-    }
-
-
-def _pixels(attribute: str, square: Square) -> Any:
-    masks = [read_region(name, square, NAMED_REGIONS) for name in ATTRIBUTE_REGIONS[attribute]]
-    found = masks[0]
-    for mask in masks[1:]:
-        found = found | mask
+def counted(study: Declared, pairs: Sequence[str]) -> dict[str, float]:
+    """["pictures=2"] → {"pictures": 2.0}. ValueError for anything else, and for what no claim counts."""
+    known = {name for claim in study.claims for name in claim.counts} | set(study.seconds)
+    found = {}
+    for pair in pairs:
+        name, _, number = pair.partition("=")
+        if name not in known or not number.replace(".", "", 1).isdigit():
+            raise ValueError(f"--most {pair!r}: write NAME=NUMBER; names are {', '.join(sorted(known))}")
+        found[name] = float(number)
     return found
 
 
-def _full_prompts(session: Session, count: int, seed: int) -> list[tuple[str, dict[str, str]]]:
-    """Prompts that name a hat, a held thing and a place, with the words to look for."""
-    import numpy as np
+def run(given: argparse.Namespace) -> dict[str, Any]:
+    """Train and measure what is missing, then write the results."""
+    declared = load(given.study)
+    study = restricted(declared, given.concepts, given.seeds, counted(declared, given.most))
+    wanted, place = chosen(study, given.claims), given.folder / weights_name()
+    if not given.report:
+        with hold(place, "name another --folder"):
+            cells = [cell for cell in cells_of(study, place) if cell.claim in wanted]
+            open_cells = [cell for cell in cells if cell.found() is None]
+            if open_cells:
+                train(study, study.concepts, place, TRAINED, given.jobs)
+            if any(cell.measure == "fact_pictures" for cell in open_cells):
+                train_confirmed(study, place, given.jobs)
+            measure_all(cells, given.jobs)
+    result = summarise(study, place, given.learners)
+    write_json(given.out, result)
+    write_section(given.page, result)
+    return result
 
-    from sync_r1.world.render import CONTEXT_VALUES
 
-    rng = np.random.default_rng([seed, 5])
-    found: list[tuple[str, dict[str, str]]] = []
-    while len(found) < count:
-        context = {name: grammar.choose(rng, values) for name, values in CONTEXT_VALUES.items()}
-        prompt = grammar.scene_prompt("a photo of", session.concept.placeholder, context)
-        if all(any(value in piece.split() for piece in split_words(prompt)) for value in context.values()):
-            found.append((prompt, context))
+def parser() -> argparse.ArgumentParser:
+    """The options of this script."""
+    found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("study", nargs="?", type=Path, default=Path("studies/applications.yaml"))
+    found.add_argument("--claims", nargs="+", default=[], help="measure only these, such as A1 A6 seconds")
+    found.add_argument("--concepts", nargs="+", default=[], help="in place of the study's")
+    found.add_argument("--seeds", nargs="+", type=int, default=[], help="in place of the study's")
+    found.add_argument("--most", nargs="+", default=[], help="other counts, such as pictures=2 practice_s=5")
+    found.add_argument("--folder", type=Path, default=Path("runs/applications"), help="of trainings and cells")
+    found.add_argument("--jobs", type=int, default=2, help="trainings or cells at a time, one thread each")
+    found.add_argument("--report", action="store_true", help="write the results of what is finished; run nothing")
+    found.add_argument("--out", type=Path, default=Path("docs/applications.json"))
+    found.add_argument("--page", type=Path, default=Path("docs/applications.md"), help="whose section is written")
+    found.add_argument("--learners", type=Path, default=Path("docs/learners.json"))
     return found
 
 
-CLAIMS = {"feedback": feedback, "why-facts": why_facts, "why-words": why_words}
+def verdict(claim: dict[str, Any]) -> str:
+    """One line for the terminal."""
+    words = {True: "holds", False: "does not hold", None: "too few cells yet"}[claim["holds"]]
+    return f"{claim['id']}  {words}  {json.dumps([claim['value'], claim['ci95'], claim['n']])}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--claim", choices=sorted(CLAIMS), required=True)
-    parser.add_argument("--concepts", nargs="+", required=True)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--run", default="", help="a run per concept, such as runs/{concept}; default: shipped weights")
-    parser.add_argument("--marks", nargs="+", type=float, default=[15.0, 60.0], help="feedback: seconds of practice")
-    parser.add_argument("--baseline", action="store_true", help="feedback: push the thumbed texts as labels instead")
-    parser.add_argument("--pictures", type=int, default=24, help="why-words: pictures per concept and seed")
-    parser.add_argument("--out", type=Path, default=Path("docs/applications.json"))
-    arguments = parser.parse_args()
-    name = f"{arguments.claim}-labels" if arguments.baseline else arguments.claim
-    kept: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
-    rows = kept.setdefault("rows", {}).setdefault(name, {})
-    for concept in arguments.concepts:
-        for seed in arguments.seeds:
-            for row in CLAIMS[arguments.claim](open_session(concept, arguments.run), concept, seed, arguments):
-                rows[f"{concept}/{seed}"] = row
-                print(concept, seed, json.dumps(row))
-                write_json(arguments.out, kept)
+    """Run the study and print a line for every claim."""
+    for claim in run(parser().parse_args())["claims"]:
+        print(verdict(claim))
 
 
 if __name__ == "__main__":

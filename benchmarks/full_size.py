@@ -154,10 +154,10 @@ def forward_flops(model: Showo, tokens: int, seen: int, heads: int, rows: int) -
 
 
 def drawing_flops(model: Showo, batch: int, sampling: Sampling, steps: range, prefix: int) -> float:
-    config, halves = model.config, 2 if sampling.guidance_scale > 0 else 1
+    config, passes = model.config, 2 if sampling.guidance_scale > 0 else 1
     span, counts = config.num_image_tokens + 2, masked_counts(config.num_image_tokens, sampling.generation_timesteps)
     step = (forward_flops(model, span, prefix + span, counts[number], config.codebook_size) for number in steps)
-    return batch * halves * sum(step)
+    return batch * passes * sum(step)
 
 
 @contextmanager

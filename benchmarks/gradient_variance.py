@@ -49,7 +49,8 @@ LEAVES, BRANCH = 4, 6  # of the pool's trees: M at most, and k
 SHAPES = ((2, 4), (3, 4), (4, 2), (6, 2))  # trunks and leaves, n and M, of the trees that are compared
 CANDIDATES, PREVIEW = 16, 2  # of the filter, version 1: drawn to step k, of which the best G are finished
 
-Rule = Callable[[Tensor, Tensor, torch.Generator], Tensor]  # rewards [G], previews [G, T] → weights [G, T]
+# rewards [D, G] and previews [D, G, T] of D estimates → weights [D, G, T]
+Rule = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 Pool = dict[str, Tensor]
 
 
@@ -68,40 +69,43 @@ class CountSketch:
         return torch.zeros(self.size).index_add_(0, self.place, values * self.sign)
 
 
-def credit(rewards: Tensor, previews: Tensor | None) -> Tensor:
-    """[G, T] the advantage of every step, by the training's own function; without previews, all steps the same."""
-    steps = previews.shape[1] if previews is not None else 1
-    columns = []
-    for step in range(steps):
-        promised = torch.zeros_like(rewards) if previews is None else previews[:, step]
-        columns.append(step_advantages(rewards.view(1, -1, 1), promised.view(1, -1, 1), torch.ones(1)).flatten())
-    return torch.stack(columns, dim=1)
+def credit(rewards: Tensor, previews: Tensor) -> Tensor:
+    """[D, G, T] the advantage of every step in D groups, by the training's own function.
+
+    Args:
+        rewards: [D, G]. previews: [D, G, T], or [D, G, 1] for the same advantage at all steps.
+    """
+    draws, size, steps = previews.shape
+    found = rewards.unsqueeze(1).expand(-1, steps, -1).reshape(-1, size, 1)
+    promised = previews.transpose(1, 2).reshape(-1, size, 1)
+    told = step_advantages(found, promised, torch.ones(len(found)))
+    return told.view(draws, steps, size).transpose(1, 2)
 
 
-def replay_weights(steps: int, late: int, generator: torch.Generator) -> Tensor:
-    """[T] weights of a random choice of REPLAYED steps, the last `late` always among them; unbiased."""
-    weights = torch.zeros(steps)
-    weights[steps - late :] = 1.0
-    order = torch.randperm(steps - late, generator=generator)[: REPLAYED - late]
-    weights[order] = (steps - late) / (REPLAYED - late)
-    return weights
+def replay_weights(steps: int, late: int, draws: int, generator: torch.Generator) -> Tensor:
+    """[D, T] weights of random choices of REPLAYED steps, the last `late` always among them; unbiased."""
+    weights = torch.zeros(draws, steps)
+    weights[:, steps - late :] = 1.0
+    order = torch.rand(draws, steps - late, generator=generator).argsort(1)[:, : REPLAYED - late]
+    return weights.scatter(1, order, (steps - late) / (REPLAYED - late))
 
 
 def rules() -> dict[str, Rule]:
     """Name → rule. All are unbiased and cost the same evaluations."""
 
     def plain(rewards: Tensor, previews: Tensor, generator: torch.Generator) -> Tensor:
-        return credit(rewards, None).expand_as(previews)
+        return credit(rewards, torch.zeros_like(previews[:, :, :1])).expand_as(previews)
 
     def first_preview(rewards: Tensor, previews: Tensor, generator: torch.Generator) -> Tensor:
-        return credit(rewards, previews[:, :1]).expand_as(previews)
+        return credit(rewards, previews[:, :, :1]).expand_as(previews)
 
     def own_previews(rewards: Tensor, previews: Tensor, generator: torch.Generator) -> Tensor:
         return credit(rewards, previews)
 
     def replayed(rule: Rule, late: int) -> Rule:
         def weigh(rewards: Tensor, previews: Tensor, generator: torch.Generator) -> Tensor:
-            return rule(rewards, previews, generator) * replay_weights(previews.shape[1], late, generator)
+            replay = replay_weights(previews.shape[2], late, len(previews), generator)
+            return rule(rewards, previews, generator) * replay.unsqueeze(1)
 
         return weigh
 
@@ -151,39 +155,46 @@ def draw_weights(name: str, pool: Pool, draws: int, generator: torch.Generator) 
     size, steps = pool["previews"].shape
     first = torch.zeros(draws, size, steps)
     late = torch.zeros(draws, size, LEAVES - 1, steps - BRANCH)
-    rule = rules().get(name, rules()[BASE])
-    for row in range(draws):
-        order = torch.randperm(size, generator=generator)
-        if name in TREES:
-            trunks, leaves = TREES[name]
-            weights = tree_weights(pool, order[:trunks], leaves, generator)
-            first[row, order[:trunks]] = weights[:, 0]
-            late[row, order[:trunks], : leaves - 1] = weights[:, 1:, BRANCH:]
-        else:
-            chosen = order[:GROUP]
-            if name == FILTER:
-                candidates = order[:CANDIDATES]
-                chosen = candidates[pool["previews"][candidates, PREVIEW].topk(GROUP).indices]
-            elif name == PLAIN_SMALL:
-                chosen = order[: GROUP // 2]
-            weights = rule(pool["rewards"][chosen], pool["previews"][chosen], generator)
-            first[row, chosen] = weights / len(chosen)
+    order = torch.rand(draws, size, generator=generator).argsort(1)  # who is in the group, anew in every estimate
+    row = torch.arange(draws).unsqueeze(1)
+    if name in TREES:
+        trunks, leaves = TREES[name]
+        chosen = order[:, :trunks]
+        weights = tree_weights(pool, chosen, leaves, generator)
+        first[row, chosen] = weights[:, :, 0]
+        late[row, chosen, : leaves - 1] = weights[:, :, 1:, BRANCH:]
+    else:
+        chosen = order[:, :GROUP]
+        if name == FILTER:
+            candidates = order[:, :CANDIDATES]
+            best = pool["previews"][:, PREVIEW][candidates].topk(GROUP).indices
+            chosen = candidates.gather(1, best)
+        elif name == PLAIN_SMALL:
+            chosen = order[:, : GROUP // 2]
+        rule = rules().get(name, rules()[BASE])
+        weights = rule(pool["rewards"][chosen], pool["previews"][chosen], generator)
+        first[row, chosen] = weights / chosen.shape[1]
     return torch.cat([first.flatten(1), late.flatten(1)], dim=1)
 
 
 def tree_weights(pool: Pool, trunks: Tensor, leaves: int, generator: torch.Generator) -> Tensor:
-    """[n, M, T] weights of every step of every leaf, by the training's own functions."""
-    rewards = pool["leaves"][trunks, :leaves].unsqueeze(0)  # [1, n, M]
-    steps, one = pool["previews"].shape[1], torch.ones(1)
+    """[D, n, M, T] weights of every step of every leaf in D estimates, by the training's own functions.
+
+    Args:
+        trunks: [D, n] long, trajectories of the pool. leaves: M.
+    """
+    rewards = pool["leaves"][trunks, :leaves]  # [D, n, M]
+    steps, ones = pool["previews"].shape[1], torch.ones(len(trunks))
     columns = []
     for step in range(steps):
         if step < BRANCH:
-            promised = pool["previews"][trunks, step].view(1, -1, 1).expand_as(rewards)
-            columns.append(trunk_advantages(rewards, promised, one)[0])
+            promised = pool["previews"][trunks, step].unsqueeze(2).expand_as(rewards)
+            columns.append(trunk_advantages(rewards, promised, ones))
         else:
-            promised = pool["leaf_previews"][trunks, :leaves, step - BRANCH].unsqueeze(0)
-            columns.append(step_advantages(rewards, promised, one)[0])
-    return torch.stack(columns, dim=2) * replay_weights(steps, 2, generator) / rewards.numel()
+            promised = pool["leaf_previews"][trunks, :leaves, step - BRANCH]
+            columns.append(step_advantages(rewards, promised, ones))
+    replay = replay_weights(steps, 2, len(trunks), generator)[:, None, None]
+    return torch.stack(columns, dim=3) * replay / rewards[0].numel()
 
 
 def gradients_of(pool: Pool, part: str) -> Tensor:

@@ -30,6 +30,7 @@ import numpy as np
 
 from sync_r1.apps.learn.memory import ENOUGH, GUESS, Memory
 from sync_r1.files import write_text
+from sync_r1.unifybench.bootstrap import interval, resampled_means
 
 FACTS, QUESTIONS = 24, 10
 COURSES = (6, 12)  # days
@@ -195,10 +196,10 @@ def teach(learner: Learner, way: Way, days: int, rng: np.random.Generator) -> di
     return known
 
 
-def interval(values: np.ndarray, seed: int = 0) -> list[float]:
+def mean_interval(values: np.ndarray, seed: int = 0) -> list[float]:
     """95 % interval of the mean by bootstrap over learners."""
-    rows = np.random.default_rng(seed).integers(len(values), size=(4000, len(values)))
-    return [round(float(end), 4) for end in np.quantile(values[rows].mean(1), (0.025, 0.975))]
+    ends = interval(resampled_means(values, 4000, np.random.default_rng(seed)))
+    return [round(end, 4) for end in ends]
 
 
 def measure(kind: str, days: int, count: int, seed: int, ways: Sequence[str]) -> dict[str, object]:
@@ -216,7 +217,7 @@ def measure(kind: str, days: int, count: int, seed: int, ways: Sequence[str]) ->
         gains = {}
         for way in ways[1:]:
             difference = values[ways[0]] - values[way]
-            gains[way] = {"difference": round(float(difference.mean()), 4), "ci95": interval(difference)}
+            gains[way] = {"difference": round(float(difference.mean()), 4), "ci95": mean_interval(difference)}
         known_share = {way: round(float(value.mean()), 4) for way, value in values.items()}
         result[name] = {"known": known_share, f"{ways[0]} over": gains}
     return result

@@ -1,4 +1,4 @@
-"""Blind votes between runs: which picture of a prompt is better, told without knowing whose it is, kept as thumbs."""
+"""Blind votes between runs: which picture of a prompt is better, chosen without knowing whose it is, kept as thumbs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ALL, NONE = "all", "none"
 
 @dataclass(frozen=True)
 class Ballot:
-    """The pictures of one prompt and seed in an order that tells nothing."""
+    """The pictures of one prompt and seed in an order that gives nothing away."""
 
     prompt: str
     seed: int
@@ -39,19 +39,19 @@ def write_ballots(names: Sequence[str], rows: Sequence[Row], folder: Path | str)
     return ballots
 
 
-def vote(session: Session, store: Store, ballot: Ballot, said: str) -> list[str]:
+def vote(session: Session, store: Store, ballot: Ballot, choice: str) -> list[str]:
     """Keep a vote as thumbs: up for what was chosen, down for the others. Returns whose pictures were chosen.
 
     Args:
-        said: the place of the better picture ("1" is the left one), "all" or "none".
+        choice: the place of the better picture ("1" is the left one), "all" or "none".
     Raises:
         ValueError: anything else, or what `apps.feedback.rate_picture` refuses.
     """
     count = len(ballot.pictures)
     places = {str(place): [place - 1] for place in range(1, count + 1)}
     choices = {**places, ALL: list(range(count)), NONE: []}
-    if said not in choices:
-        raise ValueError(f"{said!r} is no vote; write 1 to {count} for the better picture, {ALL} or {NONE}")
+    if choice not in choices:
+        raise ValueError(f"{choice!r} is no vote; write 1 to {count} for the better picture, {ALL} or {NONE}")
     for place, picture in enumerate(ballot.pictures):
-        rate_picture(session, store, picture, place in choices[said])
-    return [ballot.names[place] for place in choices[said]]
+        rate_picture(session, store, picture, place in choices[choice])
+    return [ballot.names[place] for place in choices[choice]]

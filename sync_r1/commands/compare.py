@@ -54,7 +54,7 @@ def compare(
 
 
 def _ask(sessions: Mapping[str, Session], ballots: Sequence[Ballot], feedback: Path) -> None:
-    """Read a vote for every ballot, until they or the input end; then say whose pictures were chosen how often."""
+    """Read a vote for every ballot, until they or the input end; then show whose pictures were chosen how often."""
     from sync_r1.apps.feedback import Store
     from sync_r1.apps.votes import vote
 
@@ -63,13 +63,13 @@ def _ask(sessions: Mapping[str, Session], ballots: Sequence[Ballot], feedback: P
     chosen: Counter[str] = Counter()
     for number, ballot in enumerate(ballots, 1):
         say(f"{number}. {ballot.prompt}: {', '.join(map(str, ballot.pictures))}")
-        while (said := _input()) is not None and said:
+        while (answer := _input()) is not None and answer:
             try:
-                chosen.update(vote(session, store, ballot, said))
+                chosen.update(vote(session, store, ballot, answer))
                 break
             except ValueError as error:
                 say(f"error: {error}", "red", err=True)
-        if said is None:
+        if answer is None:
             break
     for name in sessions:
         say(f"{name}: chosen {chosen[name]} times")

@@ -193,6 +193,13 @@ def draw(
         say(str(path))
 
 
+def _phase_name(phase: str) -> str:
+    """ValueError unless it can be a file's name."""
+    if not phase.replace("_", "").replace("-", "").isalnum():
+        raise ValueError(f"phase is {phase!r}; it becomes a file name: letters, digits, _ and - only")
+    return phase
+
+
 def evaluate(
     run: RunOption = None,
     model: ModelOption = "world",
@@ -226,9 +233,7 @@ def evaluate(
 
     from sync_r1.progress import loading, over_tasks
 
-    phase = phase or ("after" if run else "before")
-    if not phase.replace("_", "").replace("-", "").isalnum():
-        raise ValueError(f"phase is {phase!r}; it becomes a file name: letters, digits, _ and - only")
+    phase = _phase_name(phase or ("after" if run else "before"))
     console = open_console(stderr=True)
     with loading(console), noted():
         from sync_r1.run_folder import run_of
@@ -240,9 +245,8 @@ def evaluate(
 
         tasks = check_tasks(task or [])
         session = open_session(run, model, data, concept, device)
-    options = session.options
-    options = replace(options, tasks=tasks or options.tasks, max_items=max_items or options.max_items)
-    session.options = options
+    given = session.options
+    session.options = options = replace(given, tasks=tasks or given.tasks, max_items=max_items or given.max_items)
     out = out or (run_of(run) if run else Path("runs") / f"eval_{session.concept.name}") / "eval"
     drawings = bool(set(options.tasks or GENERATION) & set(GENERATION))
     scorer, clip_scorer, name = choose_evaluator(judge, clip, str(run or model), device, drawings)

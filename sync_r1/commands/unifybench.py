@@ -95,7 +95,6 @@ def run(
     with loading(open_console(stderr=True)):
         from sync_r1.unifybench.protocol import load_protocol
         from sync_r1.unifybench.run import BenchmarkPlan, choose_concepts
-
     chosen = load_protocol(protocol or "world", change or [])
     settings = _settings(overrides or [], run, chat)
     _check_named(run, steps, chat, chat_model)
@@ -113,13 +112,11 @@ def run(
             batch_size=batch_size,
             token_epoch=token_epoch,
         )
-        clip = "none" if chat is not None and clip == WORLD else clip  # a chat model draws nothing
-        judges = _judges(plan, judge, judge_model, clip, device, overrides or []) if scored else None
-        if chat is not None:
-            endpoint = (chat, chat_model, chat_key_env, chat_cache, chat_timeout)
-            candidates = _chat_candidates(*endpoint, chosen, kind)
-        else:
+        judges = _judges(plan, judge, judge_model, clip, device, overrides or [], chat) if scored else None
+        if chat is None:
             candidates = _candidates(model, run, steps, kind, plan, device, settings)
+        else:
+            candidates = _chat_candidates(chat, chat_model, chat_key_env, chat_cache, chat_timeout, chosen, kind)
         _predict_and_score(plan, candidates, out, judges)
 
 
@@ -329,10 +326,19 @@ def _predict_and_score(
 
 
 def _judges(
-    plan: BenchmarkPlan, judge: str, judge_model: str, clip: str, device: str, overrides: list[str]
+    plan: BenchmarkPlan,
+    judge: str,
+    judge_model: str,
+    clip: str,
+    device: str,
+    overrides: list[str],
+    chat: str | None = None,
 ) -> Evaluators:
+    """The evaluators of the options. A chat model draws nothing, so that the world's CLIP is left out."""
     from sync_r1.unifybench.judges import build_judges, check_world_judges, read_options
 
+    if chat is not None and clip == WORLD:
+        clip = "none"
     given = {"eval.judge.url": judge, "eval.judge.model": judge_model, "eval.clip": clip}
     pairs = [f"{name}={json.dumps('' if value == 'none' else value)}" for name, value in given.items()]
     named = read_options([*pairs, *overrides]).eval

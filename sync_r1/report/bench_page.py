@@ -1,4 +1,4 @@
-"""The page of a benchmark: the table of 15 columns, and every prompt with what each model made of it, failures
+"""The page of a benchmark: the table of its columns, and every prompt with what each model made of it, failures
 first."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader
 from sync_r1.files import write_text
 from sync_r1.report.bench_files import Answer, BenchModel, Key, tasks_of
 from sync_r1.report.run_page import TASKS, picture
-from sync_r1.unifybench.results import COLUMNS
+from sync_r1.unifybench.results import ALL_COLUMNS
 
 MAIN_METRICS = (
     "recognition",
@@ -105,7 +105,7 @@ def render_page(models: Sequence[BenchModel], page: Path, *, embed: bool = False
     )
     sources = Pictures(page, embed)
     columns = []
-    for name in COLUMNS:
+    for name in ALL_COLUMNS:
         if any(name in model.columns for model in models):
             columns.append(name)
     cells = []

@@ -139,6 +139,8 @@ def load_study(path: Path | str, *, quick: bool = False) -> Study:
     if not path.is_file():
         raise ValueError(f"{path}: no such study file; those that come with the source are in its folder studies/")
     values = parse_yaml(read_text(path), str(path))
+    if isinstance(values, Mapping) and "command" in values:
+        raise ValueError(f"{path} is no study of trainings; it is run by: {values['command']}")
     try:
         study: _StudyFile = _record(_StudyFile, values, "")
         if quick:

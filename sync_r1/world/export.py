@@ -68,7 +68,7 @@ def write_lookalikes(root: Path, persona: Persona, rng: np.random.Generator, kno
     """Pictures of the concept somewhere new, none of them `known`, and of others in such a place that differ in one
     attribute, each attribute as often."""
     same, other = Layout(root).lookalikes(persona.name)
-    shown = []
+    shown: list[Image.Image] = []
     while len(shown) < SAME_PICTURES:
         picture = render_image(persona.thing(rng))
         if picture.tobytes() not in known:

@@ -110,6 +110,7 @@ def test_a_study_runs_once_and_reports(tmp_path: Path, capsys: pytest.CaptureFix
     assert elsewhere.restore(tmp_path / "clone" / "results_cells.json") == [*cells.values(), old]
     assert {cell["arm"] for cell in elsewhere.results()} == set(study.arms) and not (elsewhere.folder / "gone").exists()
     assert "4 finished cells taken over from" in capsys.readouterr().out
+    declared(tmp_path)
     plan = {"folder": tmp_path / "planned", "out": tmp_path / "clone" / "results", "jobs": 2, "quick": False}
     study_command(tmp_path / "study.yaml", only_report=False, only_plan=True, **plan)
     assert "0 cells left, about 0.0 hours with 2 at a time" in capsys.readouterr().out

@@ -45,7 +45,10 @@ def test_the_shipped_study_is_sound(quick: bool, tmp_path: Path) -> None:
         assert len(study.cells) >= 5 and len({concept for concept, _ in study.cells}) >= 4
 
 
-@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
+TRAININGS = sorted(path for path in STUDIES.glob("*.yaml") if path.stem != "applications")
+
+
+@pytest.mark.parametrize("path", TRAININGS, ids=lambda path: path.stem)
 def test_the_arms_of_a_shipped_study_hold_out_the_same_prompts(path: Path, tmp_path: Path) -> None:
     study = load_study(path)
     held = {
