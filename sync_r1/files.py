@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sync_r1.file_errors import writing
+from sync_r1.held_folders import check_held
 
 MANIFEST = "manifest.json"
 MAX_TEXT_MB = 64  # no text file of ours or of a published archive comes near
@@ -32,6 +33,7 @@ def write_bytes(path: Path, content: bytes) -> Path:
 
     It appears under its name only when complete; until then the old one stays. OSError says why it cannot be written.
     """
+    check_held()
     path = Path(path)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")  # several processes may write the same file
     with writing(path):

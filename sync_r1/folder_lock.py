@@ -17,12 +17,12 @@ from filelock import FileLock, Timeout
 
 from sync_r1.file_errors import writing
 from sync_r1.files import write_text
+from sync_r1.held_folders import LOCK, OWNER, held
 
 if TYPE_CHECKING:
     from sync_r1.distributed import Processes  # brings PyTorch along, which writing a concept does not need
 
 OTHER_NAME = "choose another run.name"
-LOCK, OWNER = ".lock", ".lock.json"
 ENDING_S = 0.2  # the process that holds a folder may be about to end
 
 
@@ -56,7 +56,8 @@ def hold(folder: Path, instead: str = OTHER_NAME, wait_s: float = ENDING_S) -> I
         began = datetime.fromtimestamp(psutil.Process().create_time()).astimezone().isoformat(" ", "seconds")
         owner = {"pid": os.getpid(), "began": began, "host": platform.node()}
         write_text(folder / OWNER, json.dumps(owner) + "\n")
-        yield
+        with held(folder):
+            yield
     finally:
         (folder / OWNER).unlink(missing_ok=True)
         with suppress(OSError):  # Windows does not remove a file that is open

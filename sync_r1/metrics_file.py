@@ -12,6 +12,7 @@ from typing import Any
 
 from sync_r1.file_errors import reason
 from sync_r1.files import write_text
+from sync_r1.held_folders import check_held
 
 
 def drop_metrics_after(path: Path, step: int) -> None:
@@ -27,6 +28,7 @@ def drop_metrics_after(path: Path, step: int) -> None:
 
 def append_metrics(path: Path, row: dict[str, Any]) -> None:
     """One line, on the disk when this returns; what is no finite number becomes null. OSError says how to go on."""
+    check_held()
     row = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
     with or_say_how_to_go_on(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")

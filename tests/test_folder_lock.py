@@ -7,6 +7,7 @@ import multiprocessing
 import multiprocessing.synchronize
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,8 +22,12 @@ from rich.console import Console
 
 from sync_r1.data import add_concept_folder, load_concept
 from sync_r1.distributed import Processes
+from sync_r1.files import write_text
 from sync_r1.folder_lock import LOCK, OWNER, InUse, hold, hold_together
+from sync_r1.held_folders import FolderGone
+from sync_r1.metrics_file import append_metrics
 from sync_r1.resuming import EARLIER, GONE, MOVING, giving_way, start_or_resume
+from sync_r1.training.checkpoint import atomic_checkpoint
 
 ROOT = Path(__file__).parents[1]
 HOLDER = """
@@ -212,3 +217,26 @@ def test_resuming_within_a_warm_up_says_that_the_warm_up_goes_on(
     assert said() == "its warm-up goes on after step 3\n"
     (saved / "sft_state.json").write_text(json.dumps({**state, "stage": 1, "stage_step": 0}))
     assert said() == "it begins with step 1, after the warm-up that is there\n"
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced", "emptied"])
+def test_a_folder_that_goes_while_it_is_held_is_not_made_anew(tmp_path: Path, how: str) -> None:
+    run = tmp_path / "run"
+    with hold(run):
+        write_text(run / "eval" / "before.json", "{}")
+        if how == "emptied":
+            for path in (run / OWNER, run / "eval" / "before.json"):
+                path.unlink()
+        else:
+            shutil.rmtree(run)
+        if how == "replaced":
+            run.mkdir()
+        for write in (
+            lambda: write_text(run / "eval" / "after.json", "{}"),
+            lambda: append_metrics(run / "metrics.jsonl", {"step": 1}),
+            lambda: atomic_checkpoint(run / "checkpoints" / "step_00001").__enter__(),
+        ):
+            with pytest.raises(FolderGone, match="run was removed or emptied while this process worked in it"):
+                write()
+        assert run.exists() == (how != "removed") and not list(run.rglob("*.json*"))
+    write_text(run / "eval" / "after.json", "{}")

@@ -17,6 +17,7 @@ ORDER = [
     "console",
     "progress",
     "file_errors",
+    "held_folders",
     "signals",
     "constants",
     "suggestions",

@@ -11,7 +11,7 @@ import torch
 from torch.testing import assert_close
 
 from sync_r1.models.showo.model import Showo
-from sync_r1.rl.trainer import Experience
+from sync_r1.rl.trainer_state import Experience
 from sync_r1.types import Sampling, TextContext
 from tests.helpers import benchmark, tiny_model
 from tests.rl import toys

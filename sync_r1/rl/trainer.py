@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +12,6 @@ import torch
 from accelerate.utils import DistributedType
 from rich.console import Console
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback
 
@@ -29,12 +28,19 @@ from sync_r1.rl.rewards import Breakdown, RewardEnsemble
 from sync_r1.rl.rollout import PreviewScore, Rollout
 from sync_r1.rl.step_credit import credit_steps, credit_trajectories
 from sync_r1.rl.step_metrics import step_metrics
-from sync_r1.rl.trainer_setup import build_closed_answers, build_sampler, check_setup, training_arguments
-from sync_r1.rl.trainer_state import SyncState
+from sync_r1.rl.trainer_setup import Steps, build_closed_answers, build_sampler, check_setup, training_arguments
+from sync_r1.rl.trainer_state import BeforeStep, Experience, SyncState
 from sync_r1.rl.trajectories import are_due, save_trajectories
 from sync_r1.rl.tree import TreeScaling
-from sync_r1.run_folder import CHECKPOINTS, checkpoint_name, checkpoint_to_resume
-from sync_r1.training.callbacks import RestoreRNG, RunStart, StopOnSignal, generator_states
+from sync_r1.run_folder import CHECKPOINTS, checkpoint_name, checkpoint_to_resume, checkpoints, step_of
+from sync_r1.training.callbacks import (
+    RestoreRNG,
+    RunStart,
+    StepAbandoned,
+    StopOnSignal,
+    generator_states,
+    set_generator_states,
+)
 from sync_r1.training.checkpoint import (
     as_value_error,
     atomic_checkpoint,
@@ -53,30 +59,6 @@ from sync_r1.training.sharding.factory import build_sharding
 
 class TrainingStopped(ValueError):
     """Too many steps in a row gave nothing to learn from."""
-
-
-@dataclass(frozen=True)
-class Experience:
-    """One rollout with its advantages; used for `num_iterations` updates."""
-
-    rollout: Rollout
-    advantages: Advantages
-
-
-class Steps(Dataset):
-    """Stands in for data: a step's prompts follow from its number, so that resuming needs no data order.
-
-    There must be enough for one pass over all processes: beginning another would draw from PyTorch's global generator.
-    """
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> dict[str, int]:
-        return {"step": index}
 
 
 class SyncGRPOTrainer(Trainer):
@@ -147,7 +129,8 @@ class SyncGRPOTrainer(Trainer):
     def train(self, resume_from_checkpoint: str | Path | None = None, **_: Any) -> Any:  # type: ignore[override]
         """Train to `rl.max_steps`. `resume_from_checkpoint` is a checkpoint folder or "latest".
 
-        The first Ctrl-C or SIGTERM ends the run after the current step with a checkpoint, the second at once.
+        The first Ctrl-C ends the run after the current step with a checkpoint, the first SIGTERM with one of before the
+        step, the second at once.
         """
         resume, folder = resume_from_checkpoint, self.config.run.folder / CHECKPOINTS
         checkpoint = checkpoint_to_resume(resume, self.config.run.folder, self.say) if resume else None
@@ -159,7 +142,11 @@ class SyncGRPOTrainer(Trainer):
         )
         try:
             with self.stop_signal.listening(), watching(self.processes, lost):
-                done = super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+                try:
+                    done = super().train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+                except StepAbandoned:
+                    self._save_before_step()
+                    return None
                 self.sharding.gather()
                 return done
         finally:
@@ -179,12 +166,17 @@ class SyncGRPOTrainer(Trainer):
         model.train()
         self.sharding.gather()
         self._clear_gradients()
-        if self.experience is None or self.state.global_step % self.config.rl.num_iterations == 0:
-            rollout = self.roll_out()
-            scores = self.score(rollout)
-            credit = self.advantage(rollout, scores)
-            self.experience = Experience(rollout, self.step_credit(rollout, scores, credit))
-        loss = self.loss(self.experience)
+        begins = self.experience is None or self.state.global_step % self.config.rl.num_iterations == 0
+        if begins:
+            self._before = self._state_now()
+            with self.stop_signal.may_abandon():
+                rollout = self.roll_out()
+                scores = self.score(rollout)
+            credit = self.advantage(rollout, scores)  # writes files, whole ones
+        with self.stop_signal.may_abandon(begins):
+            if begins:
+                self.experience = Experience(rollout, self.step_credit(rollout, scores, credit))
+            loss = self.loss(cast(Experience, self.experience))
         return self.update(loss)
 
     def roll_out(self) -> Rollout:
@@ -332,6 +324,19 @@ class SyncGRPOTrainer(Trainer):
             if self.args.should_save:
                 self._write_checkpoint(target, generators)
         self.accelerator.wait_for_everyone()
+
+    def _state_now(self) -> BeforeStep:
+        return BeforeStep(replace(self.sync_state), self.sampler.scaling.state_dict(), generator_states())
+
+    def _save_before_step(self) -> None:
+        """A checkpoint as of the beginning of a step that was abandoned, unless there is one; and how to go on."""
+        self.sync_state, step = self._before.counters, self.state.global_step
+        self.sampler.scaling.load_state_dict(self._before.scaling)
+        set_generator_states(self._before.generators)
+        if step not in map(step_of, checkpoints(self.config.run.folder)):
+            self._save_checkpoint(cast(Any, self.policy))
+        self.stop_signal.stopped = self.stop_signal.asked
+        self.stop_signal.say_how_to_go_on(f"step {step}")
 
     def _write_checkpoint(self, target: Path, generators: list[dict[str, Any]]) -> None:
         with (

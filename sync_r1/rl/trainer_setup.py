@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from accelerate import Accelerator
+from torch.utils.data import Dataset
 from transformers import TrainingArguments
 
 from sync_r1.config import Config, RLConfig
@@ -18,6 +19,22 @@ from sync_r1.rl.rollout import PreviewScore, Sampler
 from sync_r1.rl.tree import TieScaling, TreeScaling
 from sync_r1.run_folder import CHECKPOINTS
 from sync_r1.training.prompts import Prompt
+
+
+class Steps(Dataset):
+    """Stands in for data: a step's prompts follow from its number, so that resuming needs no data order.
+
+    There must be enough for one pass over all processes: beginning another would draw from PyTorch's global generator.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, int]:
+        return {"step": index}
 
 
 def scaling(rl: RLConfig) -> Scaling:

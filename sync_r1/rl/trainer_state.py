@@ -1,4 +1,4 @@
-"""What a resumed run needs besides weights, optimizer and schedule: counters and the state of DGS."""
+"""The state of a run besides weights, optimizer and schedule: counters, DGS, and what the step at hand works with."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 from sync_r1.config import Config
 from sync_r1.files import read_json
+from sync_r1.rl.advantages import Advantages
+from sync_r1.rl.rollout import Rollout
 
 STATE_FILE = "sync_state.json"
 
@@ -64,3 +66,20 @@ class SyncState:
             raise ValueError(
                 f"{folder} was trained with another rl.dgs_enabled or rl.dgs_keep; set them as in its config.yaml"
             )
+
+
+@dataclass(frozen=True)
+class Experience:
+    """One rollout with its advantages; used for `num_iterations` updates."""
+
+    rollout: Rollout
+    advantages: Advantages
+
+
+@dataclass(frozen=True)
+class BeforeStep:
+    """What a step changes before it updates weights, as it was when the step began."""
+
+    counters: SyncState
+    scaling: dict[str, Any]
+    generators: dict[str, Any]

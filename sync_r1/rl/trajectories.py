@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from sync_r1.config import Config
+from sync_r1.held_folders import check_held
 from sync_r1.rl.advantages import Advantages
 from sync_r1.rl.rewards import Breakdown
 from sync_r1.rl.rollout import Candidate, Rollout
@@ -33,6 +34,7 @@ def save_trajectories(
     import pyarrow as arrow
     import pyarrow.parquet as parquet
 
+    check_held()
     images = folder / "images"
     images.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []

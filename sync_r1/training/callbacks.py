@@ -92,12 +92,21 @@ class RestoreRNG(TrainerCallback):
             self.waiting = None
 
 
+class StepAbandoned(BaseException):
+    """A signal ended a step before its update. No `except Exception` on the way up may take it for a failure."""
+
+
 class StopOnSignal(TrainerCallback):
-    """The first Ctrl-C or SIGTERM: finish the step, save, stop, say how to go on. A second one stops at once."""
+    """The first Ctrl-C or SIGTERM: finish the step, save, stop, say how to go on. A second one stops at once.
+
+    Schedulers kill some seconds after SIGTERM, and a step may last longer. So where the trainer allows it, SIGTERM and
+    SIGHUP abandon the step instead.
+    """
 
     def __init__(self, config: Config, console: Console | None, processes: Processes | None = None) -> None:
         self.config, self.console = config, console
         self.asked = self.stopped = 0  # the signal's number: of this process, and as all processes agreed on
+        self._abandons = False  # whether the work at hand may be left where it is
         self.processes = processes or Processes()
         self.command = resume_command(config.run.folder)
 
@@ -109,12 +118,35 @@ class StopOnSignal(TrainerCallback):
         if self.asked and not self.stopped:  # it came after the last step: what comes next stops by it
             signal.raise_signal(self.asked)
 
+    @contextmanager
+    def may_abandon(self, allowed: bool = True) -> Iterator[None]:
+        """A block that SIGTERM and SIGHUP leave at once, by StepAbandoned; what it changed is for the caller to undo.
+
+        Only where one process trains: several would wait for one that has left.
+        """
+        self._abandons = allowed and self.processes.count == 1
+        try:
+            if self._abandons and self._hurries():  # it came before this block
+                raise StepAbandoned
+            yield
+        finally:
+            self._abandons = False
+
+    def _hurries(self) -> bool:
+        return self.asked not in (0, signal.SIGINT)
+
     def _ask(self, number: int) -> None:
         self.asked = number
-        if self.console is None:
-            return
-        with suppress(RuntimeError, OSError):  # the signal came while the same stream was written to, or it is closed
-            say("stopping after this step; press Ctrl-C again to stop at once", "yellow", console=self.console)
+        leaves = self._abandons and self._hurries()
+        message = "stopping after this step; press Ctrl-C again to stop at once"
+        if leaves:
+            message = "stopping within this step, which is done again when the run goes on"
+        if self.console is not None:
+            with suppress(RuntimeError, OSError):  # it came while the same stream was written to, or that is closed
+                say(message, "yellow", console=self.console)
+        if leaves:
+            self._abandons = False
+            raise StepAbandoned
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.global_step % self.config.rl.num_iterations == 0 and self.agree():

@@ -22,6 +22,7 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_N
 
 from sync_r1.file_errors import reason
 from sync_r1.files import read_json, sync_folder, write_manifest
+from sync_r1.held_folders import check_held
 from sync_r1.run_folder import HIDDEN, Say, complete_in, hidden, plain, step_of
 from sync_r1.training.optimizer import state_shapes
 
@@ -34,6 +35,7 @@ def atomic_checkpoint(target: Path, **facts: Any) -> Iterator[Path]:
     Raises:
         OSError: what the writer met (e.g. a full disk), saying that older checkpoints are untouched.
     """
+    check_held()
     partial, old = hidden(target, "partial"), hidden(target, "old")
     shutil.rmtree(partial, ignore_errors=True)
     if target.exists():

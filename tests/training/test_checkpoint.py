@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import shutil
 import signal
 from pathlib import Path
@@ -85,6 +86,60 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path: Path) ->
     assert run.state.global_step == 1
     assert checkpoint_to_resume("latest", run.config.run.folder).name == "step_00001"
     assert "stopping after this step" in said.getvalue() and "--resume latest" in said.getvalue()
+
+
+@pytest.mark.parametrize(("where", "step"), [("roll_out", 0), ("score", 2), ("loss", 0), ("loss", 2)])
+@pytest.mark.parametrize("iterations", [1, 2])
+def test_sigterm_abandons_the_step_and_resume_equals_uninterrupted(
+    tmp_path: Path, where: str, step: int, iterations: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step is done again from what was before it: weights, counters, DGS and the global generators."""
+
+    def noisy(**columns: Any) -> list[float]:
+        return [value + random.random() / 10 for value in wordy(**columns)]
+
+    extra = [*FOUR, "run.save_steps=100", f"rl.num_iterations={iterations}"]
+    rewards = RewardEnsemble([Reward("noisy", noisy, "text"), Reward("bright", bright, "image")])
+    whole = trainer(tmp_path / "whole", *extra, rewards=rewards)
+    whole.train()
+
+    said = io.StringIO()
+    run = trainer(tmp_path / "run", *extra, rewards=rewards, console=Console(file=said, width=300))
+    real = getattr(run, where)
+
+    def signalled(*given: Any) -> Any:
+        made = real(*given)
+        if run.state.global_step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return made
+
+    monkeypatch.setattr(run, where, signalled)
+    run.train()
+    last = newest(run.config.run.folder)
+    assert run.stop_signal.stopped == signal.SIGTERM and last is not None and last.name == checkpoint_name(step)
+    assert "stopping within this step" in said.getvalue() and f"stopped at step {step}; go on with" in said.getvalue()
+    resumed = trainer(tmp_path / "run", *extra, rewards=rewards)
+    resumed.train(resume_from_checkpoint="latest")
+    assert same(weights(whole.policy), weights(resumed.policy)) and log_of(resumed) == log_of(whole)
+    assert resumed.sync_state == whole.sync_state
+    assert resumed.sampler.scaling.state_dict() == whole.sampler.scaling.state_dict()
+
+
+def test_sigterm_after_the_update_of_a_rollout_waits_for_its_last_update(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trainer(tmp_path, "rl.max_steps=4", "rl.num_iterations=2")
+    real = run.loss
+
+    def signalled(*given: Any) -> Any:
+        if run.state.global_step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*given)
+
+    monkeypatch.setattr(run, "loss", signalled)
+    run.train()
+    last = newest(run.config.run.folder)
+    assert run.state.global_step == 2 and last is not None and last.name == "step_00002"
 
 
 def test_resuming_needs_the_same_seed_and_a_checkpoint_of_ours(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ _CLOSED_OBJECT = re.compile(rf"\s*(\{{.*\}})\s*</{_TAG}\s*>\s*", re.DOTALL | re.
 _CHANNELS = re.compile(r"\s*(?:<\|start\|>\s*\w*\s*)?<\|channel\|>", re.IGNORECASE)
 _FINAL_CHANNEL = re.compile(r"<\|channel\|>\s*final\b[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>", re.IGNORECASE)
 _END_OF_MESSAGE = re.compile(r"<\|(?:end|return|call)\|>", re.IGNORECASE)
+SPACE_AROUND = 200  # characters between a comma and the bracket that follows it, at most
 MOST_COMMAS = 100  # that are taken out of one reply because nothing follows them
 _DECLINES = re.compile(
     r"\b(?:can ?not|can['’]?t|won['’]?t|unable to|not able to|must decline|decline to)\b.{0,40}"
@@ -249,8 +250,10 @@ def _decode(text: str, position: int) -> tuple[Any, str, int]:
             value, end = decoder.raw_decode(text, position)
             return value, text, end
         except json.JSONDecodeError as error:
-            comma = len(text[: error.pos + 1].rstrip(" \t\r\n]}")) - 1
-            if comma < position or text[comma] != "," or text[comma + 1 :].lstrip()[:1] not in ("}", "]"):
+            near = max(position, error.pos - SPACE_AROUND)  # bounded, as a hostile reply may hold a brace per letter
+            comma = near + len(text[near : error.pos + 1].rstrip(" \t\r\n]}")) - 1
+            follows = text[comma + 1 : comma + SPACE_AROUND].lstrip()[:1]
+            if comma < near or text[comma] != "," or follows not in ("}", "]") or len(text) > LONGEST_OBJECT:
                 raise
             text = text[:comma] + text[comma + 1 :]
     raise ValueError(f"more than {MOST_COMMAS} commas have nothing after them")
