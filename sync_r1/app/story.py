@@ -20,6 +20,7 @@ from sync_r1.app.parts import (
     link,
     message_place,
     need,
+    silent,
     unchanged,
 )
 from sync_r1.app.server import Studio
@@ -93,7 +94,7 @@ class StoryScreen:
         everything = [*frame, self.nothing, self.line, self.earlier, *view]
         page.load(self.arrive, None, everything)
         self.frame.thing.input(self.show, self.frame.thing, everything)
-        told = [self.message, self.frame.address, self.earlier, *view]
+        told = [self.message, self.nothing, self.frame.address, self.earlier, *view]
         for event in (self.plan.click, self.line.submit):
             event(guarded(self.message, self.make), [*self.frame.about, self.line, self.pages], told)
         self.earlier.input(guarded(self.message, self.open), [*self.frame.about, self.earlier], told)
@@ -101,7 +102,8 @@ class StoryScreen:
         self.draw.click(guarded(self.draw_message, self.draw_all), [self.frame.weights, self.current], drawn)
         self.stop.click(guarded(self.draw_message, self.end), self.current, drawn)
         self.restyle.click(guarded(self.draw_message, self.new_seeds), self.current, drawn)
-        self.timer.tick(self.look, [self.current, self.number, self.seen], view, show_progress="hidden")
+        news = [*view, self.draw_message]
+        self.timer.tick(self.look, [self.current, self.number, self.seen], news, show_progress="hidden")
         self.number.input(self.choose_page, [self.current, self.number], fields)
         changed = [self.page_message, *view]
         self.keep.click(guarded(self.page_message, self.change), [self.current, *fields], changed)
@@ -187,7 +189,11 @@ class StoryScreen:
         if self._mark(book) == seen:
             return unchanged(self.seen)
         fields = set(self._fields(book, 1))
-        return {part: change for part, change in self._view(book, 1).items() if part not in fields}
+        news = {part: change for part, change in self._view(book, 1).items() if part not in fields}
+        state = books.drawing(book)
+        if state is not None and state.name != "running":
+            news[self.draw_message] = silent()
+        return news
 
     def make(self, thing: str, weights: str, line: str, pages: float) -> Changes:
         folder = self.studio.folder
@@ -201,6 +207,7 @@ class StoryScreen:
 
     def _opened(self, thing: str, weights: str, book: Book) -> Changes:
         return {
+            self.nothing: gr.HTML("", visible=False),
             self.frame.address: address(thing=thing, weights=weights, story=book.id),
             self.earlier: self._earlier(books.known(self.studio.folder, thing), book),
             **self._view(book, 1),
