@@ -247,6 +247,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
                 train_confirmed(study, place, given.jobs)
             measure_all(cells, given.jobs)
     result = summarise(study, place, given.learners)
+    result["setting"]["most"] = given.most
     write_json(given.out, result)
     write_section(given.page, result)
     return result

@@ -24,7 +24,10 @@ def section(result: Mapping[str, Any]) -> str:
     """The section's text, from its heading to its last line."""
     setting = result["setting"]
     words = {name: ", ".join(map(str, setting[name])) for name in ("concepts", "seeds", "recipes")}
-    introduction = fill(INTRODUCTION.format(**words), 120, break_long_words=False, break_on_hyphens=False)
+    text = INTRODUCTION.format(**words)
+    if setting["most"]:
+        text += f" A pilot, with other counts than declared: {', '.join(setting['most'])}."
+    introduction = fill(text, 120, break_long_words=False, break_on_hyphens=False)
     lines = [HEADING, "", introduction, ""]
     lines += ["| | claim | measure | goal | value | 95 % interval | n | cells | verdict |", "|---" * 9 + "|"]
     for claim in result["claims"]:
