@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,6 +16,7 @@ from sync_r1.commands import (
     compare,
     concept,
     data,
+    doctor,
     edit,
     feedback,
     inference,
@@ -24,6 +24,7 @@ from sync_r1.commands import (
     judge,
     learn,
     models,
+    report,
     serve,
     sft,
     story,
@@ -36,17 +37,13 @@ from sync_r1.commands import (
 from sync_r1.commands.home import expand_home
 from sync_r1.console import (
     drop_broken_stdout,
-    open_console,
     say,
-    say_json,
     set_up_streams,
     speaks,
     warnings_as_notes,
 )
 from sync_r1.file_errors import in_words
 from sync_r1.signals import Stopped, on_signal
-
-MARKS = {"ok": ("✓", "green"), "note": ("·", "yellow"), "missing": ("✗", "red")}  # of a check of `doctor`
 
 app = typer.Typer(
     name="sync-r1",
@@ -69,6 +66,8 @@ story.register(app)
 compare.register(app)
 serve.register(app)
 app.command()(study.study)
+report.register(app)
+doctor.register(app)
 for name, family in {
     "bench": unifybench,
     "concept": concept,
@@ -94,51 +93,6 @@ def start(
     ] = False,
 ) -> None:
     """Sync-R1: one model that understands and draws your things, trained in a single loop."""
-
-
-@app.command()
-def report(
-    run: Annotated[Path, typer.Argument(help="Run directory, for example runs/demo.")],
-    sheet: Annotated[bool, typer.Option(help="Also write sheet.png, the before/after pictures on one sheet.")] = True,
-) -> None:
-    """Write report.html (and sheet.png) of a run from its files.
-
-    Example: sync-r1 report runs/demo
-    """
-    from sync_r1.report import write_report, write_sheet
-
-    say(f"report  {write_report(run)}")
-    if sheet and (picture := write_sheet(run)):
-        say(f"sheet   {picture}")
-
-
-@app.command()
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
-    """Say what is installed, which device is used, what is missing and how to get it.
-
-    Exits with 1 when something needed is missing. Example: sync-r1 doctor
-    """
-
-    from sync_r1.doctor import as_rows, examine, healthy
-
-    checks = examine()
-    if as_json:
-        say_json(as_rows(checks))
-    else:
-        from rich.text import Text
-
-        console = open_console()
-        width = max(len(check.name) for check in checks)
-        for check in checks:
-            mark, color = MARKS[check.state]
-            hint = (f"  → {check.hint}", "yellow") if check.hint else ""
-            console.print(Text.assemble((mark, color), f"  {check.name:{width}}  {check.detail}", hint))
-        if healthy(checks):
-            say("Everything needed is here.", "green", console=console)
-        else:
-            say("Something needed is missing, see ✗.", "red", console=console)
-    if not healthy(checks):
-        raise typer.Exit(1)
 
 
 expand_home(app)

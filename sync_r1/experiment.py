@@ -19,7 +19,6 @@ from rich.console import Console
 from sync_r1 import __version__
 from sync_r1.config import Config, save_config
 from sync_r1.console import say
-from sync_r1.constants import WORLD
 from sync_r1.distributed import Processes, join_processes, watching
 from sync_r1.files import write_json
 from sync_r1.folder_lock import hold, hold_together
@@ -35,8 +34,8 @@ from sync_r1.rl.trainer import SyncGRPOTrainer
 from sync_r1.rl.trainer_setup import check_setup
 from sync_r1.run_folder import checkpoint_name, newest
 from sync_r1.scorer_factory import Evaluator, Scorers, build_evaluator, build_scorers, evaluator_notes
+from sync_r1.scorer_networks import judge_rewards
 from sync_r1.scorers.base import Judge
-from sync_r1.scorers.reward_functions import JudgeRewards
 from sync_r1.session import Session
 from sync_r1.sft.trainer import WarmUp, check_folder, run_sft
 from sync_r1.signals import if_stopped, resume_command
@@ -266,7 +265,7 @@ def add_hacking_monitor(
 ) -> None:
     """Log rewards and evaluator on the validation prompts, and warn when they part."""
     config = trainer.config
-    evaluators = JudgeRewards(judge, photos=config.eval.judge.url != WORLD)
+    evaluators = judge_rewards(judge, config.eval.judge)
     trainer.add_callback(
         RewardHackingMonitor(
             replace(trainer.sampler, scaling=NoScaling(), processes=Processes()),
@@ -286,7 +285,7 @@ def add_hacking_monitor(
 def add_score_curve(trainer: SyncGRPOTrainer, session: Session, judge: Judge) -> None:
     """Log the evaluator's score of test prompts along the run (`rl.test_prompts`)."""
     config = trainer.config
-    evaluators = JudgeRewards(judge, photos=config.eval.judge.url != WORLD)
+    evaluators = judge_rewards(judge, config.eval.judge)
     sampler = replace(
         trainer.sampler,
         scaling=NoScaling(),

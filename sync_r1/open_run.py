@@ -1,4 +1,7 @@
-"""How a run begins: its data is checked, its model is opened with the concept and introduced."""
+"""The session that a training starts with, from its configuration: data checked, model opened, concept introduced.
+
+What asks or draws without a configuration is opened by opening.py.
+"""
 
 from __future__ import annotations
 

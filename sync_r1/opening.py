@@ -1,4 +1,7 @@
-"""From names of a model or a run, of data and a concept, to what a session is made of."""
+"""What a session is made of when it asks or draws: a model or run, data and a concept, found by their names.
+
+A training opens its own in open_run.py.
+"""
 
 from __future__ import annotations
 

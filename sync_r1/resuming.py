@@ -1,4 +1,4 @@
-"""How a run begins in its folder, goes on there, and leaves it when it is stopped."""
+"""The folder of a run: how it is begun, resumed, and left when the run is stopped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sync_r1.config import Config, load_config
 from sync_r1.console import say
 from sync_r1.files import read_object
 from sync_r1.folder_lock import clear, entries
-from sync_r1.run_folder import WARM_UP_STATE, checkpoint_to_resume, newest, step_of
+from sync_r1.run_folder import CHECKPOINTS, WARM_UP_STATE, checkpoint_to_resume, newest, step_of
 from sync_r1.signals import Stopped
 
 # What was in the folder before: all of it, while the new run is being checked; a part of it, while it moves; and while
@@ -55,7 +55,7 @@ def _begins_with(folder: Path) -> str:
 
 def _only_begun(folder: Path) -> bool:
     """Whether a run was begun and never had a checkpoint, not even a damaged one."""
-    checkpoints = [path for path in (folder / "checkpoints").glob("*") if not path.name.startswith(".")]
+    checkpoints = [path for path in (folder / CHECKPOINTS).glob("*") if not path.name.startswith(".")]
     begun = (folder / "config.yaml").is_file() and not (folder / "summary.json").exists()
     return begun and not checkpoints and newest(folder) is None
 

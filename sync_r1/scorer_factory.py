@@ -4,46 +4,29 @@ any is loaded.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from sync_r1.config import Config, JudgeConfig, Weight
+from sync_r1.config import Config, Weight
 from sync_r1.constants import WORLD
 from sync_r1.data.concepts import Concept
 from sync_r1.files import read_json
-from sync_r1.models.loading import pick_device
 from sync_r1.run_folder import newest, weights_of
+from sync_r1.scorer_networks import NETWORKS, clip_name, load_clip
 from sync_r1.scorers import reward_functions as ready_made
-from sync_r1.scorers.base import CountsUnasked, Judge, Part, RewardFunction, check_fallback, check_name
+from sync_r1.scorers.base import Judge, Part, RewardFunction, check_fallback, check_name
 from sync_r1.scorers.clip import ClipScorer
 from sync_r1.scorers.custom import load_function
-from sync_r1.scorers.dino import DinoScorer
-from sync_r1.scorers.face import FaceScorer
 from sync_r1.scorers.judge import RemoteJudge
 from sync_r1.world.render import SIZE
 
-Network = Literal["clip", "dino", "face", "judge"]
 Library = dict[str, tuple[RewardFunction, Part]]
 
 TEXT_REWARDS: Library = {"rewrite": (ready_made.rewrite, "text"), "answer": (ready_made.answer, "text")}
-BEHIND: dict[str, Network] = {
-    "identity": "clip",
-    "alignment": "clip",
-    "dino": "dino",
-    "face": "face",
-    "likeness": "judge",
-    "faithfulness": "judge",
-    "unasked": "judge",
-}
-EXAMPLES: dict[Network, str] = {
-    "clip": "scorers.clip=openai/clip-vit-large-patch14",
-    "dino": "scorers.dino=facebook/dinov2-base",
-    "face": "scorers.face=<folder of buffalo_l>",
-    "judge": "scorers.judge.url=http://localhost:8000/v1",
-}
+# Ready-made image reward → the name of the network behind it.
+BEHIND = {reward: name for name, network in NETWORKS.items() for reward in network.rewards}
 
 
 @dataclass(frozen=True)
@@ -106,10 +89,10 @@ def build_scorers(config: Config) -> Scorers:
     references: dict[str, ready_made.References] = {}
     models = []
     for network in users:
-        functions, found, model = _build(network, config)
-        library |= {name: (function, "image") for name, function in functions.items()}
-        references |= found
-        models.append(model)
+        loaded = NETWORKS[network].load(config)
+        library |= {name: (function, "image") for name, function in loaded.rewards.items()}
+        references |= loaded.references
+        models.append(loaded.name)
     weights = {name: weight for name, weight in rl.reward_weights.items() if name in library}
     fallback = {name: other for name, other in config.scorers.fallback.items() if name in library and other in library}
     return Scorers(library, weights, fallback, _preview(config, library, weights), models, references)
@@ -148,7 +131,7 @@ def _custom_rewards(config: Config) -> Library:
     return found
 
 
-def _users(config: Config) -> dict[Network, list[str]]:
+def _users(config: Config) -> dict[str, list[str]]:
     """Networks to load, each with what needs it: rewards with a weight above 0, their fallbacks, and the preview."""
     rl = config.rl
     if rl.optimise == "text":  # draws nothing
@@ -162,30 +145,30 @@ def _users(config: Config) -> dict[Network, list[str]]:
         other = config.scorers.fallback.get(name)
         if other is not None and other not in needed:
             needed.append(other)
-    users: dict[Network, list[str]] = {}
+    users: dict[str, list[str]] = {}
     for name in needed:
         if name in BEHIND:
             users.setdefault(BEHIND[name], []).append(name)
     if rl.dgs_enabled and rl.dgs_preview_score == "clip":
         users.setdefault("clip", []).append("the preview of rl.dgs_enabled")
-    return {network: users[network] for network in EXAMPLES if network in users}
+    return {network: users[network] for network in NETWORKS if network in users}
 
 
-def _check_networks(config: Config, users: Mapping[Network, list[str]]) -> None:
+def _check_networks(config: Config, users: Mapping[str, list[str]]) -> None:
     scorers = config.scorers
-    given = {"clip": scorers.clip, "dino": scorers.dino, "face": scorers.face, "judge": scorers.judge.url}
     if "unasked" in users.get("judge", []) and scorers.judge.url != WORLD:
         raise ValueError(
             f"rl.reward_weights.unasked needs a judge that counts what was not asked for, and scorers.judge.url is "
             f"{scorers.judge.url!r}; only 'world' does; set its weight to 0, or write it as a function of your own"
         )
-    for network, names in users.items():
-        option = EXAMPLES[network].partition("=")[0]
-        fix = f"set {EXAMPLES[network]}, or do without {' and '.join(names)}"
-        if not given[network]:
-            raise ValueError(f"{option} is empty, but {', '.join(names)} of the reward needs it; {fix}")
-        if given[network] == WORLD:
-            _check_world(config, option, fix)
+    for name, rewards in users.items():
+        network = NETWORKS[name]
+        given = network.given(scorers)
+        fix = f"set {network.example}, or do without {' and '.join(rewards)}"
+        if not given:
+            raise ValueError(f"{network.option} is empty, but {', '.join(rewards)} of the reward needs it; {fix}")
+        if given == WORLD:
+            _check_world(config, network.option, fix)
 
 
 def _check_world(config: Config, option: str, fix: str) -> None:
@@ -211,62 +194,6 @@ def is_world_sized(path: str) -> bool:
     return isinstance(stored, dict) and stored.get("image_size") == SIZE
 
 
-def _device(config: Config) -> str:
-    """The process's own device: `cuda` alone would put the scorers of all processes on the first GPU."""
-    device = pick_device(config.run.device)
-    if device == "cuda":
-        return f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    return device
-
-
-def _build(network: Network, config: Config) -> tuple[dict[str, RewardFunction], dict[str, ready_made.References], str]:
-    """Load a network: its rewards, its references by reward, and its name."""
-    scorers = config.scorers
-    if network == "clip":
-        clip = ready_made.ClipRewards(_load_clip(scorers.clip, config))
-        return (
-            {"identity": clip.identity, "alignment": clip.alignment},
-            {"identity": clip.references},
-            _clip_name(scorers.clip),
-        )
-    if network == "dino":
-        dino = ready_made.DinoRewards(DinoScorer.from_pretrained(scorers.dino, _device(config)))
-        return {"dino": dino.dino}, {"dino": dino.references}, f"DINOv2 {scorers.dino}"
-    if network == "face":
-        face = ready_made.FaceRewards(FaceScorer.from_pretrained(scorers.face, _device(config)))
-        return {"face": face.face}, {"face": face.references}, f"ArcFace {face.scorer.name} of {scorers.face}"
-    judge, name = _reward_judge(scorers.judge)
-    asked = ready_made.JudgeRewards(judge, photos=scorers.judge.url != WORLD)
-    functions: dict[str, RewardFunction] = {"likeness": asked.likeness, "faithfulness": asked.faithfulness}
-    if isinstance(judge, CountsUnasked):
-        functions["unasked"] = ready_made.RestraintRewards(judge.unasked).unasked
-    return functions, {}, name
-
-
-def _load_clip(path: str, config: Config) -> ClipScorer:
-    if path == WORLD:
-        from sync_r1.world.assets import load_world_clip
-
-        return load_world_clip()
-    return ClipScorer.from_pretrained(path, _device(config))
-
-
-def _clip_name(path: str) -> str:
-    if path == WORLD:
-        return "world CLIP"
-    return f"CLIP {path}"
-
-
-def _reward_judge(config: JudgeConfig) -> tuple[Judge, str]:
-    if config.url != WORLD:
-        judge = RemoteJudge(config)
-        return judge, judge.name
-    from sync_r1.world.assets import load_reward_reader
-    from sync_r1.world.judge import WorldJudge
-
-    return WorldJudge(load_reward_reader(), soft=True), "world reward reader (convolutions)"
-
-
 def build_evaluator(config: Config) -> Evaluator:
     """Judge and CLIP of `config.eval`; None for one that is left empty. Their name says who scored.
 
@@ -282,19 +209,20 @@ def build_evaluator(config: Config) -> Evaluator:
         )
     clip = None
     if options.clip:
-        clip = _load_clip(options.clip, config)
+        clip = load_clip(options.clip, config)
     if options.judge.url == WORLD:
         from sync_r1.world.assets import EVALUATOR, load_evaluator_reader
         from sync_r1.world.judge import WorldJudge
 
         return Evaluator(WorldJudge(load_evaluator_reader()), clip, EVALUATOR)
-    clip_name = ""
+    names = []
     if options.clip:
-        clip_name = _clip_name(options.clip)
-    if not options.judge.url:
-        return Evaluator(None, clip, clip_name)
-    judge = RemoteJudge(options.judge)
-    return Evaluator(judge, clip, "; ".join(filter(None, (judge.name, clip_name))))
+        names.append(clip_name(options.clip))
+    judge = None
+    if options.judge.url:
+        judge = RemoteJudge(options.judge)
+        names.insert(0, judge.name)
+    return Evaluator(judge, clip, "; ".join(names))
 
 
 def choose_evaluator(judge: str, clip: str, model: str, device: str, drawings: bool) -> Evaluator:
@@ -323,7 +251,7 @@ def evaluator_notes(config: Config) -> list[str]:
     users, options, scorers = _users(config), config.eval, config.scorers
     notes = []
     if options.clip and "clip" in users and _same_place(options.clip, scorers.clip):
-        notes.append(f"evaluator shares {_clip_name(options.clip)} with the reward ({', '.join(users['clip'])})")
+        notes.append(f"evaluator shares {clip_name(options.clip)} with the reward ({', '.join(users['clip'])})")
     judge, rewarding = options.judge, scorers.judge
     # The world's two judges are different networks.
     if (

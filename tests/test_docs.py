@@ -17,7 +17,7 @@ from sync_r1.cli import app
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
-GENERATED = {"speed.md", *(path.name for path in DOCS.glob("results*.md"))}
+DATA_READMES = [ROOT / "tests" / "data" / "parity" / "README.md"]
 LOG_PARTS = ["Question", "Setting", "Numbers", "Conclusion"]
 NUMBER = r"([+−-]?\d+(?:\.\d+)?)"
 INTERVAL = re.compile(rf"{NUMBER}( %)? \[{NUMBER}, {NUMBER}\]")
@@ -57,7 +57,7 @@ def test_links_lead_somewhere_and_nothing_is_left_open(path: Path) -> None:
             assert not anchor or anchor in anchors(place), f"{target}: no such heading"
 
 
-@pytest.mark.parametrize("path", [path for path in DOCUMENTS if path.name not in GENERATED], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*DOCUMENTS, *DATA_READMES], ids=lambda path: path.name)
 def test_text_lines_have_at_most_120_columns(path: Path) -> None:
     for number, line in enumerate(read(path).splitlines(), 1):
         assert len(line) <= 120 or line.startswith("|"), f"{path.name}:{number} has {len(line)} columns"
@@ -70,6 +70,11 @@ def test_readme_fits_two_screens() -> None:
 def test_every_page_is_on_the_map() -> None:
     mapped = re.findall(r"^\| \[([a-z_]+\.md)\]\(\1\) \| \S", read(DOCS / "README.md"), re.MULTILINE)
     assert sorted(mapped) == sorted(path.name for path in DOCS.glob("*.md") if path.name != "README.md")
+
+
+def test_every_data_file_is_named_by_a_page() -> None:
+    pages = "".join(read(path) for path in DOCUMENTS)
+    assert [path.name for path in DOCS.glob("*.json") if path.name not in pages] == []
 
 
 def test_files_the_architecture_names_exist() -> None:

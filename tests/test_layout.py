@@ -33,6 +33,7 @@ ORDER = [
     "models",
     "scorers",
     "world",
+    "scorer_networks",
     "scorer_factory",
     "drawings",
     "recognition",

@@ -73,17 +73,11 @@ def read_sizes(model: ModelConfig) -> ModelSizes:
         folder = fetch(model.path, weights=False)
     config = read_config(folder)
     if is_published(config):
-        present = folder.is_file() or any(
-            path.suffix in SUFFIXES for path in folder.iterdir()
-        )  # then headers tell the sizes
-        return _published(config, showo_sizes(convert_showo(WeightFiles(folder).shapes)) if present else {})
-    if config["model_type"] == "janus":
-        return janus_sizes(JanusConfig.from_pretrained(folder))
-    tokenizer = folder / "magvit"
-    magvit = None
-    if tokenizer.is_dir():
-        magvit = MagvitConfig.from_dict(read_json(tokenizer / "config.json"))
-    return showo_sizes_of(ShowoConfig.from_file(folder / "config.json"), magvit)
+        shapes = {}
+        if folder.is_file() or any(path.suffix in SUFFIXES for path in folder.iterdir()):
+            shapes = showo_sizes(convert_showo(WeightFiles(folder).shapes))  # from the headers of the weight files
+        return _published(config, shapes)
+    return SIZES[config["model_type"]](folder)
 
 
 def _world() -> Path:
@@ -98,6 +92,18 @@ def _published(values: dict[str, Any], sizes: dict[str, Any]) -> ModelSizes:
     layout = {"text_vocab": values.get("llm_vocab_size", 50295), "codebook_size": values.get("codebook_size", 8192)}
     config = ShowoConfig(**layout, **sizes, bos_id=0, eos_id=0, num_image_tokens=tokens, image_size=side)
     return showo_sizes_of(config, MagvitConfig(resolution=side))
+
+
+def _showo_folder(folder: Path) -> ModelSizes:
+    tokenizer = folder / "magvit"
+    magvit = None
+    if tokenizer.is_dir():
+        magvit = MagvitConfig.from_dict(read_json(tokenizer / "config.json"))
+    return showo_sizes_of(ShowoConfig.from_file(folder / "config.json"), magvit)
+
+
+def _janus_folder(folder: Path) -> ModelSizes:
+    return janus_sizes(JanusConfig.from_pretrained(folder))
 
 
 def showo_sizes_of(config: ShowoConfig, magvit: MagvitConfig | None) -> ModelSizes:
@@ -201,3 +207,7 @@ def _decoding(tokenizer: nn.Module, decode: Callable[[Tensor], Tensor], given: T
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         decode(given)
     return counter.get_total_flops(), widest
+
+
+# model_type of config.json → sizes of a folder, for every family of models/loading.py.
+SIZES: dict[str, Callable[[Path], ModelSizes]] = {"showo": _showo_folder, "janus": _janus_folder}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -61,11 +63,7 @@ def load_model(
     config = read_config(folder)
     if is_published(config) or folder.is_file():
         return import_showo(folder, image_tokenizer, text_tokenizer, device=device, dtype=dtype)
-    if config["model_type"] == "janus":
-        from sync_r1.models.janus.model import Janus
-
-        return Janus.from_pretrained(folder, device=device, dtype=dtype)
-    return Showo.from_pretrained(folder, device=device, dtype=dtype)
+    return FAMILIES[config["model_type"]].load(folder, device, dtype)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -88,12 +86,13 @@ def read_config(folder: Path) -> dict[str, Any]:
             + PUBLISHED
         )
     config = read_object(path)
-    if not is_published(config) and config.get("model_type") not in ("showo", "janus"):
+    if not is_published(config) and config.get("model_type") not in FAMILIES:
         if config.get("model_type"):
             what = f"model_type {config.get('model_type')!r}"
         else:
             what = f"fields {', '.join(list(config)[:6])}"
-        raise ValueError(f"{path} has {what}; 'showo' and 'janus' can be loaded; {PUBLISHED}")
+        known = " and ".join(map(repr, FAMILIES))
+        raise ValueError(f"{path} has {what}; {known} can be loaded; {PUBLISHED}")
     return config
 
 
@@ -106,45 +105,69 @@ def describe(path: str | Path) -> dict[str, Any]:
     folder = fetch(path)
     config = read_config(folder)
     files = WeightFiles(folder)
-    count = {name: torch.Size(shape).numel() for name, shape in files.shapes.items()}
-    facts: dict[str, Any] = {"family": "", "layout": "", "sizes": {}, "concepts": []}
-    parameters = {"backbone": sum(count.values())}
     if is_published(config):
-        shapes = convert_showo(files.shapes)
-        published = published_config(folder)
-        plain = published["llm_vocab_size"] + 1 + len(SPECIALS) + published.get("codebook_size", 8192) + 1
-        sizes = {
-            **showo_sizes(shapes),
-            "vocab_size": shapes[EMBED][0],
-            "num_image_tokens": published.get("num_vq_tokens", 256),
-        }
-        facts |= {"family": "showo", "layout": "published", "sizes": sizes, "concept_rows": sizes["vocab_size"] - plain}
-    elif config["model_type"] == "showo":
-        ours = ShowoConfig.from_file(folder / "config.json")
-        names = (
-            "hidden_size",
-            "num_hidden_layers",
-            "num_attention_heads",
-            "vocab_size",
-            "codebook_size",
-            "num_image_tokens",
-            "image_size",
-        )
-        facts |= {"family": "showo", "layout": "ours", "sizes": {name: getattr(ours, name) for name in names}}
-        facts["concepts"] = [_named(concept) for concept in ours.concepts]
-        if (folder / "magvit").is_dir():
-            shapes = WeightFiles(folder / "magvit").shapes
-            parameters["image_tokenizer"] = sum(torch.Size(shape).numel() for shape in shapes.values())
+        facts = _describe_published(folder, files)
     else:
-        facts |= _describe_janus(folder)
-        parameters["image_tokenizer"] = sum(number for name, number in count.items() if ".vqmodel." in name)
-        parameters["backbone"] -= parameters["image_tokenizer"]
+        facts = FAMILIES[config["model_type"]].describe(folder, files)
+    parameters = facts["parameters"]
     fixed = 4 * parameters.get("image_tokenizer", 0)
     memory = {name: round((parameters["backbone"] * dtype.itemsize + fixed) / 1e9, 3) for name, dtype in DTYPES.items()}
-    return {**facts, "parameters": parameters, "memory_gb": memory}
+    return {**facts, "memory_gb": memory}
 
 
-def _describe_janus(folder: Path) -> dict[str, Any]:
+def _describe_published(folder: Path, files: WeightFiles) -> dict[str, Any]:
+    shapes = convert_showo(files.shapes)
+    published = published_config(folder)
+    plain = published["llm_vocab_size"] + 1 + len(SPECIALS) + published.get("codebook_size", 8192) + 1
+    sizes = {
+        **showo_sizes(shapes),
+        "vocab_size": shapes[EMBED][0],
+        "num_image_tokens": published.get("num_vq_tokens", 256),
+    }
+    return {
+        "family": "showo",
+        "layout": "published",
+        "sizes": sizes,
+        "concepts": [],
+        "concept_rows": sizes["vocab_size"] - plain,
+        "parameters": {"backbone": _count(files.shapes)},
+    }
+
+
+def _load_showo(folder: Path, device: str, dtype: torch.dtype) -> UnifiedModel:
+    return Showo.from_pretrained(folder, device=device, dtype=dtype)
+
+
+def _describe_showo(folder: Path, files: WeightFiles) -> dict[str, Any]:
+    config = ShowoConfig.from_file(folder / "config.json")
+    names = (
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "vocab_size",
+        "codebook_size",
+        "num_image_tokens",
+        "image_size",
+    )
+    parameters = {"backbone": _count(files.shapes)}
+    if (folder / "magvit").is_dir():
+        parameters["image_tokenizer"] = _count(WeightFiles(folder / "magvit").shapes)
+    return {
+        "family": "showo",
+        "layout": "ours",
+        "sizes": {name: getattr(config, name) for name in names},
+        "concepts": [_named(concept) for concept in config.concepts],
+        "parameters": parameters,
+    }
+
+
+def _load_janus(folder: Path, device: str, dtype: torch.dtype) -> UnifiedModel:
+    from sync_r1.models.janus.model import Janus
+
+    return Janus.from_pretrained(folder, device=device, dtype=dtype)
+
+
+def _describe_janus(folder: Path, files: WeightFiles) -> dict[str, Any]:
     from sync_r1.models.janus.config import read_folder
 
     config, extras = read_folder(folder)
@@ -152,13 +175,35 @@ def _describe_janus(folder: Path) -> dict[str, Any]:
     names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
     sizes = {name: getattr(text, name) for name in names} | {"codebook_size": codes.num_embeddings}
     sizes |= {name: getattr(vision, name) for name in ("num_image_tokens", "image_size")}
+    tokenizer = _count({name: shape for name, shape in files.shapes.items() if ".vqmodel." in name})
     return {
         "family": "janus",
         "layout": "transformers",
         "sizes": sizes,
         "concepts": [_named(concept) for concept in extras.concepts],
+        "parameters": {"backbone": _count(files.shapes) - tokenizer, "image_tokenizer": tokenizer},
     }
+
+
+def _count(shapes: Mapping[str, Any]) -> int:
+    """The numbers in tensors of these shapes."""
+    return sum(torch.Size(shape).numel() for shape in shapes.values())
 
 
 def _named(concept: dict[str, Any]) -> dict[str, Any]:
     return {"name": concept["name"], "class_noun": concept["class_noun"], "tokens": len(concept["tokens"])}
+
+
+@dataclass(frozen=True)
+class Family:
+    """How the folders of one family are read, as `save_pretrained` writes them."""
+
+    load: Callable[[Path, str, torch.dtype], UnifiedModel]  # folder, device and dtype of the backbone → the model
+    describe: Callable[[Path, WeightFiles], dict[str, Any]]  # `describe` without memory_gb
+
+
+# model_type of config.json → its family. costs/model_sizes.py has the same names.
+FAMILIES: dict[str, Family] = {
+    "showo": Family(_load_showo, _describe_showo),
+    "janus": Family(_load_janus, _describe_janus),
+}

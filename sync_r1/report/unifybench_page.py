@@ -1,4 +1,4 @@
-"""The page of a benchmark: the table of 15 columns, and every prompt with what each model made of it, failures
+"""The page of a benchmark: the table of its columns, and every prompt with what each model made of it, failures
 first."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader
 from sync_r1.files import write_text
 from sync_r1.report.run_page import TASKS, picture
 from sync_r1.report.unifybench_files import Answer, BenchmarkModel, Key, tasks_of
-from sync_r1.unifybench.results import COLUMNS
+from sync_r1.unifybench.results import ALL_COLUMNS
 
 # the first of these that a task has decides what counts as a failure
 MAIN_METRICS = ("recognition", "gpt", "judge", "bleu", "clip_t", "clip_i")
@@ -99,7 +99,7 @@ def render_page(models: Sequence[BenchmarkModel], page: Path, *, embed: bool = F
     )
     sources = Pictures(page, embed)
     columns = []
-    for name in COLUMNS:
+    for name in ALL_COLUMNS:
         if any(name in model.columns for model in models):
             columns.append(name)
     cells = []

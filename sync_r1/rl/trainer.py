@@ -33,7 +33,7 @@ from sync_r1.rl.trainer_setup import build_closed_answers, build_sampler, check_
 from sync_r1.rl.trainer_state import SyncState
 from sync_r1.rl.trajectories import are_due, save_trajectories
 from sync_r1.rl.tree import TreeScaling
-from sync_r1.run_folder import checkpoint_name, checkpoint_to_resume
+from sync_r1.run_folder import CHECKPOINTS, checkpoint_name, checkpoint_to_resume
 from sync_r1.training.callbacks import RestoreRNG, RunStart, StopOnSignal, generator_states
 from sync_r1.training.checkpoint import (
     as_value_error,
@@ -149,7 +149,7 @@ class SyncGRPOTrainer(Trainer):
 
         The first Ctrl-C or SIGTERM ends the run after the current step with a checkpoint, the second at once.
         """
-        resume, folder = resume_from_checkpoint, self.config.run.folder / "checkpoints"
+        resume, folder = resume_from_checkpoint, self.config.run.folder / CHECKPOINTS
         checkpoint = checkpoint_to_resume(resume, self.config.run.folder, self.say) if resume else None
         if checkpoint is not None:
             check_progress(checkpoint, SyncState.load(checkpoint).step, self.state)
@@ -321,7 +321,7 @@ class SyncGRPOTrainer(Trainer):
     def _save_checkpoint(self, model: nn.Module, trial: Any = None) -> None:
         """Everything a resumed run needs, in a folder that appears only when complete."""
         step = self.state.global_step
-        target = self.config.run.folder / "checkpoints" / checkpoint_name(step)
+        target = self.config.run.folder / CHECKPOINTS / checkpoint_name(step)
         self.store_flos()
         self.sync_state.step, self.sync_state.scaling = step, self.sampler.scaling.state_dict()
         generators = self.processes.gather(generator_states())

@@ -16,6 +16,7 @@ from sync_r1.rl.dgs import GroupScaling, NoScaling, Scaling, SpreadScaling, Thre
 from sync_r1.rl.rewards import RewardEnsemble
 from sync_r1.rl.rollout import PreviewScore, Sampler
 from sync_r1.rl.tree import TieScaling, TreeScaling
+from sync_r1.run_folder import CHECKPOINTS
 from sync_r1.training.prompts import Prompt
 
 
@@ -110,7 +111,7 @@ def training_arguments(config: Config) -> TrainingArguments:
     """Our configuration as transformers names it."""
     rl, run = config.rl, config.run
     return TrainingArguments(
-        output_dir=str(run.folder / "checkpoints"),
+        output_dir=str(run.folder / CHECKPOINTS),
         max_steps=rl.max_steps,
         per_device_train_batch_size=1,
         learning_rate=rl.learning_rate or rl.concept_learning_rate,

@@ -21,7 +21,7 @@ from sync_r1.files import read_json, read_tensors
 from sync_r1.metrics_file import append_metrics, drop_metrics_after
 from sync_r1.models.base import UnifiedModel
 from sync_r1.progress import WorkProgress
-from sync_r1.run_folder import WARM_UP_STATE, checkpoint_name, checkpoint_to_resume, newest
+from sync_r1.run_folder import CHECKPOINTS, WARM_UP_STATE, checkpoint_name, checkpoint_to_resume, newest
 from sync_r1.session import Session
 from sync_r1.sft.data import Batch, Streams
 from sync_r1.sft.diff_masks import start_reading_tokens
@@ -29,6 +29,7 @@ from sync_r1.sft.loss import drawing_loss, understanding_loss
 from sync_r1.sft.stages import STAGES, Stage, stage_row_ids
 from sync_r1.training.callbacks import StopOnSignal, resume_command
 from sync_r1.training.checkpoint import atomic_checkpoint, checked_load, move_newer_aside, rotate
+from sync_r1.training.optimizer import make_optimizer
 from sync_r1.training.parameters import Trainables
 from sync_r1.training.prompts import Prompt, derive_seed
 
@@ -98,7 +99,7 @@ def run_sft(
     checkpoint = checkpoint_to_resume(resume, folder, show) if resume else None
     state = Progressed(config.run.seed, list(config.sft.stages)) if checkpoint is None else _earlier(checkpoint, config)
     folder.mkdir(parents=True, exist_ok=True)
-    move_newer_aside(folder / "checkpoints", state.step, show)
+    move_newer_aside(folder / CHECKPOINTS, state.step, show)
     save_config(config, folder / "config.yaml")
     drop_metrics_after(folder / "metrics.jsonl", state.step)
     if checkpoint is not None:
@@ -212,7 +213,7 @@ class _Run:
         return saved
 
     def _save(self, learner: Learner) -> Path:
-        target = self.folder / "checkpoints" / checkpoint_name(self.state.step)
+        target = self.folder / CHECKPOINTS / checkpoint_name(self.state.step)
         with atomic_checkpoint(target, step=self.state.step, config=str(self.config.run.name)) as folder:
             learner.save(folder)
             (folder / WARM_UP_STATE).write_text(json.dumps(asdict(self.state), indent=1) + "\n", encoding="utf-8")
@@ -258,13 +259,9 @@ class Learner:
             {"params": weights.body, "lr": config.sft.body_learning_rate},
             {"params": weights.rows.rows, "lr": config.sft.learning_rate},
         ]
-        self.optimizer = torch.optim.AdamW(
-            [group for group in groups if group["params"]],
-            betas=(0.9, 0.999),
-            eps=stage.eps,
-            weight_decay=stage.weight_decay,
+        self.optimizer = make_optimizer(
+            groups, weights.rows.write_back, betas=(0.9, 0.999), eps=stage.eps, weight_decay=stage.weight_decay
         )
-        self.optimizer.register_step_post_hook(weights.rows.write_back)
         name = self.model.tokenizer.get_vocab()[session.tokens.placeholder]
         self.name_row = (ids == name).nonzero().flatten().tolist()  # empty when the placeholder stays
         self.start = [row.detach()[self.name_row].clone() for row in weights.rows.rows]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sync_r1.unifybench.bootstrap import interval
+from sync_r1.unifybench.bootstrap import drawn_again, interval
 
 Curve = Sequence[Mapping[str, float]]  # rows with nfe_total and, where it was measured, the key
 LAST = 3  # points at the end of a curve whose mean is its final value
@@ -55,8 +55,7 @@ def share_of_best(
     for curves in others:
         shares.append([nfe_share(mine, theirs, key) for mine, theirs in zip(arm, curves, strict=True)])
     table = np.array(shares)  # [A, C]
-    rng = np.random.default_rng(seed)
-    cells = rng.integers(table.shape[1], size=(resamples, table.shape[1]))
+    cells = drawn_again(table.shape[1], resamples, np.random.default_rng(seed))
     best = finals[:, cells].mean(axis=2).argmax(axis=0)  # [R]
     samples = table[:, cells].mean(axis=2)[best, np.arange(resamples)]
     chosen = int(finals.mean(axis=1).argmax())

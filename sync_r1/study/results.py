@@ -21,6 +21,7 @@ from sync_r1.study.claims import judge
 from sync_r1.study.curves import measured
 from sync_r1.study.dgs_summary import dgs_figure, dgs_section, dgs_summary, tree_section, tree_summary
 from sync_r1.study.estimates import OVERALL, CellData, by_arm, item_values, score
+from sync_r1.study.markdown import fill_paragraphs
 from sync_r1.study.rewrite_examples import examples, rewrites_figure, rewrites_section, rewrites_summary
 from sync_r1.study.study_file import START, Claim, Study
 from sync_r1.study.variance import read_variance
@@ -86,7 +87,7 @@ def write_results(
         names["loop"] = None
         if sheet.is_file() and loop["runs"]:
             names["loop"] = sheet.name
-    write_text(out.with_suffix(".md"), page(result, names))
+    write_text(out.with_suffix(".md"), fill_paragraphs(page(result, names)))
     return result
 
 

@@ -25,7 +25,7 @@ from sync_r1.files import read_json, write_text
 from sync_r1.folder_lock import clear, hold
 from sync_r1.metrics_file import read_metrics
 from sync_r1.progress import WorkProgress
-from sync_r1.run_folder import checkpoints
+from sync_r1.run_folder import CHECKPOINTS, checkpoints
 from sync_r1.study.dgs_summary import TREE
 from sync_r1.study.study_file import Study, fingerprint, run_order
 from sync_r1.unifybench.results import EvalResult, ScoredItem, strata
@@ -264,7 +264,7 @@ class Runner:
         else:
             resume = ["--resume", "latest"] if checkpoints(place) else []
             if not resume:
-                shutil.rmtree(place / "checkpoints", ignore_errors=True)
+                shutil.rmtree(place / CHECKPOINTS, ignore_errors=True)
             if arm.command == "sft":
                 command = ["sft", "--evaluate"]
             else:

@@ -17,7 +17,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from sync_r1.config import Config, save_config
 from sync_r1.console import say
 from sync_r1.distributed import Processes
-from sync_r1.run_folder import Say
+from sync_r1.run_folder import CHECKPOINTS, Say
 from sync_r1.signals import on_signal, resume_command
 from sync_r1.training.checkpoint import move_newer_aside
 
@@ -57,7 +57,7 @@ class RunStart(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.is_world_process_zero:
-            move_newer_aside(self.config.run.folder / "checkpoints", state.global_step, self.say)
+            move_newer_aside(self.config.run.folder / CHECKPOINTS, state.global_step, self.say)
             save_config(self.config, self.config.run.folder / "config.yaml")
 
 

@@ -23,6 +23,7 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_N
 from sync_r1.file_errors import reason
 from sync_r1.files import read_json, sync_folder, write_manifest
 from sync_r1.run_folder import HIDDEN, Say, complete_in, hidden, plain, step_of
+from sync_r1.training.optimizer import state_shapes
 
 
 @contextmanager
@@ -159,10 +160,11 @@ def check_files(folder: Path) -> None:
 
 @contextmanager
 def checked_load(folder: Path, optimizer: torch.optim.Optimizer, scheduler: Any = None) -> Iterator[None]:
-    """Around what loads an optimizer and a schedule: afterwards their settings are of the same kinds, and AdamW's
-    moments fit.
+    """Check an optimizer and a schedule that the block loads from `folder`.
 
-    Raises ValueError.
+    Raises:
+        ValueError: a setting is missing or of another kind than before, what the optimizer remembers does not fit its
+            parameters, or loading failed.
     """
 
     def settings() -> list[Any]:
@@ -181,8 +183,8 @@ def checked_load(folder: Path, optimizer: torch.optim.Optimizer, scheduler: Any 
                 )
         for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
             state = optimizer.state.get(parameter)
-            shapes = {"step": torch.Size(), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
-            if state and shapes != {name: getattr(value, "shape", None) for name, value in state.items()}:
+            found = {name: getattr(value, "shape", None) for name, value in state.items()} if state else {}
+            if found and found != state_shapes(parameter):
                 raise ValueError(f"its optimizer does not fit a parameter of {tuple(parameter.shape)}")
 
 

@@ -16,6 +16,7 @@ from sync_r1.config import RLConfig
 from sync_r1.files import read_tensors
 from sync_r1.models.base import UnifiedModel
 from sync_r1.training.lora import ADAPTER_FILE, Adapters, adapted_layers
+from sync_r1.training.optimizer import OPTIMIZER, make_optimizer
 
 ROWS_FILE = "concept_rows.safetensors"
 
@@ -191,12 +192,12 @@ class Trainables:
     def parameters(self) -> list[nn.Parameter]:
         return [*self.body, *self.rows.rows]
 
-    def optimizer(self, make: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW, **settings: Any) -> Any:
-        """AdamW over both groups; updated rows go back into the matrices after every step.
+    def optimizer(self, make: Callable[..., torch.optim.Optimizer] = OPTIMIZER, **settings: Any) -> Any:
+        """The optimizer of both groups; updated rows go back into the matrices after every step.
 
         Args:
             make: the class, or one that wraps it.
-            settings: what `make` wants beside the parameters and AdamW's own.
+            settings: what `make` wants beside the parameters and their settings.
         """
         rl = self.config
         groups = [
@@ -204,9 +205,7 @@ class Trainables:
             {"params": self.rows.rows, "lr": rl.concept_learning_rate, "weight_decay": 0.0},
         ]
         betas = (rl.adam_beta1, rl.adam_beta2)
-        optimizer = make([group for group in groups if group["params"]], betas=betas, **settings)
-        optimizer.register_step_post_hook(self.rows.write_back)
-        return optimizer
+        return make_optimizer(groups, self.rows.write_back, make, betas=betas, **settings)
 
     def reference(self, model: UnifiedModel) -> Reference:
         """The start, kept as cheaply as possible: a second model only when the body's own weights train."""

@@ -31,7 +31,7 @@ from sync_r1.unifybench.prompts import (
     tokens_line,
 )
 from sync_r1.unifybench.protocol import Protocol
-from sync_r1.unifybench.results import ALL_TASKS, TASKS
+from sync_r1.unifybench.results import ALL_TASKS, GENERATION, REWRITTEN, TASKS
 from sync_r1.unifybench.tasks import REWRITING, EvalItem, item_seed
 
 QUESTIONS = ("rec", "vqa", "qa", "lookalikes", "lookalikes_drawn")
@@ -145,7 +145,7 @@ class ModelAdapter(ABC):
             return item.truth
         if rewrite is None:
             raise ValueError(
-                f"{item.task} {item.id} needs the model's own rewrite; predict {item.task.removesuffix('_gen')} first"
+                f"{item.task} {item.id} needs the model's own rewrite; predict {REWRITTEN[item.task]} first"
             )
         return drawn_words(self.protocol, self.concept.name, item.prompt, rewrite)
 
@@ -183,13 +183,13 @@ class TokensAdapter(ModelAdapter):
         elif item.task in REWRITING:
             text, words, conditioning = rewriting_text(protocol, concept, item.task, item.prompt), item.prompt, ""
         else:
-            if item.task.endswith("rea_gen"):
+            if item.task in REWRITTEN:
                 words = self.source(item, rewrite)
             else:
                 words = item.prompt
             text = drawing_text(protocol, concept, words, self.tokens.drawing_tokens)
             conditioning = "".join(self.tokens.drawing_tokens)
-        drawing = item.task.endswith("_gen")
+        drawing = item.task in GENERATION
         return Request(
             item=item,
             text=text,

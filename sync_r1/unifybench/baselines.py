@@ -17,6 +17,7 @@ from sync_r1.models.base import UnifiedModel
 from sync_r1.unifybench.adapters import QUESTIONS, ModelAdapter, Request
 from sync_r1.unifybench.prompts import drawing_text, prefix_lines, question_text, rewriting_text
 from sync_r1.unifybench.protocol import Protocol
+from sync_r1.unifybench.results import GENERATION, REWRITTEN
 from sync_r1.unifybench.tasks import REWRITING, EvalItem
 
 _BEFORE_NAME = "of|with|and|or|for|by|near|beside|behind|on|to|from|at|where|while"
@@ -63,7 +64,7 @@ class TextPrompt(ModelAdapter):
         return text.replace(self.concept.placeholder, self.mention)
 
     def request(self, item: EvalItem, rewrite: str | None = None) -> Request:
-        drawing = item.task.endswith("_gen")
+        drawing = item.task in GENERATION
         in_prefix = replace(self.protocol, text_prefix="all")  # this baseline is given everything in words
         if self.own or not drawing:
             protocol = in_prefix
@@ -98,7 +99,7 @@ class TextPrompt(ModelAdapter):
 
     def _drawing(self, item: EvalItem, rewrite: str | None, protocol: Protocol) -> str:
         placeholder = self.concept.placeholder
-        if item.task.endswith("rea_gen"):
+        if item.task in REWRITTEN:
             words = self.source(item, rewrite).replace(self.mention, placeholder)
         else:
             words = item.prompt

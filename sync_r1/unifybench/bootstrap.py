@@ -63,9 +63,14 @@ def paired_interval(
     """
     rng = np.random.default_rng(seed)
     pool = np.stack([resampled_score(tasks, resamples, rng) for tasks in runs])  # [runs, 2, R]
-    chosen = rng.integers(len(runs), size=(resamples, len(runs)))
+    chosen = drawn_again(len(runs), resamples, rng)
     means = pool[chosen, :, np.arange(resamples)[:, None]].mean(axis=1)  # [R, 2]
     return interval(statistic(means[:, 0], means[:, 1]))
+
+
+def drawn_again(count: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """[R, count] indices below `count`, drawn with replacement: a row is one resample."""
+    return rng.integers(count, size=(resamples, count))
 
 
 def resampled_score(tasks: Sequence[Strata], resamples: int, rng: np.random.Generator) -> np.ndarray:

@@ -13,6 +13,7 @@ from sync_r1.unifybench.bootstrap import RESAMPLES, Strata, bootstrap_interval, 
 from sync_r1.unifybench.metrics import UNASKED
 from sync_r1.unifybench.protocol import Protocol, read_protocol
 from sync_r1.unifybench.results import (
+    ALL_COLUMNS,
     ALL_TASKS,
     COLUMNS,
     GENERATION,
@@ -53,7 +54,7 @@ def compare_scores(first: TableFiles, second: TableFiles) -> dict[str, Any]:
     """
     paired: dict[str, PairedValues] = {}
     unscored: dict[str, int] = {}
-    for column in COLUMNS:
+    for column in ALL_COLUMNS:
         task, metric = column.split(".")
         values: PairedValues = {}
         for concept in [name for name in first.get(task, {}) if name in second.get(task, {})]:
@@ -71,7 +72,7 @@ def compare_scores(first: TableFiles, second: TableFiles) -> dict[str, Any]:
         "columns": {name: {**_row([values]), "unscored": unscored[name]} for name, values in paired.items()}
     }
     for overall, tasks in (("understanding", UNDERSTANDING), ("generation", GENERATION)):
-        if chosen := [values for name, values in paired.items() if name.split(".")[0] in tasks]:
+        if chosen := [values for name, values in paired.items() if name in COLUMNS and name.split(".")[0] in tasks]:
             result[overall] = _row(chosen)
     return result
 

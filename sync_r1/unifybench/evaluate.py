@@ -19,11 +19,11 @@ from sync_r1.scorers.clip import ClipScorer
 from sync_r1.session import Session
 from sync_r1.unifybench.adapters import Request, TokensAdapter
 from sync_r1.unifybench.fingerprint import trained_fingerprint
-from sync_r1.unifybench.metrics import UNASKED, Evaluators, ItemMetrics, counts_unasked
+from sync_r1.unifybench.metrics import Evaluators, ItemMetrics, phase_metrics_of
 from sync_r1.unifybench.predict import Progress, predict, silent, why_predicted, with_rewrites
 from sync_r1.unifybench.prediction_store import PhaseStore, read_task, records_of
 from sync_r1.unifybench.protocol import Protocol, digest
-from sync_r1.unifybench.results import GENERATION, RECOGNITION, EvalResult, ScoredItem
+from sync_r1.unifybench.results import GENERATION, EvalResult, ScoredItem
 from sync_r1.unifybench.score import ImageJudge, Measured, check_judges, measure_all, unmeasured
 from sync_r1.unifybench.tasks import EvalItem, build_items
 
@@ -160,33 +160,17 @@ def _score(
     scored: list[ScoredItem] = []
     for task in dict.fromkeys(item.task for item in items):
         measured = unmeasured(store, task, records_of(read_task(store, task)))
-        measure_all(measured, _names(task, judges), measure)
+        measure_all(measured, phase_metrics_of(task, judges), measure)
         own = [item for item in items if item.task == task]
         scored += [_scored(*pair, store, judges) for pair in zip(own, measured, strict=True)]
     return scored
-
-
-def _names(task: str, judges: Evaluators) -> list[str]:
-    """What is measured, the score's own metric first."""
-    if task not in GENERATION:
-        if task in RECOGNITION:
-            return ["recognition"]
-        return ["exact", "token_f1", "bleu"]
-    names = []
-    if judges.judge is not None:
-        names.append("judge")
-    if judges.clip is not None:
-        names += ["clip_t", "clip_i"]
-    if counts_unasked(judges.judge):
-        names.append(UNASKED)
-    return names
 
 
 def _metric(task: str, judges: Evaluators) -> str:
     """The metric that is the task's score."""
     if task in GENERATION and judges.judge is None:
         return "clip"
-    return _names(task, judges)[0]
+    return phase_metrics_of(task, judges)[0]
 
 
 def _scored(item: EvalItem, measured: Measured, store: PhaseStore, judges: Evaluators) -> ScoredItem:

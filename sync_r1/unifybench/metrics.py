@@ -64,14 +64,34 @@ class Evaluators:
 
 
 def metrics_of(task: str, protocol: Protocol, judges: Evaluators) -> list[str]:
-    """Names of what is measured: the published metrics of the task, then ours."""
+    """Names of what a benchmark measures: the published metrics of the task, then ours."""
     if task in GENERATION:
         names = [*NEEDED[task], "clip_t"]
         names += ["judge"] if protocol.image_judge == "both" else []
         names += [UNASKED] if protocol.unasked else []
     else:
         names = [*NEEDED[task], *(TEXTS if task not in RECOGNITION else [])]
-    absent = {*(JUDGED if judges.judge is None else []), *(("clip_t", "clip_i") if judges.clip is None else [])}
+    return _measurable(names, judges)
+
+
+def phase_metrics_of(task: str, judges: Evaluators) -> list[str]:
+    """Names of what the evaluation of a run's phase measures, the metric of the score first."""
+    if task in GENERATION:
+        return _measurable(["judge", "clip_t", "clip_i", UNASKED], judges)
+    if task in RECOGNITION:
+        return ["recognition"]
+    return ["exact", "token_f1", "bleu"]
+
+
+def _measurable(names: Sequence[str], judges: Evaluators) -> list[str]:
+    """Those whose judge or CLIP is there, each once."""
+    absent: set[str] = set()
+    if judges.judge is None:
+        absent.update(JUDGED)
+    if judges.clip is None:
+        absent.update(("clip_t", "clip_i"))
+    if not counts_unasked(judges.judge):
+        absent.add(UNASKED)
     return [name for name in dict.fromkeys(names) if name not in absent]
 
 

@@ -25,7 +25,7 @@ from sync_r1.unifybench.prediction_store import (
     write_manifest,
 )
 from sync_r1.unifybench.protocol import Protocol
-from sync_r1.unifybench.results import ALL_TASKS, GENERATION
+from sync_r1.unifybench.results import ALL_TASKS, GENERATION, REWRITTEN
 from sync_r1.unifybench.tasks import EvalItem
 
 Progress = Callable[[str, int, int], None]  # task, items done, items in all
@@ -69,7 +69,7 @@ def predict(
 
 def with_rewrites(tasks: Sequence[str], protocol: Protocol) -> list[str]:
     """The tasks, and before *_rea_gen the task whose rewrites it draws."""
-    needed = {task.removesuffix("_gen") for task in tasks if reads_rewrites(task, protocol)}
+    needed = {REWRITTEN[task] for task in tasks if reads_rewrites(task, protocol)}
     return [task for task in ALL_TASKS if task in needed or task in tasks]
 
 
@@ -80,7 +80,7 @@ def why_predicted(task: str) -> str:
 
 def reads_rewrites(task: str, protocol: Protocol) -> bool:
     """Whether a task draws what the model wrote in another one."""
-    return task.endswith("rea_gen") and protocol.gen_input == "prediction"
+    return task in REWRITTEN and protocol.gen_input == "prediction"
 
 
 def upstream_rewrites(store: PredictionStore, items: Sequence[EvalItem], adapter: Adapter) -> list[str]:
@@ -88,7 +88,7 @@ def upstream_rewrites(store: PredictionStore, items: Sequence[EvalItem], adapter
 
     Raises ValueError when the manifest is missing, lacks a prompt, or is not what this model would be asked now.
     """
-    source = items[0].task.removesuffix("_gen")
+    source = REWRITTEN[items[0].task]
     manifest, path = read_task(store, source), store.folder(source) / MANIFEST
     if manifest["model"]["fingerprint"] != adapter.fingerprint:
         raise ValueError(f"the rewrites in {path} are of other weights; predict task {source} with these first")

@@ -21,7 +21,7 @@ from sync_r1.scorers.chat.endpoint import ChatFailure
 from sync_r1.unifybench.adapters import Adapter, Request
 from sync_r1.unifybench.metrics import reference_pictures
 from sync_r1.unifybench.protocol import digest
-from sync_r1.unifybench.results import GENERATION, write_result
+from sync_r1.unifybench.results import GENERATION, REWRITTEN, write_result
 
 
 def family_of(task: str) -> str:
@@ -202,8 +202,8 @@ def write_drawing(
         names.append(stored_path(place, path.parent))
         hashes.append(hashlib.sha256(content).hexdigest())
     upstream = None
-    if item.task.endswith("rea_gen") and adapter.protocol.gen_input == "prediction":
-        upstream = item.task.removesuffix("_gen")
+    if item.task in REWRITTEN and adapter.protocol.gen_input == "prediction":
+        upstream = REWRITTEN[item.task]
     metadata = {
         "content_hash": wanted,
         "image_sha256": hashes,

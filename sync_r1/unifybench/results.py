@@ -12,6 +12,7 @@ from sync_r1.files import write_json
 
 UNDERSTANDING = ("rec", "vqa", "qa", "rea", "dense_rea")
 GENERATION = ("pure_gen", "dense_gen", "rea_gen", "dense_rea_gen")
+REWRITTEN = {"rea_gen": "rea", "dense_rea_gen": "dense_rea"}  # draws the rewrite of the other
 TASKS = UNDERSTANDING + GENERATION  # published
 LOOKALIKES = ("lookalikes", "lookalikes_drawn")  # asked in words, and recognised by drawing; with the option lookalikes
 ALL_TASKS = TASKS + LOOKALIKES
@@ -22,7 +23,9 @@ COLUMNS = (  # of the published table
     "dense_rea_gen.clip_i",
 )  # fmt: skip
 
-EXTRA_COLUMNS = (  # with the protocol options lookalikes and unasked
+ALL_COLUMNS = (
+    *COLUMNS,
+    # with the protocol options lookalikes and unasked
     *(f"{task}.weight" for task in LOOKALIKES),
     *(f"{task}.unasked" for task in GENERATION),
 )

@@ -16,7 +16,7 @@ from sync_r1.files import MANIFEST, read_object
 from sync_r1.unifybench.bootstrap import macro_interval
 from sync_r1.unifybench.prediction_store import PredictionStore, family_of
 from sync_r1.unifybench.protocol import Protocol, digest, read_protocol
-from sync_r1.unifybench.results import ALL_TASKS, COLUMNS, EXTRA_COLUMNS, write_result
+from sync_r1.unifybench.results import ALL_COLUMNS, ALL_TASKS, COLUMNS, write_result
 from sync_r1.unifybench.score_files import sides_of
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def as_text(tables: dict[str, dict[str, dict[str, Any]]], style: str = "markdown
     if style == "json":
         return json.dumps(tables, indent=1, ensure_ascii=False) + "\n"
     columns = []
-    for name in (*COLUMNS, *EXTRA_COLUMNS):
+    for name in ALL_COLUMNS:
         if any(name in rows for rows in tables.values()):
             columns.append(name)
     if style == "csv":

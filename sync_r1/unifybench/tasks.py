@@ -14,13 +14,13 @@ from sync_r1.data.pictures import list_pictures
 from sync_r1.data.prompts import RECOGNITION_QUESTION
 from sync_r1.suggestions import did_you_mean
 from sync_r1.unifybench.protocol import Protocol
-from sync_r1.unifybench.results import ALL_TASKS, GENERATION, LOOKALIKES, TASKS
+from sync_r1.unifybench.results import ALL_TASKS, GENERATION, LOOKALIKES, REWRITTEN, TASKS
 from sync_r1.unifybench.templates import read_templates
 
 BASE_SEED = 3407
 ALIASES = {"text_only": "qa"}
 ITEM_KIND = {"rec": "rec", "vqa": "vqa", "qa": "text_only"}
-REWRITING = ("rea", "dense_rea")  # understanding tasks whose answers rea_gen and dense_rea_gen draw
+REWRITING = tuple(REWRITTEN.values())  # understanding tasks whose answers rea_gen and dense_rea_gen draw
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +160,7 @@ def _picture_of(item: TestItem) -> Path | None:
 
 
 def _rewrites(task: str, source: Source) -> list[EvalItem]:
-    conditions, prefix = source.concept.conditions, "prompt" if task.endswith("_gen") else task
+    conditions, prefix = source.concept.conditions, "prompt" if task in GENERATION else task
     if task.startswith("dense"):
         pairs = list(zip(conditions.dense_implicit, conditions.dense_explicit))
     else:

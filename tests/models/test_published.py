@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sync_r1.costs.model_sizes import SIZES
 from sync_r1.models.janus.model import Janus
-from sync_r1.models.loading import describe, load_model
+from sync_r1.models.loading import FAMILIES, describe, load_model
 from sync_r1.models.showo import check
 from sync_r1.models.showo.config import ShowoConfig
 from sync_r1.models.showo.convert import convert_magvit, magvit_config, showo_sizes
@@ -308,6 +309,10 @@ def test_our_folders_and_janus_are_told_apart(model: Showo, tmp_path: Path) -> N
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="sees no GPU; use cpu or auto"):
             load_model(tmp_path / "showo", device="cuda")
+
+
+def test_every_family_that_loads_can_be_estimated() -> None:
+    assert list(FAMILIES) == list(SIZES)
 
 
 def test_info_reads_headers_only(kit: Published, model: Showo, tmp_path: Path) -> None:

@@ -250,3 +250,12 @@ def test_command_writes_page_and_tables(tmp_path: Path) -> None:
     written = {path.suffix: path.read_text() for path in (tmp_path / "a").glob("report.*")}
     assert set(written) == {".html", ".csv", ".json", ".tex", ".md"}
     assert "| a_model | 0.625 | 0.300 |" in written[".md"] and r"a\_model" in written[".tex"]
+
+
+def test_columns_of_protocol_options_are_shown(tmp_path: Path) -> None:
+    folder = bench_folder(tmp_path / "a")
+    summaries = list(folder.rglob("summary.json"))
+    assert summaries
+    for summary in summaries:
+        put(summary, {"columns": {"rea_gen.unasked": column(0.25)}})
+    assert "a count, less is better" in render_page(read_models([str(folder)]), tmp_path / "page.html")

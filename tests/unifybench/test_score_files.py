@@ -19,7 +19,7 @@ from sync_r1.session import Session
 from sync_r1.unifybench.adapters import TokensAdapter
 from sync_r1.unifybench.bootstrap import macro_interval
 from sync_r1.unifybench.compare import compare_scores, open_scores
-from sync_r1.unifybench.metrics import Evaluators, ItemMetrics, Row, metrics_of
+from sync_r1.unifybench.metrics import Evaluators, ItemMetrics, Row, metrics_of, phase_metrics_of
 from sync_r1.unifybench.predict import predict
 from sync_r1.unifybench.prediction_store import PredictionStore, read_task
 from sync_r1.unifybench.protocol import Protocol, load_protocol
@@ -271,12 +271,10 @@ def test_one_table_one_setting(tmp_path: Path) -> None:
 
 
 def test_paired_differences(tmp_path: Path) -> None:
-    first = made(
-        tmp_path / "x", {"vqa.bleu": {"a": [0.0, 1.0], "b": [0.5, None]}, "rec.recognition": {"a": [1.0, 0.0]}}
-    )
-    second = made(
-        tmp_path / "y", {"vqa.bleu": {"a": [1.0, 1.0], "b": [0.6, 0.1]}, "rec.recognition": {"a": [1.0, 1.0]}}, epoch=6
-    )
+    ours = {"vqa.bleu": {"a": [0.0, 1.0], "b": [0.5, None]}, "rec.recognition": {"a": [1.0, 0.0]}}
+    theirs = {"vqa.bleu": {"a": [1.0, 1.0], "b": [0.6, 0.1]}, "rec.recognition": {"a": [1.0, 1.0]}}
+    first = made(tmp_path / "x", {**ours, "pure_gen.unasked": {"a": [1.0, 0.0]}})
+    second = made(tmp_path / "y", {**theirs, "pure_gen.unasked": {"a": [0.0, 0.0]}}, epoch=6)
     found = compare_scores(open_scores(str(first)), open_scores(f"{second}@6"))
     row = found["columns"]["vqa.bleu"]
     assert (row["first"], row["second"], row["n"], row["concepts"], row["unscored"]) == (
@@ -290,6 +288,7 @@ def test_paired_differences(tmp_path: Path) -> None:
     assert found["columns"]["rec.weight"]["delta"] == 0.5 and found["understanding"]["delta"] == pytest.approx(
         (0.3 + 0.5) / 2
     )
+    assert found["columns"]["pure_gen.unasked"]["delta"] == -0.5 and "generation" not in found
     with pytest.raises(ValueError, match="judge is 'j' in the first and 'k' in the second"):
         compare_scores(
             open_scores(str(first)), open_scores(str(made(tmp_path / "z", {"vqa.bleu": {"a": [0.0, 1.0]}}, judge="k")))
@@ -341,6 +340,8 @@ def test_what_nothing_asked_for_is_counted_where_the_protocol_says_so(concept: C
     asked, judges = load_protocol("world", ["unasked=true"]), Evaluators(judge=Counts())
     assert metrics_of("dense_gen", asked, judges) == ["gpt", "judge", "unasked"]
     assert "unasked" not in metrics_of("dense_gen", Protocol(), judges)
+    assert phase_metrics_of("dense_gen", judges) == ["judge", "unasked"]
+    assert phase_metrics_of("vqa", judges)[0] == "exact" and phase_metrics_of("rec", judges) == ["recognition"]
     assert asked.scoring_options() == Protocol().scoring_options(), "the other scores stay what they were"
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
     row = Row(task="dense_gen", prompt="p", truth="a hat and a mug and a kite", images=(tmp_path / "a.png",) * 2)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.distributed.optim import ZeroRedundancyOptimizer
 
+from sync_r1.training.optimizer import OPTIMIZER
 from sync_r1.training.parameters import Trainables
 from sync_r1.training.sharding.base import DataParallel
 
@@ -35,7 +36,7 @@ class ZeRO1(DataParallel):
     """
 
     def optimizer(self, trainables: Trainables) -> torch.optim.Optimizer:
-        self.states: SharedStates = trainables.optimizer(SharedStates, optimizer_class=torch.optim.AdamW)
+        self.states: SharedStates = trainables.optimizer(SharedStates, optimizer_class=OPTIMIZER)
         return self.states
 
     @contextmanager
