@@ -35,7 +35,7 @@ $(STAMP): pyproject.toml constraints.txt
 		|| { echo "$(PYTHON) is no Python 3.10 or newer, which is needed; name one: make setup PYTHON=python3.12"; exit 1; }
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing PyTorch and the package into $(VENV), about 2 to 10 minutes; the log is $(LOG)"
-	@{ $(PIP) $(TORCH) -c constraints.txt && $(PIP) -c constraints.txt -e ".[dev]"; } >$(LOG) 2>&1 \
+	@{ $(PIP) $(TORCH) -c constraints.txt && $(PIP) -c constraints.txt -e ".[dev,e2e]"; } >$(LOG) 2>&1 \
 		|| { tail -n 20 $(LOG); echo "Installing failed; the whole log is $(LOG). Run make setup again to go on."; exit 1; }
 	@touch $@
 

@@ -28,6 +28,7 @@ from sync_r1.commands import (
     serve,
     sft,
     story,
+    studio,
     study,
     train,
     unifybench,
@@ -65,6 +66,7 @@ learn.register(app)
 story.register(app)
 compare.register(app)
 serve.register(app)
+studio.register(app)
 app.command()(study.study)
 report.register(app)
 doctor.register(app)

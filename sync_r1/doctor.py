@@ -18,11 +18,12 @@ from sync_r1.threads import wait_policy
 State = Literal["ok", "note", "missing"]
 
 PROJECT = "sync-r1"
-DEVELOPMENT = "dev"  # the extra of those who change the project; the doctor leaves it out
+DEVELOPMENT = ("dev", "e2e")  # extras of those who change the project; the doctor leaves them out
 PURPOSES = {  # of the extras
     "face": "the reward 'face'",
     "heic": "HEIC photos, as phones take them",
     "serve": "sync-r1 serve",
+    "studio": "sync-r1 studio",
 }
 ENOUGH_MEMORY_GIB = 4.0
 ENOUGH_DISK_GIB = 2.0
@@ -83,7 +84,7 @@ def check_packages(project: str = PROJECT) -> list[Check]:
     extras = importlib.metadata.metadata(project).get_all("Provides-Extra") or []
     checks = [check_required(found) for found in listed if needed_for(found, "")]
     for extra in extras:
-        if extra != DEVELOPMENT:
+        if extra not in DEVELOPMENT:
             checks += [check_optional(found, extra) for found in listed if only_for(found, extra)]
     return checks
 

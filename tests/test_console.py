@@ -148,6 +148,7 @@ COMMANDS = [
     ["stop", ODD],
     ["vary", ODD],
     ["serve", "--run", ODD],
+    ["studio", "--wipe", "猫咪 [/x]", "--folder", "{out}"],
     ["draw", "猫咪 [/x]", "--nosuch[/x]", "猫咪"],
 ]
 

@@ -53,6 +53,7 @@ ORDER = [
     "experiment",
     "apps",
     "serve",
+    "app",
     "commands",
     "cli",
     "__main__",

@@ -79,21 +79,26 @@ def open_all(runs: Sequence[Path | str], device: str = "auto") -> dict[str, Sess
     opened = {name: Session.open(checkpoint=name, device=device) for name in names}
     first, *others = names
     for other in others:
-        for what, mine, its in _facts(opened[first], opened[other]):
-            if mine != its:
-                raise ValueError(f"{first} and {other} cannot be compared: {what} is {mine!r} and {its!r}")
+        check_alike(first, shared_facts(opened[first]), other, shared_facts(opened[other]))
     return opened
 
 
-def _facts(one: Session, other: Session) -> list[tuple[str, Any, Any]]:
+def check_alike(first: str, mine: Mapping[str, Any], other: str, its: Mapping[str, Any]) -> None:
+    """ValueError for two runs that differ in what must be the same, with what it is."""
+    for what, value in mine.items():
+        if value != its[what]:
+            raise ValueError(f"{first} and {other} cannot be compared: {what} is {value!r} and {its[what]!r}")
+
+
+def shared_facts(session: Session) -> dict[str, Any]:
     """What must be the same of two runs."""
-    return [
-        ("the model family", type(one.model).__name__, type(other.model).__name__),
-        ("the size of pictures", one.model.image_size, other.model.image_size),
-        ("the concept", one.concept.name, other.concept.name),
-        ("the description", one.concept.info, other.concept.info),
-        ("the private facts", one.concept.facts, other.concept.facts),
-    ]
+    return {
+        "the model family": type(session.model).__name__,
+        "the size of pictures": session.model.image_size,
+        "the concept": session.concept.name,
+        "the description": session.concept.info,
+        "the private facts": session.concept.facts,
+    }
 
 
 def read_prompts(path: Path | str) -> list[str]:

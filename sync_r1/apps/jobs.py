@@ -29,6 +29,7 @@ from sync_r1.signals import resume_command
 JOB, LOG = "job.json", "log.txt"
 STARTING_S = 120.0  # how long a new training may take to reach its folder
 SAME_START_S = 0.5  # two start times of one process may differ this much
+COMMAND = "$ sync-r1 "  # how the part of a log begins that a job writes
 LAST_BYTES = 4000  # of a log that is read for its last lines
 
 Name = Literal["running", "stopping", "stopped", "failed", "finished"]
@@ -42,6 +43,10 @@ class Job:
     pid: int
     created: float  # psutil's create_time: a process id that came into use again has another one
     arguments: list[str]
+
+    def write(self) -> None:
+        """Put it where `read_job` finds it."""
+        write_json(self.folder / JOB, {"pid": self.pid, "created": self.created, "arguments": self.arguments})
 
     def process(self) -> psutil.Process | None:
         """The process, while it lives."""
@@ -64,16 +69,60 @@ class State:
     command: str  # how to go on; "" where there is nothing to go on with
 
 
-def start(arguments: Sequence[str], folder: Path) -> Job:
+def start(arguments: Sequence[str], folder: Path, wait: bool = True) -> Job:
     """Start `sync-r1 <arguments>`, a training of the run in `folder`, detached from this process and its terminal.
 
-    Returns when the training holds the run's folder. Raises ValueError with the training's own last line where it ended
-    before, for instance because another process works in the folder.
+    Args:
+        wait: return when the training holds the run's folder. Otherwise at once; `state` then says what became of it.
+    Raises:
+        ValueError: with the training's own last line where it ended before it held the folder, for instance because
+            another process works there.
     """
+    before = read_job(folder)
+    if not wait:
+        _check_ended(before)
+        return _spawn(arguments, folder)[0]
+    job, log_start = _spawn(arguments, folder)
+    end = time.monotonic() + STARTING_S
+    while not _holds(folder, job.pid):
+        if job.process() is None or time.monotonic() > end:
+            _put_back(folder, before)
+            raise ValueError(f"the training did not begin: {_first_error(folder / LOG, log_start)}")
+        time.sleep(0.1)
+    return job
+
+
+def _put_back(folder: Path, before: Job | None) -> None:
+    """Tell of the job that was there before one that did not begin."""
+    if before is None:
+        (folder / JOB).unlink(missing_ok=True)
+    else:
+        before.write()
+
+
+def launch(arguments: Sequence[str], folder: Path) -> Job:
+    """Start `sync-r1 <arguments>` detached, for work that is no training: its log and its job lie in `folder`.
+
+    ValueError while the job that was started there last still runs.
+    """
+    _check_ended(read_job(folder))
+    (folder / LOG).unlink(missing_ok=True)
+    return _spawn(arguments, folder)[0]
+
+
+def _check_ended(earlier: Job | None) -> None:
+    if earlier is not None and earlier.process() is not None:
+        raise ValueError(f"the work in {earlier.folder.name} is still going on; wait until it ends, or stop it")
+
+
+def _spawn(arguments: Sequence[str], folder: Path) -> tuple[Job, int]:
+    """The process and where its part of the log begins. Its job is on the disk before anything else happens, so that a
+    kill of this process loses no other."""
     folder.mkdir(parents=True, exist_ok=True)
-    log = folder / LOG
-    before = log.stat().st_size if log.is_file() else 0
-    with log.open("ab") as output:
+    with (folder / LOG).open("ab") as output:
+        output.write(f"{COMMAND}{shlex.join(arguments)}\n".encode())
+        output.flush()
+        log_start = output.tell()
         process = subprocess.Popen(
             [sys.executable, "-m", "sync_r1", *arguments],
             stdin=subprocess.DEVNULL,
@@ -81,18 +130,16 @@ def start(arguments: Sequence[str], folder: Path) -> Job:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # the terminal's Ctrl-C and its end do not reach it
         )
-    created = psutil.Process(process.pid).create_time()
-    end = time.monotonic() + STARTING_S
-    while not _holds(folder, process.pid):
-        if process.poll() is not None or time.monotonic() > end:
-            printed = log.read_bytes()[before:].decode(errors="replace").strip().splitlines()
-            # another training may write into the log, too
-            errors = [line for line in printed if line.startswith("error:")] or printed[-1:]
-            raise ValueError(f"the training did not begin: {errors[-1] if errors else f'see {log}'}")
-        time.sleep(0.1)
-    job = Job(folder, process.pid, created, list(arguments))
-    write_json(folder / JOB, {"pid": job.pid, "created": created, "arguments": job.arguments})
-    return job
+    job = Job(folder, process.pid, psutil.Process(process.pid).create_time(), list(arguments))
+    job.write()
+    return job, log_start
+
+
+def _first_error(log: Path, start: int) -> str:
+    """What the training itself says; another one may write there, too."""
+    printed = log.read_bytes()[start:].decode(errors="replace").strip().splitlines()
+    errors = [line for line in printed if line.startswith("error:")] or printed[-1:]
+    return errors[-1] if errors else f"see {log}"
 
 
 def _holds(folder: Path, pid: int) -> bool:
@@ -116,7 +163,7 @@ def state(folder: Path) -> State:
     job = read_job(folder)
     if job is None:
         raise ValueError(f"{folder} has no training that was started in the background; see sync-r1 train --background")
-    lines = _last_lines(folder / LOG)
+    lines = _own(_last_lines(folder / LOG))
     step = _last_step(folder / "metrics.jsonl")
     steps = load_config(folder / "config.yaml").rl.max_steps if (folder / "config.yaml").is_file() else 0
     name = _name(job, lines)
@@ -174,6 +221,12 @@ def all_jobs(runs: Path) -> dict[str, State]:
     return {job.folder.name: state(job.folder) for job in found}
 
 
+def _own(lines: Sequence[str]) -> list[str]:
+    """The lines of the last job that wrote into a log."""
+    begun = [number for number, line in enumerate(lines) if line.startswith(COMMAND)]
+    return list(lines[begun[-1] + 1 :]) if begun else list(lines)
+
+
 def _last_lines(log: Path) -> list[str]:
     if not log.is_file():
         return []
@@ -189,3 +242,35 @@ def _last_step(metrics: Path) -> int:
         except (ValueError, KeyError, TypeError):
             continue  # cut short by a kill
     return 0
+
+
+def launched(folder: Path, endings: Sequence[str]) -> State | None:
+    """What work that is no training is now, by its process and the last line of its log; None before the first.
+
+    Args:
+        endings: how the last line of work that was finished begins.
+    """
+    job = read_job(folder)
+    if job is None:
+        return None
+    lines = _own(_last_lines(folder / LOG))
+    last = lines[-1] if lines else ""
+    name: Name = "stopped"
+    if job.process() is not None:
+        name = "running"
+    elif last.startswith("error:"):
+        name = "failed"
+    elif any(line.startswith(tuple(endings)) for line in lines):
+        name = "finished"
+    return State(name, 0, 0, last, "")
+
+
+def end_launched(folder: Path) -> None:
+    """Kill work that is no training. What it writes is whole or absent, so nothing has to be cleaned up."""
+    job = read_job(folder)
+    process = None if job is None else job.process()
+    if process is None:
+        return
+    for child in [*process.children(recursive=True), process]:
+        child.kill()
+    process.wait(timeout=30)

@@ -230,11 +230,17 @@ def draw(session: Session, story: Story, folder: Path | str) -> Story:
     for number, page in enumerate(story.pages, 1):
         kept = page.picture and (folder / page.picture).is_file() and (page.locked or page.drawn_from == page.wanted)
         if not kept:
-            image = _draw_page(session, page)
-            page.picture = save_picture(image, folder / _free_name(folder, story, number)).name
-            page.drawn_from = page.wanted
+            draw_page(session, story, folder, number)
         story.write(folder)
     return story
+
+
+def draw_page(session: Session, story: Story, folder: Path, number: int) -> None:
+    """Draw one page, counted from 1, whether it has a picture or not. The story is not written."""
+    page = story.pages[number - 1]
+    image = _draw_page(session, page)
+    page.picture = save_picture(image, folder / _free_name(folder, story, number)).name
+    page.drawn_from = page.wanted
 
 
 def _draw_page(session: Session, page: Page) -> Image.Image:

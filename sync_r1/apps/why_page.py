@@ -119,7 +119,7 @@ def render_why(explanation: Explanation, session: Session) -> str:
         loader=PackageLoader("sync_r1.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     drawing, shown = explanation.drawing, session.concept.shown
-    maps = _maps(explanation, shown) if drawing is not None else []
+    maps = word_maps(explanation, shown) if drawing is not None else []
     return environment.get_template("why.html.j2").render(
         prompt=shown(explanation.prompt),
         rewrite=shown(explanation.rewrite),
@@ -130,10 +130,10 @@ def render_why(explanation: Explanation, session: Session) -> str:
         picture=_uri(drawing.image, SIDE) if drawing else "",
         strip=[_uri(image, STRIP_SIDE) for image in explanation.strip],
         maps=maps,
-        order=_order(drawing) if drawing else None,
-        sure=_sure(drawing) if drawing else None,
+        order=order_map(drawing) if drawing else None,
+        sure=sure_map(drawing) if drawing else None,
         checks=explanation.checks,
-        rewards=_reward_table(explanation.rewards),
+        rewards=reward_table(explanation.rewards),
         notes=explanation.notes,
         run=session.run,
     )
@@ -144,7 +144,7 @@ def _bar(name: str, nats: float, among: Sequence[Credit] | Sequence[TokenCredit]
     return {"name": name, "nats": round(nats, 2) + 0.0, "width": round(100 * abs(nats) / most)}
 
 
-def _maps(explanation: Explanation, shown: Any) -> list[dict[str, Any]]:
+def word_maps(explanation: Explanation, shown: Any) -> list[dict[str, Any]]:
     """One heat map per word, all on one scale."""
     assert explanation.drawing is not None
     most = max((float(one.cells.max()) for one in explanation.words), default=0.0)
@@ -159,7 +159,7 @@ def _maps(explanation: Explanation, shown: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _sure(drawing: Drawing) -> dict[str, str]:
+def sure_map(drawing: Drawing) -> dict[str, str]:
     logps = sureness(drawing)
     doubt = -logps
     return {
@@ -168,7 +168,7 @@ def _sure(drawing: Drawing) -> dict[str, str]:
     }
 
 
-def _order(drawing: Drawing) -> dict[str, str]:
+def order_map(drawing: Drawing) -> dict[str, str]:
     steps = drawn_at(drawing)
     late = steps.astype(np.float32) + 1
     counts = ", ".join(str(int((steps == step).sum())) for step in range(drawing.trace.timesteps))
@@ -198,7 +198,7 @@ def place_of(cells: np.ndarray, what: str = "Strongest") -> str:
     return f"{what} in the {place}, row {row + 1}, column {column + 1} of {grid}."
 
 
-def _reward_table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def reward_table(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     if not rows:
         return None
     names = sorted(key for key in rows[0] if key.startswith("rewards/") and any(row[key] is not None for row in rows))

@@ -68,11 +68,7 @@ def add_concept_folder(
     name = _choose_id(Path(root), display_name, concept_id, overwrite, notes)
     noun, sentence = _noun(class_noun), _filled("info", info)
     for called in dict.fromkeys((display_name, name)):
-        if is_class_noun(called, noun):
-            raise ValueError(
-                f"concept name {called!r} is also its class noun {noun!r}; "
-                "choose a name that prompts use for nothing else"
-            )
+        _check_not_the_noun(called, noun)
     _check_values(name, facts, category, test_fraction)
     sources = _usable_pictures(Path(pictures), notes)
     train, test = _split(sources, test_fraction)
@@ -103,6 +99,30 @@ def add_concept_folder(
     )
     write_concept(root, concept, dict(zip([*train_paths, *test_paths], [*train, *test])), overwrite=overwrite)
     return AddedConcept(load_concept(root, name), notes)
+
+
+def check_new_name(root: Path | str, name: str, overwrite: bool = False, concept_id: str | None = None) -> str:
+    """The id that a new concept of this name would get below `root`. ValueError for a name that is taken or no name."""
+    return _choose_id(Path(root), clean_name(name), concept_id, overwrite, [])
+
+
+def check_class_noun(name: str, class_noun: str) -> str:
+    """The noun in single spaces. ValueError for an empty one, one with an article, or one that is the name."""
+    noun = _noun(class_noun)
+    _check_not_the_noun(name, noun)
+    return noun
+
+
+def check_sentence(field: str, value: str) -> str:
+    """A text in single spaces. ValueError for an empty one; `field` names it."""
+    return _filled(field, value)
+
+
+def _check_not_the_noun(name: str, noun: str) -> None:
+    if is_class_noun(name, noun):
+        raise ValueError(
+            f"concept name {name!r} is also its class noun {noun!r}; choose a name that prompts use for nothing else"
+        )
 
 
 def _check_values(name: str, facts: Sequence[str], category: Category | None, test_fraction: float) -> None:

@@ -153,13 +153,13 @@ def read_items(folder: Path, phase: str, problems: list[str]) -> list[Item]:
     ]
 
 
-def read_trajectories(folder: Path, problems: list[str]) -> list[dict[str, Any]]:
-    """Rows of all step_*.parquet files; `image` and `preview` become paths (or None)."""
+def read_trajectories(folder: Path, problems: list[str], files: str = "step_*.parquet") -> list[dict[str, Any]]:
+    """Rows of all files of a pattern; `image` and `preview` become paths (or None)."""
     import pyarrow.parquet as parquet
     from pyarrow import ArrowException
 
     rows: list[dict[str, Any]] = []
-    for path in sorted(folder.glob("step_*.parquet")):
+    for path in sorted(folder.glob(files)):
         try:
             table = parquet.read_table(path).to_pylist()
         except (ArrowException, OSError) as error:

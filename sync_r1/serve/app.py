@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request
@@ -25,7 +26,6 @@ from sync_r1.serve.state import State, state_of
 from sync_r1.serve.texts import Texts
 from sync_r1.signals import Stopped
 
-STOP_SECONDS = 30  # that requests under way may take after the server was asked to stop
 KEEP_ALIVE_S = 30
 MAX_CONNECTIONS = 100  # each may bring a whole body; more get 503
 
@@ -59,8 +59,17 @@ async def show_metrics(request: Request) -> Response:
     return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def create_app(catalogue: Catalogue, options: ServeOptions) -> FastAPI:
-    """The app with a worker of its own, which lives as long as the server. Its description is at /openapi.json."""
+def create_app(
+    catalogue: Catalogue,
+    options: ServeOptions,
+    guard: Callable[..., Guard] = Guard,
+    guard_options: Mapping[str, Any] | None = None,
+) -> FastAPI:
+    """The app with a worker of its own, which lives as long as the server. Its description is at /openapi.json.
+
+    Args:
+        guard: decides who may ask; called with the app and `guard_options`, by default the key.
+    """
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # or every broken form would write many lines
     metrics = Metrics()
     worker = Worker(options.max_waiting, options.max_rows, options.gather_s, metrics.batch)
@@ -87,7 +96,7 @@ def create_app(catalogue: Catalogue, options: ServeOptions) -> FastAPI:
     add_error_handlers(app)
     for part in (router, chat.router, images.router, extras.router):
         app.include_router(part)
-    app.add_middleware(Guard, key=options.key)
+    app.add_middleware(guard, **(guard_options or {"key": options.key}))
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=options.trusted_hosts, www_redirect=False)
     app.add_middleware(MeasureRequests, metrics=metrics)
     return app
@@ -110,7 +119,7 @@ class Server(uvicorn.Server):
                 server_header=False,
                 limit_concurrency=MAX_CONNECTIONS,
                 timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=STOP_SECONDS,
+                timeout_graceful_shutdown=options.stop_s,
             )
         )
 

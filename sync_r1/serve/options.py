@@ -35,12 +35,14 @@ class ServeOptions:
     rewrite: bool = False  # whether prompts are spelled out from the facts where a request does not say
     feedback: Path = Path("feedback")  # folder of what clients say about texts, a file per concept
     gather_s: float = 0.01  # how long a batch waits for the clients of the last one
+    stop_s: int = 30  # that requests under way may take after the server was asked to stop
+    protected: bool = False  # whether something else than the key keeps strangers out
 
     def __post_init__(self) -> None:
         for name, least in (("max_waiting", 1), ("max_rows", 1), ("time_limit_s", 0.01), ("gather_s", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        if not self.key and not is_loopback(self.host):
+        if not self.key and not self.protected and not is_loopback(self.host):
             raise ValueError(
                 f"--host {self.host} lets other machines in, so a key is needed; set the environment variable "
                 f"{KEY_VARIABLE}, or listen on 127.0.0.1"

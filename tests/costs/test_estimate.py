@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 from sync_r1 import cli
-from sync_r1.commands import dry_run
 from sync_r1.config import Config, ModelConfig, load_config
+from sync_r1.costs import run_cost
 from sync_r1.costs.estimate import REACHED, CostEstimate, estimate
 from sync_r1.costs.model_sizes import ModelSizes, janus_sizes, read_sizes, showo_sizes_of
 from sync_r1.costs.throughput import Throughput, measure_throughput
@@ -284,7 +284,7 @@ def test_dry_run_loads_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
         and facts["dgs"]["nfe saved"] > 0
         and facts["assumed"]["trains"] == "full"
     )
-    monkeypatch.setattr(dry_run, "_available", lambda device: 1)
+    monkeypatch.setattr(run_cost, "_available", lambda device: 1)
     shown = " ".join(CliRunner().invoke(cli.app, ["train", "--recipe", "demo", "--dry-run"]).output.split())
     assert "the warm-up (photos) and the evaluations on top of the time" in shown
     for words in (

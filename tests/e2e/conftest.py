@@ -1,0 +1,149 @@
+"""One studio and one browser for all tests of this folder. Without a browser they are skipped, with the reason.
+
+With STUDIO_SHOTS=folder, pictures of every screen are written there: wide and narrow, light and dark.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_MS = int(os.environ.get("STUDIO_TIMEOUT_MS", "60000"))  # for a machine that does much else
+SIZES = {"wide": {"width": 1280, "height": 900}, "narrow": {"width": 390, "height": 844}}
+
+
+def chromium() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((path for name in names if (path := shutil.which(name))), None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    pytest.importorskip("gradio", reason='the studio is not installed: pip install "sync-r1[studio]"')
+    reason = 'Playwright is not installed: pip install "sync-r1[e2e]"'
+    pytest.importorskip("axe_playwright_python", reason=reason)
+    sync_api = pytest.importorskip("playwright.sync_api", reason=reason)
+    program = chromium()
+    if program is None:
+        pytest.skip("there is no Chromium here; install it, for example with apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the studio and its runs lie."""
+    return tmp_path_factory.mktemp("place")
+
+
+@pytest.fixture(scope="session")
+def address(place: Path, browser: Any) -> Iterator[str]:
+    """A studio with the shipped model."""
+    from sync_r1.app.server import create_studio, options_of
+    from sync_r1.apps.studio import StudioFolder
+    from tests.serve.serving import running
+
+    os.environ["PYTHONPATH"], os.environ["OMP_NUM_THREADS"] = str(ROOT), "1"
+    folder = StudioFolder(place / "studio", place / "runs")
+    options = options_of("127.0.0.1", 0, [], None, 300.0, folder.feedback)
+    with running(create_studio(folder, options), options) as started:
+        yield started.url
+
+
+@dataclass
+class Screen:
+    """A page in the browser, and what went wrong in it."""
+
+    page: Any
+    address: str
+    outside: list[str] = field(default_factory=list)  # requests to other hosts
+    errors: list[str] = field(default_factory=list)  # of scripts, and answers of 500 and above
+
+    def open(self, path: str = "/") -> Any:
+        self.page.goto(f"{self.address}{path}")
+        return self.arrived()
+
+    def reload(self) -> Any:
+        self.page.reload()
+        return self.arrived()
+
+    def arrived(self) -> Any:
+        """Wait until the server has told the page what to show."""
+        self.page.wait_for_selector("[data-address], .empty", state="attached")
+        return self.page
+
+    def see(self, text: str) -> Any:
+        """Wait until a text is to be seen."""
+        found = self.page.get_by_text(text).locator("visible=true").first
+        try:
+            found.wait_for()
+        except Exception as error:
+            self.shoot("failed")
+            told = self.page.locator(".problem, .note").all_inner_texts()
+            raise AssertionError(f"{text!r} is not to be seen; the page says {told}") from error
+        return found
+
+    def press(self, name: str) -> None:
+        self.page.get_by_role("button", name=name, exact=True).locator("visible=true").first.click()
+
+    def check(self, name: str) -> None:
+        """Accessible in light and dark, within the width of a phone, nothing from elsewhere, no error."""
+        from axe_playwright_python.sync_playwright import Axe
+
+        bad = []
+        for scheme in ("light", "dark"):
+            self.page.emulate_media(color_scheme=scheme)
+            self.page.wait_for_timeout(300)
+            self.shoot(f"{name}_{scheme}")
+            for one in Axe().run(self.page).response["violations"]:
+                if one["impact"] in ("critical", "serious"):
+                    first = one["nodes"][0]
+                    bad.append(f"{scheme}: {one['id']}: {first['html'][:160]}: {first.get('failureSummary', '')[:300]}")
+        self.page.emulate_media(color_scheme="light")
+        self.page.set_viewport_size(SIZES["narrow"])
+        self.page.wait_for_timeout(100)
+        width = self.page.evaluate("document.documentElement.scrollWidth")
+        self.shoot(f"{name}_narrow")
+        self.page.set_viewport_size(SIZES["wide"])
+        assert bad == [], name
+        assert self.page.locator("h1").count() == 1
+        assert width <= SIZES["narrow"]["width"], f"{name} is {width} px wide on a phone of 390"
+        assert self.outside == [] and self.errors == []
+
+    def shoot(self, name: str) -> None:
+        folder = os.environ.get("STUDIO_SHOTS", "")
+        if folder:
+            self.page.wait_for_timeout(300)
+            self.page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+@pytest.fixture()
+def screen(browser: Any, address: str) -> Iterator[Screen]:
+    context = browser.new_context(viewport=SIZES["wide"], color_scheme="light")
+    context.set_default_timeout(TIMEOUT_MS)
+    page = context.new_page()
+    opened = Screen(page, address)
+    own = urlsplit(address).netloc
+
+    def watch(route: Any) -> None:
+        if urlsplit(route.request.url).netloc in (own, ""):
+            route.continue_()
+        else:
+            opened.outside.append(route.request.url)
+            route.abort()
+
+    context.route("**/*", watch)
+    page.on("pageerror", lambda error: opened.errors.append(str(error)))
+    page.on("response", lambda answer: opened.errors.append(answer.url) if answer.status >= 500 else None)
+    yield opened
+    context.close()
