@@ -16,7 +16,7 @@ from torch import Tensor
 from sync_r1.distributed import Processes
 from sync_r1.models.base import Fill, UnifiedModel
 from sync_r1.rl.dgs import NoScaling, Scaling, Selection
-from sync_r1.rl.tree import TieScaling, Tree, TreeScaling
+from sync_r1.rl.tree import Tree, TreeScaling
 from sync_r1.training.prompts import Prompt, context, derive_seed, drawing_text
 from sync_r1.types import ImageTrace, Sampling, TextCompletions, TextContext
 
@@ -294,18 +294,14 @@ def grow_tree(
     promised = pictures[[place[group, prompt] for group, prompts in enumerate(groups) for prompt in prompts]]
     shown = [replace(one, preview=picture) for one, picture in zip(rollout.candidates, promised, strict=True)]
     rollout = replace(rollout, candidates=shown, images_per_text=sampler.images_per_text)
-    if isinstance(scaling, TieScaling):
-        drawn = scaling.ties(groups, _promises(sampler, rollout, promised))
-    else:
-        drawn = scaling.choose(groups, seed, step, first)
     tree = Tree(
-        drawn=drawn,
+        drawn=scaling.pick(groups, lambda: _promises(sampler, rollout, promised), seed, step, first),
         branch_step=scaling.stop_at or 1,
         promised=promised,
         nfe_previews=begun.nfe * len(distinct),
         nfe_trunks=0,
         nfe_leaves=0,
-        ties=isinstance(scaling, TieScaling),
+        ties=scaling.by_promises,
     )
     chosen = [(group, number) for group, numbers in enumerate(tree.drawn) for number in numbers]
     if not chosen:

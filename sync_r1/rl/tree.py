@@ -11,9 +11,9 @@ reward of a picture of one text (branching as in TreeGRPO, arXiv 2512.08153, her
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -85,6 +85,18 @@ class TreeScaling:
     stop_at: int | None  # k
     skip_below: float = 0.0  # 0 skips nothing
     spreads: dict[str, float] = field(default_factory=dict)  # drawing prompt → std of its pictures' rewards
+    by_promises: ClassVar[bool] = False  # whether texts are chosen by the scores of their promises
+
+    def pick(
+        self, groups: Sequence[Sequence[str]], promises: Callable[[], Sequence[float]], seed: int, step: int, first: int
+    ) -> list[list[int]]:
+        """[P] lists of the numbers of the texts that are drawn.
+
+        Args:
+            groups: [P][G] drawing prompts. promises: scores what they promise, [P·G], when it is called.
+            first: number of the first group among those of all processes.
+        """
+        return self.choose(groups, seed, step, first)
 
     def choose(self, groups: Sequence[Sequence[str]], seed: int, step: int, first: int) -> list[list[int]]:
         """[P] lists of `trunks` text numbers, ascending, every text of a group as likely as the others.
@@ -141,6 +153,12 @@ class TieScaling(TreeScaling):
     """
 
     tie_below: float = 0.05
+    by_promises: ClassVar[bool] = True
+
+    def pick(
+        self, groups: Sequence[Sequence[str]], promises: Callable[[], Sequence[float]], seed: int, step: int, first: int
+    ) -> list[list[int]]:
+        return self.ties(groups, promises())
 
     def ties(self, groups: Sequence[Sequence[str]], promised: Sequence[float]) -> list[list[int]]:
         """[P] lists of text numbers, ascending: the first text of every drawing prompt whose promise is less than
