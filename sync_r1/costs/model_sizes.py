@@ -73,10 +73,10 @@ def read_sizes(model: ModelConfig) -> ModelSizes:
         folder = fetch(model.path, weights=False)
     config = read_config(folder)
     if is_published(config):
-        present = folder.is_file() or any(
-            path.suffix in SUFFIXES for path in folder.iterdir()
-        )  # then headers tell the sizes
-        return _published(config, showo_sizes(convert_showo(WeightFiles(folder).shapes)) if present else {})
+        shapes = {}
+        if folder.is_file() or any(path.suffix in SUFFIXES for path in folder.iterdir()):
+            shapes = showo_sizes(convert_showo(WeightFiles(folder).shapes))  # from the headers of the weight files
+        return _published(config, shapes)
     return SIZES[config["model_type"]](folder)
 
 

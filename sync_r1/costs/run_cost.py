@@ -37,13 +37,15 @@ def run_cost(config: Config) -> dict[str, Any]:
     else:
         dtype = torch.bfloat16
     narrow = workload.asked * workload.candidates
-    rates = measure_throughput(sizes.hidden, sizes.intermediate, wide=wide, narrow=narrow, device=device, dtype=dtype)
-    result: CostEstimate = estimate(config, sizes, rates, prompts, processes)
+    throughput = measure_throughput(
+        sizes.hidden, sizes.intermediate, wide=wide, narrow=narrow, device=device, dtype=dtype
+    )
+    result: CostEstimate = estimate(config, sizes, throughput, prompts, processes)
     return {
         **asdict(result),
         "peak": result.peak,
         "available": _available(device),
-        "rates": asdict(rates),
+        "rates": asdict(throughput),
         "assumed": {**asdict(prompts), "trains": workload.kind, "numbers": workload.mode, "processes": processes},
     }
 

@@ -162,10 +162,11 @@ def check_files(folder: Path) -> None:
 
 @contextmanager
 def checked_load(folder: Path, optimizer: torch.optim.Optimizer, scheduler: Any = None) -> Iterator[None]:
-    """Around what loads an optimizer and a schedule: afterwards their settings are of the same kinds, and what
-    the optimizer remembers fits its parameters.
+    """Check an optimizer and a schedule that the block loads from `folder`.
 
-    Raises ValueError.
+    Raises:
+        ValueError: a setting is missing or of another kind than before, what the optimizer remembers does not fit its
+            parameters, or loading failed.
     """
 
     def settings() -> list[Any]:

@@ -54,7 +54,9 @@ def drawn(studio: StudioFolder, session: Session, count: int = 1) -> list[pictur
     return found
 
 
-def test_drawings_come_one_after_the_other_and_stay_when_nobody_waits(studio: StudioFolder, session: Session) -> None:
+def test_drawings_come_one_after_the_other_and_stay_when_no_browser_waits(
+    studio: StudioFolder, session: Session
+) -> None:
     found: list[pictures.Record] = []
 
     def send(one: Any) -> bool:

@@ -136,7 +136,7 @@ def test_a_study_runs_once_and_reports(tmp_path: Path, capsys: pytest.CaptureFix
     assert (text / "checkpoints" / "step_00001" / "manifest.json").is_file()
 
 
-def test_the_alarm_is_told_from_the_curves() -> None:
+def test_divergence_is_counted_from_the_curves() -> None:
     looks = [(0.1, 0.6), (0.1, 0.6), (0.3, 0.5), (0.3, 0.5)]
     curve = [{"step": step, "val/reward": reward, "val/evaluator": seen} for step, (reward, seen) in enumerate(looks)]
     cells = {"bo-0": {"curve": curve}, "bo-1": {"curve": curve[:1] * 4}, "bo-2": {"curve": curve[:3]}}
