@@ -83,7 +83,7 @@ def test_bad_items_name_file_item_and_field(archive: Path, bo: Concept, entry: o
 def test_nothing_trains_on_blanks(archive: Path, bo: Concept, tmp_path: Path) -> None:
     put(archive / STAGE_1, [{"image": "random_images/2.png", "conversations": talk("a", "b")}])
     (archive / "random_images/2.png").write_bytes(b"\x89PNG")
-    with pytest.raises(ValueError, match=r"random_images/2.png: not a PNG"):
+    with pytest.raises(ValueError, match=r"random_images/2.png: a PNG picture that is damaged"):
         load_training_items(archive, bo, 1)
     with pytest.raises(ValueError, match="elsewhere/concept/train: no such folder"):
         load_training_items(tmp_path / "elsewhere", bo, 1)
