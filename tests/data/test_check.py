@@ -194,7 +194,7 @@ def test_a_folder_that_may_not_be_read(archive: Path, monkeypatch: pytest.Monkey
 def test_concept_commands_say_what_is_doubtful(archive: Path) -> None:
     edit(archive / INFO, num_testing_info=3)
     code, output = run("concept", "list", "--data", archive)
-    assert code == 0 and "1 doubtful places; see them with: sync-r1 data check" in output
+    assert code == 0 and "1 doubtful place; see it with: sync-r1 data check" in output
     code, output = run("concept", "show", "bo", "--data", archive)
     assert code == 0 and "note: concept bo: 5 implicit prompts" in output
 
