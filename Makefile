@@ -22,11 +22,11 @@ PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check
 STAMP := $(VENV)/.stamp-setup
 LOG := $(VENV)/setup.log
 
-.PHONY: help setup demo test study applications example-pictures speed lint format clean
+.PHONY: help setup demo test e2e study applications example-pictures speed lint format clean
 
 help:  ## Show this help
 	@echo "Sync-R1: one model that understands and draws your things"; echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## Create .venv and install the package with its development tools
 
@@ -43,7 +43,10 @@ demo: $(STAMP)  ## Train on the embedded world, without GPU or download; writes 
 	$(VENV)/bin/sync-r1 demo
 
 test: $(STAMP)  ## Run all tests
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) --ignore=tests/e2e
+
+e2e: $(STAMP)  ## Test the studio in a real browser (Chromium), some minutes
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest tests/e2e
 
 study: $(STAMP)  ## Test every claim, going on from the cells in docs/; STUDY=quick: 20 minutes anew; STUDY=background: niced
 ifeq ($(STUDY),background)
