@@ -174,8 +174,8 @@ def test_two_keys_of_one_photo_are_refused(archive: Path) -> None:
 
 
 def test_an_unreadable_picture_names_where_it_is_named(archive: Path) -> None:
+    (archive / "concept/train/bo/11.png").write_bytes(b"")
     with pytest.raises(ValueError, match=r"11.png: empty \(0 bytes\).* \(named in .*train_images.json, field 'bo'\)"):
-    with pytest.raises(ValueError, match=r"11.png: not a PNG.* \(named in .*train_images.json, field 'bo'\)"):
         load_concept(archive, "bo")
     shutil.copy(archive / "concept/train/bo/1.png", archive / "concept/train/bo/11.png")
     (archive / "random_images/0.png").write_bytes(b"x")

@@ -197,7 +197,9 @@ def test_damaged_pixels_are_still_refused(tmp_path: Path) -> None:
     for name in ("long-text.png", "short-jfif.jpg"):
         content = SPOILT[name]()
         (tmp_path / name).write_bytes(content[:-60])
-        with pytest.raises(ValueError, match=rf"{name}: (unreadable or truncated picture|a JPEG picture that is damaged)"):
+        with pytest.raises(
+            ValueError, match=rf"{name}: (unreadable or truncated picture|a JPEG picture that is damaged)"
+        ):
             load_image(tmp_path / name)
 
 
