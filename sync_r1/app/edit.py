@@ -72,6 +72,7 @@ class EditParts:
                 self.redraw = gr.Button("Draw this part again", variant="primary")
         self.results = gr.Gallery(
             label="Choose one to go on from it",
+            elem_classes="drawings",
             fit_columns=False,
             visible=False,
             columns=4,

@@ -135,6 +135,24 @@ def test_a_second_training_waits_for_the_first(studio: StudioFolder, monkeypatch
     assert training.start_next(studio) == "second" == started[0] and training.waiting(studio) == []
 
 
+def test_a_kill_while_a_training_begins_neither_loses_it_nor_starts_it_twice(
+    studio: StudioFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+
+    def killed(command: list[str], folder: Path, wait: bool) -> None:
+        started.append(folder.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        jobs.Job(folder, 1, 5.0, command).write()
+        raise SystemExit
+
+    training.let_wait(studio, "late", ["train", "run.name=late"])
+    monkeypatch.setattr(jobs, "start", killed)
+    with pytest.raises(SystemExit):
+        training.start_next(studio)
+    assert training.start_next(studio) == "" and training.waiting(studio) == [] and started == ["late"]
+
+
 def test_the_time_left_counts_steps_that_draw_apart() -> None:
     rows = []
     for step in range(1, 9):

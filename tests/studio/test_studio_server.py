@@ -84,6 +84,16 @@ def test_uploads_are_bounded(address: str) -> None:
     assert reply.status_code == 200 and "temporary" in reply.json()[0], "uploads lie in the studio's folder"
 
 
+def test_a_body_that_is_no_text_is_refused(address: str) -> None:
+    for path in ("cancel", "queue/join", "run/predict", "component_server", "upload"):
+        for kind in ("multipart/form-data; boundary=mark", "application/json"):
+            content = b"--mark\r\n" + bytes(range(256))
+            reply = httpx2.post(
+                f"{address}/gradio_api/{path}", content=content, headers={"Content-Type": kind}, timeout=60
+            )
+            assert 400 <= reply.status_code < 500, (path, kind, reply.text)
+
+
 def test_handlers_cannot_be_called_by_name(address: str) -> None:
     shown = httpx2.get(f"{address}/gradio_api/info", timeout=60)
     assert shown.status_code in (404, 403) or shown.json()["named_endpoints"] == {}
