@@ -16,12 +16,11 @@ from starlette.routing import Mount
 
 from sync_r1.app.catalogue import StudioCatalogue
 from sync_r1.app.models import Models
-from sync_r1.app.security import StudioGuard
+from sync_r1.app.security import StudioGuard, refuse_wrong_calls
 from sync_r1.app.users import Users
 from sync_r1.apps.studio import training
 from sync_r1.apps.studio.folder import StudioFolder
 from sync_r1.serve.app import create_app, serve_until_stopped
-from sync_r1.serve.errors import refuse_broken_bodies
 from sync_r1.serve.options import ServeOptions, is_loopback
 from sync_r1.serve.state import State
 
@@ -75,7 +74,7 @@ def create_studio(
         )
     for route in app.routes:
         if isinstance(route, Mount) and isinstance(route.app, FastAPI):
-            refuse_broken_bodies(route.app)
+            refuse_wrong_calls(route.app)
     _start_waiting_trainings(app, folder)
     return app
 
