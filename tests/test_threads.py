@@ -28,7 +28,7 @@ def run(*command: str, **variables: str) -> str:
     ["import sync_r1", "import sync_r1.rl.trainer", "from sync_r1.session import Session", "import sync_r1.cli"],
 )
 def test_every_way_in_sets_the_policy(first: str) -> None:
-    assert run("-c", f"{first}; {SHOW}").startswith("1000 ")
+    assert run("-c", f"{first}; {SHOW}").startswith("2000 ")
 
 
 def test_it_is_set_before_torch_is_loaded() -> None:
@@ -36,11 +36,11 @@ def test_it_is_set_before_torch_is_loaded() -> None:
         "import sys, os\nclass Seen:\n    def find_spec(self, name, *_):\n        "
         "name == 'torch' and print(os.environ.get('GOMP_SPINCOUNT'))\n"
     )
-    assert run("-c", watch + "sys.meta_path.insert(0, Seen())\nimport sync_r1.rl.trainer").split() == ["1000"]
+    assert run("-c", watch + "sys.meta_path.insert(0, Seen())\nimport sync_r1.rl.trainer").split() == ["2000"]
 
 
 def test_module_and_doctor_say_what_is_in_force() -> None:
-    assert "GOMP_SPINCOUNT=1000, KMP_BLOCKTIME=0" in " ".join(run("-m", "sync_r1", "doctor", "--json").split())
+    assert "GOMP_SPINCOUNT=2000, KMP_BLOCKTIME=0" in " ".join(run("-m", "sync_r1", "doctor", "--json").split())
     seen = run("-m", "sync_r1", "doctor", "--json", OMP_WAIT_POLICY="ACTIVE")
     assert "OMP_WAIT_POLICY=ACTIVE" in seen and "GOMP_SPINCOUNT" not in seen
 
