@@ -4,7 +4,7 @@
     python benchmarks/studio_kills.py --kills 5 --hostile 50    # a look, without a file
 
 A studio is served as a process, with a training in another one that the server started. Then, again and again, one of
-them is killed, stopped, started or asked for its pages, at a random moment; what cannot be done (a server that is gone
+them is killed, stopped, started or asked for a page, at a random moment; what cannot be done (a server that is gone
 cannot be killed) is not counted. Thumbs are given through the server, also while it is being killed. After every step
 everything that was ever kept must be there and whole, and the state that the page derives must be that of the
 processes. Hostile requests must get 4xx, and nothing outside the studio's folder may change.
@@ -106,7 +106,7 @@ class Trial:
     def possible(self) -> list[Callable[[], None]]:
         """What can be done now; likelier things are there more than once."""
         if self.serves:
-            found = [self.kill_server, self.stop_server, *[self.reload] * 5]
+            found = [self.kill_server, self.stop_server, *[self.reload] * 8]
         else:
             found = [self.start_server] * 3
         if self.trains:
@@ -161,9 +161,9 @@ class Trial:
             training.stop(self.studio, RUN)
 
     def reload(self) -> None:
-        for path in PAGES:
-            if (status := self.get(path)) != 200:
-                self.problems.append(f"{path} was answered with {status}")
+        path = self.rng.choice(PAGES)
+        if (status := self.get(path)) != 200:
+            self.problems.append(f"{path} was answered with {status}")
 
     def rate(self) -> None:
         """Send a thumb, without waiting for the answer."""
@@ -256,7 +256,6 @@ def kills(trial: Trial, count: int) -> None:
         action = trial.rng.choice(trial.possible())
         action()
         trial.done[action.__name__] += 1
-        trial.look()
         if trial.serves and trial.rng.random() < 0.3:
             trial.rate()
         time.sleep(LONGEST_PAUSE_S * trial.rng.random() ** 2)
@@ -273,7 +272,9 @@ def kills(trial: Trial, count: int) -> None:
             trial.problems.append("a training that waited was never begun")
             break
         time.sleep(0.5)
-    trial.reload()
+    for path in PAGES:
+        if (status := trial.get(path)) != 200:
+            trial.problems.append(f"at the end {path} was answered with {status}")
     trial.look()
 
 
