@@ -38,7 +38,7 @@ QUESTIONS = ("What colour is bo?", "What is bo wearing?", "What is bo holding?",
 PLACES = ("at the beach", "in the snow", "in the forest", "in the city", "in the meadow")
 KINDS = ("text", "picture", "draw")
 GOOD_RATIO = 4.0  # what eight clients should get done, in units of what one does
-TABLE_START, TABLE_END = "<!-- speed -->\n", "<!-- end of speed -->\n"
+HEADING = "### Speed\n\n"  # behind which the page has its table
 NAMES = {"text": "questions", "picture": "questions about a picture", "draw": "drawings"}
 
 Body = dict[str, Any]
@@ -157,7 +157,7 @@ def table(found: Body) -> str:
     """The page's table: what clients get per second, and the most that sharing passes could give them."""
     counts = [row["clients"] for row in found["speed"][KINDS[0]]["rows"]]
     lines = [
-        f"| requests per second | {' | '.join(f'{count} clients' for count in counts)} | gain | most | share |",
+        f"| requests per second | {' | '.join(f'clients: {count}' for count in counts)} | gain | most | share |",
         "|---|" + "---|" * (len(counts) + 3),
     ]
     for kind in KINDS:
@@ -168,10 +168,12 @@ def table(found: Body) -> str:
 
 
 def write_table(found: Body, page: Path) -> None:
-    """Put the table between its marks, the rest of the page stays."""
-    text = page.read_text(encoding="utf-8")
-    before, rest = text.split(TABLE_START)
-    write_text(page, f"{before}{TABLE_START}{table(found)}{TABLE_END}{rest.split(TABLE_END)[1]}")
+    """Put the table behind its heading, in the place of an earlier one; the rest of the page stays."""
+    before, rest = page.read_text(encoding="utf-8").split(HEADING)
+    lines = rest.splitlines(keepends=True)
+    while lines and (lines[0].startswith("|") or not lines[0].strip()):
+        lines.pop(0)
+    write_text(page, f"{before}{HEADING}{table(found)}\n{''.join(lines)}")
 
 
 def cpu_seconds(way: Callable[[Sequence[int]], object], batches: Sequence[Sequence[int]], repeats: int = 4) -> float:

@@ -32,7 +32,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 from serve_hostile import Hostile, hostile, send
 
 from sync_r1.apps import jobs
@@ -150,11 +149,8 @@ class Trial:
 
     def kill_training(self) -> None:
         job = jobs.read_job(self.studio.runs / RUN)
-        process = None if job is None else job.process()
-        if process is not None:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-                process.wait(30)
+        if job is not None:
+            jobs.kill(job)
 
     def stop_training(self) -> None:
         with suppress(ValueError):  # it may have ended by itself meanwhile

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -229,6 +233,19 @@ def test_work_in_the_background_is_told_by_its_process_and_its_last_line(tmp_pat
         (folder / jobs.LOG).write_text(f"first\n{line}\n")
         found = jobs.launched(folder, ("written",))
         assert found is not None and found.name == name
+
+
+def test_work_that_another_process_started_is_ended_at_once(tmp_path: Path) -> None:
+    """As `sync-r1 stop` ends what the studio started: nobody waits for the killed process."""
+    code = "import subprocess, time; print(subprocess.Popen(['sleep', '60']).pid, flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        jobs.Job(tmp_path, pid, psutil.Process(pid).create_time(), []).write()
+        started = time.monotonic()
+        assert jobs.stop(tmp_path, now=True).name == "stopped" and time.monotonic() - started < 10
+        assert psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        parent.kill()
 
 
 def test_a_comparison_hides_names_until_the_vote(studio: StudioFolder, session: Session, monkeypatch: Any) -> None:
