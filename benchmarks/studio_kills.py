@@ -45,7 +45,7 @@ from sync_r1.run_folder import checkpoints, step_of
 
 PAGES = ("/", "/train", "/draw", "/chat", "/feedback", "/why", "/compare", "/story", "/learn")
 STEPS = 100_000  # the training never ends by itself
-START_S = 180.0
+START_S = 600.0
 LONGEST_PAUSE_S = 6.0
 RUN = "bo"
 SMALL = (
@@ -131,8 +131,12 @@ class Trial:
         if self.rng.random() < 0.5:
             self.rate()
             time.sleep(self.rng.random())
-        self.server.kill()
-        self.server.wait()
+        self.end_server()
+
+    def end_server(self) -> None:
+        if self.server is not None:
+            self.server.kill()
+            self.server.wait()
 
     def stop_server(self) -> None:
         assert self.server is not None
@@ -225,11 +229,14 @@ class Trial:
             connection.close()
 
 
-def begin(place: Path, rng: random.Random) -> Trial:
-    """A studio with a thing, a drawing and a book, and a training that its server starts."""
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        trial = Trial(place, free.getsockname()[1], rng)
+        return int(free.getsockname()[1])
+
+
+def begin(trial: Trial) -> None:
+    """Give the studio a thing, a drawing and a book, and a training that its server starts."""
     things.add_example(trial.studio)
     concept = load_concept(trial.studio.things, "bo")
     pictures.keep_brought(trial.studio, load_image(concept.test_images[0]), "bo", "a photo of bo")
@@ -243,7 +250,6 @@ def begin(place: Path, rng: random.Random) -> Trial:
         if time.monotonic() > until:
             raise SystemExit(f"the training did not begin; see {trial.studio.runs / RUN / jobs.LOG}")
         time.sleep(0.5)
-    return trial
 
 
 def kills(trial: Trial, count: int) -> None:
@@ -317,17 +323,17 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="studio-kills-") as folder:
-        trial = begin(Path(folder), random.Random(given.seed))
+        trial = Trial(Path(folder), free_port(), random.Random(given.seed))
         outside = Path(folder) / "outside.txt"
         outside.write_text("untouched", encoding="utf-8")
         try:
+            begin(trial)
             kills(trial, given.kills)
             statuses = attacks(trial, given.hostile)
             trial.look()
         finally:
             trial.kill_training()
-            if trial.serves:
-                trial.stop_server()
+            trial.end_server()
         if sorted(path.name for path in Path(folder).iterdir()) != ["outside.txt", "runs", "server.txt", "studio"]:
             trial.problems.append("files appeared outside the studio's folder")
         if outside.read_text(encoding="utf-8") != "untouched":
