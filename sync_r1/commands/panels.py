@@ -29,6 +29,7 @@ class InPanels(TyperGroup):
 
 def put_into_panels(app: typer.Typer) -> None:
     """Give every command of `app` its panel."""
-    for info in [*app.registered_commands, *app.registered_groups]:
-        name = info.name if isinstance(info.name, str) else getattr(info.callback, "__name__", "")
-        info.rich_help_panel = PANEL_OF.get(name)
+    for command in app.registered_commands:
+        command.rich_help_panel = PANEL_OF.get(command.name or getattr(command.callback, "__name__", ""))
+    for family in app.registered_groups:
+        family.rich_help_panel = PANEL_OF.get(str(family.name))
