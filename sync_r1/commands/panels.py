@@ -30,6 +30,6 @@ class InPanels(TyperGroup):
 def put_into_panels(app: typer.Typer) -> None:
     """Give every command of `app` its panel."""
     for command in app.registered_commands:
-        command.rich_help_panel = PANEL_OF.get(command.name or getattr(command.callback, "__name__", ""))
+        command.rich_help_panel = PANEL_OF.get(str(command.name or getattr(command.callback, "__name__", "")))
     for family in app.registered_groups:
         family.rich_help_panel = PANEL_OF.get(str(family.name))
