@@ -66,7 +66,7 @@ def aim(phase: str, number: int) -> None:
 
 def run(job: dict[str, Any]) -> None:
     """Be the command or the script, in a process of its own."""
-    log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
