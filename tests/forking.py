@@ -10,6 +10,7 @@ for what is printed", "environment": {...}, "phase": a name of PHASES or null, "
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import runpy
@@ -89,6 +90,7 @@ def poll(pid: int) -> int | None:
 
 def main() -> None:
     torch.set_num_threads(1)
+    gc.freeze()  # what is imported by now stays; collections may pass it over
     running: set[int] = set()
     for line in sys.stdin:
         request = json.loads(line)
