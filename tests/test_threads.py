@@ -39,16 +39,16 @@ sys.meta_path.insert(0, UntilTorch())
 
 @pytest.mark.parametrize("first", ["import sync_r1", "import sync_r1.cli"])
 def test_every_light_way_in_sets_the_policy(first: str) -> None:
-    assert run("-c", f"{first}; {SHOW}").split() == ["1000", "False"]
+    assert run("-c", f"{first}; {SHOW}").split() == ["2000", "False"]
 
 
 @pytest.mark.parametrize("first", ["import sync_r1.rl.trainer", "from sync_r1.session import Session"])
 def test_it_is_set_before_torch_is_loaded(first: str) -> None:
-    assert run("-c", UNTIL_TORCH + first).split() == ["1000"]
+    assert run("-c", UNTIL_TORCH + first).split() == ["2000"]
 
 
 def test_module_and_doctor_say_what_is_in_force() -> None:
-    assert "GOMP_SPINCOUNT=1000, KMP_BLOCKTIME=0" in " ".join(run("-m", "sync_r1", "doctor", "--json").split())
+    assert "GOMP_SPINCOUNT=2000, KMP_BLOCKTIME=0" in " ".join(run("-m", "sync_r1", "doctor", "--json").split())
 
 
 def test_the_doctor_says_what_the_user_set(monkeypatch: pytest.MonkeyPatch) -> None:
