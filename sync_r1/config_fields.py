@@ -146,7 +146,7 @@ def types_of(section: type) -> dict[str, Any]:
 
 
 def check_ranges(section: Any, where: str) -> None:
-    hints = types_of(type(section))
+    hints = types_of(section.__class__)
     for field in dataclasses.fields(section):
         value, name = getattr(section, field.name), f"{where}{field.name}"
         if dataclasses.is_dataclass(value):
@@ -258,7 +258,7 @@ def merge(section: Any, values: Mapping[str, Any], where: str = "", *, known: Se
     Raises:
         ValueError: an unknown option (with near matches) or a value of the wrong kind.
     """
-    hints = types_of(type(section))
+    hints = types_of(section.__class__)
     for key, value in values.items():
         name = f"{where}{key}"
         if key not in hints:

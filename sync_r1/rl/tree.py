@@ -214,6 +214,6 @@ class TreeSampler(Sampler):
         fork = replace(fork, seeds=torch.tensor(seeds, device=fork.seeds.device))
         repeated = [prompt for prompt in asked for _ in leaves]
         trace = self.model.generate_image(repeated, self.sampling, None, state=fork)
-        spent = {"nfe_trunks": trunk.nfe * len(asked), "nfe_leaves": (trace.nfe - trunk.nfe) * len(seeds)}
-        images = self.model.decode_image(trace.tokens).cpu()
-        return replace(rollout, trace=trace, images=images, tree=replace(tree, **spent))
+        leaf_steps = trace.nfe - trunk.nfe
+        tree = replace(tree, nfe_trunks=trunk.nfe * len(asked), nfe_leaves=leaf_steps * len(seeds))
+        return replace(rollout, trace=trace, images=self.model.decode_image(trace.tokens).cpu(), tree=tree)
