@@ -101,7 +101,7 @@ class Forked:
     def kill(self) -> None:
         self.send_signal(9)
 
-    def wait(self, timeout: float = 300) -> int:
+    def wait(self, timeout: float = 900) -> int:
         deadline = time.monotonic() + timeout
         while self.poll() is None:
             if time.monotonic() > deadline:
@@ -111,7 +111,7 @@ class Forked:
         assert self.returncode is not None
         return self.returncode
 
-    def communicate(self, timeout: float = 300) -> tuple[str, None]:
+    def communicate(self, timeout: float = 900) -> tuple[str, None]:
         """What it printed, once it has ended."""
         self.wait(timeout)
         return self.log.read_text(encoding="utf-8", errors="replace"), None
