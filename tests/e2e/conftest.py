@@ -80,7 +80,7 @@ class Screen:
 
     def arrived(self) -> Any:
         """Wait until the server has told the page what to show."""
-        self.page.wait_for_selector("[data-address], .empty", state="attached")
+        self.page.wait_for_selector("[data-address], .empty > p", state="attached")
         return self.page
 
     def see(self, text: str) -> Any:
