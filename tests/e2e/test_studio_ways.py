@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from sync_r1.apps.feedback import Store
 from sync_r1.apps.learn import Learner
-from sync_r1.apps.studio import StudioFolder, books, talk, things
-from sync_r1.data import load_concept
+from sync_r1.apps.studio import StudioFolder, books, pictures, talk, things
+from sync_r1.data import load_concept, load_image
 from tests.e2e.conftest import TIMEOUT_MS, Screen
 
 pytestmark = pytest.mark.browser
@@ -85,6 +86,41 @@ def test_facts_are_read_from_a_picture_and_taken_over(screen: Screen, studio: St
     screen.press("Take over what is ticked")
     page.get_by_role("button", name="Take over what is ticked").wait_for(state="hidden")
     assert facts.input_value().startswith(before) and len(facts.input_value()) > len(before)
+
+
+def test_a_drawing_is_checked_repaired_varied_rated_and_taken_along(screen: Screen, studio: StudioFolder) -> None:
+    photo = load_image(load_concept(studio.things, "bo", verify=False).test_images[0])
+    wrong = "a photo of bo wearing a crown and holding a kite in the snow"
+    brought = pictures.keep_brought(studio, photo, "bo", wrong)
+    page = screen.open(f"/draw?thing=bo&weights=base&picture={brought.id}")
+    screen.press("Spell it out from what you know")
+    page.get_by_label("What will be drawn").wait_for()
+    screen.press("Check it")
+    screen.see("What the model reads in its own picture")
+    screen.press("Repair what is wrong")
+    page.wait_for_function(
+        f"!location.search.includes('{brought.id}') || document.body.innerText.includes('no better')"
+    )
+    repaired = pictures.recent(studio, "bo")[0]
+    assert repaired.id == brought.id or (repaired.how, repaired.parent) == ("repaired", brought.id)
+    before = len(Store.of("bo", studio.feedback).events())
+    screen.press("I like it")
+    screen.see("nothing is learned from it before you say so")
+    assert len(Store.of("bo", studio.feedback).events()) == before + 1
+    page.get_by_role("tab", name="Vary").click()
+    screen.press("Draw four variations")
+    results = page.locator(".drawings").last.locator(".gallery-item")
+    results.nth(3).wait_for()
+    made = pictures.recent(studio, "bo")[:4]
+    assert {one.how for one in made} == {"varied"} and len({one.seed for one in made}) == 4
+    results.nth(1).click()
+    page.wait_for_url(lambda url: any(one.id in url for one in made))
+    page.get_by_role("tab", name="Take it along").click()
+    page.get_by_label("Keep the recipe").uncheck()
+    screen.press("Make the file")
+    with Image.open(downloaded(screen, "Download it")) as file:
+        assert "prompt" not in file.info
+    screen.check("draw_varied")
 
 
 def test_pages_of_a_book_are_written_moved_and_drawn_anew(screen: Screen, studio: StudioFolder) -> None:
