@@ -283,7 +283,15 @@ def kills(trial: Trial, count: int) -> None:
 def handler_call(number: int, path: str) -> Hostile:
     """A body as the page sends it, for a handler that is not there or with values that it does not expect."""
     rng = random.Random(number)
-    values = [None, "../../x", -1, [], {}, "x" * 100_000, {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}]
+    values: list[Any] = [
+        None,
+        "../../x",
+        -1,
+        [],
+        {},
+        "x" * 100_000,
+        {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}},
+    ]
     body = {
         "fn_index": rng.choice([-1, 0, rng.randrange(120), 10**6, "x"]),
         "data": [rng.choice(values) for _ in range(rng.randrange(9))],
