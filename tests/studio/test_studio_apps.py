@@ -236,7 +236,7 @@ def test_work_in_the_background_is_told_by_its_process_and_its_last_line(tmp_pat
 
 
 def test_work_that_another_process_started_is_ended_at_once(tmp_path: Path) -> None:
-    """As `sync-r1 stop` ends what the studio started: nobody waits for the killed process."""
+    """As `sync-r1 stop` ends what the studio started; the killed process has a parent that does not wait for it."""
     code = "import subprocess, time; print(subprocess.Popen(['sleep', '60']).pid, flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
