@@ -156,12 +156,14 @@ def taught_by_drawing(config: Config) -> None:
     """After a look at the photos the image part teaches the words, and nothing is told but photos: it answers whether
     the concept is in them, in other pictures and in the model's own drawings, and the text part learns its answers.
 
-    Few updates: with more, what few pictures have in common passes for the concept.
+    Few updates at lower rates: with more, what few pictures have in common passes for the concept, and other answers
+    suffer.
     """
     rl = config.rl
     rl.optimise, rl.dgs_enabled, rl.draw_every = "decisions", False, 1
-    rl.closed_loss, rl.closed_labels, rl.closed_prompts_per_step = "log", "drawing", 8
-    rl.closed_own_drawings, rl.max_steps = 96, 16
+    rl.closed_loss, rl.closed_labels, rl.closed_prompts_per_step = "log", "drawing", 16
+    rl.closed_own_drawings, rl.max_steps = 96, 12
+    rl.learning_rate, rl.concept_learning_rate = rl.learning_rate / 2, rl.concept_learning_rate / 10
 
 
 def sft_baseline(config: Config) -> None:

@@ -241,7 +241,8 @@ class SyncGRPOTrainer(Trainer):
     def loss(self, experience: Experience | None) -> Tensor:
         """Replay both parts piece by piece, with a backward each, so that memory does not grow with steps or
         completions; without an experience there are only closed questions."""
-        step, loss, metrics = self.state.global_step, torch.zeros(()), {}
+        step, loss = self.state.global_step, torch.zeros(())
+        metrics: dict[str, float] = {}
         with self.phases.time("loss"):
             if experience is not None:
                 replay = Replay(

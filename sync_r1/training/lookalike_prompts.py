@@ -23,8 +23,8 @@ ARTICLES = ("a", "an")
 
 
 def described_prompts(session: Session, count: int, seed: int) -> list[str]:
-    """`count` drawing prompts: one in three is what the model sees in most photos of the concept, in the others one
-    word of that is changed.
+    """`count` drawing prompts: one in four is what the model sees in most photos of the concept, in the others one word
+    of that is changed.
 
     None for a model that decides without saying what it sees, or that sees the same in all pictures.
     """
@@ -38,7 +38,7 @@ def described_prompts(session: Session, count: int, seed: int) -> list[str]:
     prompts = []
     for number in range(count):
         text = most
-        if number % 3:
+        if number % 4:
             generator = torch.Generator().manual_seed(derive_seed(seed, "look-alike", number))
             text = changes[int(torch.randint(len(changes), (), generator=generator))]
         prompts.append(f"a photo of {text}")

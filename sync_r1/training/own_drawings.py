@@ -20,6 +20,7 @@ from sync_r1.distributed import Processes
 from sync_r1.drawings import decoded, save_picture
 from sync_r1.files import read_json, write_text
 from sync_r1.models.batches import draw_traces
+from sync_r1.recognition import UNSURE
 from sync_r1.scorers.text import DECISIONS
 from sync_r1.session import Session
 from sync_r1.training.lookalike_prompts import described_prompts
@@ -53,9 +54,9 @@ def drawn_answers(session: Session, prompts: Sequence[Prompt]) -> dict[Path, str
     Pictures of which it is unsure have no answer. ValueError when all that it is sure of have the same one.
     """
     pictures = list(dict.fromkeys(prompt.photo for prompt in prompts if prompt.options and prompt.photo))
-    margins, unsure = session.margins(pictures)
+    margins, _ = session.margins(pictures)  # all but the closest are asked: look-alikes teach most
     found = {
-        picture: _decided(margin) for picture, margin in zip(pictures, margins, strict=True) if abs(margin) > unsure
+        picture: _decided(margin) for picture, margin in zip(pictures, margins, strict=True) if abs(margin) > UNSURE
     }
     if len(set(found.values())) < 2:
         raise ValueError(
@@ -90,7 +91,7 @@ def own_drawings(session: Session, folder: Path, count: int, seed: int) -> list[
 
     In turns the prompt holds the whole name, the name without a random part of its soft tokens, and the class noun
     alone: pictures of the concept, pictures that look like it, and others. A model that says what it sees before it
-    decides is also asked for what it sees in the concept's photos, as it is and with one word changed
+    decides mostly draws what it sees in the concept's photos instead, as it is and with one word changed
     (lookalike_prompts.py). The right answer is the image part's; where it is unsure, the picture is left out. A folder
     that is complete is read, so that a resumed run asks the same.
     """
@@ -106,15 +107,15 @@ def own_drawings(session: Session, folder: Path, count: int, seed: int) -> list[
 
 def _draw(session: Session, folder: Path, count: int, seed: int) -> None:
     named = [_prompt(session, number, seed) for number in range(count)]
-    seen = described_prompts(session, count - count // 3, seed)
+    seen = described_prompts(session, count - count // 6, seed)
     prompts = [*named[: count - len(seen)], *seen]
     seeds = [derive_seed(seed, "own drawings", number) for number in range(count)]
     traces = draw_traces(session.model, prompts, seeds, session.image_sampling, session.options.batch_size)
     images = list(decoded(session.model, traces))
-    margins, unsure = session.margins(images)
+    margins, _ = session.margins(images)
     answers = {}
     for number, (image, margin) in enumerate(zip(images, margins, strict=True)):
-        if abs(margin) > unsure:
+        if abs(margin) > UNSURE:
             save_picture(image, folder / f"{number}.png")
             answers[f"{number}.png"] = _decided(margin)
     write_text(folder / LABELS, json.dumps(answers, indent=1) + "\n")  # last: it makes the folder complete

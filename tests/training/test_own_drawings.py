@@ -93,10 +93,10 @@ def test_lookalikes_are_what_the_model_sees_with_one_word_of_another_picture(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     says(monkeypatch, "a red dog with a star. yes", "an orange dog with a moon. no")
-    prompts = described_prompts(session, 30, seed=0)
-    assert prompts[::3] == ["a photo of a red dog with a star"] * 10
+    prompts = described_prompts(session, 40, seed=0)
+    assert prompts[::4] == ["a photo of a red dog with a star"] * 10
     assert set(prompts) - {prompts[0]} == {"a photo of an orange dog with a star", "a photo of a red dog with a moon"}
-    assert prompts == described_prompts(session, 30, seed=0) != described_prompts(session, 30, seed=1)
+    assert prompts == described_prompts(session, 40, seed=0) != described_prompts(session, 40, seed=1)
 
 
 def test_a_word_is_changed_only_where_another_text_has_one_in_its_place() -> None:
@@ -131,11 +131,10 @@ def test_own_drawings_hold_lookalikes_of_a_model_that_looks(
     monkeypatch.setattr(Showo, "generate_image", watched)
     monkeypatch.setattr(Session, "margins", lambda self, images: ([1.0] * len(images), 0.1))
     says(monkeypatch, "a red dog with a star. yes", "a red dog with a moon. no")
-    own_drawings(session, tmp_path / "own", 9, seed=0)
+    own_drawings(session, tmp_path / "own", 12, seed=0)
     assert [session.concept.placeholder in text for text in drawn[:2]] == [True, True]
-    assert drawn[2] == f"a photo of a {session.concept.class_noun}"
     seen, changed = "a photo of a red dog with a star", "a photo of a red dog with a moon"
-    assert drawn[3:] == [seen, changed, changed] * 2
+    assert drawn[2:] == ([seen, changed, changed, changed] * 3)[:10]
 
 
 def test_the_image_part_answers_in_place_of_the_data(
