@@ -59,7 +59,8 @@ def one_word_changed(text: str, others: Sequence[str]) -> list[str]:
 
     "a red dog with a star" and "a blue dog with a moon" → "a blue dog with a star", "a red dog with a moon".
     """
-    words, found = text.split(), {}
+    words = text.split()
+    found: dict[str, None] = {}
     for other in dict.fromkeys(others):
         found |= dict.fromkeys(_exchanged(words, other.split()))
     return list(found)
