@@ -42,8 +42,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## Train on the embedded world, without GPU or download; writes runs/demo/report.html
 	$(VENV)/bin/sync-r1 demo
 
-test: $(STAMP)  ## Run all tests
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) --ignore=tests/e2e
+test: $(STAMP)  ## Run all tests but the long ones in a browser
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n $(JOBS) -m "not browser"
 
 e2e: $(STAMP)  ## Test the studio in a real browser (Chromium), some minutes
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest tests/e2e

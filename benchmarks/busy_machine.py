@@ -61,8 +61,8 @@ def step_seconds(folder: Path) -> list[float]:
     return timed[1:]
 
 
-def measure(side: str, loops: int, steps: int) -> dict[str, object]:
-    """One training beside `loops` endless loops, in a process of its own."""
+def measure(side: str, loops: int, steps: int) -> list[float]:
+    """Seconds of the steps of one training beside `loops` endless loops, in a process of its own."""
     environment = {
         name: value for name, value in os.environ.items() if name not in (*USERS, "OMP_NUM_THREADS")
     } | SIDES[side]
@@ -80,17 +80,13 @@ def measure(side: str, loops: int, steps: int) -> dict[str, object]:
         for other in others:
             other.kill()
             other.wait()
-    return {
-        "side": side,
-        "loops": loops,
-        "median_s": round(statistics.median(seconds), 2),
-        "steps_s": [round(value, 2) for value in seconds],
-    }
+    return seconds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=6, help="per training; the first is not counted")
+    parser.add_argument("--steps", type=int, default=4, help="per training; the first is not counted")
+    parser.add_argument("--rounds", type=int, default=2, help="trainings per cell; the sides take turns")
     parser.add_argument("--loops", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("docs/busy_machine.json"))
     parser.add_argument("--train", type=Path, help=argparse.SUPPRESS)
@@ -100,9 +96,14 @@ def main() -> None:
         return
     rows = []
     for loops in arguments.loops:
-        for side in SIDES:
-            rows.append(measure(side, loops, arguments.steps))
-            print(f"{loops} loops, {side}: {rows[-1]['median_s']} s a step", flush=True)
+        seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+        for _ in range(arguments.rounds):
+            for side in SIDES:
+                seconds[side] += measure(side, loops, arguments.steps)
+        for side, steps in seconds.items():
+            median = round(statistics.median(steps), 2)
+            rows.append({"side": side, "loops": loops, "median_s": median, "steps_s": [round(s, 2) for s in steps]})
+            print(f"{loops} loops, {side}: {median} s a step", flush=True)
     arguments.out.write_text(json.dumps({"cores": os.cpu_count(), "rows": rows}, indent=1) + "\n")
 
 

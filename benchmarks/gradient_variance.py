@@ -33,8 +33,8 @@ from sync_r1.open_run import open_session
 from sync_r1.recipes import apply_recipes
 from sync_r1.rl.advantages import step_advantages, trunk_advantages
 from sync_r1.rl.rewards import build_rewards
-from sync_r1.rl.rollout import Rollout, Sampler
-from sync_r1.rl.tree import TreeScaling
+from sync_r1.rl.rollout import Rollout
+from sync_r1.rl.tree import TreeSampler, TreeScaling
 from sync_r1.scorer_factory import build_scorers
 from sync_r1.session import Session
 from sync_r1.study.weights import world_weights
@@ -293,7 +293,9 @@ class Measurer:
         scorers.prepare(session.concept)
         self.judge = build_rewards(scorers.weights, scorers.library, scorers.fallback).only("image")
         scaling = TreeScaling(trajectories, BRANCH)
-        self.sampler = Sampler(self.model, self.rl.sampling(), scaling, group_size=trajectories, images_per_text=LEAVES)
+        self.sampler = TreeSampler(
+            self.model, self.rl.sampling(), scaling, group_size=trajectories, images_per_text=LEAVES
+        )
         embedding, head = self.model.get_input_embeddings(), self.model.get_output_embeddings()
         self.tables: list[Tensor] = [embedding.weight, head.weight]  # type: ignore[list-item]
         trained = [p for p in self.model.parameters() if p.requires_grad]

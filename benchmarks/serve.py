@@ -5,7 +5,8 @@
     python benchmarks/serve.py --run runs/demo --seconds 20 --out serve.json
 
 A server of its own (a process, as many threads as the machine gives it) answers clients that each wait for their reply
-before they ask again. Parts that are not asked for keep what the file holds from an earlier call.
+before they ask again. Parts that are not asked for keep what the file holds from an earlier call. The table of
+docs/serve.md is written as well.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ QUESTIONS = ("What colour is bo?", "What is bo wearing?", "What is bo holding?",
 PLACES = ("at the beach", "in the snow", "in the forest", "in the city", "in the meadow")
 KINDS = ("text", "picture", "draw")
 GOOD_RATIO = 4.0  # what eight clients should get done, in units of what one does
+HEADING = "### Speed\n\n"  # behind which the page has its table
+NAMES = {"text": "questions", "picture": "questions about a picture", "draw": "drawings"}
 
 Body = dict[str, Any]
 
@@ -148,6 +151,29 @@ def passes(run: str | None, batch: int = 8) -> Body:
         found[kind]["most_gain"] = round(apart / together, 2)
         show(f"{kind:8}{found[kind]}")
     return found
+
+
+def table(found: Body) -> str:
+    """The page's table: what clients get per second, and the most that sharing passes could give them."""
+    counts = [row["clients"] for row in found["speed"][KINDS[0]]["rows"]]
+    lines = [
+        f"| requests per second | {' | '.join(f'clients: {count}' for count in counts)} | gain | most | share |",
+        "|---|" + "---|" * (len(counts) + 3),
+    ]
+    for kind in KINDS:
+        speeds = " | ".join(f"{row['per_second']:.1f}" for row in found["speed"][kind]["rows"])
+        ratio, most = found["speed"][kind]["ratio"], found["passes"][kind]["most_gain"]
+        lines.append(f"| {NAMES[kind]} | {speeds} | {ratio:.2f} | {most:.2f} | {ratio / most:.0%} |")
+    return "\n".join(lines) + "\n"
+
+
+def write_table(found: Body, page: Path) -> None:
+    """Put the table behind its heading, in the place of an earlier one; the rest of the page stays."""
+    before, rest = page.read_text(encoding="utf-8").split(HEADING)
+    lines = rest.splitlines(keepends=True)
+    while lines and (lines[0].startswith("|") or not lines[0].strip()):
+        lines.pop(0)
+    write_text(page, f"{before}{HEADING}{table(found)}\n{''.join(lines)}")
 
 
 def cpu_seconds(way: Callable[[Sequence[int]], object], batches: Sequence[Sequence[int]], repeats: int = 4) -> float:
@@ -263,6 +289,7 @@ def main() -> None:
     parser.add_argument("--hostile", type=int, default=0, help="send so many hostile requests")
     parser.add_argument("--no-speed", action="store_true", help="leave the speed out")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "serve.json")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "serve.md", help="whose table is written")
     given = parser.parse_args()
     random.seed(0)
     found: Body = json.loads(given.out.read_text(encoding="utf-8")) if given.out.is_file() else {}
@@ -279,6 +306,8 @@ def main() -> None:
         if given.requests:
             found["memory"] = memory(base, model, process, given.requests)
     write_text(given.out, json.dumps(found, indent=1) + "\n")
+    if "speed" in found:
+        write_table(found, given.page)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from sync_r1.commands import (
     world,
 )
 from sync_r1.commands.home import expand_home
+from sync_r1.commands.panels import InPanels, put_into_panels
 from sync_r1.console import (
     drop_broken_stdout,
     say,
@@ -48,6 +49,7 @@ from sync_r1.signals import Stopped, on_signal
 
 app = typer.Typer(
     name="sync-r1",
+    cls=InPanels,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -98,6 +100,7 @@ def start(
 
 
 expand_home(app)
+put_into_panels(app)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import operator
 import os
@@ -138,8 +139,14 @@ def fail(name: str, value: object, limit: str, fix: str) -> typing.NoReturn:
     raise ValueError(f"{name} is {shown(value)}; {limit}; {fix}")
 
 
+@functools.cache
+def types_of(section: type) -> dict[str, Any]:
+    """Option → its type. Finding the types takes far longer than reading all values."""
+    return typing.get_type_hints(section)
+
+
 def check_ranges(section: Any, where: str) -> None:
-    hints = typing.get_type_hints(type(section))
+    hints = types_of(section.__class__)
     for field in dataclasses.fields(section):
         value, name = getattr(section, field.name), f"{where}{field.name}"
         if dataclasses.is_dataclass(value):
@@ -251,7 +258,7 @@ def merge(section: Any, values: Mapping[str, Any], where: str = "", *, known: Se
     Raises:
         ValueError: an unknown option (with near matches) or a value of the wrong kind.
     """
-    hints = typing.get_type_hints(type(section))
+    hints = types_of(section.__class__)
     for key, value in values.items():
         name = f"{where}{key}"
         if key not in hints:
@@ -280,7 +287,7 @@ def kind_of(section: type, keys: Sequence[str]) -> Any:
         if typing.get_origin(kind) is dict:
             kind = typing.get_args(kind)[1]
         elif isinstance(kind, type) and dataclasses.is_dataclass(kind):
-            kind = typing.get_type_hints(kind).get(key)
+            kind = types_of(kind).get(key)
         else:
             return None
     return kind

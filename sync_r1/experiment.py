@@ -26,7 +26,6 @@ from sync_r1.open_run import check_data, one_process, open_run
 from sync_r1.progress import over_tasks
 from sync_r1.report import write_report, write_sheet
 from sync_r1.resuming import giving_way, saying_what_is_kept, start_or_resume
-from sync_r1.rl.dgs import NoScaling
 from sync_r1.rl.hacking_monitor import WINDOW, RewardHackingMonitor, split_validation
 from sync_r1.rl.rewards import RewardEnsemble, build_rewards
 from sync_r1.rl.score_curve import ScoreCurve
@@ -259,7 +258,7 @@ def add_hacking_monitor(
     evaluators = judge_rewards(judge, config.eval.judge)
     trainer.add_callback(
         RewardHackingMonitor(
-            replace(trainer.sampler, scaling=NoScaling(), processes=Processes()),
+            trainer.sampler.without_scaling(processes=Processes()),
             validation,
             replace(rewards, normalize_then_sum=False),  # standardised rewards have no level to watch
             [evaluators.likeness, evaluators.faithfulness],
@@ -277,12 +276,8 @@ def add_score_curve(trainer: SyncGRPOTrainer, session: Session, judge: Judge) ->
     """Log the evaluator's score of test prompts along the run (`rl.test_prompts`)."""
     config = trainer.config
     evaluators = judge_rewards(judge, config.eval.judge)
-    sampler = replace(
-        trainer.sampler,
-        scaling=NoScaling(),
-        processes=Processes(),
-        group_size=config.rl.test_drawings,
-        images_per_text=1,
+    sampler = trainer.sampler.without_scaling(
+        processes=Processes(), group_size=config.rl.test_drawings, images_per_text=1
     )
     trainer.add_callback(
         ScoreCurve(

@@ -31,8 +31,9 @@ def check_held() -> None:
     Raises:
         FolderGone: a folder is gone, is another one by now, or was emptied.
     """
-    for folder, identity in _held.items():
-        if not (folder / OWNER).is_file() or _identity(folder) != identity:
+    for folder, identity in list(_held.items()):
+        lost = not (folder / OWNER).is_file() or _identity(folder) != identity
+        if lost and folder in _held:  # else another thread has let it go in the meantime
             raise FolderGone(
                 f"{folder} was removed or emptied while this process worked in it, so it ends here and writes nothing "
                 "more; start it again"

@@ -38,9 +38,8 @@ class Scorers:
     fallback: dict[str, str]  # scorers.fallback of those
     preview: RewardFunction | None  # score of previews; None without Dynamic Group Scaling
     models: list[str]  # names of the networks, for the record
-    references: dict[str, ready_made.References] = field(
-        default_factory=dict
-    )  # reward → features of the concept's photos
+    # reward → features of the concept's photos
+    references: dict[str, ready_made.References] = field(default_factory=dict)
 
     def prepare(self, concept: Concept) -> None:
         """Embed the concept's photos now, once for all rewards.

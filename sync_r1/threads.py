@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, MutableMapping
 
 # GOMP_SPINCOUNT is what GNU's OpenMP (PyTorch's on Linux) reads, KMP_BLOCKTIME what LLVM's and Intel's do.
-WAITING = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
+WAITING = {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "0"}
 USERS = ("OMP_WAIT_POLICY", *WAITING)  # whoever sets one of these has decided
 
 
@@ -16,7 +16,7 @@ def set_wait_policy(environment: MutableMapping[str, str] = os.environ) -> None:
 
     Threads meet after every operation. By default the one that comes first spins for about a millisecond, and so takes
     the core that the other one needs as soon as another program runs: a training step then takes ten times as long and
-    more (docs/busy_machine.json). A thousand turns are enough for threads that really run side by side. The variables
+    more (docs/busy_machine.json). Two thousand turns are enough for threads that really run side by side. The variables
     are read once, when torch is loaded, so the package sets them when it is imported; where torch came first they are
     left alone, because they would have no effect.
     """
@@ -25,5 +25,5 @@ def set_wait_policy(environment: MutableMapping[str, str] = os.environ) -> None:
 
 
 def wait_policy(environment: Mapping[str, str] = os.environ) -> str:
-    """What is in force, for people: "GOMP_SPINCOUNT=1000, KMP_BLOCKTIME=0", or "PyTorch's default"."""
+    """What is in force, for people: "GOMP_SPINCOUNT=2000, KMP_BLOCKTIME=0", or "PyTorch's default"."""
     return ", ".join(f"{name}={environment[name]}" for name in USERS if name in environment) or "PyTorch's default"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -18,3 +19,9 @@ def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer
     server = ForkServer(tmp_path_factory.mktemp("logs"))
     yield server
     server.close()
+
+
+def pytest_collection_finish() -> None:
+    """Whatever is imported by now stays, so garbage collections, with which every training begins, may pass it over."""
+    gc.collect()
+    gc.freeze()

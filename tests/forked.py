@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ class ForkServer:
     """Starts commands. One for all tests of a session: it takes seconds to start, a command then takes none."""
 
     def __init__(self, logs: Path) -> None:
-        self.logs, self.started = logs, 0
+        self.logs, self.started, self.lock = logs, 0, threading.Lock()
         command = [sys.executable, "-m", "tests.forking"]
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -32,9 +33,10 @@ class ForkServer:
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
+        with self.lock:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            return json.loads(self.process.stdout.readline())
 
     def start(
         self,
@@ -44,10 +46,14 @@ class ForkServer:
         phase: str | None = None,
         number: int = 0,
         script: Path | None = None,
+        log: Path | None = None,
     ) -> Forked:
-        """`sync-r1 <arguments>` in a folder, or a script. With `phase` it gets signal `number` when it enters it."""
+        """`sync-r1 <arguments>` in a folder, or a script. With `phase` it gets signal `number` when it enters it.
+
+        What it prints is added to `log`.
+        """
         self.started += 1
-        log = self.logs / f"{self.started}.txt"
+        log = log or self.logs / f"{self.started}.txt"
         job = {"arguments": list(arguments), "folder": str(folder), "log": str(log), "phase": phase, "signal": number}
         answer = self.ask({"start": {**job, "script": str(script or ""), "environment": dict(environment or {})}})
         return Forked(self, answer["pid"], log)
@@ -95,7 +101,7 @@ class Forked:
     def kill(self) -> None:
         self.send_signal(9)
 
-    def wait(self, timeout: float = 300) -> int:
+    def wait(self, timeout: float = 900) -> int:
         deadline = time.monotonic() + timeout
         while self.poll() is None:
             if time.monotonic() > deadline:
@@ -105,7 +111,7 @@ class Forked:
         assert self.returncode is not None
         return self.returncode
 
-    def communicate(self, timeout: float = 300) -> tuple[str, None]:
+    def communicate(self, timeout: float = 900) -> tuple[str, None]:
         """What it printed, once it has ended."""
         self.wait(timeout)
         return self.log.read_text(encoding="utf-8", errors="replace"), None

@@ -10,6 +10,7 @@ for what is printed", "environment": {...}, "phase": a name of PHASES or null, "
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import runpy
@@ -66,7 +67,7 @@ def aim(phase: str, number: int) -> None:
 
 def run(job: dict[str, Any]) -> None:
     """Be the command or the script, in a process of its own."""
-    log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -89,6 +90,7 @@ def poll(pid: int) -> int | None:
 
 def main() -> None:
     torch.set_num_threads(1)
+    gc.freeze()  # what is imported by now stays; collections may pass it over
     running: set[int] = set()
     for line in sys.stdin:
         request = json.loads(line)

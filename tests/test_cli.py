@@ -267,3 +267,16 @@ def test_doctor_lists_the_packages_of_the_metadata(monkeypatch: pytest.MonkeyPat
     assert "the reward 'face'" in found["missing-face"].detail and "sync-r1[face]" in found["missing-face"].hint
     assert doctor.healthy([found["missing-face"]]) and not doctor.healthy([found["numpy"]])
     assert doctor.check_packages("never-installed")[0].state == "note"
+
+
+def test_help_shows_every_command_in_the_panel_it_belongs_to() -> None:
+    import typer.main
+
+    from sync_r1.commands.panels import PANEL_OF, PANELS
+
+    commands = getattr(typer.main.get_command(cli.app), "commands")  # noqa: B009
+    assert set(commands) == set(PANEL_OF), "a command is in no panel, or a panel names one that is gone"
+    shown = CliRunner().invoke(cli.app, ["--help"]).output
+    places = [shown.index(f" {panel} ") for panel in PANELS]
+    assert places == sorted(places) and " Commands " not in shown
+    assert places[0] < shown.index(" studio ") < places[1] < shown.index(" concept ") < places[2]

@@ -196,7 +196,10 @@ def test_real_processes_with_terminals_of_few_signs(data: Path, environment: dic
     code, written = run_command(environment, "concept", "show", "momo", "--data", str(data), "--json")
     assert code == 0
     assert json.loads(written)["facts"][0] == FACT, "JSON is exact in every encoding"
-    code, written = run_command(environment, "doctor")
+
+
+def test_a_real_process_of_the_c_locale_prints_signs_that_it_has() -> None:
+    code, written = run_command(C_LOCALE, "doctor")
     assert code == 0 and written.startswith(b"+  python")
 
 
@@ -254,6 +257,7 @@ def test_a_training_with_output_in_a_file_of_the_c_locale(data: Path, tmp_path: 
     """Plain lines, paths on one line, brackets as they are, and nothing that a terminal alone understands."""
     place = tmp_path / "shared" / "personalization" / "experiments" / "with a long name" / "of more than eighty columns"
     changes = ["rl.dgs_enabled=false", "rl.num_generations=2", "rl.prompts_per_step=1", "rl.text_prompts_per_step=1"]
+    changes += ["rl.validation_prompts=0", "rl.train_timesteps=1"]
     run = ["--recipe", "demo", "--data", str(data), "--concept", "momo", "--no-evaluate", "rl.max_steps=1"]
     options = [*changes, "sft.epochs=1", f"run.output_dir={place}", "run.name=exp[a]"]
     code, written = run_command({**C_LOCALE, "COLUMNS": "80"}, "train", *run, *options, cwd=tmp_path)

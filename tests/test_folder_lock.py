@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -20,11 +21,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from sync_r1 import held_folders
 from sync_r1.data import add_concept_folder, load_concept
 from sync_r1.distributed import Processes
 from sync_r1.files import write_text
 from sync_r1.folder_lock import LOCK, OWNER, InUse, hold, hold_together
-from sync_r1.held_folders import FolderGone
+from sync_r1.held_folders import FolderGone, check_held
 from sync_r1.metrics_file import append_metrics
 from sync_r1.resuming import EARLIER, GONE, MOVING, giving_way, start_or_resume
 from sync_r1.training.checkpoint import atomic_checkpoint
@@ -240,3 +242,19 @@ def test_a_folder_that_goes_while_it_is_held_is_not_made_anew(tmp_path: Path, ho
                 write()
         assert run.exists() == (how != "removed") and not list(run.rglob("*.json*"))
     write_text(run / "eval" / "after.json", "{}")
+
+
+def test_a_folder_that_another_thread_lets_go_is_not_taken_for_a_lost_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A study begins several cells at once, each in a thread that holds the cell's folder for a moment."""
+    identity = held_folders._identity
+    with hold(tmp_path / "one"), ExitStack() as other:
+        other.enter_context(hold(tmp_path / "other"))
+
+        def meanwhile(folder: Path) -> tuple[int, int]:
+            other.close()
+            return identity(folder)
+
+        monkeypatch.setattr(held_folders, "_identity", meanwhile)
+        check_held()

@@ -50,8 +50,8 @@ LAUNCHERS = {
 }
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_two_processes_share_the_main_job(launcher: str, tmp_path: Path) -> None:
+def test_two_processes_share_the_main_job(tmp_path: Path) -> None:
+    """Under accelerate; torchrun is stopped in the midst of it below."""
     limits = [
         "rl.max_steps=2",
         "rl.draw_every=1",
@@ -61,7 +61,7 @@ def test_two_processes_share_the_main_job(launcher: str, tmp_path: Path) -> None
         "rl.validation_prompts=1",
         "rl.validation_steps=1",
     ]
-    launch = [sys.executable, "-m", *LAUNCHERS[launcher], "-m", "sync_r1.cli"]
+    launch = [sys.executable, "-m", *LAUNCHERS["accelerate"], "-m", "sync_r1.cli"]
     run = tmp_path / "two"
     done = subprocess.run(
         [*launch, *command(tmp_path, *limits)],

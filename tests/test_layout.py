@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tools.imports import find_circle, import_graph, in_circles, module_name, modules_of
 
 PACKAGE = Path(__file__).parents[1] / "sync_r1"
 # A module may import from its own group and from the groups before it.
@@ -60,7 +62,7 @@ ORDER = [
     "__main__",
 ]
 NEVER = {("unifybench", "rl"), ("unifybench", "sft"), ("sft", "rl")}
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+MODULES = modules_of(PACKAGE)
 
 
 def group(module: str) -> str:
@@ -68,14 +70,9 @@ def group(module: str) -> str:
     return module.split(".")[1]
 
 
-def module_name(path: Path) -> str:
-    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
 def imported_groups(path: Path) -> Iterator[tuple[str, int]]:
     """Groups of the package that a module imports anywhere in its text, lazily or not, with the line."""
-    name = module_name(path)
+    name = module_name(path, PACKAGE)
     package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -93,31 +90,13 @@ def imported_groups(path: Path) -> Iterator[tuple[str, int]]:
         )
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: module_name(path))
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: module_name(path, PACKAGE))
 def test_imports_point_one_way(path: Path) -> None:
-    own = group(module_name(path))
+    own = group(module_name(path, PACKAGE))
     assert own in ORDER, f"{own} has no place in the import order; add it to ORDER in {Path(__file__).name}"
     for other, line in imported_groups(path):
         assert ORDER.index(other) <= ORDER.index(own), f"{path.name}:{line}: {own} must not import {other}"
         assert (own, other) not in NEVER, f"{path.name}:{line}: {own} must never import {other}"
-
-
-def imports_when_loaded(path: Path) -> set[str]:
-    """Modules of the package that a module imports as soon as it is imported itself."""
-    known = {module_name(other) for other in MODULES}
-    found: set[str] = set()
-    pending: list[ast.stmt] = list(ast.parse(path.read_text(encoding="utf-8")).body)
-    while pending:
-        node = pending.pop()
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                submodule = f"{node.module}.{alias.name}"
-                found.add(submodule if submodule in known else node.module or "")
-        elif isinstance(node, (ast.If, ast.Try, ast.With)):
-            pending += [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)]
-    return found & known
 
 
 def tree_of_the_architecture() -> list[str]:
@@ -131,37 +110,17 @@ def test_the_architecture_shows_the_tree_in_this_order() -> None:
     folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     shown = [f"{name}/" if name in folders else name for name in ORDER if name != "__main__"]
     assert tree_of_the_architecture() == shown
-    assert {module_name(path).split(".")[1] for path in MODULES} == set(ORDER)
-
-
-def find_circle(imports: Mapping[str, Collection[str]]) -> list[str]:
-    """Modules that import one another in a circle, the first one again at the end; [] without a circle."""
-    done: set[str] = set()
-
-    def visit(name: str, trail: list[str]) -> list[str]:
-        if name in trail:
-            return [*trail[trail.index(name) :], name]
-        if name in done:
-            return []
-        for other in sorted(imports.get(name, ())):
-            if circle := visit(other, [*trail, name]):
-                return circle
-        done.add(name)
-        return []
-
-    for name in sorted(imports):
-        if circle := visit(name, []):
-            return circle
-    return []
+    assert {module_name(path, PACKAGE).split(".")[1] for path in MODULES} == set(ORDER)
 
 
 def test_no_modules_import_one_another_in_a_circle() -> None:
-    circle = find_circle({module_name(path): imports_when_loaded(path) for path in MODULES})
+    circle = find_circle(import_graph(PACKAGE))
     assert not circle, f"these modules import one another: {' → '.join(circle)}"
 
 
 def test_a_circle_would_be_found() -> None:
-    assert find_circle({"a": {"b"}, "b": {"c", "d"}, "c": set(), "d": {"b"}}) == ["b", "d", "b"]
+    circle = {"a": {"b"}, "b": {"c", "d"}, "c": set(), "d": {"b"}}
+    assert find_circle(circle) == ["b", "d", "b"] and in_circles(circle) == ["b", "d"]
     assert find_circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 

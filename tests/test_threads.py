@@ -9,40 +9,54 @@ from pathlib import Path
 
 import pytest
 
+from sync_r1.doctor import check_device
 from sync_r1.threads import USERS, WAITING, set_wait_policy, wait_policy
 
 ROOT = Path(__file__).parents[1]
 SHOW = "import os, sys; print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
 
 
-def run(*command: str, **variables: str) -> str:
+def run(*command: str) -> str:
     kept = {name: value for name, value in os.environ.items() if name not in USERS}
-    environment = {**kept, "PYTHONPATH": str(ROOT), **variables}
+    environment = {**kept, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, *command], env=environment, cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout
 
 
-@pytest.mark.parametrize(
-    "first",
-    ["import sync_r1", "import sync_r1.rl.trainer", "from sync_r1.session import Session", "import sync_r1.cli"],
-)
-def test_every_way_in_sets_the_policy(first: str) -> None:
-    assert run("-c", f"{first}; {SHOW}").startswith("1000 ")
+UNTIL_TORCH = """
+import os, sys
+
+class UntilTorch:
+    def find_spec(self, name, *_):
+        if name == "torch":
+            print(os.environ.get("GOMP_SPINCOUNT"), flush=True)
+            os._exit(0)
+
+sys.meta_path.insert(0, UntilTorch())
+"""
 
 
-def test_it_is_set_before_torch_is_loaded() -> None:
-    watch = (
-        "import sys, os\nclass Seen:\n    def find_spec(self, name, *_):\n        "
-        "name == 'torch' and print(os.environ.get('GOMP_SPINCOUNT'))\n"
-    )
-    assert run("-c", watch + "sys.meta_path.insert(0, Seen())\nimport sync_r1.rl.trainer").split() == ["1000"]
+@pytest.mark.parametrize("first", ["import sync_r1", "import sync_r1.cli"])
+def test_every_light_way_in_sets_the_policy(first: str) -> None:
+    assert run("-c", f"{first}; {SHOW}").split() == ["2000", "False"]
+
+
+@pytest.mark.parametrize("first", ["import sync_r1.rl.trainer", "from sync_r1.session import Session"])
+def test_it_is_set_before_torch_is_loaded(first: str) -> None:
+    assert run("-c", UNTIL_TORCH + first).split() == ["2000"]
 
 
 def test_module_and_doctor_say_what_is_in_force() -> None:
-    assert "GOMP_SPINCOUNT=1000, KMP_BLOCKTIME=0" in " ".join(run("-m", "sync_r1", "doctor", "--json").split())
-    seen = run("-m", "sync_r1", "doctor", "--json", OMP_WAIT_POLICY="ACTIVE")
-    assert "OMP_WAIT_POLICY=ACTIVE" in seen and "GOMP_SPINCOUNT" not in seen
+    assert "GOMP_SPINCOUNT=2000, KMP_BLOCKTIME=0" in " ".join(run("-m", "sync_r1", "doctor", "--json").split())
+
+
+def test_the_doctor_says_what_the_user_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in USERS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    (threads,) = [check for check in check_device() if check.name == "threads"]
+    assert "OMP_WAIT_POLICY=ACTIVE" in threads.detail and "GOMP_SPINCOUNT" not in threads.detail
 
 
 @pytest.mark.parametrize("name", USERS)

@@ -242,7 +242,7 @@ def killtest(kills: int, seed: int, folder: Path) -> dict[str, Any]:
     while total < kills:
         setting = list(SETTINGS)[len(runs) % len(SETTINGS)]
         place = folder / f"run_{len(runs)}"
-        share = -(-kills // len(SETTINGS)) if kills <= 2 * len(SETTINGS) else kills
+        share = -(-kills // len(SETTINGS)) if kills <= 10 * len(SETTINGS) else kills
         runs.append(one_run(place, setting, wholes[setting], chance, min(share, kills - total), total))
         total += runs[-1]["kills"]
         shutil.rmtree(place)

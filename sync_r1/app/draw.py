@@ -48,6 +48,7 @@ class DrawScreen:
             with gr.Column(scale=3):
                 self.gallery = gr.Gallery(
                     label="Drawings, the newest first",
+                    elem_classes="drawings",
                     columns=4,
                     height="auto",
                     allow_preview=False,

@@ -45,6 +45,7 @@ class EditParts:
                     self._vary()
                 with gr.Tab("Take it along"):
                     self._download()
+            self._results()
         self.everything = [
             self.group, self.head, self.undo, self.told, self.canvas, self.new_prompt, self.repair, self.file,
         ]  # fmt: skip
@@ -70,8 +71,12 @@ class EditParts:
                 self.new_prompt = gr.Textbox(label="The whole picture as it is to become", lines=2, max_length=4000)
                 self.tries = gr.Number(value=3, label="Tries", precision=0)
                 self.redraw = gr.Button("Draw this part again", variant="primary")
+
+    def _results(self) -> None:
+        """What editing and varying made; below the tabs, as both show it."""
         self.results = gr.Gallery(
             label="Choose one to go on from it",
+            elem_classes="drawings",
             fit_columns=False,
             visible=False,
             columns=4,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from fastapi import FastAPI, Request
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sync_r1.app.users import Users
-from sync_r1.serve.errors import ApiError
+from sync_r1.serve.errors import ApiError, bad_request, refuse_broken_bodies
 from sync_r1.serve.security import HEADERS, OPEN_PATHS, Guard
 
 API_PATHS = ("/v1/", "/sync-r1/", "/healthz", "/metrics", "/openapi.json")
 FIXED_PATHS = ("/assets/", "/static/", "/theme.css")  # files of Gradio, which hold nothing private
+CALL_PATHS = ("/gradio_api/run", "/gradio_api/call", "/gradio_api/api")  # of programs; the page uses the queue
+QUEUE_PATH = "/gradio_api/queue/join"
 PAGE_HEADERS = {
     **HEADERS,
     # Gradio writes scripts and styles into its page and builds functions from text, so both have to be allowed; what
@@ -48,6 +52,8 @@ class StudioGuard(Guard):
 
     def check(self, method: str, path: str, headers: Headers) -> None:
         super().check(method, path, headers)
+        if path.startswith(CALL_PATHS):
+            raise ApiError(404, "handlers of the page cannot be called; programs use the API of sync-r1 serve")
         if self.users is not None and path not in OPEN_PATHS and not self.users.knows(headers.get("authorization", "")):
             raise ApiError(
                 401,
@@ -55,3 +61,16 @@ class StudioGuard(Guard):
                 code="unauthorized",
                 headers={"WWW-Authenticate": 'Basic realm="Sync-R1 studio", charset="UTF-8"'},
             )
+
+
+def refuse_wrong_calls(gradio_app: FastAPI) -> None:
+    """Answer 400 where a request names a handler that is not there, or sends what no page would."""
+    refuse_broken_bodies(gradio_app)
+
+    async def refuse(request: Request, error: Exception) -> Response:
+        if request.url.path != QUEUE_PATH:
+            raise error
+        return bad_request("this is no call of the page's handlers; open the page anew").response()
+
+    for kind in (LookupError, ValueError, TypeError, AttributeError):
+        gradio_app.add_exception_handler(kind, refuse)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from fastapi import FastAPI
+from starlette.routing import Mount
 
 from sync_r1.app.catalogue import StudioCatalogue
 from sync_r1.app.models import Models
-from sync_r1.app.security import StudioGuard
+from sync_r1.app.security import StudioGuard, refuse_wrong_calls
 from sync_r1.app.users import Users
 from sync_r1.apps.studio import training
 from sync_r1.apps.studio.folder import StudioFolder
@@ -54,20 +56,25 @@ def create_studio(
     app.state.studio = studio
     page = build(studio)
     page.queue(default_concurrency_limit=HANDLERS, max_size=100, api_open=False)
-    gr.mount_gradio_app(
-        app,
-        page,
-        path="/",
-        allowed_paths=[str(folder.temporary.resolve() / "downloads")],
-        show_error=True,
-        max_file_size="20mb",
-        ssr_mode=False,
-        footer_links=[],
-        run_history=False,
-        theme=theme(),
-        css=CSS,
-        head=HEAD,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="SSR mode")  # it says that it is off, as is asked for
+        gr.mount_gradio_app(
+            app,
+            page,
+            path="/",
+            allowed_paths=[str(folder.temporary.resolve() / "downloads")],
+            show_error=True,
+            max_file_size="20mb",
+            ssr_mode=False,
+            footer_links=[],
+            run_history=False,
+            theme=theme(),
+            css=CSS,
+            head=HEAD,
+        )
+    for route in app.routes:
+        if isinstance(route, Mount) and isinstance(route.app, FastAPI):
+            refuse_wrong_calls(route.app)
     _start_waiting_trainings(app, folder)
     return app
 

@@ -188,7 +188,7 @@ class StoryScreen:
             return unchanged(self.seen)
         if self._mark(book) == seen:
             return unchanged(self.seen)
-        fields = set(self._fields(book, 1))
+        fields = {*self._fields(book, 1), self.file}  # a file that was made meanwhile stays
         news = {part: change for part, change in self._view(book, 1).items() if part not in fields}
         state = books.drawing(book)
         if state is not None and state.name != "running":

@@ -152,6 +152,16 @@ pre.log { max-height: 14rem; overflow: auto; font-size: .8rem; background: var(-
 .state.running, .state.finished { background: #ccfbf1; color: #134e4a; }
 .state.failed { background: #fee2e2; color: #7f1d1d; }
 .state.stopped, .state.stopping, .state.waiting { background: #fef9c3; color: #713f12; }
+.drawings .grid-wrap { padding-top: 2.25rem !important; min-height: 0 !important; max-height: 70vh !important;
+  overflow-y: auto !important; }
+.drawings .grid-container { grid-template: none / repeat(auto-fill, minmax(7.5rem, 1fr)) !important;
+  grid-auto-rows: auto !important; align-items: start; }
+.drawings .gallery-item, .drawings .thumbnail-lg { height: auto !important; }
+.drawings .thumbnail-lg { aspect-ratio: auto !important; }
+.drawings .thumbnail-lg img { height: auto !important; aspect-ratio: 1; image-rendering: pixelated; }
+.drawings .caption-label { position: static !important; max-width: none !important; padding: .3rem .4rem !important;
+  border: 0 !important; white-space: normal !important; overflow-wrap: anywhere; opacity: 1 !important;
+  color: var(--body-text-color); }
 .talk { display: flex; flex-direction: column; gap: .6rem; max-height: 32rem; overflow-y: auto; }
 .turn { padding: .6rem .8rem; border-radius: .75rem; max-width: 90%; color: var(--body-text-color);
   overflow-wrap: anywhere; }

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +29,7 @@ from sync_r1.signals import resume_command
 
 JOB, LOG = "job.json", "log.txt"
 STARTING_S = 120.0  # how long a new training may take to reach its folder
+KILLED_S = 60.0  # how long a killed process may take to be gone
 SAME_START_S = 0.5  # two start times of one process may differ this much
 COMMAND = "$ sync-r1 "  # how the part of a log begins that a job writes
 LAST_BYTES = 4000  # of a log that is read for its last lines
@@ -203,15 +205,31 @@ def stop(folder: Path, now: bool = False) -> State:
     """
     job = read_job(folder)
     process = None if job is None else job.process()
-    if process is None:
+    if job is None or process is None:
         raise ValueError(f"no training runs in {folder}")
-    if not now:
+    if now:
+        kill(job)
+    else:
         process.send_signal(signal.SIGINT)
-        return state(folder)
-    for child in [*process.children(recursive=True), process]:
-        child.kill()
-    process.wait(timeout=30)
     return state(folder)
+
+
+def kill(job: Job) -> None:
+    """Kill a job and all it started, and wait until it is gone. ValueError when that takes too long.
+
+    A process that was killed stays in the system's table until the one that started it looks; that counts as gone.
+    """
+    process = job.process()
+    if process is None:
+        return
+    with suppress(psutil.NoSuchProcess):
+        for child in [*process.children(recursive=True), process]:
+            child.kill()
+    end = time.monotonic() + KILLED_S
+    while job.process() is not None:
+        if time.monotonic() > end:
+            raise ValueError(f"process {job.pid} of {job.folder} does not end; try again, or restart the machine")
+        time.sleep(0.05)
 
 
 def all_jobs(runs: Path) -> dict[str, State]:
@@ -268,9 +286,5 @@ def launched(folder: Path, endings: Sequence[str]) -> State | None:
 def end_launched(folder: Path) -> None:
     """Kill work that is no training. What it writes is whole or absent, so nothing has to be cleaned up."""
     job = read_job(folder)
-    process = None if job is None else job.process()
-    if process is None:
-        return
-    for child in [*process.children(recursive=True), process]:
-        child.kill()
-    process.wait(timeout=30)
+    if job is not None:
+        kill(job)

@@ -45,7 +45,7 @@ from sync_r1.constants import WORLD
 
 if TYPE_CHECKING:
     from sync_r1.config import ModelConfig
-    from sync_r1.unifybench.metrics import Evaluators
+    from sync_r1.unifybench.metrics import BenchmarkJudges
     from sync_r1.unifybench.models_under_test import ModelUnderTest
     from sync_r1.unifybench.predict import Progress
     from sync_r1.unifybench.protocol import Protocol
@@ -306,7 +306,7 @@ def _chat_models(
 
 
 def _predict_and_score(
-    plan: BenchmarkPlan, models: Sequence[ModelUnderTest], out: Path, judges: Evaluators | None
+    plan: BenchmarkPlan, models: Sequence[ModelUnderTest], out: Path, judges: BenchmarkJudges | None
 ) -> None:
     """Exit code 1 when items stay without answer."""
     from sync_r1.unifybench.run import predict_all
@@ -333,7 +333,7 @@ def _judges(
     device: str,
     overrides: list[str],
     chat: str | None = None,
-) -> Evaluators:
+) -> BenchmarkJudges:
     """The evaluators of the options. A chat model draws nothing, so that the world's CLIP is left out."""
     from sync_r1.unifybench.judges import build_judges, check_world_judges, read_options
 
@@ -359,7 +359,7 @@ def _score(
     concepts: list[str],
     tasks: list[str],
     epochs: list[int],
-    judges: Evaluators,
+    judges: BenchmarkJudges,
     unanswered: int = 0,
 ) -> None:
     from sync_r1.unifybench.run import score_all, unfinished

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ class Config:
         return self
 
 
+@functools.cache
 def _names() -> list[str]:
     return [name for name, *_ in describe(Config())]
 

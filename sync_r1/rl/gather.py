@@ -10,8 +10,7 @@ from torch import Tensor
 
 from sync_r1.distributed import Processes
 from sync_r1.rl.rewards import Breakdown
-from sync_r1.rl.rollout import Candidate, Rollout, select_completions
-from sync_r1.rl.tree import Tree
+from sync_r1.rl.rollout import Candidate, Rollout, Tree, select_completions
 from sync_r1.types import TextCompletions
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,6 @@ from torch import Tensor
 from sync_r1.distributed import Processes
 from sync_r1.models.base import Fill, UnifiedModel
 from sync_r1.rl.dgs import NoScaling, Scaling, Selection
-from sync_r1.rl.tree import Tree, TreeScaling
 from sync_r1.training.prompts import Prompt, context, derive_seed, drawing_text
 from sync_r1.types import ImageTrace, Sampling, TextCompletions, TextContext
 
@@ -33,6 +32,54 @@ class Candidate:
     score: float  # of the preview; NaN without one
     row: int | None
     preview: Tensor | None  # uint8 [3, H, W], first image of the text
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Which texts of a rollout were drawn, and what that cost: see rl/tree.py. P prompts, G texts each, M leaves per
+    drawn text."""
+
+    drawn: list[list[int]]  # [P] numbers of the texts whose pictures were drawn; empty where a prompt was skipped
+    branch_step: int  # k: steps before it belong to the trunk, the others to a leaf
+    promised: Tensor  # uint8 [P·G, 3, H, W]: what a text's drawing prompt promises before anything is drawn
+    nfe_previews: int  # backbone evaluations: one per distinct drawing prompt of each group,
+    nfe_trunks: int  # to step k of every drawn text,
+    nfe_leaves: int  # and from there to the end of every leaf
+    ties: bool = False  # drawn are the texts whose promises are alike, not some at random
+
+    def flags(self, size: int) -> Tensor:
+        """[P, G] bool: texts that were drawn."""
+        flags = torch.zeros(len(self.drawn), size, dtype=torch.bool)
+        for group, numbers in enumerate(self.drawn):
+            flags[group, numbers] = True
+        return flags
+
+    @property
+    def nfe(self) -> int:
+        return self.nfe_previews + self.nfe_trunks + self.nfe_leaves
+
+    def metrics(self) -> dict[str, float]:
+        """Where the evaluations went: dgs/nfe and its three parts, texts drawn, prompts skipped."""
+        return {
+            "dgs/nfe": float(self.nfe),
+            "dgs/nfe_previews": float(self.nfe_previews),
+            "dgs/nfe_trunks": float(self.nfe_trunks),
+            "dgs/nfe_leaves": float(self.nfe_leaves),
+            "dgs/texts_drawn": float(sum(map(len, self.drawn))),
+            "dgs/prompts_skipped": float(sum(not numbers for numbers in self.drawn)),
+        }
+
+    @staticmethod
+    def join(parts: Sequence[Tree]) -> Tree:
+        """The trees of several processes as one."""
+        return replace(
+            parts[0],
+            drawn=[numbers for part in parts for numbers in part.drawn],
+            promised=torch.cat([part.promised for part in parts]),
+            nfe_previews=sum(part.nfe_previews for part in parts),
+            nfe_trunks=sum(part.nfe_trunks for part in parts),
+            nfe_leaves=sum(part.nfe_leaves for part in parts),
+        )
 
 
 @dataclass
@@ -54,7 +101,7 @@ class Rollout:
     candidates: list[Candidate] = field(default_factory=list)
     nfe_preview: int = 0  # per candidate, all its images
     nfe_final: int = 0
-    tree: Tree | None = None  # with rl.dgs_keep "tree": only some texts are drawn, and images are theirs alone
+    tree: Tree | None = None  # only some texts are drawn, and images are theirs alone (rl/tree.py)
 
     def drawn_rows(self) -> list[int]:
         """Text rows that were drawn: all of them, or the trunks of a tree; M image rows each."""
@@ -152,12 +199,9 @@ class Sampler:
             first: number of this process's first prompt among those of all.
             draw: off, the trajectories end with their texts.
         """
-        if draw:
-            sampler = self
-        else:
-            sampler = replace(self, draw_images=False, scaling=NoScaling())
-        if isinstance(sampler.scaling, TreeScaling):
-            return grow_tree(sampler, sampler.scaling, prompts, seed=seed, step=step, first=first)
+        sampler = self
+        if not draw:
+            sampler = self.without_scaling(draw_images=False)
         pool = CandidatePool(sampler, prompts, seed, step, first)
         count, processes = len(prompts), self.processes
 
@@ -168,6 +212,14 @@ class Sampler:
         selection = sampler.scaling.select(propose, groups=count * processes.count, size=self.group_size)
         own = slice(processes.index * count, (processes.index + 1) * count)
         return pool.finish(selection.of(own))
+
+    def observe(self, rollout: Rollout, rewards: Tensor) -> None:
+        """Take note of the rewards of pictures, [P, G, M], of a rollout of all processes. Only trees remember any."""
+
+    def without_scaling(self, **changes: Any) -> Sampler:
+        """This sampler without Dynamic Group Scaling, which finishes all it draws. `changes` are to other fields."""
+        own = {one.name: getattr(self, one.name) for one in fields(Sampler)}
+        return Sampler(**{**own, "scaling": NoScaling(), **changes})
 
 
 class CandidatePool:
@@ -273,55 +325,6 @@ class CandidatePool:
             )
             for (p, number), row in sorted(self.places.items())
         ]
-
-
-def grow_tree(
-    sampler: Sampler, scaling: TreeScaling, prompts: Sequence[Prompt], *, seed: int, step: int, first: int
-) -> Rollout:
-    """All texts, what their drawing prompts promise, and the pictures of those that `scaling` chooses."""
-    written = replace(sampler, draw_images=False, scaling=NoScaling(), processes=Processes())
-    rollout = written.roll_out(prompts, seed=seed, step=step, first=first)
-    groups, model, sampling = rollout.grouped_prompts(), sampler.model, sampler.sampling
-    distinct = [(group, prompt) for group, prompts in enumerate(groups) for prompt in dict.fromkeys(prompts)]
-    begun = model.generate_image([prompt for _, prompt in distinct], sampling, [0] * len(distinct), stop_at=1)
-    if begun.fills is None:
-        raise ValueError(
-            f"rl.dgs_keep draws trees, but {type(model).__name__} draws in one order, so that no picture can branch "
-            "and nothing foretells it; set rl.dgs_keep=best"
-        )
-    pictures = model.decode_image(begun.likely(0)).cpu()
-    place = {asked: row for row, asked in enumerate(distinct)}
-    promised = pictures[[place[group, prompt] for group, prompts in enumerate(groups) for prompt in prompts]]
-    shown = [replace(one, preview=picture) for one, picture in zip(rollout.candidates, promised, strict=True)]
-    rollout = replace(rollout, candidates=shown, images_per_text=sampler.images_per_text)
-    tree = Tree(
-        drawn=scaling.pick(groups, lambda: _promises(sampler, rollout, promised), seed, step, first),
-        branch_step=scaling.stop_at or 1,
-        promised=promised,
-        nfe_previews=begun.nfe * len(distinct),
-        nfe_trunks=0,
-        nfe_leaves=0,
-        ties=scaling.by_promises,
-    )
-    chosen = [(group, number) for group, numbers in enumerate(tree.drawn) for number in numbers]
-    if not chosen:
-        return replace(rollout, tree=tree)
-    leaves = range(sampler.images_per_text)
-    seeds = [derive_seed(seed, step, first + group, number, "image", m) for group, number in chosen for m in leaves]
-    drawing_prompts = [groups[group][number] for group, number in chosen]
-    trunk = model.generate_image(drawing_prompts, sampling, seeds[:: len(leaves)], stop_at=tree.branch_step)
-    fork = trunk.select([row for row in range(len(chosen)) for _ in leaves])
-    fork = replace(fork, seeds=torch.tensor(seeds, device=fork.seeds.device))
-    trace = model.generate_image([prompt for prompt in drawing_prompts for _ in leaves], sampling, None, state=fork)
-    tree = replace(tree, nfe_trunks=trunk.nfe * len(drawing_prompts), nfe_leaves=(trace.nfe - trunk.nfe) * len(seeds))
-    return replace(rollout, trace=trace, images=model.decode_image(trace.tokens).cpu(), tree=tree)
-
-
-def _promises(sampler: Sampler, rollout: Rollout, promised: Tensor) -> list[float]:
-    """[P·G] scores of what the drawing prompts promise, NaN where unknown."""
-    assert sampler.preview_score is not None, "promises need a score"
-    columns = replace(rollout, images=promised, images_per_text=1).columns("image")
-    return [math.nan if value is None else float(value) for value in sampler.preview_score(**columns)]
 
 
 def select_completions(pieces: Sequence[TextCompletions], rows: Sequence[int]) -> TextCompletions:

@@ -43,10 +43,11 @@ def completion_metrics(rollout: Rollout, max_length: int) -> dict[str, float]:
 
 def _drawing(rollout: Rollout, scores: Breakdown, scaling: Scaling) -> dict[str, float]:
     """dgs/…: how many evaluations of the model the pictures took, and what previews and filtering changed."""
-    if rollout.tree is not None:
-        return rollout.tree.metrics()
     total = scores.text + scores.image.nanmean(dim=2)
-    return scaling.metrics(rollout.selection, total, nfe_preview=rollout.nfe_preview, nfe_final=rollout.nfe_final)
+    found = scaling.metrics(rollout.selection, total, nfe_preview=rollout.nfe_preview, nfe_final=rollout.nfe_final)
+    if rollout.tree is not None:
+        found |= rollout.tree.metrics()
+    return found
 
 
 def _credit(rollout: Rollout, credit: Advantages, texts_only: bool) -> dict[str, float]:

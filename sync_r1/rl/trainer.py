@@ -31,7 +31,6 @@ from sync_r1.rl.step_metrics import step_metrics
 from sync_r1.rl.trainer_setup import Steps, build_closed_answers, build_sampler, check_setup, training_arguments
 from sync_r1.rl.trainer_state import BeforeStep, Experience, SyncState
 from sync_r1.rl.trajectories import are_due, save_trajectories
-from sync_r1.rl.tree import TreeScaling
 from sync_r1.run_folder import CHECKPOINTS, checkpoint_name, checkpoint_to_resume, checkpoints, step_of
 from sync_r1.training.callbacks import (
     RestoreRNG,
@@ -211,8 +210,7 @@ class SyncGRPOTrainer(Trainer):
     def advantage(self, rollout: Rollout, scores: Breakdown) -> Advantages:
         """Credit both parts. Rewards of all processes are centred and scaled together, then each keeps its own."""
         everything, known = gather_rollout(self.processes, rollout, scores, pictures=self._trajectories_due())
-        if isinstance(self.sampler.scaling, TreeScaling) and everything.tree is not None:
-            self.sampler.scaling.observe(everything.grouped_prompts(), known.image)
+        self.sampler.observe(everything, known.image)
         credit = credit_trajectories(self.config.rl, everything, known)
         self._count(everything, known, credit)
         self._save_trajectories(everything, known, credit)

@@ -16,7 +16,7 @@ from sync_r1.rl.closed_answers import ClosedAnswers
 from sync_r1.rl.dgs import GroupScaling, NoScaling, Scaling, SpreadScaling, Threshold
 from sync_r1.rl.rewards import RewardEnsemble
 from sync_r1.rl.rollout import PreviewScore, Sampler
-from sync_r1.rl.tree import TieScaling, TreeScaling
+from sync_r1.rl.tree import TieScaling, TreeSampler, TreeScaling
 from sync_r1.run_folder import CHECKPOINTS
 from sync_r1.training.prompts import Prompt
 
@@ -108,7 +108,10 @@ def build_sampler(
     model: UnifiedModel, rl: RLConfig, preview_score: PreviewScore | None, processes: Processes
 ) -> Sampler:
     """What draws the rollouts of one step. `preview_score` scores previews for DGS."""
-    return Sampler(
+    kind = Sampler
+    if rl.grows_trees:
+        kind = TreeSampler
+    return kind(
         model=model,
         sampling=rl.sampling(),
         scaling=scaling(rl),

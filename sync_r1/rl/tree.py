@@ -11,6 +11,7 @@ reward of a picture of one text (branching as in TreeGRPO, arXiv 2512.08153, her
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -18,58 +19,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from sync_r1.distributed import Processes
 from sync_r1.rl.advantages import group_std
 from sync_r1.rl.dgs import Draw, Selection, keep_all
-from sync_r1.training.prompts import derive_seed
+from sync_r1.rl.rollout import Rollout, Sampler, Tree
+from sync_r1.training.prompts import Prompt, derive_seed
 
 SMOOTHING = 0.5  # weight of the newest spread in a prompt's remembered one
-
-
-@dataclass(frozen=True)
-class Tree:
-    """Which texts of a rollout were drawn, and what that cost. P prompts, G texts each, M leaves per drawn text."""
-
-    drawn: list[list[int]]  # [P] numbers of the texts whose pictures were drawn; empty where a prompt was skipped
-    branch_step: int  # k: steps before it belong to the trunk, the others to a leaf
-    promised: Tensor  # uint8 [P·G, 3, H, W]: what a text's drawing prompt promises before anything is drawn
-    nfe_previews: int  # backbone evaluations: one per distinct drawing prompt of each group,
-    nfe_trunks: int  # to step k of every drawn text,
-    nfe_leaves: int  # and from there to the end of every leaf
-    ties: bool = False  # drawn are the texts whose promises are alike, not some at random
-
-    def flags(self, size: int) -> Tensor:
-        """[P, G] bool: texts that were drawn."""
-        flags = torch.zeros(len(self.drawn), size, dtype=torch.bool)
-        for group, numbers in enumerate(self.drawn):
-            flags[group, numbers] = True
-        return flags
-
-    @property
-    def nfe(self) -> int:
-        return self.nfe_previews + self.nfe_trunks + self.nfe_leaves
-
-    def metrics(self) -> dict[str, float]:
-        """Where the evaluations went: dgs/nfe and its three parts, texts drawn, prompts skipped."""
-        return {
-            "dgs/nfe": float(self.nfe),
-            "dgs/nfe_previews": float(self.nfe_previews),
-            "dgs/nfe_trunks": float(self.nfe_trunks),
-            "dgs/nfe_leaves": float(self.nfe_leaves),
-            "dgs/texts_drawn": float(sum(map(len, self.drawn))),
-            "dgs/prompts_skipped": float(sum(not numbers for numbers in self.drawn)),
-        }
-
-    @staticmethod
-    def join(parts: Sequence[Tree]) -> Tree:
-        """The trees of several processes as one."""
-        return replace(
-            parts[0],
-            drawn=[numbers for part in parts for numbers in part.drawn],
-            promised=torch.cat([part.promised for part in parts]),
-            nfe_previews=sum(part.nfe_previews for part in parts),
-            nfe_trunks=sum(part.nfe_trunks for part in parts),
-            nfe_leaves=sum(part.nfe_leaves for part in parts),
-        )
 
 
 @dataclass
@@ -127,7 +83,7 @@ class TreeScaling:
                 self.spreads[prompt] *= 2
 
     def select(self, draw: Draw, *, groups: int, size: int) -> Selection:
-        """Every text is kept."""
+        """Every text is kept, for all of them teach the text part."""
         return keep_all(draw, groups=groups, size=size)
 
     def metrics(self, selection: Selection, rewards: Tensor, *, nfe_preview: int, nfe_final: int) -> dict[str, float]:
@@ -183,3 +139,81 @@ class TieScaling(TreeScaling):
             if other != prompt and not told_apart:
                 return True
         return False
+
+
+class TreeSampler(Sampler):
+    """Draws all texts, what their drawing prompts promise, and the pictures of those that its scaling picks."""
+
+    scaling: TreeScaling
+
+    @torch.no_grad()
+    def roll_out(
+        self, prompts: Sequence[Prompt], *, seed: int, step: int, first: int = 0, draw: bool = True
+    ) -> Rollout:
+        """All trajectories of one step, see `Sampler.roll_out`. Processes need not agree on anything.
+
+        Raises:
+            ValueError: the model draws in one order, so that nothing can branch.
+        """
+        if not draw:
+            return super().roll_out(prompts, seed=seed, step=step, first=first, draw=False)
+        writer = replace(self, draw_images=False, processes=Processes())
+        rollout = Sampler.roll_out(writer, prompts, seed=seed, step=step, first=first)
+        groups = rollout.grouped_prompts()
+        promised, nfe = self._promised(groups)
+        shown = [replace(one, preview=picture) for one, picture in zip(rollout.candidates, promised, strict=True)]
+        rollout = replace(rollout, candidates=shown, images_per_text=self.images_per_text)
+        tree = Tree(
+            drawn=self.scaling.pick(groups, lambda: self._score(rollout, promised), seed, step, first),
+            branch_step=self.scaling.stop_at or 1,
+            promised=promised,
+            nfe_previews=nfe,
+            nfe_trunks=0,
+            nfe_leaves=0,
+            ties=self.scaling.by_promises,
+        )
+        return self._grow(rollout, tree, seed, step, first)
+
+    def observe(self, rollout: Rollout, rewards: Tensor) -> None:
+        """Let the scaling remember how much the rewards of pictures, [P, G, M], differ."""
+        if rollout.tree is not None:
+            self.scaling.observe(rollout.grouped_prompts(), rewards)
+
+    def _promised(self, groups: Sequence[Sequence[str]]) -> tuple[Tensor, int]:
+        """uint8 [P·G, 3, H, W]: what drawing prompts [P][G] promise; and the evaluations of the model that it took."""
+        distinct = [(group, prompt) for group, prompts in enumerate(groups) for prompt in dict.fromkeys(prompts)]
+        asked = [prompt for _, prompt in distinct]
+        begun = self.model.generate_image(asked, self.sampling, [0] * len(asked), stop_at=1)
+        if begun.fills is None:
+            raise ValueError(
+                f"rl.dgs_keep draws trees, but {type(self.model).__name__} draws in one order, so that no picture can "
+                "branch and nothing foretells it; set rl.dgs_keep=best"
+            )
+        pictures = self.model.decode_image(begun.likely(0)).cpu()
+        place = {key: row for row, key in enumerate(distinct)}
+        rows = [place[group, prompt] for group, prompts in enumerate(groups) for prompt in prompts]
+        return pictures[rows], begun.nfe * len(distinct)
+
+    def _score(self, rollout: Rollout, promised: Tensor) -> list[float]:
+        """[P·G] scores of what the drawing prompts promise, NaN where unknown."""
+        assert self.preview_score is not None, "promises need a score"
+        columns = replace(rollout, images=promised, images_per_text=1).columns("image")
+        return [math.nan if value is None else float(value) for value in self.preview_score(**columns)]
+
+    def _grow(self, rollout: Rollout, tree: Tree, seed: int, step: int, first: int) -> Rollout:
+        """The rollout with the pictures of the texts that `tree` names, each a trunk that branches into leaves."""
+        chosen = [(group, number) for group, numbers in enumerate(tree.drawn) for number in numbers]
+        if not chosen:
+            return replace(rollout, tree=tree)
+        groups, leaves = rollout.grouped_prompts(), range(self.images_per_text)
+        seeds = [derive_seed(seed, step, first + group, number, "image", m) for group, number in chosen for m in leaves]
+        asked = [groups[group][number] for group, number in chosen]
+        first_leaves = seeds[:: len(leaves)]
+        trunk = self.model.generate_image(asked, self.sampling, first_leaves, stop_at=tree.branch_step)
+        fork = trunk.select([row for row in range(len(chosen)) for _ in leaves])
+        fork = replace(fork, seeds=torch.tensor(seeds, device=fork.seeds.device))
+        repeated = [prompt for prompt in asked for _ in leaves]
+        trace = self.model.generate_image(repeated, self.sampling, None, state=fork)
+        leaf_steps = trace.nfe - trunk.nfe
+        tree = replace(tree, nfe_trunks=trunk.nfe * len(asked), nfe_leaves=leaf_steps * len(seeds))
+        return replace(rollout, trace=trace, images=self.model.decode_image(trace.tokens).cpu(), tree=tree)

@@ -65,13 +65,19 @@ def add_error_handlers(app: FastAPI) -> None:
     async def refused(_: Request, error: HTTPException) -> Response:
         return ApiError(error.status_code, str(error.detail), headers=error.headers).response()
 
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
-        return from_validation(error.errors()).response()
+    refuse_broken_bodies(app)
 
     @app.exception_handler(Exception)
     async def failed(_: Request, error: Exception) -> Response:
         return ApiError(500, f"the server failed ({type(error).__name__}); its log says why").response()
+
+
+def refuse_broken_bodies(app: FastAPI) -> None:
+    """Say what is wrong with a body without repeating it, which would fail for one that is no text."""
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        return from_validation(error.errors()).response()
 
 
 def from_validation(found: Any) -> ApiError:

@@ -14,17 +14,17 @@ from sync_r1 import __version__
 from sync_r1.data import load_image
 from sync_r1.distributed import Processes
 from sync_r1.drawings import save_picture
-from sync_r1.scorers.base import Score
+from sync_r1.scorers.base import Judge, Score
 from sync_r1.scorers.clip import ClipScorer
 from sync_r1.session import Session
 from sync_r1.unifybench.adapters import Request, TokensAdapter
 from sync_r1.unifybench.fingerprint import trained_fingerprint
-from sync_r1.unifybench.metrics import Evaluators, ItemMetrics, phase_metrics_of
+from sync_r1.unifybench.metrics import BenchmarkJudges, ItemMetrics, phase_metrics_of
 from sync_r1.unifybench.predict import Progress, predict, silent, why_predicted, with_rewrites
 from sync_r1.unifybench.prediction_store import PhaseStore, read_task, records_of
 from sync_r1.unifybench.protocol import Protocol, digest
 from sync_r1.unifybench.results import GENERATION, EvalResult, ScoredItem
-from sync_r1.unifybench.score import ImageJudge, Measured, check_judges, measure_all, unmeasured
+from sync_r1.unifybench.score import Measured, check_judges, measure_all, unmeasured
 from sync_r1.unifybench.tasks import EvalItem, build_items
 
 MAX_NOTES = 20
@@ -36,7 +36,7 @@ def evaluate(
     out: Path | str,
     phase: str = "after",
     *,
-    image_judge: ImageJudge | None = None,
+    image_judge: Judge | None = None,
     clip: ClipScorer | None = None,
     judge_name: str = "",
     clip_references: int = 1,
@@ -68,7 +68,7 @@ def evaluate(
     check_judges(any(item.task in GENERATION for item in items), image_judge, clip)
     store = PhaseStore(out=Path(out), concept=session.concept.name, phase=phase)
     notes = _predict(session, drawer or session, items, store, protocol, processes, progress)
-    judges = Evaluators(judge=image_judge, clip=clip)
+    judges = BenchmarkJudges(judge=image_judge, clip=clip)
 
     def judged() -> EvalResult:
         result = EvalResult(
@@ -153,7 +153,7 @@ class _RunAdapter(TokensAdapter):
 
 
 def _score(
-    session: Session, items: Sequence[EvalItem], store: PhaseStore, judges: Evaluators, protocol: Protocol
+    session: Session, items: Sequence[EvalItem], store: PhaseStore, judges: BenchmarkJudges, protocol: Protocol
 ) -> list[ScoredItem]:
     """The `items` with their scores."""
     measure = ItemMetrics(session.concept, protocol, judges)
@@ -166,14 +166,14 @@ def _score(
     return scored
 
 
-def _metric(task: str, judges: Evaluators) -> str:
+def _metric(task: str, judges: BenchmarkJudges) -> str:
     """The metric that is the task's score."""
     if task in GENERATION and judges.judge is None:
         return "clip"
     return phase_metrics_of(task, judges)[0]
 
 
-def _scored(item: EvalItem, measured: Measured, store: PhaseStore, judges: Evaluators) -> ScoredItem:
+def _scored(item: EvalItem, measured: Measured, store: PhaseStore, judges: BenchmarkJudges) -> ScoredItem:
     values = measured.metrics
     if judges.judge is None:
         values = _with_clip(values)
@@ -215,7 +215,7 @@ def _keep(path: Path, folder: Path) -> Path:
     return target
 
 
-def _judge_name(judges: Evaluators) -> str:
+def _judge_name(judges: BenchmarkJudges) -> str:
     if judges.judge is not None:
         return type(judges.judge).__name__
     if judges.clip is not None:

@@ -16,7 +16,7 @@ from sync_r1.files import MANIFEST, write_manifest
 from sync_r1.scorer_factory import build_evaluator
 from sync_r1.scorers.judge import RemoteJudge
 from sync_r1.unifybench.fingerprint import network_content, network_digest
-from sync_r1.unifybench.metrics import Evaluators, counts_unasked
+from sync_r1.unifybench.metrics import BenchmarkJudges, counts_unasked
 from sync_r1.unifybench.protocol import Protocol, digest
 from sync_r1.world.export import export_world
 from sync_r1.world.judge import WorldJudge
@@ -55,7 +55,9 @@ def is_world_data(root: Path, concepts: Sequence[str]) -> bool:
     return True
 
 
-def build_judges(protocol: Protocol, options: Sequence[str], model: str = "world", device: str = "auto") -> Evaluators:
+def build_judges(
+    protocol: Protocol, options: Sequence[str], model: str = "world", device: str = "auto"
+) -> BenchmarkJudges:
     """Judge and CLIP as `eval.*` options name them, set to the protocol's preprocessing and reading of replies.
 
     Args:
@@ -68,7 +70,7 @@ def build_judges(protocol: Protocol, options: Sequence[str], model: str = "world
     config.model.path, config.run.device = model, device  # type: ignore[assignment]
     _set_client(protocol, config.eval.judge, options)
     found = build_evaluator(config.validate())
-    judges = Evaluators(judge=found.image_judge, clip=found.clip, clip_name=config.eval.clip)
+    judges = BenchmarkJudges(judge=found.image_judge, clip=found.clip, clip_name=config.eval.clip)
     if found.image_judge is not None:
         judges.judge_name = found.name
     if isinstance(judges.judge, RemoteJudge):

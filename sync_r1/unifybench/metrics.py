@@ -52,7 +52,7 @@ class Row:
 
 
 @dataclass
-class Evaluators:
+class BenchmarkJudges:
     """Who scores. A missing judge or CLIP leaves its metrics out."""
 
     judge: Any = None  # image judge with score_text_answer, score_prompt_similarity and score_clauses
@@ -63,7 +63,7 @@ class Evaluators:
     clip_setting: str = ""  # hash of its content
 
 
-def metrics_of(task: str, protocol: Protocol, judges: Evaluators) -> list[str]:
+def metrics_of(task: str, protocol: Protocol, judges: BenchmarkJudges) -> list[str]:
     """Names of what a benchmark measures: the published metrics of the task, then ours."""
     if task in GENERATION:
         names = [*NEEDED[task], "clip_t"]
@@ -74,7 +74,7 @@ def metrics_of(task: str, protocol: Protocol, judges: Evaluators) -> list[str]:
     return _measurable(names, judges)
 
 
-def phase_metrics_of(task: str, judges: Evaluators) -> list[str]:
+def phase_metrics_of(task: str, judges: BenchmarkJudges) -> list[str]:
     """Names of what the evaluation of a run's phase measures, the metric of the score first."""
     if task in GENERATION:
         return _measurable(["judge", "clip_t", "clip_i", UNASKED], judges)
@@ -83,7 +83,7 @@ def phase_metrics_of(task: str, judges: Evaluators) -> list[str]:
     return ["exact", "token_f1", "bleu"]
 
 
-def _measurable(names: Sequence[str], judges: Evaluators) -> list[str]:
+def _measurable(names: Sequence[str], judges: BenchmarkJudges) -> list[str]:
     """Those whose judge or CLIP is there, each once."""
     absent: set[str] = set()
     if judges.judge is None:
@@ -98,7 +98,7 @@ def _measurable(names: Sequence[str], judges: Evaluators) -> list[str]:
 class ItemMetrics:
     """Measures rows of one concept. CLIP's reference pictures are embedded once."""
 
-    def __init__(self, concept: Concept, protocol: Protocol, judges: Evaluators) -> None:
+    def __init__(self, concept: Concept, protocol: Protocol, judges: BenchmarkJudges) -> None:
         self.concept, self.protocol, self.judges = concept, protocol, judges
         self._references: Tensor | None = None
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sync_r1.data import Concept, find_concept, list_concepts, load_concept
 from sync_r1.distributed import launched_processes
-from sync_r1.unifybench.metrics import Evaluators
+from sync_r1.unifybench.metrics import BenchmarkJudges
 from sync_r1.unifybench.models_under_test import ModelUnderTest
 from sync_r1.unifybench.predict import Progress, predict, silent, why_predicted, with_rewrites
 from sync_r1.unifybench.prediction_store import PredictionStore
@@ -143,7 +143,7 @@ def score_all(
     plan: BenchmarkPlan,
     epochs: Sequence[int],
     out: Path,
-    judges: Evaluators,
+    judges: BenchmarkJudges,
     progress: Show = unshown,
 ) -> dict[int, dict[str, dict[str, Any]]]:
     """Score what `predict_all` wrote, on the main process; return epoch → table rows, also in `<out>/scores`.

@@ -9,12 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from typing import Protocol as Interface
-
-from torch import Tensor
 
 from sync_r1.models.batches import batches
-from sync_r1.scorers.base import Score
+from sync_r1.scorers.base import Judge, Score
 from sync_r1.scorers.clip import ClipScorer
 from sync_r1.unifybench.metrics import JUDGED, ItemMetrics, Row
 from sync_r1.unifybench.prediction_store import PredictionStore, unanswered
@@ -23,14 +20,6 @@ from sync_r1.unifybench.results import GENERATION
 
 BATCH = 32  # rows, and so about as many pictures, in memory
 PATIENCE = 8  # failed requests in a row after which a judge counts as down
-
-
-class ImageJudge(Interface):
-    """Says how well pictures show what the texts ask for."""
-
-    def __call__(self, images: Tensor, texts: Sequence[str]) -> Sequence[Score]:
-        """images uint8 [B, 3, H, W], B texts → B scores in [0, 1]; None (or NaN) = could not score."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +57,7 @@ class Outage:
         self.down = self.down or self.misses >= PATIENCE
 
 
-def check_judges(drawings: bool, image_judge: ImageJudge | None, clip: ClipScorer | None) -> None:
+def check_judges(drawings: bool, image_judge: Judge | None, clip: ClipScorer | None) -> None:
     """ValueError when drawings would be made that neither a judge nor CLIP can score."""
     if drawings and image_judge is None and clip is None:
         raise ValueError(

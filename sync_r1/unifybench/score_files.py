@@ -13,7 +13,7 @@ from typing import Any
 from sync_r1.data import Concept
 from sync_r1.files import read_object, sha256
 from sync_r1.scorers.text import is_negative
-from sync_r1.unifybench.metrics import Evaluators, ItemMetrics, matcher_of, metrics_of
+from sync_r1.unifybench.metrics import BenchmarkJudges, ItemMetrics, matcher_of, metrics_of
 from sync_r1.unifybench.prediction_store import (
     PredictionStore,
     clear_partial,
@@ -33,7 +33,7 @@ def score_path(store: PredictionStore, task: str) -> Path:
 
 
 def score_task(
-    store: PredictionStore, task: str, concept: Concept, protocol: Protocol, judges: Evaluators, outage: Outage
+    store: PredictionStore, task: str, concept: Concept, protocol: Protocol, judges: BenchmarkJudges, outage: Outage
 ) -> dict[str, Any]:
     """Score one task of one concept; what an earlier score file holds of the same predictions, by the same means, is
     not scored again.
@@ -100,7 +100,7 @@ def _write(
     items: Sequence[Measured],
     settings: dict[str, str],
     protocol: Protocol,
-    judges: Evaluators,
+    judges: BenchmarkJudges,
 ) -> dict[str, Any]:
     results = [_result(item) for item in items]
     finished = 0

@@ -25,8 +25,13 @@ def session() -> Session:
     return Session.open(concept="ivo", device="cpu")
 
 
+@pytest.fixture(scope="module")
+def pair() -> Session:
+    return Session.open(concepts=["ivo", "rex"], device="cpu")
+
+
 @pytest.fixture
-def little(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def little(session: Session, pair: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     """No trainings, and as little of everything as gives a value."""
     given = module("given").Given
     for name in ("trained", "looked", "untrained"):
@@ -36,7 +41,6 @@ def little(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     facts_of = module("lesson_pictures").facts_of
     monkeypatch.setattr(module("lesson_pictures"), "facts_of", lambda concept: facts_of(concept)[:1])
     monkeypatch.setattr(module("lesson_pictures"), "reads_its_photos", lambda session: True)
-    pair = Session.open(concepts=["ivo", "rex"], device="cpu")
     monkeypatch.setattr(module("together"), "open_together", lambda runs, device: pair)
     monkeypatch.setattr(module("seconds"), "feedback_round", lambda *arguments: None)
     monkeypatch.setattr(module("seconds"), "why_page", lambda *arguments: None)

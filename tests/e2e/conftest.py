@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,9 @@ def browser() -> Iterator[Any]:
     if program is None:
         pytest.skip("there is no Chromium here; install it, for example with apt-get install chromium")
     with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield started
+        started.close()
 
 
 @pytest.fixture(scope="session")
@@ -127,23 +128,32 @@ class Screen:
             self.page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
 
 
-@pytest.fixture()
-def screen(browser: Any, address: str) -> Iterator[Screen]:
+@contextmanager
+def opened(browser: Any, address: str) -> Iterator[Screen]:
+    """A page of a studio, in a browser that remembers nothing."""
     context = browser.new_context(viewport=SIZES["wide"], color_scheme="light")
     context.set_default_timeout(TIMEOUT_MS)
     page = context.new_page()
-    opened = Screen(page, address)
+    shown = Screen(page, address)
     own = urlsplit(address).netloc
 
     def watch(route: Any) -> None:
         if urlsplit(route.request.url).netloc in (own, ""):
             route.continue_()
         else:
-            opened.outside.append(route.request.url)
+            shown.outside.append(route.request.url)
             route.abort()
 
     context.route("**/*", watch)
-    page.on("pageerror", lambda error: opened.errors.append(str(error)))
-    page.on("response", lambda answer: opened.errors.append(answer.url) if answer.status >= 500 else None)
-    yield opened
-    context.close()
+    page.on("pageerror", lambda error: shown.errors.append(str(error)))
+    page.on("response", lambda answer: shown.errors.append(answer.url) if answer.status >= 500 else None)
+    try:
+        yield shown
+    finally:
+        context.close()
+
+
+@pytest.fixture()
+def screen(browser: Any, address: str) -> Iterator[Screen]:
+    with opened(browser, address) as shown:
+        yield shown

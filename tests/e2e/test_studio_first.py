@@ -14,6 +14,8 @@ from sync_r1.apps.studio import StudioFolder, pictures, things
 from sync_r1.data import load_concept
 from tests.e2e.conftest import TIMEOUT_MS, Screen
 
+pytestmark = pytest.mark.browser
+
 
 @pytest.fixture(scope="session")
 def studio(place: Path) -> StudioFolder:
@@ -58,13 +60,13 @@ def test_a_thing_is_added_with_its_mistakes_named(screen: Screen, studio: Studio
     files = photos(tmp_path / "photos")
     chooser = page.locator("input[type=file]").first
     chooser.set_input_files([str(files[0]), str(heic)])
-    page.get_by_text("IMG_1").first.wait_for()
+    expect(page.locator("td.filename").filter(has_text="IMG_1")).to_be_visible(timeout=TIMEOUT_MS)
     screen.press("Save")
     screen.see("IMG_1.heic: HEIC pictures are not read here")
     assert studio.names() == []
     page.get_by_label("Clear").or_(page.get_by_role("button", name="Clear")).first.click()
     chooser.set_input_files([str(path) for path in files])
-    page.get_by_text("5.png").first.wait_for()
+    expect(page.locator("td.filename")).to_have_count(6, timeout=TIMEOUT_MS)
     screen.press("Save")
     screen.see("Momo is here.")
     concept = load_concept(studio.things, "momo")

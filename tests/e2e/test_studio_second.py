@@ -11,6 +11,8 @@ from sync_r1.apps.studio import StudioFolder, talk, things, thumbs
 from sync_r1.data import load_concept
 from tests.e2e.conftest import Screen
 
+pytestmark = pytest.mark.browser
+
 
 @pytest.fixture(scope="module")
 def studio(place: Path) -> StudioFolder:

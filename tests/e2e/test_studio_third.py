@@ -10,6 +10,8 @@ from sync_r1.apps.learn import Learner
 from sync_r1.apps.studio import StudioFolder, books, comparisons, things
 from tests.e2e.conftest import Screen
 
+pytestmark = pytest.mark.browser
+
 
 @pytest.fixture(scope="module")
 def studio(place: Path) -> StudioFolder:

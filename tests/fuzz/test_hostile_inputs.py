@@ -16,7 +16,7 @@ from tests.fuzz.data_target import DataTarget
 from tests.fuzz.judge_target import JudgeTarget
 from tests.fuzz.model_target import ModelTarget
 
-INPUTS: dict[type, int] = {DataTarget: 250, ConfigTarget: 250, JudgeTarget: 250, ModelTarget: 250, CheckpointTarget: 80}
+INPUTS: dict[type, int] = {DataTarget: 250, ConfigTarget: 250, JudgeTarget: 250, ModelTarget: 250, CheckpointTarget: 40}
 
 
 def test_there_are_a_thousand() -> None:

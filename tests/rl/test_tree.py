@@ -11,9 +11,9 @@ from torch.testing import assert_close
 
 from sync_r1.config import load_config
 from sync_r1.rl.advantages import advantages, estimated_pictures, step_advantages, trunk_advantages
-from sync_r1.rl.rollout import Rollout, Sampler
+from sync_r1.rl.rollout import Rollout, Tree
 from sync_r1.rl.trainer import Experience
-from sync_r1.rl.tree import Tree, TreeScaling
+from sync_r1.rl.tree import TreeSampler, TreeScaling
 from sync_r1.training.prompts import derive_seed, training_prompts
 from sync_r1.types import Sampling
 from tests.rl.toys import concept, log_of, model_with_concept, same, trainer, weights
@@ -24,10 +24,10 @@ OPTIONS = ["rl.dgs_enabled=true", "rl.dgs_keep=tree", "rl.images_per_text=2", "r
 FOUR = ["rl.max_steps=4", "run.save_steps=2"]
 
 
-def rolled(folder: Path, scaling: TreeScaling, step: int = 0, size: int = 3) -> tuple[Sampler, Rollout]:
+def rolled(folder: Path, scaling: TreeScaling, step: int = 0, size: int = 3) -> tuple[TreeSampler, Rollout]:
     model = model_with_concept()
     prompts = training_prompts(concept(folder), model.concepts[0])[:2]
-    sampler = Sampler(model, SAMPLING, scaling, group_size=size, images_per_text=2)
+    sampler = TreeSampler(model, SAMPLING, scaling, group_size=size, images_per_text=2)
     return sampler, sampler.roll_out(prompts, seed=3, step=step)
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -135,6 +139,24 @@ def test_a_second_training_waits_for_the_first(studio: StudioFolder, monkeypatch
     assert training.start_next(studio) == "second" == started[0] and training.waiting(studio) == []
 
 
+def test_a_kill_while_a_training_begins_neither_loses_it_nor_starts_it_twice(
+    studio: StudioFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+
+    def killed(command: list[str], folder: Path, wait: bool) -> None:
+        started.append(folder.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        jobs.Job(folder, 1, 5.0, command).write()
+        raise SystemExit
+
+    training.let_wait(studio, "late", ["train", "run.name=late"])
+    monkeypatch.setattr(jobs, "start", killed)
+    with pytest.raises(SystemExit):
+        training.start_next(studio)
+    assert training.start_next(studio) == "" and training.waiting(studio) == [] and started == ["late"]
+
+
 def test_the_time_left_counts_steps_that_draw_apart() -> None:
     rows = []
     for step in range(1, 9):
@@ -211,6 +233,19 @@ def test_work_in_the_background_is_told_by_its_process_and_its_last_line(tmp_pat
         (folder / jobs.LOG).write_text(f"first\n{line}\n")
         found = jobs.launched(folder, ("written",))
         assert found is not None and found.name == name
+
+
+def test_work_that_another_process_started_is_ended_at_once(tmp_path: Path) -> None:
+    """As `sync-r1 stop` ends what the studio started: nobody waits for the killed process."""
+    code = "import subprocess, time; print(subprocess.Popen(['sleep', '60']).pid, flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        jobs.Job(tmp_path, pid, psutil.Process(pid).create_time(), []).write()
+        started = time.monotonic()
+        assert jobs.stop(tmp_path, now=True).name == "stopped" and time.monotonic() - started < 10
+        assert psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        parent.kill()
 
 
 def test_a_comparison_hides_names_until_the_vote(studio: StudioFolder, session: Session, monkeypatch: Any) -> None:

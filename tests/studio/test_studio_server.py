@@ -84,6 +84,31 @@ def test_uploads_are_bounded(address: str) -> None:
     assert reply.status_code == 200 and "temporary" in reply.json()[0], "uploads lie in the studio's folder"
 
 
+def test_a_body_that_is_no_text_is_refused(address: str) -> None:
+    for path in ("cancel", "queue/join", "run/predict", "component_server", "upload"):
+        for kind in ("multipart/form-data; boundary=mark", "application/json"):
+            content = b"--mark\r\n" + bytes(range(256))
+            reply = httpx2.post(
+                f"{address}/gradio_api/{path}", content=content, headers={"Content-Type": kind}, timeout=60
+            )
+            assert 400 <= reply.status_code < 500, (path, kind, reply.text)
+
+
+def test_calls_that_no_page_makes_are_refused(address: str) -> None:
+    bodies: list[dict[str, Any]] = [
+        {"fn_index": -1, "data": [], "session_hash": "a"},
+        {"fn_index": 10**6, "data": [], "session_hash": "a"},
+        {"fn_index": 0, "data": [{"path": "/etc/passwd"}] * 9, "session_hash": ""},
+        {"fn_index": 3, "data": ["x"], "session_hash": "../x", "event_data": {"index": 10**9}},
+        {"data": [], "session_hash": "a"},
+    ]
+    for path in ("queue/join", "run/predict", "call/x", "api/predict"):
+        for body in bodies:
+            reply = httpx2.post(f"{address}/gradio_api/{path}", json=body, timeout=60)
+            assert reply.status_code < 500, (path, body, reply.text)
+            assert path == "queue/join" or reply.status_code == 404
+
+
 def test_handlers_cannot_be_called_by_name(address: str) -> None:
     shown = httpx2.get(f"{address}/gradio_api/info", timeout=60)
     assert shown.status_code in (404, 403) or shown.json()["named_endpoints"] == {}

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, BinaryIO
 
 import pytest
 import yaml
 from rich.console import Console
 
 from sync_r1.commands.study import study as study_command
+from sync_r1.study import joined_models
 from sync_r1.study.results import hacking_section, hacking_summary, write_results
 from sync_r1.study.runner import Cell, Runner
 from sync_r1.study.study_file import Study, load_study
+from tests.forked import Forked, ForkServer
 
 TINY = {
     "rl.max_steps": 1, "rl.num_generations": 2, "rl.prompts_per_step": 1, "rl.train_timesteps": 1, "rl.draw_every": 1,
@@ -46,6 +50,19 @@ DECLARED: dict[str, Any] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def forked_cells(fork_server: ForkServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells run in processes forked from one that has imported everything; `tests/test_signals.py` starts them anew."""
+
+    def start(command: list[str], stdout: BinaryIO, **_: Any) -> Forked:
+        module, arguments = command[2], command[3:]
+        script = Path(joined_models.__file__) if module == joined_models.__name__ else None
+        return fork_server.start(Path.cwd(), arguments, script=script, log=Path(stdout.name))
+
+    forked = SimpleNamespace(Popen=start, STDOUT=subprocess.STDOUT, TimeoutExpired=subprocess.TimeoutExpired)
+    monkeypatch.setattr("sync_r1.study.runner.subprocess", forked)
+
+
 def declared(folder: Path, **changes: Any) -> Study:
     path = folder / "study.yaml"
     path.write_text(yaml.safe_dump({**DECLARED, **changes}))
@@ -53,7 +70,7 @@ def declared(folder: Path, **changes: Any) -> Study:
 
 
 def runner(folder: Path, study: Study) -> Runner:
-    return Runner(study, folder / "cells", jobs=2, console=Console(quiet=True))
+    return Runner(study, folder / "cells", jobs=2, console=Console(width=300))
 
 
 def test_a_study_runs_once_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

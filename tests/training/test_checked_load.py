@@ -4,6 +4,7 @@ name.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,17 @@ from tests.rl.toys import log_of, trainer
 STEPS = ("rl.beta=0", "run.save_steps=2")
 
 
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    run = trainer(tmp_path / "first", *STEPS)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = trainer(tmp_path_factory.mktemp("first"), *STEPS)
     run.train()
     return run.config.run.folder / "checkpoints" / "step_00002"
+
+
+@pytest.fixture
+def checkpoint(trained: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(trained, tmp_path / "checkpoints" / trained.name))
 
 
 def test_rates_schedule_and_length_may_change(checkpoint: Path, tmp_path: Path) -> None:

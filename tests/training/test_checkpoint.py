@@ -15,6 +15,7 @@ from rich.console import Console
 from safetensors import SafetensorError
 
 from sync_r1.rl.rewards import Reward, RewardEnsemble
+from sync_r1.rl.trainer import SyncGRPOTrainer
 from sync_r1.rl.trainer_state import SyncState
 from sync_r1.run_folder import checkpoint_name, checkpoint_to_resume, checkpoints, newest
 from sync_r1.training.callbacks import RestoreRNG
@@ -88,23 +89,32 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path: Path) ->
     assert "stopping after this step" in said.getvalue() and "--resume latest" in said.getvalue()
 
 
+def noisy(**columns: Any) -> list[float]:
+    """A reward that draws from a global generator, which must go on where it was."""
+    return [value + random.random() / 10 for value in wordy(**columns)]
+
+
+def noisy_trainer(folder: Path, iterations: int, **extra: Any) -> SyncGRPOTrainer:
+    rewards = RewardEnsemble([Reward("noisy", noisy, "text"), Reward("bright", bright, "image")])
+    options = [*FOUR, "run.save_steps=100", f"rl.num_iterations={iterations}"]
+    return trainer(folder, *options, rewards=rewards, **extra)
+
+
+@pytest.fixture(scope="module", params=[1, 2])
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SyncGRPOTrainer:
+    """A training that nothing stopped, with 1 and with 2 updates per rollout."""
+    run = noisy_trainer(tmp_path_factory.mktemp("whole"), request.param)
+    run.train()
+    return run
+
+
 @pytest.mark.parametrize(("where", "step"), [("roll_out", 0), ("score", 2), ("loss", 0), ("loss", 2)])
-@pytest.mark.parametrize("iterations", [1, 2])
 def test_sigterm_abandons_the_step_and_resume_equals_uninterrupted(
-    tmp_path: Path, where: str, step: int, iterations: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, where: str, step: int, whole: SyncGRPOTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The step is done again from what was before it: weights, counters, DGS and the global generators."""
-
-    def noisy(**columns: Any) -> list[float]:
-        return [value + random.random() / 10 for value in wordy(**columns)]
-
-    extra = [*FOUR, "run.save_steps=100", f"rl.num_iterations={iterations}"]
-    rewards = RewardEnsemble([Reward("noisy", noisy, "text"), Reward("bright", bright, "image")])
-    whole = trainer(tmp_path / "whole", *extra, rewards=rewards)
-    whole.train()
-
-    said = io.StringIO()
-    run = trainer(tmp_path / "run", *extra, rewards=rewards, console=Console(file=said, width=300))
+    said, iterations = io.StringIO(), whole.config.rl.num_iterations
+    run = noisy_trainer(tmp_path, iterations, console=Console(file=said, width=300))
     real = getattr(run, where)
 
     def signalled(*given: Any) -> Any:
@@ -118,7 +128,7 @@ def test_sigterm_abandons_the_step_and_resume_equals_uninterrupted(
     last = newest(run.config.run.folder)
     assert run.stop_signal.stopped == signal.SIGTERM and last is not None and last.name == checkpoint_name(step)
     assert "stopping within this step" in said.getvalue() and f"stopped at step {step}; go on with" in said.getvalue()
-    resumed = trainer(tmp_path / "run", *extra, rewards=rewards)
+    resumed = noisy_trainer(tmp_path, iterations)
     resumed.train(resume_from_checkpoint="latest")
     assert same(weights(whole.policy), weights(resumed.policy)) and log_of(resumed) == log_of(whole)
     assert resumed.sync_state == whole.sync_state

@@ -12,7 +12,7 @@ from torch import Tensor
 from sync_r1.config import EvalConfig
 from sync_r1.data import Concept, load_concept
 from sync_r1.session import Session
-from sync_r1.unifybench.metrics import Evaluators
+from sync_r1.unifybench.metrics import BenchmarkJudges
 from sync_r1.unifybench.tasks import EvalItem, build_items
 from sync_r1.world.export import export_world
 from tests.helpers import tiny_model
@@ -81,8 +81,8 @@ def session(root: Path, concept: Concept) -> Session:
 
 
 @pytest.fixture
-def judges() -> Evaluators:
-    return Evaluators(judge=CountingJudge(), judge_name="half", clip=ReferenceClip(), clip_name="reference")  # type: ignore[arg-type]
+def judges() -> BenchmarkJudges:
+    return BenchmarkJudges(judge=CountingJudge(), judge_name="half", clip=ReferenceClip(), clip_name="reference")  # type: ignore[arg-type]
 
 
 def one_of_each(concept: Concept, root: Path) -> dict[str, EvalItem]:

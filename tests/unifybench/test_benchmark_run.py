@@ -19,7 +19,7 @@ from sync_r1.session import Session
 from sync_r1.unifybench.adapters import Request, TokensAdapter
 from sync_r1.unifybench.compare import compare
 from sync_r1.unifybench.evaluate import evaluate
-from sync_r1.unifybench.metrics import Evaluators, class_text
+from sync_r1.unifybench.metrics import BenchmarkJudges, class_text
 from sync_r1.unifybench.predict import predict
 from sync_r1.unifybench.prediction_store import PredictionStore
 from sync_r1.unifybench.protocol import Protocol
@@ -183,7 +183,7 @@ def test_both_files_hold_the_same_scores(session: Session, tmp_path: Path) -> No
     items = build_items(session.concept, root=session.root, tasks=tasks, max_items=2, protocol=protocol)
     store = PredictionStore(out=tmp_path / "bench", concept="bo")
     predict(TokensAdapter(session, protocol), items, store, batch_size=session.options.batch_size)
-    judges = Evaluators(judge=CountingJudge(), judge_name="half", clip=clip, clip_name="reference")  # type: ignore[arg-type]
+    judges = BenchmarkJudges(judge=CountingJudge(), judge_name="half", clip=clip, clip_name="reference")  # type: ignore[arg-type]
     for task in tasks:
         content = score_task(store, task, session.concept, protocol, judges, Outage())
         own = [item for item in evaluated if item.task == task]

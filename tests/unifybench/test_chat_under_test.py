@@ -18,7 +18,7 @@ from sync_r1.commands.unifybench import app
 from sync_r1.config import JudgeConfig
 from sync_r1.data import Concept
 from sync_r1.unifybench.judges import build_judges
-from sync_r1.unifybench.metrics import Evaluators
+from sync_r1.unifybench.metrics import BenchmarkJudges
 from sync_r1.unifybench.models_under_test import base_model, chat_model
 from sync_r1.unifybench.prediction_store import PredictionStore
 from sync_r1.unifybench.protocol import Protocol
@@ -71,7 +71,7 @@ def test_a_chat_model_over_http(endpoint: Endpoint, concept: Concept, root: Path
     lost = [record for record in records if record["prediction"] is None]
     assert len(lost) == failed and all("gave no reply" in record["metadata"]["failure"] for record in lost)
     task = Counter(record["item_id"].rsplit("_", 1)[0] for record in lost).most_common(1)[0]
-    place, judges = PredictionStore(out=tmp_path, concept="bo"), Evaluators()
+    place, judges = PredictionStore(out=tmp_path, concept="bo"), BenchmarkJudges()
     half = score_task(place, task[0], concept, SMALL, judges, Outage())
     assert half["progress"] == {"completed": 4 - task[1], "total": 4} and not half["complete"]
     assert predict_all(plan, [model], tmp_path) == 0

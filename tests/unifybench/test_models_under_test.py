@@ -14,7 +14,7 @@ from sync_r1.config import Config, JudgeConfig, ModelConfig, save_config
 from sync_r1.data import Concept, Conditions
 from sync_r1.files import write_manifest
 from sync_r1.session import Session
-from sync_r1.unifybench.metrics import Evaluators
+from sync_r1.unifybench.metrics import BenchmarkJudges
 from sync_r1.unifybench.models_under_test import base_model, chat_model, checkpoints
 from sync_r1.unifybench.protocol import Protocol, load_protocol
 from sync_r1.unifybench.run import BenchmarkPlan, choose_concepts, predict_all, score_all
@@ -81,7 +81,7 @@ def test_the_token_epoch_is_recorded(tmp_path: Path, root: Path, concept: Concep
     open_run_manifest(out, plan, [candidate])
     assert (out / "artifacts/understanding/rec/bo/token_epoch_15/model_epoch_0/manifest.json").is_file()
     assert read_run_manifest(out)[0].token_epoch == 15 and 0 in score_all(
-        read_run_manifest(out)[0], [0], out, Evaluators()
+        read_run_manifest(out)[0], [0], out, BenchmarkJudges()
     )
     with pytest.raises(ValueError, match="with token_epoch 15, now it is 0"):
         open_run_manifest(out, replace(plan, token_epoch=0), [candidate])
@@ -131,7 +131,7 @@ def test_rewrites_that_were_not_asked_for_are_predicted_and_it_is_said(
 ) -> None:
     tiny_model(max_text_tokens=120).save_pretrained(tmp_path / "model")
     plan = BenchmarkPlan(root=root, concepts=["bo"], tasks=["rea_gen"], protocol=SMALL, max_items=1)
-    out, judges = tmp_path / "out", Evaluators(judge=CountingJudge())
+    out, judges = tmp_path / "out", BenchmarkJudges(judge=CountingJudge())
     candidate = base_model(str(tmp_path / "model"), "tokens", SMALL, device="cpu")
     with pytest.warns(UserWarning, match="rea_gen draws the model's own rewrites, so task rea is predicted too"):
         predict_all(plan, [candidate], out)

@@ -23,7 +23,7 @@ from sync_r1.distributed import launched_processes
 from sync_r1.session import Session
 from sync_r1.unifybench.adapters import Request, TokensAdapter
 from sync_r1.unifybench.fingerprint import model_fingerprint
-from sync_r1.unifybench.metrics import Evaluators
+from sync_r1.unifybench.metrics import BenchmarkJudges
 from sync_r1.unifybench.predict import predict
 from sync_r1.unifybench.prediction_store import PredictionStore, content_hash, read_task, records_of
 from sync_r1.unifybench.protocol import Protocol
@@ -285,7 +285,7 @@ def free_port() -> int:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_at_random_moments_the_scores_are_the_same(
-    root: Path, concept: Concept, judges: Evaluators, tmp_path: Path
+    root: Path, concept: Concept, judges: BenchmarkJudges, tmp_path: Path
 ) -> None:
     """SIGKILL ten times while predicting; what is there in the end equals an uninterrupted run, byte by byte."""
     torch.set_num_threads(1)

@@ -12,7 +12,7 @@ from sync_r1.config import EvalConfig
 from sync_r1.data import Concept
 from sync_r1.session import Session
 from sync_r1.unifybench.adapters import TokensAdapter
-from sync_r1.unifybench.metrics import Evaluators, ItemMetrics, Row, clip_text, reference_pictures
+from sync_r1.unifybench.metrics import BenchmarkJudges, ItemMetrics, Row, clip_text, reference_pictures
 from sync_r1.unifybench.protocol import (
     ABOUT,
     PRESETS,
@@ -57,10 +57,12 @@ def test_published_bleu_and_recognition(concept: Concept) -> None:
         ("Yes.", ""): 0.0,
     }
     rows = [Row(task="vqa", prompt="?", truth=truth, text=said) for truth, said in pins]
-    assert ItemMetrics(concept, PUBLISHED, Evaluators())("bleu", rows) == pytest.approx(list(pins.values()), abs=5e-7)
+    assert ItemMetrics(concept, PUBLISHED, BenchmarkJudges())("bleu", rows) == pytest.approx(
+        list(pins.values()), abs=5e-7
+    )
     unsure = [Row(task="rec", prompt="?", truth="No.", text="I do not know")]
-    assert ItemMetrics(concept, PUBLISHED, Evaluators())("recognition", unsure) == [0.0]
-    assert ItemMetrics(concept, load_protocol("legacy"), Evaluators())("recognition", unsure) == [1.0]
+    assert ItemMetrics(concept, PUBLISHED, BenchmarkJudges())("recognition", unsure) == [0.0]
+    assert ItemMetrics(concept, load_protocol("legacy"), BenchmarkJudges())("recognition", unsure) == [1.0]
 
 
 def test_world_is_what_evaluate_does() -> None:

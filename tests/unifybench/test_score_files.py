@@ -19,7 +19,7 @@ from sync_r1.session import Session
 from sync_r1.unifybench.adapters import TokensAdapter
 from sync_r1.unifybench.bootstrap import macro_interval
 from sync_r1.unifybench.compare import compare_scores, open_scores
-from sync_r1.unifybench.metrics import Evaluators, ItemMetrics, Row, metrics_of, phase_metrics_of
+from sync_r1.unifybench.metrics import BenchmarkJudges, ItemMetrics, Row, metrics_of, phase_metrics_of
 from sync_r1.unifybench.predict import predict
 from sync_r1.unifybench.prediction_store import PredictionStore, read_task
 from sync_r1.unifybench.protocol import Protocol, load_protocol
@@ -41,7 +41,7 @@ def predicted(session: Session, out: Path, tasks: Sequence[str], max_items: int 
     return store
 
 
-def test_partial_scores_survive_an_outage(session: Session, judges: Evaluators, tmp_path: Path) -> None:
+def test_partial_scores_survive_an_outage(session: Session, judges: BenchmarkJudges, tmp_path: Path) -> None:
     place = predicted(session, tmp_path, ["dense_gen"])
     whole = score_task(place, "dense_gen", session.concept, SMALL, judges, Outage())
     assert whole["complete"] and whole["progress"] == {"completed": 4, "total": 4} and whole["summary"]["gpt"] == 0.5
@@ -57,7 +57,7 @@ def test_partial_scores_survive_an_outage(session: Session, judges: Evaluators, 
     assert judges.judge.asked == 5
 
 
-def test_scores_follow_what_they_are_made_from(session: Session, judges: Evaluators, tmp_path: Path) -> None:
+def test_scores_follow_what_they_are_made_from(session: Session, judges: BenchmarkJudges, tmp_path: Path) -> None:
     """Of all metrics only those are measured again that a change bears on."""
     place, first = predicted(session, tmp_path, ["dense_gen"]), CountingJudge()
     judges.judge, concept = first, session.concept
@@ -85,7 +85,7 @@ def test_scores_follow_what_they_are_made_from(session: Session, judges: Evaluat
 
 
 def test_another_answer_to_the_same_request_is_scored_anew(
-    session: Session, judges: Evaluators, tmp_path: Path
+    session: Session, judges: BenchmarkJudges, tmp_path: Path
 ) -> None:
     place = predicted(session, tmp_path, ["qa"], max_items=1)
     score_task(place, "qa", session.concept, SMALL, judges, Outage())
@@ -99,13 +99,13 @@ def test_cosines_are_not_clamped(concept: Concept, tmp_path: Path) -> None:
     """Opposite features have cosine -1, which the mean over items must see."""
     clip, picture = load_world_clip(), tmp_path / "0.png"
     Image.new("RGB", (32, 32)).save(picture)
-    measure = ItemMetrics(concept, SMALL, Evaluators(clip=clip))
+    measure = ItemMetrics(concept, SMALL, BenchmarkJudges(clip=clip))
     measure._references = -clip.image_features([Image.open(picture)])
     rows = [Row(task="dense_gen", prompt="", truth="<bo>", images=(picture,))]
     assert measure("clip_i", rows) == pytest.approx([-1.0], abs=1e-5)
 
 
-def test_a_judge_that_is_down_is_left_alone(session: Session, judges: Evaluators, tmp_path: Path) -> None:
+def test_a_judge_that_is_down_is_left_alone(session: Session, judges: BenchmarkJudges, tmp_path: Path) -> None:
     place, outage = predicted(session, tmp_path, ["vqa", "dense_gen"], max_items=PATIENCE), Outage()
     session_answers = CountingJudge(patience=0)
     judges.judge = session_answers
@@ -128,7 +128,7 @@ def test_refusals_are_no_outage() -> None:
 def test_empty_answers_are_wrong_without_asking(concept: Concept) -> None:
     judge = CountingJudge()
     rows = [Row(task="vqa", prompt="?", truth="red", text=text) for text in ("", " ", "red")]
-    measure = ItemMetrics(concept, SMALL, Evaluators(judge=judge))
+    measure = ItemMetrics(concept, SMALL, BenchmarkJudges(judge=judge))
     assert measure("gpt", rows) == [0.0, 0.0, 0.5] and judge.asked == 1
     assert measure("bleu", rows)[0] == measure("exact", rows)[0] == 0.0
     assert measure("gpt", [replace(rows[0], task="dense_rea")]) == [0.0] and judge.asked == 1
@@ -139,12 +139,14 @@ def test_long_texts_are_cut_or_refused(concept: Concept, tmp_path: Path) -> None
     Image.new("RGB", (32, 32)).save(picture)
     rows = [Row(task="dense_gen", prompt="", truth="<bo> " + "at the beach " * 40, images=(picture,))]
     clip = load_world_clip()
-    assert ItemMetrics(concept, SMALL, Evaluators(clip=clip))("clip_t", rows)[0] is not None
+    assert ItemMetrics(concept, SMALL, BenchmarkJudges(clip=clip))("clip_t", rows)[0] is not None
     with pytest.raises(ValueError, match=r"is longer than the .* CLIP can read"):
-        ItemMetrics(concept, replace(SMALL, long_text="raise"), Evaluators(clip=clip))("clip_t", rows)
+        ItemMetrics(concept, replace(SMALL, long_text="raise"), BenchmarkJudges(clip=clip))("clip_t", rows)
 
 
-def test_predictions_of_another_protocol_are_not_scored(session: Session, judges: Evaluators, tmp_path: Path) -> None:
+def test_predictions_of_another_protocol_are_not_scored(
+    session: Session, judges: BenchmarkJudges, tmp_path: Path
+) -> None:
     place = predicted(session, tmp_path, ["rec"])
     with pytest.raises(ValueError, match="which differs in text_prefix, max_completion_length"):
         score_task(
@@ -155,7 +157,9 @@ def test_predictions_of_another_protocol_are_not_scored(session: Session, judges
         score_task(place, "vqa", session.concept, SMALL, judges, Outage())
 
 
-def test_scores_of_replaced_predictions_are_not_shown(session: Session, judges: Evaluators, tmp_path: Path) -> None:
+def test_scores_of_replaced_predictions_are_not_shown(
+    session: Session, judges: BenchmarkJudges, tmp_path: Path
+) -> None:
     place = predicted(session, tmp_path, ["qa"])
     score_task(place, "qa", session.concept, SMALL, judges, Outage())
     assert list(read_scores(tmp_path)) == [0]
@@ -173,7 +177,7 @@ def test_scores_of_replaced_predictions_are_not_shown(session: Session, judges: 
             read_scores(tmp_path)
 
 
-def test_a_damaged_picture_is_not_scored(session: Session, judges: Evaluators, tmp_path: Path) -> None:
+def test_a_damaged_picture_is_not_scored(session: Session, judges: BenchmarkJudges, tmp_path: Path) -> None:
     place = predicted(session, tmp_path, ["dense_gen"], max_items=1)
     next(tmp_path.rglob("image_000.png")).write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"is missing or damaged; .*draws it again"):
@@ -321,12 +325,12 @@ def test_interval_over_concepts_and_items() -> None:
 
 
 def test_metrics_depend_on_who_is_there() -> None:
-    published, both = load_protocol("unifybenchpp-2026"), Evaluators(judge=CountingJudge(), clip=object())  # type: ignore[arg-type]
+    published, both = load_protocol("unifybenchpp-2026"), BenchmarkJudges(judge=CountingJudge(), clip=object())  # type: ignore[arg-type]
     assert metrics_of("dense_gen", published, both) == ["gpt", "clip_i", "clip_t"]
     assert metrics_of("dense_gen", Protocol(), both) == ["gpt", "clip_i", "clip_t", "judge"]
-    assert metrics_of("dense_gen", published, Evaluators(clip=both.clip)) == ["clip_i", "clip_t"]
-    assert metrics_of("vqa", published, Evaluators()) == ["bleu", "exact", "token_f1"] and metrics_of(
-        "rec", published, Evaluators()
+    assert metrics_of("dense_gen", published, BenchmarkJudges(clip=both.clip)) == ["clip_i", "clip_t"]
+    assert metrics_of("vqa", published, BenchmarkJudges()) == ["bleu", "exact", "token_f1"] and metrics_of(
+        "rec", published, BenchmarkJudges()
     ) == ["recognition"]
 
 
@@ -337,7 +341,7 @@ def test_what_nothing_asked_for_is_counted_where_the_protocol_says_so(concept: C
         def unasked(self, images: Any, texts: Sequence[str]) -> list[int | None]:
             return [len(text.split(" and ")) for text in texts]
 
-    asked, judges = load_protocol("world", ["unasked=true"]), Evaluators(judge=Counts())
+    asked, judges = load_protocol("world", ["unasked=true"]), BenchmarkJudges(judge=Counts())
     assert metrics_of("dense_gen", asked, judges) == ["gpt", "judge", "unasked"]
     assert "unasked" not in metrics_of("dense_gen", Protocol(), judges)
     assert phase_metrics_of("dense_gen", judges) == ["judge", "unasked"]

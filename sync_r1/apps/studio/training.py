@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
+import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ LAST_TIMES = 20  # steps of a kind whose median says how long the next one takes
 LOG_LINES = 12
 GOING = ("running", "stopping")
 ALARM = "the rewards are being exploited"
+_STARTING = threading.Lock()  # handlers of the page and the look at the queue start trainings, one at a time
 
 
 @dataclass(frozen=True)
@@ -143,27 +145,38 @@ def begin(studio: StudioFolder, plan: Plan) -> str:
 
 def resume(studio: StudioFolder, name: str) -> str:
     """Go on with a run that ended early, from its newest checkpoint."""
+    return _start_or_wait(studio, name, arguments_to_go_on(studio, name))
+
+
+def arguments_to_go_on(studio: StudioFolder, name: str) -> list[str]:
+    """The command line that goes on with a run. ValueError while it runs, or where there is no such run."""
     folder = run_folder(studio, name)
     job = jobs.read_job(folder)
     if job is not None and job.process() is not None:
         raise ValueError(f"{name} is running; there is nothing to go on with")
     if newest(folder) is None and job is not None:
-        return _start_or_wait(studio, name, [one for one in job.arguments if one != "--background"])
+        return [one for one in job.arguments if one != "--background"]
     kept = ["--no-evaluate"] if job is not None and "--no-evaluate" in job.arguments else []
-    again = ["train", "--config", str(folder / "config.yaml"), "--resume", "latest", *kept]
-    return _start_or_wait(studio, name, again)
+    return ["train", "--config", str(folder / "config.yaml"), "--resume", "latest", *kept]
 
 
 def _start_or_wait(studio: StudioFolder, name: str, command: list[str]) -> str:
-    going = running(studio)
-    if going:
-        queue = waiting(studio)
-        if len(queue) >= MOST_WAITING:
-            raise ValueError(f"{len(queue)} trainings wait already; stop one, or wait until one ends")
-        write_json(studio.jobs / f"{new_id()}.json", {"name": name, "arguments": command})
+    with _STARTING:
+        going = running(studio)
+        if not going:
+            jobs.start(command, studio.runs / name, wait=False)
+            return f"{name} is training"
+        let_wait(studio, name, command)
         return f"{name} waits until {going} has ended; then it begins by itself"
-    jobs.start(command, studio.runs / name, wait=False)
-    return f"{name} is training"
+
+
+def let_wait(studio: StudioFolder, name: str, command: list[str]) -> None:
+    """Put a training into the queue, from which a server starts one after the other. ValueError where that is full."""
+    queue = waiting(studio)
+    if len(queue) >= MOST_WAITING:
+        raise ValueError(f"{len(queue)} trainings wait already; stop one, or wait until one ends")
+    asked = {"name": name, "arguments": command, "before": _created(studio, name)}
+    write_json(studio.jobs / f"{new_id()}.json", asked)
 
 
 def running(studio: StudioFolder) -> str:
@@ -180,14 +193,32 @@ def waiting(studio: StudioFolder) -> list[str]:
 
 
 def start_next(studio: StudioFolder) -> str:
-    """Start what waits longest, if nothing runs. Returns its name, or ""."""
-    queue = sorted(studio.jobs.glob("*.json"))
-    if not queue or running(studio):
-        return ""
-    asked = read_json(queue[0])
-    queue[0].unlink()
-    jobs.start(list(asked["arguments"]), studio.runs / str(asked["name"]), wait=False)
-    return str(asked["name"])
+    """Start what waits longest, if nothing runs. Returns its name, or "".
+
+    It leaves the queue after its process was started, so that a kill in between loses no training.
+    """
+    with _STARTING:
+        queue = sorted(studio.jobs.glob("*.json"))
+        if queue and _begun(studio, queue[0]):
+            queue.pop(0).unlink()
+        if not queue or running(studio):
+            return ""
+        asked = read_json(queue[0])
+        jobs.start(list(asked["arguments"]), studio.runs / str(asked["name"]), wait=False)
+        queue[0].unlink()
+        return str(asked["name"])
+
+
+def _begun(studio: StudioFolder, waits: Path) -> bool:
+    """Whether a process was started for what waits, by a server that was killed before it could say so."""
+    asked = read_json(waits)
+    return _created(studio, str(asked["name"])) != asked.get("before")
+
+
+def _created(studio: StudioFolder, name: str) -> float | None:
+    """When the process began that was started last for a run."""
+    job = jobs.read_job(studio.runs / name)
+    return None if job is None else job.created
 
 
 def stop(studio: StudioFolder, name: str, now: bool = False) -> str:
