@@ -162,7 +162,7 @@ def taught_by_drawing(config: Config) -> None:
     rl = config.rl
     rl.optimise, rl.dgs_enabled, rl.draw_every = "decisions", False, 1
     rl.closed_loss, rl.closed_labels, rl.closed_prompts_per_step = "log", "drawing", 16
-    rl.closed_own_drawings, rl.max_steps = 96, 12
+    rl.closed_own_drawings, rl.max_steps, rl.beta = 96, 12, 0.0
     rl.learning_rate, rl.concept_learning_rate = rl.learning_rate / 2, rl.concept_learning_rate / 10
 
 
