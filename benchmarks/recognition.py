@@ -82,8 +82,10 @@ def done(folder: Path) -> bool:
 
 
 def row(rights: list[np.ndarray]) -> dict[str, Any]:
-    value = float(np.mean([side.mean() for side in rights]))
-    return {"value": value, "ci95": bootstrap_interval([rights]), "n": sum(map(len, rights))}
+    """The mean of both sides, and each by itself: the concept recognised, and others rejected."""
+    shown, others = (float(side.mean()) for side in rights)
+    sides = {"recognised": shown, "rejected": others}
+    return {"value": (shown + others) / 2, "ci95": bootstrap_interval([rights]), "n": sum(map(len, rights)), **sides}
 
 
 def summary(concepts: dict[str, Rights]) -> dict[str, dict[str, Any]]:

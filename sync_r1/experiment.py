@@ -39,7 +39,7 @@ from sync_r1.session import Session
 from sync_r1.sft.trainer import WarmUp, check_folder, run_sft
 from sync_r1.signals import if_stopped, resume_command
 from sync_r1.training.metrics import peak_memory_mb
-from sync_r1.training.own_drawings import own_drawings
+from sync_r1.training.own_drawings import asked_after_warm_up
 from sync_r1.training.prompts import Prompt, evaluation_prompts, session_prompts
 from sync_r1.unifybench.compare import compare
 from sync_r1.unifybench.evaluate import evaluate, items_of
@@ -110,7 +110,7 @@ def _prepare(
     checkpoint = start_or_resume(folder, resume, console)
     check_data(config)
     watched_prompts = config.rl.validation_prompts or config.rl.test_prompts
-    watched = watched_prompts > 0 and config.rl.optimise != "text"
+    watched = watched_prompts > 0 and config.rl.draws
     scorers = build_scorers(config)
     evaluator = None
     if compare_phases or watched:
@@ -169,7 +169,7 @@ def _run_experiment(run: _Prepared, console: Console, command: str) -> dict[str,
         warm = warm_up(session, config, console, run.prompts, run.checkpoint is not None, command)
         if warm.stopped:
             return {"stopped": warm.stopped}
-    prompts = run.prompts + _own_drawings(session, config, processes)
+    prompts = asked_after_warm_up(session, config, run.prompts, processes)
     trainer = SyncGRPOTrainer(session.model, config, prompts, run.rewards, run.scorers.preview, console)
     trainer.stop_signal.command = command
     if run.judge is not None:
@@ -248,15 +248,6 @@ def warm_up(
             f"{folder} has no checkpoint of the warm-up that this run began with; put it back, or start the run anew"
         )
     return run_sft(session, config, folder, console, earlier, prompts, command)
-
-
-def _own_drawings(session: Session, config: Config, processes: Processes) -> list[Prompt]:
-    """Pictures of its own that the model is asked about, drawn once, after a warm-up, by the main process."""
-    count, folder = config.rl.closed_own_drawings, config.run.folder / "own_drawings"
-    if not count or config.rl.closed_loss == "none":
-        return []
-    processes.on_main(lambda: len(own_drawings(session, folder, count, config.run.seed)))
-    return own_drawings(session, folder, count, config.run.seed)
 
 
 def add_hacking_monitor(

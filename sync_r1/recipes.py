@@ -152,6 +152,20 @@ def recognition(config: Config) -> None:
     config.rl.closed_loss, config.rl.closed_prompts_per_step = "log", 8
 
 
+def taught_by_drawing(config: Config) -> None:
+    """After a look at the photos the image part teaches the words, and nothing is told but photos: it answers whether
+    the concept is in them, in other pictures and in the model's own drawings, and the text part learns its answers.
+
+    Few updates at lower rates: with more, what few pictures have in common passes for the concept, and other answers
+    suffer.
+    """
+    rl = config.rl
+    rl.optimise, rl.dgs_enabled, rl.draw_every = "decisions", False, 1
+    rl.closed_loss, rl.closed_labels, rl.closed_prompts_per_step = "log", "drawing", 16
+    rl.closed_own_drawings, rl.max_steps, rl.beta = 96, 12, 0.0
+    rl.learning_rate, rl.concept_learning_rate = rl.learning_rate / 2, rl.concept_learning_rate / 10
+
+
 def sft_baseline(config: Config) -> None:
     """Token-level training on the prompts RL would ask, with the true answers: for `sync-r1 sft`.
 
@@ -201,6 +215,7 @@ RECIPES: dict[str, Recipe] = {
     "label-free": label_free,
     "label-free-previews": label_free_previews,
     "recognition": recognition,
+    "taught-by-drawing": taught_by_drawing,
     "sft-baseline": sft_baseline,
     "warm-start": warm_start,
     "photos-first": photos_first,

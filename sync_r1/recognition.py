@@ -4,7 +4,7 @@ P pictures, N image tokens. A_n is the log-probability of a picture's token n un
 photo of a dog", the class noun. A picture shows the concept when its tokens are what the name leads to expect, and
 more than what the class alone does. Which tokens count is learned from the concept's photos and a pool of others:
 
-    E_n = A_n − ½ B_n,    w_n ∝ max(0, mean over photos E_n − mean over pool E_n) / (sd_n + ½),    score = Σ_n w_n E_n
+    E_n = A_n − 0.7 B_n,  w_n ∝ max(0, mean over photos E_n − mean over pool E_n) / (sd_n + ½),    score = Σ_n w_n E_n
 
 sd_n is the spread of E_n over the photos: tokens that vary whatever the concept does (the place, a hat) count little.
 With the whole of B, a picture of another class would be as unlikely under both prompts, and pass. A picture shows the
@@ -30,7 +30,7 @@ from sync_r1.models.batches import batches
 from sync_r1.scorers.text import DECISIONS, recognition, split_decision
 from sync_r1.types import Sampling
 
-CLASS_SHARE = 0.5  # how much of B is taken off
+CLASS_SHARE = 0.7  # how much of B is taken off; chosen on tuning concepts, docs/log.md
 SPREAD_FLOOR = 0.5  # nats; keeps a token that happens to vary little over a few photos from counting alone
 UNSURE = 0.1  # margins below it are small in any case: then the words decide
 
@@ -96,7 +96,7 @@ def picture_evidence(
 
 
 def token_evidence(named: Tensor, plain: Tensor) -> Tensor:
-    """E = A − ½ B of every token: A and B [P, N] → [P, N]."""
+    """E = A − 0.7 B of every token: A and B [P, N] → [P, N]."""
     return named - CLASS_SHARE * plain
 
 

@@ -100,7 +100,7 @@ def build_scorers(config: Config) -> Scorers:
 def _preview(config: Config, library: Library, weights: Mapping[str, Weight]) -> RewardFunction | None:
     """What Dynamic Group Scaling judges previews by; None when it is off or nothing is drawn."""
     rl = config.rl
-    if not rl.dgs_enabled or rl.optimise == "text":
+    if not rl.dgs_enabled or not rl.draws:
         return None
     if rl.dgs_preview_score == "clip":
         return ready_made.blend(library["identity"][0], library["alignment"][0], rl.dgs_image_weight)
@@ -133,7 +133,7 @@ def _custom_rewards(config: Config) -> Library:
 def _users(config: Config) -> dict[str, list[str]]:
     """Networks to load, each with what needs it: rewards with a weight above 0, their fallbacks, and the preview."""
     rl = config.rl
-    if rl.optimise == "text":  # draws nothing
+    if not rl.draws:
         return {}
     needed = [
         name

@@ -165,6 +165,14 @@ def test_label_free_scores_nothing_but_what_the_pictures_show() -> None:
     assert (rl.optimise, rl.credit, rl.draw_every, rl.dgs_enabled) == ("both", "routed", 1, False)
 
 
+def test_what_the_image_part_teaches_is_told_by_photos_alone() -> None:
+    """Nothing is sampled and no reward is asked; what shows the concept is not read from the data."""
+    config = apply_recipes(["demo", "taught-by-drawing"]).validate()
+    assert config.sft.stages == ["photos"] and (config.rl.rolls_out, config.rl.draws) == (False, False)
+    assert (config.rl.optimise, config.rl.closed_labels, config.rl.closed_loss) == ("decisions", "drawing", "log")
+    assert config.rl.closed_own_drawings > 0 and config.rl.prompts_of(3) == (0, 0)
+
+
 def test_the_demo_is_the_world_after_a_look_at_the_photos() -> None:
     world, demo = apply_recipes(["world", "photos-first"]), apply_recipes(["demo"])
     assert demo.sft.stages == ["photos"] and apply_recipes(["world"]).sft.stages == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from sync_r1.config import Config, load_config
 from sync_r1.experiment import run_experiment
 from sync_r1.open_run import open_run, open_session
 from sync_r1.recipes import apply_recipes
+from sync_r1.session import Session
 from sync_r1.unifybench.tables import comparison_rows
 from sync_r1.world.assets import EVALUATOR, REWARD_MODELS
 from sync_r1.world.export import export_world
@@ -74,6 +76,30 @@ def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert summary["steps"] == 3
     steps = [json.loads(line)["step"] for line in (tmp_path / "small" / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3]
+
+
+def test_the_image_part_teaches_the_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look, its own drawings, and updates without rollouts; a resumed run asks about the same pictures."""
+
+    def margins(self: Session, images: Sequence[object]) -> tuple[list[float], float]:
+        return [1.0 if number % 2 else -1.0 for number in range(len(images))], 0.1
+
+    monkeypatch.setattr(Session, "margins", margins)
+    base = apply_recipes(["demo", "taught-by-drawing"])
+    base.data.concepts = ["bo"]
+    options = ["sft.epochs=1", "rl.closed_own_drawings=6", "run.save_steps=1", f"run.output_dir={tmp_path}"]
+    first = load_config(None, [*options, "rl.max_steps=1"], base=base)
+    summary = run_experiment(first, QUIET, compare_phases=False)
+    assert summary["steps"] == 1 and summary["nfe"] == 0 and summary["stages"] == ["photos"]
+    drawn = sorted((first.run.folder / "own_drawings").iterdir())
+    assert [path.name for path in drawn] == [*(f"{number}.png" for number in range(6)), "labels.json"]
+    times = [path.stat().st_mtime_ns for path in drawn]
+    more = load_config(None, [*options, "rl.max_steps=2"], base=base)
+    assert run_experiment(more, QUIET, resume="latest", compare_phases=False)["steps"] == 2
+    assert [path.stat().st_mtime_ns for path in drawn] == times
+    rows = [json.loads(line) for line in (first.run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2] and all("closed/accuracy" in row for row in rows)
+    assert (first.run.folder / "report.html").is_file()
 
 
 def test_a_run_keeps_where_its_data_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

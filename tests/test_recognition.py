@@ -57,7 +57,7 @@ def test_weights_by_hand() -> None:
     torch.testing.assert_close(token_weights(photos, pool), torch.tensor([0.8, 0.0, 0.2]))
     assert (token_weights(pool - 5, pool) == 0).all()  # nothing tells them apart
     named, plain = torch.tensor([[-1.0, -9.0]]), torch.tensor([[-2.0, -4.0]])
-    assert token_evidence(named, plain).tolist() == [[0.0, -7.0]]  # −1 + ½·2, −9 + ½·4
+    torch.testing.assert_close(token_evidence(named, plain), torch.tensor([[0.4, -6.2]]))  # −1 + 0.7·2, −9 + 0.7·4
 
 
 def test_margins_are_measured_in_photos() -> None:
@@ -183,3 +183,5 @@ def test_the_benchmark_counts_both_sides_alike(session: Session) -> None:
     sure = {how: [np.ones(6), np.zeros(6)] for how in rights}
     found = script.summary({"bo": sure, "rex": sure})["both"]
     assert found == {"value": 0.5, "ci95": (0.5, 0.5), "n": 24, "n_concepts": 2}
+    sides = {key: script.row([np.ones(6), np.zeros(6)])[key] for key in ("value", "recognised", "rejected")}
+    assert sides == {"value": 0.5, "recognised": 1.0, "rejected": 0.0}  # yes to everything

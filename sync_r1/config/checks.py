@@ -20,10 +20,9 @@ def check_steps(rl: RLConfig) -> None:
     if rl.dgs_enabled and rl.dgs_preview_step >= steps:
         limit = f"it must be below rl.generation_timesteps = {steps}"
         fail("rl.dgs_preview_step", rl.dgs_preview_step, limit, f"set it to {max(steps // 3, 1)}")
-    if rl.dgs_enabled and rl.optimise == "text":
-        fail(
-            "rl.dgs_enabled", True, "previews need images, but rl.optimise=text draws none", "set rl.dgs_enabled=false"
-        )
+    if rl.dgs_enabled and not rl.draws:
+        limit = f"previews need images, but rl.optimise={rl.optimise} draws none"
+        fail("rl.dgs_enabled", True, limit, "set rl.dgs_enabled=false")
     if rl.look_fraction + rl.recognize_fraction > 1:
         limit = f"with rl.look_fraction = {rl.look_fraction} it must be at most {1 - rl.look_fraction:.2g}"
         fail("rl.recognize_fraction", rl.recognize_fraction, limit, "lower one of the two")
@@ -69,6 +68,8 @@ def check_losses(rl: RLConfig) -> None:
         fail("rl.closed_prompts_per_step", rl.closed_prompts_per_step, limit, "add one")
     if rl.closed_loss != "none" and rl.optimise == "image":
         fail("rl.closed_loss", rl.closed_loss, "rl.optimise=image trains no text", "set rl.closed_loss=none")
+    if rl.closed_loss == "none" and not rl.rolls_out:
+        fail("rl.closed_loss", "none", "with rl.optimise=decisions nothing would train", "set rl.closed_loss=log")
 
 
 def check_run(rl: RLConfig, run: RunConfig) -> None:

@@ -23,8 +23,8 @@ class RewardConfig:
 class RLConfig:
     """Sync-GRPO and Dynamic Group Scaling."""
 
-    optimise: Literal["both", "text", "image"] = option(
-        "both", "parts that receive gradients; 'text' draws no images at all"
+    optimise: Literal["both", "text", "image", "decisions"] = option(
+        "both", "parts that receive gradients; 'text' draws no images, 'decisions' asks yes-or-no questions alone"
     )
     credit: Literal["shared", "routed"] = option(
         "routed", "shared: one advantage for both parts; routed: each part its own"
@@ -121,6 +121,10 @@ class RLConfig:
     closed_prompts_per_step: int = option(
         8, "such questions per update on each process, as many with yes as with no", ge=2
     )
+    closed_labels: Literal["given", "drawing"] = option(
+        "given",
+        "what says which pictures show the concept: the data, or the model's image part by how it would draw it",
+    )
     closed_own_drawings: int = option(
         0, "pictures of its own that the model is also asked about; its image part decides which show the concept", ge=0
     )
@@ -212,9 +216,19 @@ class RLConfig:
         """Whether only some texts are drawn, as trunks that branch."""
         return self.dgs_enabled and self.dgs_keep in ("tree", "ties")
 
+    @property
+    def draws(self) -> bool:
+        """Whether any rollout draws pictures."""
+        return self.optimise in ("both", "image")
+
+    @property
+    def rolls_out(self) -> bool:
+        """Whether trajectories are sampled and rewarded at all."""
+        return self.optimise != "decisions"
+
     def drawn(self, rollout: int) -> bool:
         """Whether pictures are drawn in rollout number `rollout` (`draw_every`)."""
-        return self.optimise != "text" and rollout % self.draw_every == 0
+        return self.draws and rollout % self.draw_every == 0
 
     def prompts_of(self, rollout: int) -> tuple[int, int]:
         """How many prompts a process asks in rollout number `rollout`, and how many it asked in all before it.
@@ -222,6 +236,8 @@ class RLConfig:
         Where nothing is ever drawn, `draw_every` above 1 still makes one rollout in so many ask as many prompts as a
         drawn one: the texts then see the prompts of a run that draws.
         """
+        if not self.rolls_out:
+            return 0, 0
         of_drawn = self.prompts_per_step
         of_texts = self.text_prompts_per_step or self.prompts_per_step
         if self.optimise == "text" and self.draw_every == 1:

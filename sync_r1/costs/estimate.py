@@ -224,6 +224,6 @@ def _seconds(workload: Workload, flops: dict[str, float], throughput: Throughput
     # a step without pictures costs its texts and the closed questions, nothing else
     texts = seconds["text rollout"] / workload.config.rl.num_iterations + seconds["text replay"]
     closed = seconds.get("closed answers", 0.0)
-    seldom, more = 1 / workload.config.rl.draw_every, workload.asked_at_most / workload.asked
+    seldom, more = 1 / workload.config.rl.draw_every, workload.asked_at_most / max(workload.asked, 1)
     step = seldom * step + (1 - seldom) * (more * texts + closed)
     return {**seconds, "step on average": step, "run": step * workload.config.rl.max_steps}

@@ -72,7 +72,7 @@ class Workload:
     @property
     def draws(self) -> bool:
         """Whether any rollout draws pictures."""
-        return self.config.rl.optimise != "text"
+        return self.config.rl.draws
 
     @property
     def guided(self) -> int:

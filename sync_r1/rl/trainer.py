@@ -168,14 +168,15 @@ class SyncGRPOTrainer(Trainer):
         begins = self.experience is None or self.state.global_step % self.config.rl.num_iterations == 0
         if begins:
             self._before = self._state_now()
+        if begins and self.config.rl.rolls_out:
             with self.stop_signal.may_abandon():
                 rollout = self.roll_out()
                 scores = self.score(rollout)
             credit = self.advantage(rollout, scores)  # writes files, whole ones
         with self.stop_signal.may_abandon(begins):
-            if begins:
+            if begins and self.config.rl.rolls_out:
                 self.experience = Experience(rollout, self.step_credit(rollout, scores, credit))
-            loss = self.loss(cast(Experience, self.experience))
+            loss = self.loss(self.experience)
         return self.update(loss)
 
     def roll_out(self) -> Rollout:
@@ -235,17 +236,22 @@ class SyncGRPOTrainer(Trainer):
         with self.phases.time("reward"):
             return credit_steps(self.policy, self.rewards.only("image"), self.config.rl, rollout, scores, credit, steps)
 
-    def loss(self, experience: Experience) -> Tensor:
+    def loss(self, experience: Experience | None) -> Tensor:
         """Replay both parts piece by piece, with a backward each, so that memory does not grow with steps or
-        completions."""
-        replay = Replay(
-            self.policy, self.config.rl, self.reference, self.accelerator, self.config.run.seed, self.processes
-        )
+        completions; without an experience there are only closed questions."""
+        step, loss = self.state.global_step, torch.zeros(())
+        metrics: dict[str, float] = {}
         with self.phases.time("loss"):
-            loss, metrics = replay.backward(experience.rollout, experience.advantages, step=self.state.global_step)
+            if experience is not None:
+                replay = Replay(
+                    self.policy, self.config.rl, self.reference, self.accelerator, self.config.run.seed, self.processes
+                )
+                loss, metrics = replay.backward(experience.rollout, experience.advantages, step=step)
             if self.closed is not None:
-                closed, found = self.closed.backward(self.policy, self.state.global_step)
+                closed, found = self.closed.backward(self.policy, step)
                 loss, metrics = loss + closed, {**metrics, **found}
+        if experience is None:
+            metrics["reward"] = metrics["closed/reward"]
         self._metrics |= metrics
         return loss
 

@@ -59,6 +59,20 @@ def check_setup(
         raise ValueError(
             "there are no training prompts; give the concept implicit prompts with facts, or questions about its photos"
         )
+    if rl.rolls_out:
+        _check_rollouts(rl, prompts, rewards, preview_score)
+    if rl.closed_loss != "none" and len({prompt.answer for prompt in prompts if prompt.options}) < 2:
+        raise ValueError(
+            f"rl.closed_loss is {rl.closed_loss!r}, but there are no pictures of both kinds to ask about, of the "
+            "concept and of something else; put pictures of other things into its negative_example folder or into "
+            "random_images, or set rl.closed_loss=none"
+        )
+
+
+def _check_rollouts(
+    rl: RLConfig, prompts: Sequence[Prompt], rewards: RewardEnsemble, preview_score: PreviewScore | None
+) -> None:
+    """Whether what is sampled can teach what is to be optimised."""
     asked, shares = {prompt.kind for prompt in prompts}, rl.shares()
     if not any(shares[kind] > 0 for kind in asked):
         raise ValueError(
@@ -83,12 +97,6 @@ def check_setup(
         raise ValueError(
             f"rl.draw_every is {rl.draw_every}, but rollouts without pictures have nothing to teach: rl.optimise is "
             f"{rl.optimise!r} and the rewards judge {' and '.join(sorted(parts))}; set rl.draw_every=1"
-        )
-    if rl.closed_loss != "none" and len({prompt.answer for prompt in prompts if prompt.options}) < 2:
-        raise ValueError(
-            f"rl.closed_loss is {rl.closed_loss!r}, but there are no pictures of both kinds to ask about, of the "
-            "concept and of something else; put pictures of other things into its negative_example folder or into "
-            "random_images, or set rl.closed_loss=none"
         )
     if rl.dgs_enabled and rl.dgs_keep != "tree" and preview_score is None:
         raise ValueError(

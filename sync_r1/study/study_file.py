@@ -301,7 +301,7 @@ def _check_options(study: Study, name: str, arm: Arm) -> None:
         rl = study.config(name, *study.cells[0], Path("runs")).rl
     except ValueError as error:
         raise ValueError(f"arm {name!r}: {error}") from error
-    if arm.same_nfe_as and (rl.dgs_enabled or rl.num_iterations > 1 or rl.optimise == "text"):
+    if arm.same_nfe_as and (rl.dgs_enabled or rl.num_iterations > 1 or not rl.draws):
         raise ValueError(
             f"arm {name!r} has same_nfe_as, but how many evaluations a step takes is known beforehand only without "
             "DGS, with rl.num_iterations=1 and with pictures; give it rl.max_steps instead"

@@ -228,6 +228,9 @@ def test_memory_follows_the_options() -> None:
     assert shorter.phases["image replay"] < estimated(sizes, "rl.sequences_per_backward=8").phases["image replay"] / 4
     silent = estimated(sizes, "rl.optimise=text")
     assert silent.work["nfe"] == silent.flops["image rollout"] == silent.phases["image replay"] == 0
+    alone = estimated(sizes, "rl.optimise=decisions", "rl.closed_loss=log")
+    assert alone.work["nfe"] == alone.flops["text rollout"] == alone.flops["text replay"] == 0
+    assert alone.seconds["step on average"] == alone.seconds["closed answers"] > 0
     assert full.seconds["image rollout"] == full.flops["image rollout"] / REACHED / 2e12, "wide"
     assert full.seconds["text rollout"] == full.flops["text rollout"] / REACHED / 1e12, "narrow"
     assert estimated(sizes, "rl.num_iterations=2").seconds["step on average"] < full.seconds["step on average"]

@@ -10,6 +10,7 @@ import torch
 
 from sync_r1.config import load_config
 from sync_r1.rl.closed_answers import closed_loss
+from sync_r1.rl.rewards import Reward, RewardEnsemble
 from sync_r1.scorers.text import split_decision
 from sync_r1.training.answers import answer_ids, option_logps
 from sync_r1.types import Sampling, TextContext
@@ -125,6 +126,8 @@ def test_every_update_asks_as_many_of_each_answer_and_repeats_nothing_on_resume(
     [
         (["rl.closed_prompts_per_step=3"], "rl.closed_prompts_per_step is 3; it must be even"),
         (["rl.closed_loss=log", "rl.optimise=image"], "rl.optimise=image trains no text"),
+        (["rl.optimise=decisions"], "with rl.optimise=decisions nothing would train; set rl.closed_loss=log"),
+        (["rl.optimise=decisions", "rl.closed_loss=log", "rl.dgs_enabled=true"], "rl.optimise=decisions draws none"),
     ],
 )
 def test_options_that_cannot_work_are_refused(options: list[str], message: str) -> None:
@@ -136,3 +139,24 @@ def test_without_pictures_of_something_else_it_is_refused(tmp_path: Path, monkey
     monkeypatch.setattr("tests.rl.toys.strangers", lambda folder: [])
     with pytest.raises(ValueError, match="no pictures of both kinds to ask about"):
         trainer(tmp_path, "rl.closed_loss=log")
+
+
+def test_decisions_alone_are_learned_without_rollouts(tmp_path: Path) -> None:
+    """Nothing is sampled, drawn or scored, the body learns, and a resumed run repeats the uninterrupted one."""
+    options = ["rl.optimise=decisions", "rl.closed_loss=log", "rl.closed_prompts_per_step=4", "rl.max_steps=4"]
+    silent = RewardEnsemble([Reward("never", _never, "text", 1.0)])
+    whole = trainer(tmp_path / "whole", *options, "run.save_steps=4", rewards=silent)
+    before = weights(whole.policy)
+    whole.train()
+    rows = log_of(whole)
+    assert [row["reward"] for row in rows] == [row["closed/reward"] for row in rows] and rows[-1]["nfe_total"] == 0
+    assert not any(name.startswith(("text/", "image/", "completions/", "rewards/")) for row in rows for name in row)
+    assert not same(before, weights(whole.policy)) and not (tmp_path / "whole" / "run" / "trajectories").exists()
+    trainer(tmp_path / "parts", *options, "run.save_steps=2", rewards=silent).train()
+    again = trainer(tmp_path / "parts", *options, "run.save_steps=2", rewards=silent)
+    again.train(resume_from_checkpoint=tmp_path / "parts" / "run" / "checkpoints" / "step_00002")
+    assert same(weights(whole.policy), weights(again.policy))
+
+
+def _never(**_: object) -> list[float]:
+    raise AssertionError("nothing is to be scored")

@@ -1,0 +1,92 @@
+"""The benchmark of words that are taught by drawing: what it tells, what it trains, what it counts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sync_r1.config import Config, EvalConfig
+from sync_r1.data import load_concept
+from sync_r1.files import write_json
+from sync_r1.session import Session
+from sync_r1.world.concepts import personas
+from tests.helpers import benchmark, tiny_model
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    return benchmark("taught_by_drawing")
+
+
+def test_the_rise_is_paired_over_concepts_and_pictures(script: ModuleType) -> None:
+    """Two concepts, ten pictures of it and ten others: one gains half of one side, the other nothing."""
+    half = np.array([1.0, 0.0] * 5)
+    before = {"ivo": [half, np.ones(10)], "rex": [half, half]}
+    after = {"ivo": [np.ones(10), np.ones(10)], "rex": [half, half]}
+    found = script.rise(before, after)
+    assert found["value"] == pytest.approx(0.125) and (found["n"], found["n_concepts"]) == (40, 2)
+    low, high = found["ci95"]
+    assert low == 0.0 < 0.125 < high <= 0.5
+    assert script.rise(before, before)["ci95"] == (0.0, 0.0)
+
+
+def test_without_a_description_the_class_alone_is_told(script: ModuleType, tmp_path: Path) -> None:
+    told = load_concept(script.concept_folder("bo", tmp_path, described=True), "bo")
+    silent = load_concept(script.concept_folder("bo", tmp_path, described=False), "bo")
+    assert told.info == personas()["bo"].info and silent.info == "<bo> is a dog."
+    names = [[path.name for path in one.train_images] for one in (told, silent)]
+    assert names[0] == names[1] and told.items[0].question == silent.items[0].question
+    again = script.concept_folder("bo", tmp_path, described=False)
+    assert load_concept(again, "bo").info == silent.info and not list(tmp_path.rglob(".bo.partial"))
+
+
+def test_what_is_trained_is_trained_once_and_goes_on_where_it_stopped(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Any, bool]] = []
+    last: list[str] = []
+
+    def run(config: Config, console: object, resume: object, compare: bool, fresh: bool) -> dict[str, Any]:
+        asked.append((resume, fresh))
+        assert not compare and config.sft.stages == ["photos"] and config.rl.closed_labels == "drawing"
+        return {"stopped": 2} if len(asked) == 2 else {}
+
+    monkeypatch.setattr(script, "run_experiment", run)
+    monkeypatch.setattr(script, "newest", lambda folder: Path(last[0]) if last else None)
+    steps = script.taught("bo", tmp_path, True).rl.max_steps
+    assert asked == [(None, False)]
+    last.append("step_00001")
+    with pytest.raises(SystemExit, match="130"):
+        script.taught("bo", tmp_path, True)
+    last[:] = [f"step_{steps:05d}"]
+    script.taught("bo", tmp_path, True)
+    assert asked == [(None, False), ("latest", False)]
+
+
+def test_what_is_measured(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rise of the words, the change of vqa, and every way of asking by phase."""
+    data = script.concept_folder("bo", tmp_path / "data", described=True)
+    config = Config()
+    config.data.root, config.run.output_dir, config.run.name = str(data), str(tmp_path), "bo"
+    write_json(tmp_path / "bo" / "summary.json", {"wall_time_s": 12.0})
+    options = EvalConfig(batch_size=8, max_completion_length=3)
+    session = Session(
+        model=tiny_model(max_text_tokens=64), concept=load_concept(data, "bo"), root=data, options=options
+    )
+    opened: list[Path] = []
+    monkeypatch.setattr(script, "taught", lambda *_: config)
+    monkeypatch.setattr(Session, "open", lambda checkpoint, **_: (opened.append(checkpoint), session)[1])
+    found = script.measure(["bo"], tmp_path, 3, 0, True)
+    assert opened == [tmp_path / "bo" / "sft", tmp_path / "bo"]
+    figures = found["taught_by_drawing"]
+    assert figures["value"] == 0.0 and (figures["n"], figures["n_concepts"]) == (6, 1)
+    assert figures["vqa_change"]["n"] == sum(item.kind == "vqa" for item in session.concept.items)
+    assert {f"{how}_{phase}" for how in script.HOW for phase in ("before", "taught")} <= set(figures)
+    assert found["concepts"]["bo"]["training_seconds"] == 12.0
+    assert set(found["concepts"]["bo"]["taught"]) == {"words", "drawing", "both", "vqa"}
+    json.dumps(found)
