@@ -11,6 +11,7 @@ from sync_r1.data.names import check_mentions, mention
 from sync_r1.models.base import UnifiedModel
 from sync_r1.world.grammar import check_subjects
 from sync_r1.world.render import SIZE
+from sync_r1.world.version import check_version
 
 LONGEST_TEXT = 4000  # letters of a question or a prompt
 
@@ -52,11 +53,12 @@ def asked_prompt(model: UnifiedModel, text: str, concepts: Sequence[Concept]) ->
     """The same of a drawing prompt. Warns of every one of the concepts that it does not mention.
 
     Raises:
-        ValueError: as `asked_text`, and for more than two characters of the embedded world.
+        ValueError: as `asked_text`, and for more than two characters of the embedded world, or two with weights of its
+            version 1.
     """
     text = asked_text(model, text, concepts, "prompt")
-    if model.image_size == SIZE:
-        check_subjects(text)
+    if model.image_size == SIZE and check_subjects(text) == 2:
+        check_version(model, "draw two characters in one picture")
     for concept in concepts:
         if concept.placeholder not in text:
             shown = concept.shown(concept.placeholder)

@@ -20,6 +20,7 @@ from sync_r1.run_folder import record_data
 from sync_r1.scorers.face import concept_face
 from sync_r1.session import Session
 from sync_r1.world.export import export_world
+from sync_r1.world.version import check_version
 
 
 def one_process(work: str) -> None:
@@ -68,13 +69,14 @@ def open_run(config: Config, console: Console, processes: Processes | None = Non
 def open_session(config: Config) -> Session:
     """The model with its concept.
 
-    The embedded world is exported into the run folder first and read back as data of your own would be.
+    The embedded world is exported into the run folder first and read back as data of your own would be. ValueError for
+    weights of an earlier version of that world.
     """
     root, names = data_root(config), config.data.concepts
     face = None
     if config.model.init == "images":
         face = concept_face(load_concept(root, names[0]), config.scorers.face)
-    return Session.open(
+    session = Session.open(
         model=config.model.path,
         data=root,
         concept=names[0],
@@ -83,6 +85,9 @@ def open_session(config: Config) -> Session:
         settings=config.model,
         face=face,
     )
+    if config.data.root == WORLD:
+        check_version(session.model, "learn its concepts")
+    return session
 
 
 def data_root(config: Config) -> Path | str:

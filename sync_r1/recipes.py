@@ -33,6 +33,7 @@ def world(config: Config) -> None:
         "answer": 1.0,
         "likeness": 1.0,
         "faithfulness": 0.5,
+        "unasked": 0.5,
         "identity": 0.1,
         "alignment": 0.1,
     }

@@ -28,11 +28,14 @@ def _part(name: str, assets: Path | None) -> Path:
 def load_world_model(assets: Path | None = None) -> Showo:
     """The pretrained Show-o, which knows no personal concept.
 
-    ValueError, here and below, when the weights are missing.
+    ValueError, here and below, when the weights are missing, or of an earlier version of the world.
     """
     from sync_r1.models.showo.model import Showo
+    from sync_r1.world.version import check_version
 
-    return Showo.from_pretrained(_part("model", assets))
+    model = Showo.from_pretrained(_part("model", assets))
+    check_version(model, "be used with this version's pictures and readers")
+    return model
 
 
 def load_world_clip(assets: Path | None = None) -> ClipScorer:

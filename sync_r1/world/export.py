@@ -21,7 +21,7 @@ from sync_r1.world import grammar
 from sync_r1.world.card import write_card
 from sync_r1.world.concepts import Persona, personas
 from sync_r1.world.readings import impostor
-from sync_r1.world.render import CONTEXT, CONTEXT_VALUES, IDENTITY, Thing, random_thing, render_image
+from sync_r1.world.render import ATTRIBUTES, CONTEXT, CONTEXT_VALUES, IDENTITY, Thing, random_thing, render_image
 from sync_r1.world.tasks import implicit_pair
 
 TRAIN_PICTURES, TEST_PICTURES = 10, 5
@@ -54,7 +54,7 @@ def export_world(
     write_json(root / "template.json", {"pure_gen": plain_prompts(np.random.default_rng([seed, 1001]))})
     for name in names:
         index = list(known).index(name)
-        streams = np.random.default_rng([seed, index]), np.random.default_rng([seed, index, 1])
+        streams = [np.random.default_rng([seed, index, *more]) for more in ((), (1,), (2,))]
         concept, pictures = build_concept(root, known[name], *streams)
         write_concept(root, concept, pictures, overwrite=overwrite)
         if lookalikes:
@@ -109,12 +109,13 @@ def plain_prompts(rng: np.random.Generator) -> list[str]:
 
 
 def build_concept(
-    root: Path, persona: Persona, rng: np.random.Generator, more: np.random.Generator
+    root: Path, persona: Persona, rng: np.random.Generator, more: np.random.Generator, asks: np.random.Generator
 ) -> tuple[Concept, dict[Path, Picture]]:
     """The concept and its pixels by path: photos in random places, questions about them, drawing prompts, negatives.
 
     Args:
-        rng: draws everything but the negatives for training, which `more` draws.
+        rng: draws everything but the negatives for training, which `more` draws, and which values yes-or-no questions
+            name, which `asks` draws.
     """
     train, test = Layout(root).train(persona.name), Layout(root).test(persona.name)
     things = _distinct(persona, rng, TRAIN_PICTURES + TEST_PICTURES)
@@ -141,8 +142,8 @@ def build_concept(
         num_testing_info=TEST_PROMPTS,
         train_images=list(shots),
         test_images=list(held),
-        conversations={path.name: _questions(persona.placeholder, thing) for path, thing in shots.items()},
-        items=_items(persona, held, others),
+        conversations={path.name: _questions(persona.placeholder, thing, asks) for path, thing in shots.items()},
+        items=_items(persona, held, others, asks),
         conditions=_conditions(persona, rng),
     )
     return concept, {path: render_image(thing) for path, thing in {**shots, **held, **others, **spare}.items()}
@@ -157,23 +158,35 @@ def _distinct(persona: Persona, rng: np.random.Generator, count: int) -> list[Th
     return list(things.values())
 
 
-def _questions(placeholder: str, thing: Thing) -> list[QA]:
+def _questions(placeholder: str, thing: Thing, asks: np.random.Generator) -> list[QA]:
+    """To describe it, every attribute, one that yes answers and one that no answers, and how much it holds."""
     asked = [
         QA(grammar.QUESTIONS[name].format(name=placeholder), grammar.answer(name, getattr(thing, name)))
         for name in grammar.QUESTIONS
     ]
-    described = grammar.describe(grammar.identity_of(thing))
-    return [QA(grammar.DESCRIBE_QUESTION.format(name=placeholder), described), *asked]
+    true, false = (str(name) for name in asks.permutation(list(ATTRIBUTES))[:2])
+    value = getattr(thing, true)
+    other = grammar.choose(asks, [one for one in ATTRIBUTES[false] if one != getattr(thing, false)])
+    held = (thing.item != "none") + (thing.spare != "none")
+    return [
+        QA(grammar.DESCRIBE_QUESTION.format(name=placeholder), grammar.describe(grammar.identity_of(thing))),
+        *asked,
+        QA(grammar.check_question(placeholder, true, value), "yes"),
+        QA(grammar.check_question(placeholder, false, other), "no"),
+        QA(grammar.HELD_QUESTION.format(name=placeholder), grammar.NUMBERS[held]),
+    ]
 
 
-def _items(persona: Persona, held: dict[Path, Thing], others: dict[Path, Thing]) -> list[TestItem]:
+def _items(
+    persona: Persona, held: dict[Path, Thing], others: dict[Path, Thing], asks: np.random.Generator
+) -> list[TestItem]:
     question = RECOGNITION_QUESTION.format(name=persona.placeholder)
     items = [TestItem("rec", path, question, "Yes.") for path in held]
     items += [TestItem("rec", path, question, "No.") for path in others]
     items += [
         TestItem("vqa", path, qa.question, qa.answer)
         for path, thing in held.items()
-        for qa in _questions(persona.placeholder, thing)[1:]
+        for qa in _questions(persona.placeholder, thing, asks)[1:]
     ]
     items += [
         TestItem(

@@ -241,8 +241,8 @@ def subjects(text: str) -> list[dict[str, str]]:
     return asked
 
 
-def check_subjects(text: str) -> None:
-    """ValueError for a drawing prompt that asks for more than two characters, which the world cannot draw."""
+def check_subjects(text: str) -> int:
+    """How many characters a drawing prompt asks for. ValueError for more than two, which the world cannot draw."""
     asked: list[str] = []
     for part in _DESCRIPTION.sub("", text).split(" and "):
         kinds = [word for word in re.findall(r"[a-z]+", part.lower()) if word in ATTRIBUTES["kind"]]
@@ -253,6 +253,7 @@ def check_subjects(text: str) -> None:
             f"the prompt asks for {len(asked)} characters ({', '.join(asked)}); the embedded world draws two at most: "
             "leave some out"
         )
+    return len(asked)
 
 
 def keywords(rng: np.random.Generator, identity: Mapping[str, str], count: int) -> list[str]:

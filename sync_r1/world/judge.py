@@ -31,6 +31,8 @@ class WorldJudge:
     reader's probability of the wanted value (a smooth reward), otherwise 1 or 0 by its best guess (a benchmark score).
     """
 
+    counts_unasked = True
+
     def __init__(self, reader: AttributeReader, soft: bool = False, weights: Mapping[str, float] | None = None) -> None:
         self.reader = reader
         self.soft = soft
@@ -56,10 +58,8 @@ class WorldJudge:
         if not looks:
             return []
         shown = torch.cat([_shown(images, look) for look in looks])
-        either = "spare" in self.reader.values
         wanted = [dict(look.wanted) for look in looks]
-        if either:
-            wanted = [{**row, "spare": row["item"]} if "item" in row else row for row in wanted]
+        wanted = [{**row, "spare": row["item"]} if "item" in row else row for row in wanted]
         if self.soft:
             scores = self.reader.probabilities(shown, wanted)
         else:
@@ -72,23 +72,12 @@ class WorldJudge:
                 row["item"] = max(row["item"], row.pop("spare"))
         return scores
 
-    @property
-    def counts_unasked(self) -> bool:
-        """Whether its reader knows of a second held thing and a second character, which `unasked` needs."""
-        return "spare" in self.reader.values
-
     def unasked(self, images: Tensor, texts: Sequence[str]) -> list[int | None]:
         """How many things each picture (uint8 [B, 3, 32, 32]) shows that its text does not name.
 
         A hat, every held thing and a second character count where the text asks for none; another hat than the one
-        that is asked for is wrong, not unasked. None where the text names nothing that can be drawn. ValueError
-        with a reader that was trained before pictures held two things.
+        that is asked for is wrong, not unasked. None where the text names nothing that can be drawn.
         """
-        if not self.counts_unasked:
-            raise ValueError(
-                "these weights of the world (version 1) cannot tell what was not asked for; "
-                "use those that come with this version, or train them: sync-r1 world pretrain"
-            )
         asked = [grammar.subjects(text) for text in texts]
         counts: list[int | None] = [0 if any(wanted) else None for wanted in asked]
         sides: list[_Look] = []

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sync_r1.files import read_tensors
 from sync_r1.world.render import ATTRIBUTES, Pair, Picture, Still
+from sync_r1.world.version import VERSION
 
 ReaderKind = Literal["convolution", "patches"]
 View = Literal["whole", "left", "right"]
@@ -112,12 +113,12 @@ class AttributeReader(nn.Module):
     A picture of two is read half by half (`half`), but for its scene and the number of characters.
     """
 
-    def __init__(self, kind: ReaderKind, read: Mapping[str, Sequence[str]] = READ) -> None:
+    def __init__(self, kind: ReaderKind) -> None:
         super().__init__()
         if kind not in ("convolution", "patches"):
             raise ValueError(f"reader kind is {kind!r}; it must be 'convolution' or 'patches'")
         self.kind = kind
-        self.values = {name: tuple(values) for name, values in read.items()}
+        self.values = {name: tuple(values) for name, values in READ.items()}
         self.trunk = ConvolutionTrunk() if kind == "convolution" else PatchTrunk()
         self.heads = nn.ModuleDict(
             {name: nn.Linear(self.trunk.width, len(values)) for name, values in self.values.items()}
@@ -162,14 +163,16 @@ class AttributeReader(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> AttributeReader:
-        """Read what `save_pretrained` wrote. ValueError if its attributes are not this world's."""
+        """Read what `save_pretrained` wrote. ValueError if it does not tell what this version of the world shows."""
         folder = Path(folder)
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if any(tuple(values) != READ.get(name) for name, values in config["attributes"].items()):
+        if {name: tuple(values) for name, values in config["attributes"].items()} != READ:
             raise ValueError(
-                f"{folder} reads other attributes than this world has; train it again with `sync-r1 world pretrain`"
+                f"{folder} is a reader of another version of the embedded world ({', '.join(config['attributes'])}); "
+                f"version {VERSION} has {', '.join(READ)}: use the one that comes with this package, or train it with "
+                "`sync-r1 world pretrain`"
             )
-        reader = cls(config["kind"], config["attributes"])
+        reader = cls(config["kind"])
         reader.load_state_dict(
             {name: value.float() for name, value in read_tensors(folder / "model.safetensors").items()}
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sync_r1.data.prompts import RECOGNITION_QUESTION, fact_prompt, several_prompt, understanding_prompt
+from sync_r1.data.prompts import RECOGNITION_QUESTION, fact_prompt, understanding_prompt
 from sync_r1.world import grammar
 from sync_r1.world.render import (
     ATTRIBUTES,
@@ -23,7 +23,7 @@ from sync_r1.world.render import (
     make_pair,
     random_still,
 )
-from sync_r1.world.tasks import NAME_POOL, Character, Reading, character, training_pair, training_thing
+from sync_r1.world.tasks import NAME_POOL, Reading, character, training_pair, training_thing
 
 Reader = Callable[[np.random.Generator], Reading]
 DESCRIBED = 0.3  # share of questions about a picture whose context describes the thing in full, so that looking pays
@@ -58,11 +58,13 @@ def caption(rng: np.random.Generator, thing: Thing | None = None) -> Reading:
     return Reading(understanding_prompt(who, grammar.CAPTION_QUESTION), grammar.caption(thing), thing)
 
 
-def checked(rng: np.random.Generator, thing: Thing | None = None) -> Reading:
-    """A question about any attribute that yes or no answers, as often yes as no."""
+def checked(
+    rng: np.random.Generator, thing: Thing | None = None, attributes: Sequence[str] = tuple(ATTRIBUTES)
+) -> Reading:
+    """A question about one of `attributes` that yes or no answers, as often yes as no."""
     thing = thing or training_thing(rng)
     who = character(rng, grammar.identity_of(thing), described=DESCRIBED)
-    attribute = grammar.choose(rng, list(ATTRIBUTES))
+    attribute = grammar.choose(rng, attributes)
     truth = bool(rng.random() < 0.5)
     value = getattr(thing, attribute)
     if truth:
@@ -71,6 +73,11 @@ def checked(rng: np.random.Generator, thing: Thing | None = None) -> Reading:
         asked = grammar.choose(rng, [other for other in ATTRIBUTES[attribute] if other != value])
     question = grammar.check_question(f"<{who.name}>", attribute, asked)
     return Reading(understanding_prompt(who, question), yes_or_no(truth), thing)
+
+
+def checked_closely(rng: np.random.Generator) -> Reading:
+    """`checked` without the kind, which is learned first, and without the colour, which is learned second."""
+    return checked(rng, attributes=("pattern", "mark", "hat", "item", "scene"))
 
 
 def counting(rng: np.random.Generator, picture: Picture | None = None) -> Reading:
@@ -116,83 +123,6 @@ def told_by_picture(rng: np.random.Generator, picture: Thing | Still | None = No
         return Reading(understanding_prompt(who, grammar.CAPTION_QUESTION), grammar.caption(picture), picture)
     question = understanding_prompt(who, grammar.TELL_QUESTION.format(name=placeholder))
     return Reading(question, " ".join(grammar.described(placeholder, picture)), picture)
-
-
-# about a picture of two
-
-
-def introduced(rng: np.random.Generator, things: Sequence[Thing]) -> list[Character]:
-    """Every thing in full, each with a name of its own."""
-    names = [str(name) for name in rng.permutation(NAME_POOL)[: len(things)]]
-    return [
-        character(rng, grammar.identity_of(thing), described=1.0, name=name)
-        for thing, name in zip(things, names, strict=True)
-    ]
-
-
-def pair_question(rng: np.random.Generator, pair: Pair | None = None) -> Reading:
-    """Who is where, who has what, what is on a side, do they agree: about two whose descriptions are given."""
-    pair = pair or training_pair(rng)
-    things = [thing for _, thing in pair.sides]
-    known = introduced(rng, things)
-    context = [known[int(index)] for index in rng.permutation(2)]
-    question, answer = _pair_question(rng, pair, [f"<{who.name}>" for who in known])
-    return Reading(several_prompt(context, question), answer, pair)
-
-
-def _pair_question(rng: np.random.Generator, pair: Pair, names: Sequence[str]) -> tuple[str, str]:
-    kind = grammar.choose(rng, ("side", "on side", "who", "who on side", "who has", "same", "attribute", "check"))
-    index = int(rng.integers(2))
-    side, thing = pair.sides[index]
-    if kind == "side":
-        return grammar.SIDE_QUESTION.format(name=names[index]), side
-    if kind == "on side":
-        return grammar.ON_SIDE_QUESTION.format(side=side), grammar.describe(grammar.identity_of(thing))
-    if kind == "who":
-        return grammar.WHO_QUESTION, " and ".join(names)
-    if kind == "who on side":
-        return grammar.WHO_ON_SIDE_QUESTION.format(side=side), names[index]
-    if kind == "same":
-        attribute = grammar.choose(rng, list(grammar.SAME_QUESTIONS))
-        same = getattr(pair.left, attribute) == getattr(pair.right, attribute)
-        return grammar.SAME_QUESTIONS[attribute], yes_or_no(same)
-    attribute = grammar.choose(rng, (*IDENTITY, "hat"))
-    value = getattr(thing, attribute)
-    if kind == "attribute":
-        return grammar.QUESTIONS[attribute].format(name=names[index]), grammar.answer(attribute, value)
-    if kind == "check":
-        if rng.random() < 0.5:
-            asked = value
-        else:
-            asked = grammar.choose(rng, ATTRIBUTES[attribute])
-        return grammar.check_question(names[index], attribute, asked), yes_or_no(asked == value)
-    both = getattr(pair.left, attribute) == getattr(pair.right, attribute)
-    return grammar.who_question(attribute, value), " and ".join(names) if both else names[index]
-
-
-def pair_caption(rng: np.random.Generator, pair: Pair | None = None) -> Reading:
-    """Everything in a picture of two."""
-    pair = pair or training_pair(rng)
-    who = character(rng, grammar.identity_of(pair.left), described=DESCRIBED)
-    return Reading(understanding_prompt(who, grammar.CAPTION_QUESTION), grammar.caption(pair), pair)
-
-
-def who_of_mine(rng: np.random.Generator) -> Reading:
-    """Which of two or three known ones is in a picture of one, or none of them."""
-    things = [training_thing(rng) for _ in range(2 + int(rng.integers(2)))]
-    known = introduced(rng, things)
-    shown = int(rng.integers(len(things) + 1))
-    names = [f"<{who.name}>" for who in known]
-    if shown < len(things):
-        picture = things[shown]
-    else:
-        picture = impostor(rng, things[0])
-    matching = [
-        name
-        for name, thing in zip(names, things, strict=True)
-        if grammar.identity_of(thing) == grammar.identity_of(picture)
-    ]
-    return Reading(several_prompt(known, grammar.WHO_QUESTION), " and ".join(matching) or "none", picture)
 
 
 # recognition

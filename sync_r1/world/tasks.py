@@ -1,4 +1,5 @@
-"""Drawing and rewriting in the world, each item a pure function of a random generator; readings.py asks questions."""
+"""Drawing and rewriting in the world, each item a pure function of a random generator; readings.py and pair_readings.py
+ask questions."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def test_what_is_worn_held_and_where(dog: Session) -> None:
         "<new-thing> carries a kite.",
         "<new-thing> lives at the beach.",
     }
-    assert read[0].agreement == 1.0 and read[0].source == "question and description"
+    assert read[0].agreement == 1.0 and read[0].source == "question and description and facts"
     assert [one.agreement for one in read] == sorted((one.agreement for one in read), reverse=True)
     bare = [one.sentence for one in read_facts(dog, picture(hat="none", item="none", scene="snow"))]
     assert bare == ["<new-thing> lives in the snow."]
@@ -100,7 +100,7 @@ def test_command(tmp_path: Path) -> None:
     picture(hat="crown", item="none", scene="snow").save(shown)
     given = ["concept", "read", str(shown), "--concept", "rex", "--device", "cpu"]
     said = CliRunner().invoke(app, given, catch_exceptions=False).output
-    assert "1.00  <rex> wears a crown.  (question and description)" in said
+    assert "1.00  <rex> wears a crown.  (question and description and facts)" in said
     rows = json.loads(CliRunner().invoke(app, [*given, "--json"], catch_exceptions=False).output)
     assert {row["sentence"] for row in rows} == {"<rex> wears a crown.", "<rex> lives in the snow."}
     given[2] = str(tmp_path / "nowhere.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +22,8 @@ from sync_r1.world.render import ATTRIBUTES, Pair, Still, Thing, random_thing
 class Oracle(AttributeReader):
     """Logits that are certain of what given pictures, or halves of pictures, show; row by row."""
 
-    def __init__(self, rows: Sequence[Mapping[str, str]], read: Mapping[str, Sequence[str]] = READ) -> None:
-        super().__init__("convolution", read)
+    def __init__(self, rows: Sequence[Mapping[str, str]]) -> None:
+        super().__init__("convolution")
         self.rows = rows
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
@@ -92,11 +93,13 @@ def test_a_second_character_and_the_hats_of_two_are_counted() -> None:
     assert judge.unasked(render_batch([PAIR]), ["a dog and a girl wearing a bow at the beach"]) == [1]
 
 
-def test_readers_of_version_1_cannot_tell_what_was_not_asked_for() -> None:
-    judge = WorldJudge(Oracle([truth(DOG)], ATTRIBUTES))
-    assert judge(render_batch([DOG]), ["a red dog wearing a cap"]) == [1.0]
-    with pytest.raises(ValueError, match=r"weights of the world \(version 1\) .* sync-r1 world pretrain"):
-        judge.unasked(render_batch([DOG]), ["a red dog"])
+def test_readers_of_another_version_are_refused(tmp_path: Path) -> None:
+    AttributeReader("convolution").save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["attributes"]["spare"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"another version of the embedded world \(kind, .*; version 2 has .*spare"):
+        AttributeReader.from_pretrained(tmp_path)
 
 
 def test_subjects_by_hand() -> None:
@@ -141,10 +144,6 @@ def test_reader_round_trip(tmp_path: Path, kind: ReaderKind) -> None:
     images = render_batch([random_thing(np.random.default_rng(seed)) for seed in range(3)])
     again = AttributeReader.from_pretrained(tmp_path)
     assert again.read(images) == reader.read(images)
-    config = tmp_path / "config.json"
-    config.write_text(config.read_text().replace("kite", "drone"))
-    with pytest.raises(ValueError, match="reads other attributes"):
-        AttributeReader.from_pretrained(tmp_path)
 
 
 def test_readers_share_no_architecture() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sync_r1.scorers.text import recognition
-from sync_r1.world import grammar, readings
+from sync_r1.world import grammar, pair_readings, readings
 from sync_r1.world.render import ATTRIBUTES, IDENTITY, Pair, Still, Thing, make_pair, random_pair, random_thing
 from sync_r1.world.tasks import NAME_POOL, Reading
 
@@ -110,7 +110,7 @@ def test_a_picture_tells_facts() -> None:
 def test_questions_about_two_by_their_own_descriptions(seed: int) -> None:
     """Who stands where and who has what follows from the info lines and the picture alone."""
     for offset in range(40):
-        item = readings.pair_question(rng(1000 * seed + offset))
+        item = pair_readings.pair_question(rng(1000 * seed + offset))
         assert isinstance(item.picture, Pair)
         names = introduced_in(item)
         sides = {}
@@ -147,7 +147,7 @@ def test_questions_about_two_by_their_own_descriptions(seed: int) -> None:
 def test_which_of_mine_is_the_one_whose_description_fits() -> None:
     answers = []
     for seed in range(80):
-        item = readings.who_of_mine(rng(seed))
+        item = pair_readings.who_of_mine(rng(seed))
         assert isinstance(item.picture, Thing)
         fits = [name for name, known in introduced_in(item).items() if known == grammar.identity_of(item.picture)]
         assert item.answer == (" and ".join(fits) or "none")
@@ -236,9 +236,13 @@ def test_everything_follows_from_the_generator() -> None:
         readings.checked,
         readings.counting,
         readings.told_by_picture,
-        readings.pair_question,
-        readings.pair_caption,
-        readings.who_of_mine,
+        pair_readings.pair_question,
+        pair_readings.pair_caption,
+        pair_readings.pair_question_partly,
+        pair_readings.who_of_mine,
+        pair_readings.who_of_mine_partly,
+        pair_readings.introduced_question,
+        readings.checked_closely,
         readings.recognition,
         readings.text_question,
         readings.text_checked,
@@ -250,10 +254,44 @@ def test_everything_follows_from_the_generator() -> None:
 
 def test_a_pair_caption_names_both() -> None:
     pair = random_pair(rng(3))
-    item = readings.pair_caption(rng(1), pair)
+    item = pair_readings.pair_caption(rng(1), pair)
     left, right = grammar.subjects(item.answer)
     for side, told in (("left", left), ("right", right)):
         thing = dict(pair.sides)[side]
         assert {name: told[name] for name in IDENTITY} == grammar.identity_of(thing)
         assert told.get("hat", "none") == thing.hat and told["scene"] == pair.scene
     assert make_pair(pair.left, pair.right) == pair
+
+
+def test_a_name_and_its_description_belong_together() -> None:
+    asked = set()
+    for seed in range(60):
+        item = pair_readings.introduced_question(rng(seed))
+        known = dict(re.findall(r"info: (<\w+>) is (.+)\.", item.context))
+        question = item.context.split("\n")[-1].removesuffix(" ASSISTANT:")
+        assert item.picture is None and len(known) == 2
+        if question.startswith("Who"):
+            words = {word for word in question.removesuffix("?").split()[2:] if word not in ("a", "an", "no")}
+            having = [name for name, told in known.items() if words <= set(told.split())]
+            assert item.answer in having and (len(having) == 1 or " no " in question)
+        else:
+            (name,) = re.findall(r"<\w+>", question)
+            assert set(item.answer.split()) <= set(known[name].split())
+        asked.add(question.split()[0])
+    assert asked == {"Who", "What"}
+
+
+def test_who_is_shown_is_told_by_the_kind() -> None:
+    for seed in range(30):
+        item = pair_readings.who_of_mine_partly(rng(seed))
+        assert isinstance(item.picture, Thing)
+        described = dict(re.findall(r"info: (<\w+>) is (.+)\.", item.context))
+        shown = [name for name, told in described.items() if item.picture.kind in told.split()]
+        assert shown == [item.answer]
+
+
+def test_what_is_asked_closely_is_neither_kind_nor_colour() -> None:
+    for seed in range(40):
+        question = readings.checked_closely(rng(seed)).context.split("\n")[-1]
+        for value in (*ATTRIBUTES["kind"], *ATTRIBUTES["colour"]):
+            assert f" {value}?" not in question

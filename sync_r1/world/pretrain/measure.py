@@ -11,7 +11,7 @@ from torch import Tensor
 from sync_r1.models.showo.model import Showo
 from sync_r1.scorers.text import exact
 from sync_r1.types import Sampling, TextContext
-from sync_r1.world import grammar, readings, tasks
+from sync_r1.world import grammar, pair_readings, readings, tasks
 from sync_r1.world.judge import WorldJudge
 from sync_r1.world.pretrain.masks import attribute_cells
 from sync_r1.world.pretrain.readers import render_batch
@@ -20,6 +20,7 @@ from sync_r1.world.render import IDENTITY, Pair, Thing, make_pair, random_thing
 
 GREEDY = Sampling(top_k=1)
 COMPLETIONS = 8
+SIBLING_PROMPTS = 32  # private words of which several rewrites are sampled
 REDRAWN = ("hat", "item", "scene", "colour")
 
 
@@ -164,10 +165,10 @@ def measure(model: Showo, reader: AttributeReader, count: int = 512, seed: int =
         "yes_or_no": [readings.checked(rng, thing) for thing in things],
         "counting": [readings.counting(rng, thing) for thing in things[: count // 2]]
         + [readings.counting(rng, pair) for pair in pairs[: count // 2]],
-        "pair_questions": [readings.pair_question(rng, pair) for pair in pairs],
+        "pair_questions": [pair_readings.pair_question(rng, pair) for pair in pairs],
         "told_by_picture": [readings.told_by_picture(rng) for _ in things],
         "captions": [readings.caption(rng, thing) for thing in things],
-        "pair_captions": [readings.pair_caption(rng, pair) for pair in pairs],
+        "pair_captions": [pair_readings.pair_caption(rng, pair) for pair in pairs],
         "text_questions": [readings.text_question(rng, thing) for thing in things],
         "fact_questions": [readings.fact_question(rng) for _ in things],
         "rewriting": ambiguous,
@@ -183,6 +184,6 @@ def measure(model: Showo, reader: AttributeReader, count: int = 512, seed: int =
         "inpainting": inpainting(model, reader, rng, things),
         "recognition": decisions(model, close),
         "recognition_other_kind": decisions(model, other),
-        "siblings": completion_diversity(model, ambiguous[:32]),
+        "siblings": completion_diversity(model, ambiguous[:SIBLING_PROMPTS]),
         **{name: exact_share(model, items) for name, items in asked.items()},
     }

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from sync_r1.world.pretrain.measure import SIBLING_PROMPTS
 from sync_r1.world.pretrain.unified import COURSES
 
 BARS: dict[
@@ -47,7 +48,9 @@ def bars(measured: dict[str, Any]) -> dict[str, dict[str, float]]:
         "private_words": measured["rewriting"],
         "siblings": measured["siblings"]["differ"],
     }
-    return {name: {"value": round(value, 4), "n": measured["n"]} for name, value in values.items()}
+    found = {name: {"value": round(value, 4), "n": measured["n"]} for name, value in values.items()}
+    found["siblings"]["n"] = min(SIBLING_PROMPTS, measured["n"])
+    return found
 
 
 def missed(found: dict[str, dict[str, float]]) -> list[str]:
@@ -96,6 +99,7 @@ def card_text(card: dict[str, Any]) -> str:
         clip=examples["clip"],
         minutes="\n".join(minutes),
         n=measured["n"],
+        siblings=card["bars"]["siblings"]["n"],
         bars="\n".join(_bar_rows(card["bars"])),
         drawn=drawn,
         guided=measured["drawing_guided"],
@@ -126,11 +130,15 @@ eight (kind × colour × pattern × mark) was kept out, the twenty personal conc
 |---|---|---|
 {minutes}
 
-## Measured on held-out identities ({n} items each; pictures judged by the evaluator reader)
+## Measured on held-out identities
+
+{n} items each, sampled rewrites on {siblings}; pictures are judged by the evaluator reader.
 
 | figure | value | bar | met |
 |---|---|---|---|
 {bars}
+
+What was tried for bars that are missed is in docs/log.md.
 
 Drawing by attribute: {drawn}. With guidance 2: {guided:.3f}. Questions by kind: {questions}.
 

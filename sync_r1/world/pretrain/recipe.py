@@ -46,6 +46,7 @@ UNIFIED_SCHEDULE = Schedule(steps=4800, learning_rate=1.5e-3, average=0.995, war
 DECISIONS_SCHEDULE = Schedule(steps=800, learning_rate=1e-3, average=0.99, warmup_steps=50, save_every=100, seed=3)
 FINISHING_SCHEDULE = Schedule(steps=1350, learning_rate=1.2e-3, average=0.995, warmup_steps=50, save_every=50, seed=4)
 COMPARING_SCHEDULE = Schedule(steps=800, learning_rate=1.2e-3, average=0.99, warmup_steps=50, save_every=50, seed=5)
+BINDING_SCHEDULE = Schedule(steps=1700, learning_rate=1.2e-3, average=0.99, warmup_steps=50, save_every=50, seed=6)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,7 @@ class Recipe:
     decisions: Schedule = DECISIONS_SCHEDULE
     finishing: Schedule = FINISHING_SCHEDULE
     comparing: Schedule = COMPARING_SCHEDULE
+    binding: Schedule = BINDING_SCHEDULE
     scale: float = 1.0  # of the unified model's batches
     measured: int = 512  # items per figure of the card
 
