@@ -132,11 +132,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", UserWarning)
-    given = vars(arguments)
     found = measure(arguments.concepts, arguments.run, arguments.folder, arguments.pictures, arguments.seed)
-    text = json.dumps(
-        {**found, "arguments": {key: given[key] for key in ("concepts", "run", "pictures", "seed")}}, indent=2
-    )
+    give(found, arguments, ("concepts", "run", "pictures", "seed"))
+
+
+def give(found: dict[str, Any], arguments: argparse.Namespace, named: Sequence[str]) -> None:
+    """Write the figures, with the arguments of these names, to `arguments.out`, or print them."""
+    settings = {key: getattr(arguments, key) for key in named}
+    text = json.dumps({**found, "arguments": settings}, indent=2)
     if arguments.out:
         write_text(arguments.out, text + "\n")
     else:

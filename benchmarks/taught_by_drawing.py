@@ -12,21 +12,20 @@ Stopped, it goes on where it was; what has been trained below --folder is not tr
 from __future__ import annotations
 
 import argparse
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from recognition import HOW, Rights, judge, lookalikes, row, summary
+from recognition import HOW, Rights, give, judge, lookalikes, row, summary
 from rich.console import Console
 
 from sync_r1.config import Config
 from sync_r1.data.layout import Layout
 from sync_r1.data.phrases import with_article
 from sync_r1.experiment import run_experiment
-from sync_r1.files import read_json, write_json, write_text
+from sync_r1.files import read_json, write_json
 from sync_r1.recipes import apply_recipes
 from sync_r1.run_folder import checkpoint_name, newest
 from sync_r1.scorers.text import exact
@@ -126,12 +125,7 @@ def main() -> None:
     given = parser.parse_args()
     warnings.simplefilter("ignore", UserWarning)
     found = measure(given.concepts, given.folder, given.pictures, given.seed, not given.undescribed)
-    settings = {key: vars(given)[key] for key in ("concepts", "undescribed", "pictures", "seed")}
-    text = json.dumps({**found, "arguments": settings}, indent=2)
-    if given.out:
-        write_text(given.out, text + "\n")
-    else:
-        print(text)
+    give(found, given, ("concepts", "undescribed", "pictures", "seed"))
 
 
 if __name__ == "__main__":

@@ -83,4 +83,4 @@ def test_components_are_called_by_their_names() -> None:
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             if vague.search(line):
                 found.append(f"{path.relative_to(ROOT)}:{number}")
-    assert found == []
+    assert found == [], "name the part of the program or the kind of person"

@@ -122,7 +122,7 @@ def check_mentions(text: str, known: Collection[str], allowed: Collection[str], 
         there = ", ".join(f"<{name}>" for name in known) or "no concept"
         raise ValueError(
             f"{what} names {' and '.join(unknown)}, which this model does not know; it knows {there}; train it on the "
-            "concept, or open a run that was"
+            "concept, or open a run of that concept"
         )
 
 

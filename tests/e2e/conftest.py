@@ -1,4 +1,6 @@
-"""One studio and one browser for all tests of this folder. Without a browser they are skipped, with the reason.
+"""One folder for all tests here, and for each file a studio and a browser on it.
+
+Without a browser they are skipped, with the reason.
 
 With STUDIO_SHOTS=folder, pictures of every screen are written there: wide and narrow, light and dark.
 """
@@ -11,10 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
+
+if TYPE_CHECKING:
+    from sync_r1.apps.studio import StudioFolder
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_MS = int(os.environ.get("STUDIO_TIMEOUT_MS", "60000"))  # for a machine that does much else
@@ -26,8 +31,9 @@ def chromium() -> str | None:
     return next((path for name in names if (path := shutil.which(name))), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    """Chromium, closed after each file: while Playwright is open, `asyncio.run` fails in tests of this process."""
     pytest.importorskip("gradio", reason='the studio is not installed: pip install "sync-r1[studio]"')
     reason = 'Playwright is not installed: pip install "sync-r1[e2e]"'
     pytest.importorskip("axe_playwright_python", reason=reason)
@@ -47,7 +53,17 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("place")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
+def studio(place: Path) -> StudioFolder:
+    """With a thing of the embedded world, whose private words the model can rewrite."""
+    from sync_r1.apps.studio import StudioFolder, things
+
+    folder = StudioFolder(place / "studio", place / "runs")
+    things.add_example(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def address(place: Path, browser: Any) -> Iterator[str]:
     """A studio with the shipped model."""
     from sync_r1.app.server import create_studio, options_of

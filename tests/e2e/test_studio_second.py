@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from sync_r1.apps.feedback import Store
-from sync_r1.apps.studio import StudioFolder, talk, things, thumbs
+from sync_r1.apps.studio import StudioFolder, talk, thumbs
 from sync_r1.data import load_concept
 from tests.e2e.conftest import Screen
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def studio(place: Path) -> StudioFolder:
-    """With a thing of the embedded world, whose private words the model can rewrite."""
-    folder = StudioFolder(place / "studio", place / "runs")
-    things.add_example(folder)
-    return folder
 
 
 def test_a_talk_names_its_sources_and_survives_a_reload(screen: Screen, studio: StudioFolder) -> None:

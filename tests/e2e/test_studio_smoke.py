@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from sync_r1.apps.studio import StudioFolder, pictures, things
+from sync_r1.apps.studio import StudioFolder, pictures
 from tests.e2e.conftest import Screen
 
 
-def test_a_drawing_is_made_and_is_still_there_after_a_reload(screen: Screen, place: Path) -> None:
-    studio = StudioFolder(place / "studio", place / "runs")
-    things.add_example(studio)
+def test_a_drawing_is_made_and_is_still_there_after_a_reload(screen: Screen, studio: StudioFolder) -> None:
     page = screen.open("/draw?thing=bo&weights=base")
     before = len(pictures.recent(studio, "bo"))
     page.get_by_label("Pictures", exact=True).fill("1")

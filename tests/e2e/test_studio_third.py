@@ -7,17 +7,10 @@ from pathlib import Path
 import pytest
 
 from sync_r1.apps.learn import Learner
-from sync_r1.apps.studio import StudioFolder, books, comparisons, things
+from sync_r1.apps.studio import StudioFolder, books, comparisons
 from tests.e2e.conftest import Screen
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def studio(place: Path) -> StudioFolder:
-    folder = StudioFolder(place / "studio", place / "runs")
-    things.add_example(folder)
-    return folder
 
 
 def test_a_blind_vote_hides_the_names_until_it_is_cast(screen: Screen, studio: StudioFolder) -> None:

@@ -19,13 +19,6 @@ from tests.e2e.conftest import TIMEOUT_MS, Screen
 pytestmark = pytest.mark.browser
 
 
-@pytest.fixture(scope="module")
-def studio(place: Path) -> StudioFolder:
-    folder = StudioFolder(place / "studio", place / "runs")
-    things.add_example(folder)
-    return folder
-
-
 def downloaded(screen: Screen, button: str) -> Path:
     """The file that a button hands over."""
     with screen.page.expect_download() as started:

@@ -45,18 +45,24 @@ def test_sure_drawings_are_asked_about_and_unsure_ones_left_out(
     )
 
 
-def test_the_prompts_take_turns_between_the_name_a_part_of_it_and_the_class(
-    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn: list[str] = []
+@pytest.fixture()
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The prompts that are drawn; the image part is sure that every drawing shows the concept."""
+    prompts_drawn: list[str] = []
     generate = Showo.generate_image
 
     def watched(self: Showo, prompts: list[str], *arguments: object, **options: object) -> object:
-        drawn.extend(prompts)
+        prompts_drawn.extend(prompts)
         return generate(self, prompts, *arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Showo, "generate_image", watched)
     monkeypatch.setattr(Session, "margins", lambda self, images: ([1.0] * len(images), 0.1))
+    return prompts_drawn
+
+
+def test_the_prompts_take_turns_between_the_name_a_part_of_it_and_the_class(
+    session: Session, tmp_path: Path, drawn: list[str]
+) -> None:
     own_drawings(session, tmp_path / "own", 9, seed=0)
     tokens = session.tokens.drawing_tokens
     for number, text in enumerate(drawn):
@@ -119,17 +125,8 @@ def test_a_model_that_does_not_say_what_it_sees_draws_as_before(
 
 
 def test_own_drawings_hold_lookalikes_of_a_model_that_looks(
-    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drawn: list[str]
 ) -> None:
-    drawn: list[str] = []
-    generate = Showo.generate_image
-
-    def watched(self: Showo, prompts: list[str], *arguments: object, **options: object) -> object:
-        drawn.extend(prompts)
-        return generate(self, prompts, *arguments, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Showo, "generate_image", watched)
-    monkeypatch.setattr(Session, "margins", lambda self, images: ([1.0] * len(images), 0.1))
     says(monkeypatch, "a red dog with a star. yes", "a red dog with a moon. no")
     own_drawings(session, tmp_path / "own", 12, seed=0)
     assert [session.concept.placeholder in text for text in drawn[:2]] == [True, True]
