@@ -1,11 +1,13 @@
 """Is it in the picture? Asked in words, by drawing, and both, on look-alikes of the embedded world.
 
     python benchmarks/recognition.py --concepts ivo lumen cleo rex --out recognition.json
-    python benchmarks/recognition.py --concepts bo chai --run "runs/{concept}" --out recognition.json
+    python benchmarks/taught_by_drawing.py --concepts bo chai --out taught.json
+    python benchmarks/recognition.py --concepts bo chai --run "runs/{concept}" --taught taught.json
 
 Half of the pictures show the concept somewhere new, half are others in such a place; of these, half differ in one
 attribute only. Phases: `start` is the shipped model with fresh tokens, `before` the same after a look at the photos
-(recipe photos-first; a run's own one where it has it), `after` the newest checkpoint of --run.
+(recipe photos-first; a run's own one where it has it), `after` the newest checkpoint of --run. With --taught the
+figures of benchmarks/taught_by_drawing.py are written beside these.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from sync_r1.config import Config
-from sync_r1.files import write_text
+from sync_r1.files import read_json, write_text
 from sync_r1.open_run import data_root, open_session
 from sync_r1.recipes import apply_recipes
 from sync_r1.run_folder import newest
@@ -129,10 +131,14 @@ def main() -> None:
     )
     parser.add_argument("--pictures", type=int, default=60, help="of the concept, and as many of others")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--taught", type=Path, help="what benchmarks/taught_by_drawing.py wrote")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    taught = {}
+    if arguments.taught:
+        taught = {"taught_by_drawing": read_json(arguments.taught)["taught_by_drawing"]}
     warnings.simplefilter("ignore", UserWarning)
-    found = measure(arguments.concepts, arguments.run, arguments.folder, arguments.pictures, arguments.seed)
+    found = measure(arguments.concepts, arguments.run, arguments.folder, arguments.pictures, arguments.seed) | taught
     give(found, arguments, ("concepts", "run", "pictures", "seed"))
 
 
