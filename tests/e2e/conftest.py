@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_MS = int(os.environ.get("STUDIO_TIMEOUT_MS", "60000"))  # for a machine that does much else
+RESTS = """() => !document.querySelector(".pending, .generating")
+    && !document.getAnimations().some((one) => one instanceof CSSTransition && one.playState === "running")"""
 SIZES = {"wide": {"width": 1280, "height": 900}, "narrow": {"width": 390, "height": 844}}
 
 
@@ -130,6 +132,7 @@ class Screen:
         for scheme in ("light", "dark"):
             self.page.emulate_media(color_scheme=scheme)
             self.page.wait_for_timeout(300)
+            self.page.wait_for_function(RESTS)
             self.shoot(f"{name}_{scheme}")
             for one in Axe().run(self.page).response["violations"]:
                 if one["impact"] in ("critical", "serious"):

@@ -97,7 +97,7 @@ def test_a_drawing_is_checked_repaired_varied_rated_and_taken_along(screen: Scre
     assert [event.good for event in Store.of("bo", studio.feedback).events()[before:]] == [True, False]
     page.get_by_role("tab", name="Vary").click()
     screen.press("Draw four variations")
-    results = page.locator(".drawings").last.locator(".gallery-item")
+    results = page.locator(".drawings").nth(1).locator(".gallery-item")  # below the gallery of all drawings
     results.nth(3).wait_for()
     made = pictures.recent(studio, "bo")[:4]
     assert {one.how for one in made} == {"varied"} and len({one.seed for one in made}) == 4
