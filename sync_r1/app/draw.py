@@ -189,7 +189,7 @@ class DrawScreen:
                     yield self.listed(known)
                 else:
                     notes = made
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             yield rest
             raise error
         yield {**rest, **({self.message: done("; ".join(notes), "note")} if notes else {})}

@@ -100,7 +100,16 @@ class FeedbackScreen:
         everything = [*frame, self.nothing, self.question, self.choices, self.correction, self.asked, *state]
         page.load(self.arrive, None, everything)
         self.frame.thing.input(self.show, self.frame.thing, everything)
-        question = [self.message, self.question, self.choices, self.correction, self.asked, self.number]
+        question = [
+            self.message,
+            self.question,
+            self.choices,
+            self.right,
+            self.both,
+            self.correction,
+            self.asked,
+            self.number,
+        ]
         self.more.click(guarded(self.message, self.ask), [*self.frame.about, self.number], question)
         given = [*self.frame.about, self.asked, self.correction, self.number]
         for button, verdict in (
@@ -178,9 +187,12 @@ class FeedbackScreen:
             text = '<div class="good" role="status">Every word of yours is settled. Press Learn now.</div>'
             hidden = {self.choices: gr.Row(visible=False), self.correction: gr.Textbox(visible=False)}
             return {self.question: text, self.asked: None, self.number: number + 1, **hidden}
+        two = len(asked.rewrites) == 2
         return {
             self.question: question_html(asked),
             self.choices: gr.Row(visible=True),
+            self.right: gr.Button(visible=two),
+            self.both: gr.Button(visible=two),
             self.correction: gr.Textbox(value="", visible=True),
             self.asked: asked,
             self.number: number + 1,
@@ -229,7 +241,7 @@ class FeedbackScreen:
     def what_changed(self, thing: str) -> Changes:
         folder = self.studio.folder
         prompts = thumbs.word_prompts(folder, need(thing))
-        before = thumbs.weights_before(folder, thing) or folder.best(thing)
+        before = thumbs.weights_before(folder, thing)
         shown = []
         for weights in (before, THUMBS):
             shown.append(self.studio.models.use(thing, weights, lambda session: thumbs.rewrites(session, prompts)))
@@ -253,9 +265,10 @@ def question_html(asked: Asked) -> str:
     shown = []
     for name, text in zip(names, asked.rewrites, strict=True):
         shown.append(f'<div class="choice"><h3>{name}</h3><p>{escape(text)}</p></div>')
+    alone = "" if len(names) == 2 else '<p class="said">Only one text: Left is yes, Neither is no.</p>'
     return (
         f"<h2>What does “{escape(asked.word)}” mean?</h2><p>{escape(asked.prompt)}</p>"
-        f'<div class="pair">{"".join(shown)}</div><p class="said">One text only? Left is yes, Neither is no.</p>'
+        f'<div class="pair">{"".join(shown)}</div>{alone}'
     )
 
 

@@ -24,15 +24,23 @@ class Task(Job):
         self.key, self.request, self.size = None, None, 1
         self.deadline = time.monotonic() + seconds
         self.cancelled = self.over = self.begun = False
+        self.taken = False  # the worker has begun with it
         self._work = work
         self._arrived: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
 
     def _do(self, jobs: Sequence[Job]) -> None:
+        self.taken = True
         self._work(self)
         self.finish(None)
 
     def _put(self, last: bool, event: Any) -> None:
         self._arrived.put((last, event))
+
+    def cancel(self) -> None:
+        """Stop as soon as possible. What still waits for the model ends at once, as the worker passes it over."""
+        super().cancel()
+        if not self.taken:
+            self._put(True, None)
 
     def events(self) -> Iterator[Any]:
         """What the work sends, until it ends. ValueError where it failed."""
@@ -78,7 +86,7 @@ class Models:
     ) -> Iterator[Any]:
         """What `work` hands to its second argument, one after the other, while the page wants it.
 
-        That returns False once the page has gone, so that `work` can end early.
+        That returns False once the page wants no more, so that `work` can end early.
 
         Args:
             page: the open page that asks, for `cancel`.
@@ -88,8 +96,7 @@ class Models:
             session = self.catalogue.session(source_id(thing, weights))
 
             def send(event: Any) -> bool:
-                if not task.unwanted:
-                    task.send(event)
+                task.send(event)  # what was finished as the page said stop is shown, too
                 return not task.unwanted
 
             work(session, send)

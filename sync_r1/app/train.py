@@ -143,18 +143,19 @@ class TrainScreen:
             live = training.live(self.studio.folder, run)
         except ValueError as error:
             return {self.head: trouble(error), self.seen: ""}
-        now = f"{run} {live.state} {live.drawn_step} {live.log} {training.waiting(self.studio.folder)}"
+        queue = training.waiting(self.studio.folder)
+        now = f"{run} {live.state} {live.drawn_step} {live.log} {queue}"
         if now == seen:
             return unchanged(self.seen)
-        going = live.state.name in GOING
+        going, queued = live.state.name in GOING, run in queue
         return {
             self.head: head_html(run, live) + self._waits(),
             self.curve: chart(live.rewards, "Reward of every step"),
             self.tried: tried_html(live),
             self.log: f'<pre class="log" tabindex="0" aria-label="Log">{escape(chr(10).join(live.log))}</pre>',
             self.stop: gr.Button(visible=live.state.name == "running"),
-            self.kill: gr.Button(visible=going),
-            self.resume: gr.Button(visible=not going and live.state.name != "finished"),
+            self.kill: gr.Button(visible=going or queued),
+            self.resume: gr.Button(visible=not going and not queued and live.state.name != "finished"),
             self.seen: now,
         }
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +19,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from sync_r1.apps import jobs
+
 if TYPE_CHECKING:
     from sync_r1.apps.studio import StudioFolder
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_MS = int(os.environ.get("STUDIO_TIMEOUT_MS", "60000"))  # for a machine that does much else
+RESTS = """() => !document.querySelector(".pending, .generating")
+    && !document.getAnimations().some((one) => one instanceof CSSTransition && one.playState === "running")"""
 SIZES = {"wide": {"width": 1280, "height": 900}, "narrow": {"width": 390, "height": 844}}
 
 
@@ -113,6 +118,12 @@ class Screen:
     def press(self, name: str) -> None:
         self.page.get_by_role("button", name=name, exact=True).locator("visible=true").first.click()
 
+    def download(self, name: str) -> Path:
+        """The file that a button hands over."""
+        with self.page.expect_download() as started:
+            self.press(name)
+        return Path(started.value.path())
+
     def check(self, name: str) -> None:
         """Accessible in light and dark, within the width of a phone, nothing from elsewhere, no error."""
         from axe_playwright_python.sync_playwright import Axe
@@ -121,6 +132,7 @@ class Screen:
         for scheme in ("light", "dark"):
             self.page.emulate_media(color_scheme=scheme)
             self.page.wait_for_timeout(300)
+            self.page.wait_for_function(RESTS)
             self.shoot(f"{name}_{scheme}")
             for one in Axe().run(self.page).response["violations"]:
                 if one["impact"] in ("critical", "serious"):
@@ -142,6 +154,18 @@ class Screen:
         if folder:
             self.page.wait_for_timeout(300)
             self.page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+def step_of_run(run: Path) -> int:
+    """The last step that was told in its files."""
+    return jobs.state(run).step if (run / jobs.JOB).is_file() else 0
+
+
+def wait_until(happened: Callable[[], object], seconds: float = 5 * TIMEOUT_MS / 1000) -> None:
+    until = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.2)
 
 
 @contextmanager

@@ -12,7 +12,9 @@ from PIL import Image
 from sync_r1.apps import jobs
 from sync_r1.apps.studio import StudioFolder, pictures, things
 from sync_r1.data import load_concept
-from tests.e2e.conftest import TIMEOUT_MS, Screen
+from sync_r1.metrics_file import read_metrics
+from sync_r1.run_folder import checkpoints, step_of
+from tests.e2e.conftest import TIMEOUT_MS, Screen, step_of_run, wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -39,6 +41,18 @@ def test_an_empty_studio_says_what_comes_next(screen: Screen) -> None:
     screen.page.get_by_role("link", name="Add your first thing").click()
     screen.see("There is nothing here yet.")
     screen.check("things_empty")
+
+
+def test_the_example_is_added_and_deleted(screen: Screen, studio: StudioFolder) -> None:
+    screen.open("/")
+    screen.press("Try it with an example")
+    screen.see("Bo is a dog of the embedded pixel world")
+    assert studio.names() == ["bo"] and len(load_concept(studio.things, "bo").facts) == 3
+    screen.press("Delete")
+    screen.press("Yes, delete it")
+    screen.see("There is nothing here yet.")
+    screen.page.get_by_role("button", name="Try it with an example", exact=True).wait_for()
+    assert studio.names() == []
 
 
 def test_a_thing_is_added_with_its_mistakes_named(screen: Screen, studio: StudioFolder, tmp_path: Path) -> None:
@@ -94,6 +108,8 @@ def test_a_training_is_started_watched_stopped_and_gone_on_with(screen: Screen, 
     screen.press("Start")
     screen.see("the letters a to z")
     page.get_by_label("Name of the run").fill("momo")
+    page.get_by_label("Recipe").click()
+    page.get_by_role("option", name="world: rewards alone").click()
     page.get_by_label("Measure before and after").uncheck()
     screen.press("Start")
     screen.see("is training")
@@ -105,9 +121,20 @@ def test_a_training_is_started_watched_stopped_and_gone_on_with(screen: Screen, 
     second.get_by_text("is training").first.wait_for()
     second.close()
     screen.check("train")
+    run = studio.runs / "momo"
+    wait_until(lambda: step_of_run(run) >= 1)
+    screen.press("Stop after this step")
+    screen.see("ends after this step")
+    screen.see("was stopped")
+    (kept,) = checkpoints(run)
+    assert step_of(kept) == step_of_run(run) and jobs.state(run).name == "stopped"
+    screen.press("Go on")
+    screen.see("is training")
+    wait_until(lambda: step_of_run(run) > step_of(kept))
+    assert [row["step"] for row in read_metrics(run / "metrics.jsonl")] == list(range(1, step_of_run(run) + 1))
     screen.press("Stop now")
     screen.see("was stopped")
-    job = jobs.read_job(studio.runs / "momo")
+    job = jobs.read_job(run)
     assert job is not None and job.process() is None
     screen.see("Go on")
 

@@ -7,8 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from sync_r1.data import load_concept
 from sync_r1.files import manifest_problems
 from sync_r1.metrics_file import read_metrics
 from sync_r1.run_folder import checkpoints
-from tests.e2e.conftest import ROOT, TIMEOUT_MS, opened
+from tests.e2e.conftest import ROOT, opened, step_of_run, wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -88,18 +87,6 @@ def answers(port: int) -> bool:
             return bool(reply.status == 200)
     except OSError:
         return False
-
-
-def step_of_run(run: Path) -> int:
-    """The last step that was told in its files."""
-    return jobs.state(run).step if (run / jobs.JOB).is_file() else 0
-
-
-def wait_until(happened: Callable[[], object], seconds: float = 5 * TIMEOUT_MS / 1000) -> None:
-    until = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.2)
 
 
 def free_port() -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from sync_r1.apps.learn import Learner
@@ -53,10 +51,8 @@ def test_a_line_becomes_a_book(screen: Screen, studio: StudioFolder) -> None:
     book = books.known(studio, "bo")[0]
     assert book.missing == 0 and f"story={book.id}" in page.url
     screen.press("Make the file")
-    with page.expect_download() as started:
-        screen.press("Download the book")
+    html = screen.download("Download the book").read_text(encoding="utf-8")
     shown = page.context.new_page()
-    html = Path(started.value.path()).read_text(encoding="utf-8")
     shown.set_content(html)
     assert shown.locator("img").count() == 2 and all(shown.locator("img").nth(n).get_attribute("alt") for n in range(2))
     shown.close()

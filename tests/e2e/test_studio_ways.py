@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import zipfile
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,16 +13,9 @@ from sync_r1.apps.feedback import Store
 from sync_r1.apps.learn import Learner
 from sync_r1.apps.studio import StudioFolder, books, pictures, talk, things
 from sync_r1.data import load_concept, load_image
-from tests.e2e.conftest import TIMEOUT_MS, Screen
+from tests.e2e.conftest import TIMEOUT_MS, Screen, wait_until
 
 pytestmark = pytest.mark.browser
-
-
-def downloaded(screen: Screen, button: str) -> Path:
-    """The file that a button hands over."""
-    with screen.page.expect_download() as started:
-        screen.press(button)
-    return Path(started.value.path())
 
 
 def holds(field: Any, text: str) -> None:
@@ -34,7 +26,7 @@ def holds(field: Any, text: str) -> None:
 def test_a_thing_is_exported_changed_copied_and_kept(screen: Screen, studio: StudioFolder) -> None:
     page = screen.open("/?thing=bo")
     screen.press("Export")
-    with zipfile.ZipFile(downloaded(screen, "Download the archive")) as archive:
+    with zipfile.ZipFile(screen.download("Download the archive")) as archive:
         assert len(json.loads(archive.read("concept/train/bo/info.json"))["extra_info"]) == 3
     screen.press("Delete")
     screen.press("No, keep it")
@@ -100,9 +92,12 @@ def test_a_drawing_is_checked_repaired_varied_rated_and_taken_along(screen: Scre
     screen.press("I like it")
     screen.see("nothing is learned from it before you say so")
     assert len(Store.of("bo", studio.feedback).events()) == before + 1
+    screen.press("I do not like it")
+    wait_until(lambda: len(Store.of("bo", studio.feedback).events()) == before + 2)
+    assert [event.good for event in Store.of("bo", studio.feedback).events()[before:]] == [True, False]
     page.get_by_role("tab", name="Vary").click()
     screen.press("Draw four variations")
-    results = page.locator(".drawings").last.locator(".gallery-item")
+    results = page.locator(".drawings").nth(1).locator(".gallery-item")  # below the gallery of all drawings
     results.nth(3).wait_for()
     made = pictures.recent(studio, "bo")[:4]
     assert {one.how for one in made} == {"varied"} and len({one.seed for one in made}) == 4
@@ -111,9 +106,25 @@ def test_a_drawing_is_checked_repaired_varied_rated_and_taken_along(screen: Scre
     page.get_by_role("tab", name="Take it along").click()
     page.get_by_label("Keep the recipe").uncheck()
     screen.press("Make the file")
-    with Image.open(downloaded(screen, "Download it")) as file:
+    with Image.open(screen.download("Download it")) as file:
         assert "prompt" not in file.info
     screen.check("draw_varied")
+
+
+def test_drawing_is_stopped_and_what_is_finished_stays(screen: Screen, studio: StudioFolder) -> None:
+    before = len(pictures.recent(studio, "bo"))
+    page = screen.open("/draw?thing=bo&weights=base")
+    page.get_by_label("Pictures", exact=True).fill("64")
+    screen.press("Draw")
+    wait_until(lambda: len(pictures.recent(studio, "bo")) > before)
+    screen.press("Stop")
+    page.get_by_role("button", name="Stop", exact=True).locator("visible=true").wait_for(state="detached")
+    drawn = len(pictures.recent(studio, "bo"))
+    assert before < drawn < 64
+    page.locator(".drawings").first.locator(".gallery-item").nth(drawn - 1).wait_for()
+    page.get_by_label("Pictures", exact=True).fill("1")
+    screen.press("Draw")
+    wait_until(lambda: len(pictures.recent(studio, "bo")) == drawn + 1)
 
 
 def test_pages_of_a_book_are_written_moved_and_drawn_anew(screen: Screen, studio: StudioFolder) -> None:
@@ -141,7 +152,20 @@ def test_pages_of_a_book_are_written_moved_and_drawn_anew(screen: Screen, studio
     screen.press("Draw what is missing")
     screen.see("2 of 2 pages are drawn")
     screen.press("Make the file")
-    assert downloaded(screen, "Download the book").read_bytes().startswith(b"%PDF")
+    assert screen.download("Download the book").read_bytes().startswith(b"%PDF")
+
+
+def test_a_book_that_is_drawn_is_stopped_and_gone_on_with(screen: Screen, studio: StudioFolder) -> None:
+    book = books.plan(studio, studio.thing("bo"), "bo finds a kite at the beach", 4)
+    screen.open(f"/story?thing=bo&weights=base&story={book.id}")
+    screen.press("Draw what is missing")
+    screen.see("the others are on their way")
+    screen.press("Stop")
+    screen.see("The drawing was stopped; press Draw to go on.")
+    state = books.drawing(book)
+    assert state is not None and state.name == "stopped" and books.read(studio, book.id).missing > 0
+    screen.press("Draw what is missing")
+    screen.see("4 of 4 pages are drawn")
 
 
 def test_a_teacher_sees_what_is_known_and_begins_anew(screen: Screen, studio: StudioFolder) -> None:
@@ -162,7 +186,7 @@ def test_a_teacher_sees_what_is_known_and_begins_anew(screen: Screen, studio: St
     screen.press("What is known?")
     page.locator("table.plain").first.wait_for()
     screen.press("All answers as a table")
-    assert b"," in downloaded(screen, "Download the table").read_bytes()
+    assert b"," in screen.download("Download the table").read_bytes()
     screen.press("Begin anew")
     screen.see("Lea begins anew")
     screen.press("Delete this learner")

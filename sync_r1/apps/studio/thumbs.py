@@ -11,9 +11,10 @@ from sync_r1.apps import jobs
 from sync_r1.apps.feedback import Question, Store, belief, next_question, rate_rewrite, undo_saved
 from sync_r1.apps.studio.folder import THUMBS, StudioFolder
 from sync_r1.files import read_manifest, read_object, write_json
-from sync_r1.run_folder import checkpoints
+from sync_r1.run_folder import checkpoint_name, checkpoints, newest, step_of
 from sync_r1.session import Session
 
+STARTS = "starts.json"  # update → the weights that it began from
 KEPT, PUT_BACK = "kept in", "they fell"  # how the last line of learning begins
 SECONDS = (10, 30, 60)
 EVERY = 5  # thumbs after which it learns by itself, where that was switched on
@@ -85,7 +86,7 @@ def learn(studio: StudioFolder, thing: str, weights: str, seconds: int, seed: in
     folders = ["--feedback", str(studio.feedback), "--data", str(studio.things), "--concept", thing]
     folder = job_folder(studio, thing)
     jobs.launch(["learn-from-feedback", "--seconds", str(seconds), "--seed", str(seed), *folders, *source], folder)
-    write_json(folder / "asked.json", {"thing": thing, "before": weights, "seconds": seconds})
+    _remember_start(studio, thing, weights)
 
 
 def learning(studio: StudioFolder, thing: str) -> jobs.State | None:
@@ -107,15 +108,31 @@ def stop(studio: StudioFolder, thing: str) -> None:
     jobs.end_launched(job_folder(studio, thing))
 
 
+def _remember_start(studio: StudioFolder, thing: str, weights: str) -> None:
+    """Write down which weights the next update begins from, under the name that it will have."""
+    last = newest(studio.feedback / thing)
+    if weights == THUMBS and last is not None:
+        weights = f"{THUMBS}/{last.name}"  # which is what "thumbs" means now
+    file = job_folder(studio, thing) / STARTS
+    known = read_object(file) or {}
+    write_json(file, {**known, checkpoint_name(1 + (step_of(last) if last is not None else 0)): weights})
+
+
 def weights_before(studio: StudioFolder, thing: str) -> str:
-    """The weights that the last learning began from."""
-    stored = read_object(job_folder(studio, thing) / "asked.json") or {}
-    return str(stored.get("before", ""))
+    """The weights that the newest update began from. ValueError where that is not known."""
+    last = newest(studio.feedback / thing)
+    starts = read_object(job_folder(studio, thing) / STARTS) or {}
+    if last is None or last.name not in starts:
+        raise ValueError("what the newest update began from is not known, as it was not learned here")
+    return str(starts[last.name])
 
 
 def undo(studio: StudioFolder, thing: str) -> str:
     """Take the newest update back. Returns the id of the weights that count now."""
     undo_saved(thing, studio.feedback)
+    state = learning(studio, thing)
+    if state is not None and state.name == "finished":
+        (job_folder(studio, thing) / jobs.JOB).unlink()  # it would still tell of an update that is kept
     return studio.best(thing, THUMBS)
 
 

@@ -163,6 +163,10 @@ def arguments_to_go_on(studio: StudioFolder, name: str) -> list[str]:
 def _start_or_wait(studio: StudioFolder, name: str, command: list[str]) -> str:
     with _STARTING:
         going = running(studio)
+        if name == going:
+            raise ValueError(f"{name} is training already")
+        if name in waiting(studio):
+            raise ValueError(f"{name} waits already; it begins by itself")
         if not going:
             jobs.start(command, studio.runs / name, wait=False)
             return f"{name} is training"
