@@ -20,7 +20,6 @@ from sync_r1.world.render import IDENTITY, Pair, Thing, make_pair, random_thing
 
 GREEDY = Sampling(top_k=1)
 COMPLETIONS = 8
-SIBLING_PROMPTS = 32  # private words of which several rewrites are sampled
 REDRAWN = ("hat", "item", "scene", "colour")
 
 
@@ -184,6 +183,6 @@ def measure(model: Showo, reader: AttributeReader, count: int = 512, seed: int =
         "inpainting": inpainting(model, reader, rng, things),
         "recognition": decisions(model, close),
         "recognition_other_kind": decisions(model, other),
-        "siblings": completion_diversity(model, ambiguous[:SIBLING_PROMPTS]),
+        "siblings": completion_diversity(model, ambiguous),
         **{name: exact_share(model, items) for name, items in asked.items()},
     }

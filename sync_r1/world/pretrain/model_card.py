@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from sync_r1.world.pretrain.measure import SIBLING_PROMPTS
 from sync_r1.world.pretrain.unified import COURSES
 
 BARS: dict[
@@ -48,9 +47,7 @@ def bars(measured: dict[str, Any]) -> dict[str, dict[str, float]]:
         "private_words": measured["rewriting"],
         "siblings": measured["siblings"]["differ"],
     }
-    found = {name: {"value": round(value, 4), "n": measured["n"]} for name, value in values.items()}
-    found["siblings"]["n"] = min(SIBLING_PROMPTS, measured["n"])
-    return found
+    return {name: {"value": round(value, 4), "n": measured["n"]} for name, value in values.items()}
 
 
 def missed(found: dict[str, dict[str, float]]) -> list[str]:
@@ -99,7 +96,6 @@ def card_text(card: dict[str, Any]) -> str:
         clip=examples["clip"],
         minutes="\n".join(minutes),
         n=measured["n"],
-        siblings=card["bars"]["siblings"]["n"],
         bars="\n".join(_bar_rows(card["bars"])),
         drawn=drawn,
         guided=measured["drawing_guided"],
@@ -132,7 +128,7 @@ eight (kind × colour × pattern × mark) was kept out, the twenty personal conc
 
 ## Measured on held-out identities
 
-{n} items each, sampled rewrites on {siblings}; pictures are judged by the evaluator reader.
+{n} items each; pictures are judged by the evaluator reader.
 
 | figure | value | bar | met |
 |---|---|---|---|
