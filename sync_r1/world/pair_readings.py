@@ -86,35 +86,6 @@ def _pair_question(rng: np.random.Generator, pair: Pair, names: Sequence[str]) -
     return grammar.who_question(attribute, value), " and ".join(names) if both else names[index]
 
 
-def who_is_who(rng: np.random.Generator) -> Reading:
-    """Without a picture: what each of two to four is, or who each description is of, all in one answer and in another
-    order than they were introduced.
-
-    One such answer looks up every name, which is why it teaches to bind names within hundreds of steps where questions
-    about one name did not within thousands.
-    """
-    things = [training_thing(rng) for _ in range(2 + int(rng.integers(3)))]
-    if rng.random() < 0.5:
-        known = introduced(rng, things)
-    else:
-        known = introduced_partly(rng, things)
-    told = [known[int(index)] for index in rng.permutation(len(known))]
-    context = [known[int(index)] for index in rng.permutation(len(known))]
-    if rng.random() < 0.5:
-        question = grammar.WHO_IS_WHO_QUESTION
-        answer = " ".join(who.info for who in told)
-    else:
-        question = grammar.WHAT_IS_WHO_QUESTION
-        answer = " ".join(_turned(who) for who in told)
-    return Reading(several_prompt(context, question), answer, None)
-
-
-def _turned(who: Character) -> str:
-    """`a dog is <kip>.` of the description `<kip> is a dog.`"""
-    name, description = who.info.rstrip(".").split(" is ", 1)
-    return f"{description} is {name}."
-
-
 def pair_caption(rng: np.random.Generator, pair: Pair | None = None) -> Reading:
     """Everything in a picture of two."""
     pair = pair or training_pair(rng)

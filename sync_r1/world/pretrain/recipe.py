@@ -48,8 +48,6 @@ FINISHING_SCHEDULE = Schedule(steps=1350, learning_rate=1.2e-3, average=0.995, w
 COMPARING_SCHEDULE = Schedule(steps=800, learning_rate=1.2e-3, average=0.99, warmup_steps=50, save_every=50, seed=5)
 BINDING_SCHEDULE = Schedule(steps=1700, learning_rate=1.2e-3, average=0.99, warmup_steps=50, save_every=50, seed=6)
 PAINTING_SCHEDULE = Schedule(steps=2600, learning_rate=1.2e-3, average=0.995, warmup_steps=50, save_every=50, seed=7)
-NAMING_SCHEDULE = Schedule(steps=1000, learning_rate=1.2e-3, average=0.99, warmup_steps=50, save_every=50, seed=8)
-RECALLING_SCHEDULE = Schedule(steps=680, learning_rate=1.5e-3, average=0.99, warmup_steps=50, save_every=20, seed=9)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +64,6 @@ class Recipe:
     comparing: Schedule = COMPARING_SCHEDULE
     binding: Schedule = BINDING_SCHEDULE
     painting: Schedule = PAINTING_SCHEDULE
-    naming: Schedule = NAMING_SCHEDULE
-    recalling: Schedule = RECALLING_SCHEDULE
     scale: float = 1.0  # of the unified model's batches
     measured: int = 512  # items per figure of the card
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -219,18 +219,6 @@ PAINTING = Course(
         ),
     },
 )
-# Questions about one name had not taught to bind names in two courses. The seventh asks for all of them in one answer.
-NAMING = Course(
-    mix=((0, (16, 5, 4, 12, 5, 24)),),
-    pairs=0.6,
-    edits=0.2,
-    streams={
-        **PAINTING.streams,
-        "names": ((pair_readings.who_is_who, 0.75), (pair_readings.introduced_question, 0.25)),
-    },
-)
-# At its end about half of the names were bound, and more with every step: the eighth goes on with more of them.
-RECALLING = replace(NAMING, mix=((0, (20, 4, 3, 10, 4, 32)),))
 COURSES = {
     "unified": GENERAL,
     "decisions": DECIDING,
@@ -238,8 +226,6 @@ COURSES = {
     "comparing": COMPARING,
     "binding": BINDING,
     "painting": PAINTING,
-    "naming": NAMING,
-    "recalling": RECALLING,
 }
 REGIONS = 0.3  # of drawings are drawn in again: a region of them is open and everything else is known
 DROP_PROMPT = 0.1  # of drawing prompts are emptied, which teaches the unconditional rows of guidance
