@@ -176,15 +176,7 @@ def test_a_larger_model_is_made_and_its_training_is_not_mixed_up_with_another(
     assert (model.config.hidden_size, model.config.num_hidden_layers) == (64, 2) and model.magvit is not None
     assert json.loads((tmp_path / "out" / "card.json").read_text()) == json.loads(json.dumps(card))
     steps = {name: stage["steps"] for name, stage in card["training"].items()}
-    assert steps == {
-        "unified": 2,
-        "decisions": 1,
-        "finishing": 1,
-        "comparing": 1,
-        "binding": 1,
-        "painting": 2,
-        "naming": 1,
-    }
+    assert steps == {"unified": 2, "decisions": 1, "finishing": 1, "comparing": 1, "binding": 1, "painting": 2}
     with pytest.raises(ValueError, match=r"unified\.pt is from a training of 2 steps, not 3"):
         pretrain_larger(64, 2, 3, tmp_path / "work", tmp_path / "out", measured=2)
     with pytest.raises(ValueError, match=r"unified\.pt holds the training of a network of other sizes"):
