@@ -18,12 +18,14 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import shlex
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ from application_claims.section import write_section
 from sync_r1.data.layout import Layout
 from sync_r1.files import read_json, sha256, write_json
 from sync_r1.folder_lock import hold
+from sync_r1.signals import Stopped, on_signal
 from sync_r1.study.runner import Runner
 from sync_r1.study.study_file import Arm, Study
 from sync_r1.world.assets import ASSETS
@@ -131,6 +134,8 @@ def measure_all(cells: Sequence[Cell], jobs: int) -> None:
                 for future in as_completed(running):
                     _say(running[future], future.result())
             except BaseException:
+                for process in active_children():
+                    process.terminate()  # a cell that was begun is measured anew
                 pool.shutdown(cancel_futures=True)
                 raise
     for cell in timed:
@@ -277,8 +282,17 @@ def verdict(claim: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Run the study and print a line for every claim."""
-    for claim in run(parser().parse_args())["claims"]:
+    """Run the study and print a line for every claim. A signal stops trainings and cells as well."""
+    given = parser().parse_args()
+    try:
+        with on_signal():
+            result = run(given)
+    except Stopped as stopped:
+        stopped.kept = stopped.kept or f"{given.folder} keeps what is finished"
+        stopped.command = shlex.join(["python", *sys.argv])
+        print(stopped.line(), file=sys.stderr)
+        raise
+    for claim in result["claims"]:
         print(verdict(claim))
 
 

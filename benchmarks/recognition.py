@@ -122,6 +122,16 @@ def measure(names: Sequence[str], run: str | None, folder: Path, count: int, see
     return {**result, "concepts": concepts}
 
 
+def taught_figures(path: Path | None) -> dict[str, Any]:
+    """What benchmarks/taught_by_drawing.py wrote there, without its details. ValueError for another file."""
+    if path is None:
+        return {}
+    content = read_json(path)
+    if "taught_by_drawing" not in content:
+        raise ValueError(f"{path} has no field taught_by_drawing; write it with benchmarks/taught_by_drawing.py --out")
+    return {"taught_by_drawing": content["taught_by_drawing"]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--concepts", nargs="+", default=["ivo", "lumen", "cleo", "rex"])
@@ -134,9 +144,7 @@ def main() -> None:
     parser.add_argument("--taught", type=Path, help="what benchmarks/taught_by_drawing.py wrote")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    taught = {}
-    if arguments.taught:
-        taught = {"taught_by_drawing": read_json(arguments.taught)["taught_by_drawing"]}
+    taught = taught_figures(arguments.taught)
     warnings.simplefilter("ignore", UserWarning)
     found = measure(arguments.concepts, arguments.run, arguments.folder, arguments.pictures, arguments.seed) | taught
     give(found, arguments, ("concepts", "run", "pictures", "seed"))

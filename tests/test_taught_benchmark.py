@@ -90,3 +90,15 @@ def test_what_is_measured(script: ModuleType, tmp_path: Path, monkeypatch: pytes
     assert found["concepts"]["bo"]["training_seconds"] == 12.0
     assert set(found["concepts"]["bo"]["taught"]) == {"words", "drawing", "both", "vqa"}
     json.dumps(found)
+
+
+def test_recognition_takes_over_the_figures_alone(tmp_path: Path) -> None:
+    figures = {"value": 0.2, "ci95": [0.1, 0.3], "n": 8, "n_concepts": 2}
+    path = tmp_path / "taught.json"
+    write_json(path, {"taught_by_drawing": figures, "concepts": {"bo": {}}})
+    recognition = benchmark("recognition")
+    assert recognition.taught_figures(None) == {}
+    assert recognition.taught_figures(path) == {"taught_by_drawing": figures}
+    write_json(path, {"concepts": {}})
+    with pytest.raises(ValueError, match=r"taught.json has no field taught_by_drawing; write it with "):
+        recognition.taught_figures(path)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -217,6 +222,31 @@ def test_a_cell_of_other_weights_does_not_count(
     monkeypatch.setattr(script, "weights_name", lambda: "other")
     given.report = True
     assert script.run(given)["claims"][0]["n"] == 0
+
+
+def test_a_signal_stops_trainings_too_and_says_how_to_go_on(given: argparse.Namespace, tmp_path: Path) -> None:
+    words = [str(given.study), "--folder", str(given.folder), "--jobs", "1"]
+    command = [sys.executable, str(ROOT / "benchmarks" / "applications.py"), *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    with (tmp_path / "said.txt").open("w") as said:
+        study = psutil.Popen(command, cwd=tmp_path, env=environment, stderr=said, stdout=subprocess.DEVNULL)
+        trainings = until(study.children, "the study starts a training")
+        until(lambda: [one for one in trainings if "train" in one.cmdline()], "the training is begun")
+        study.terminate()
+        assert study.wait(timeout=60) == 143
+    assert not [one for one in trainings if one.is_running()], "no training outlives its study"
+    assert "stopped by SIGTERM: " in (text := (tmp_path / "said.txt").read_text(encoding="utf-8")), text
+    assert f"go on with: python {command[1]} {given.study} --folder" in text
+
+
+def until(found: Callable[[], list[Any]], what: str) -> list[Any]:
+    """What is found, as soon as it is not empty."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if values := found():
+            return values
+        time.sleep(0.1)
+    raise AssertionError(f"not within a minute: {what}")
 
 
 # what docs/ shows
