@@ -61,6 +61,7 @@ class CompareScreen:
 
     def _show(self) -> None:
         self.grid = gr.HTML()
+        self.rest = gr.Button("Draw the rest", variant="primary", visible=False)
         with gr.Row(visible=False) as self.choices:
             self.left = gr.Button("← Left", elem_classes="key-ArrowLeft", min_width=90)
             self.right = gr.Button("Right →", elem_classes="key-ArrowRight", min_width=90)
@@ -71,13 +72,15 @@ class CompareScreen:
 
     def _connect(self, page: gr.Blocks) -> None:
         frame = [self.frame.thing, self.frame.weights, self.frame.address]
-        view = [self.grid, self.choices, self.scores, self.current, self.frame.address]
+        view = [self.grid, self.rest, self.choices, self.scores, self.current, self.frame.address]
         everything = [*frame, self.nothing, self.weights, self.prompts, self.earlier, self.start, *view]
         everything = list(dict.fromkeys(everything))
         page.load(self.arrive, None, everything)
         self.frame.thing.input(self.show, self.frame.thing, everything)
         asked = [self.frame.thing, self.weights, self.prompts, self.seeds, self.blind]
-        self.start.click(guarded(self.message, self.compare), asked, [self.message, self.start, self.earlier, *view])
+        drawn = [self.message, self.start, self.earlier, *view]
+        self.start.click(guarded(self.message, self.compare), asked, drawn)
+        self.rest.click(guarded(self.message, self.draw_the_rest), self.current, drawn)
         self.earlier.input(guarded(self.message, self.open), [self.frame.thing, self.earlier], [self.message, *view])
         for button, verdict in (
             (self.left, "left"), (self.right, "right"), (self.both, "both"), (self.neither, "neither"),
@@ -127,19 +130,28 @@ class CompareScreen:
         return gr.Dropdown(choices=options, value=None, visible=bool(options))
 
     def compare(self, thing: str, weights: list[str], prompts: str, seeds: float, blind: bool) -> Iterator[Changes]:
+        """Begin a comparison, and draw it."""
+        made = comparisons.create(self.studio.folder, need(thing), weights, prompts, seeds, blind)
+        yield from self._drawn(made)
+
+    def draw_the_rest(self, name: str) -> Iterator[Changes]:
+        """Go on with a comparison whose page was closed before everything was drawn."""
+        yield from self._drawn(comparisons.read(self.studio.folder, name))
+
+    def _drawn(self, made: Comparison) -> Iterator[Changes]:
         """Columns come into the grid as they are finished."""
         folder = self.studio.folder
-        made = comparisons.create(folder, need(thing), weights, prompts, seeds, blind)
-        yield {self.start: gr.Button(interactive=False), **self._view(made)}
+        busy = {self.start: gr.Button(interactive=False), self.rest: gr.Button(visible=False)}
+        free = {self.start: gr.Button(interactive=True)}
+        yield {**self._view(made), **busy, self.earlier: self._earlier(comparisons.known(folder, made.thing))}
         try:
             while made.drawn < len(made.weights):
                 comparisons.draw_column(folder, made, self.studio.models.use)
-                yield self._view(made)
-        finally:
-            yield {
-                self.start: gr.Button(interactive=True),
-                self.earlier: self._earlier(comparisons.known(folder, thing)),
-            }
+                yield {**self._view(made), **busy}
+        except (ValueError, OSError):
+            yield {**self._view(made), **free}
+            raise
+        yield {**self._view(made), **free}
 
     def open(self, thing: str, name: str | None) -> Changes:
         if not name:
@@ -172,6 +184,7 @@ class CompareScreen:
             scored += table(("weights", "liked"), counted, "Blind votes")
         return {
             self.grid: self.grid_html(made),
+            self.rest: gr.Button(visible=made.drawn < len(made.weights)),
             self.choices: gr.Row(visible=waits is not None),
             self.scores: scored,
             self.current: made.id,
@@ -191,7 +204,7 @@ class CompareScreen:
             said = f"<h3>{escape(prompt)} <span class='said'>seed {seed}</span></h3>"
             parts.append(f'<section class="prompt-row">{said}<div class="columns">{cells}</div></section>')
         if made.drawn < len(made.weights):
-            parts.append(f'<p role="status">{made.drawn} of {len(made.weights)} are drawn …</p>')
+            parts.append(f'<p role="status">{made.drawn} of {len(made.weights)} are drawn</p>')
         return "".join(parts)
 
     def _cell(self, made: Comparison, row: int, column: int, place: int, hidden: bool) -> str:

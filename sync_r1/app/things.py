@@ -129,7 +129,7 @@ class ThingsScreen:
 
     def _connect(self, page: gr.Blocks) -> None:
         everything = [*self._frame_parts(), self.cards, self.example, self.about, self.shown, self.form, self.archive]
-        page.load(self.arrive, None, everything)
+        page.load(self.arrive, None, [*everything, self.put_back, self.trash])
         page.load(self.restore, self.typed, [self.name, self.noun, self.info, self.facts])
         self.frame.thing.input(self.show, self.frame.thing, everything)
         for field, box in self._boxes().items():
@@ -172,7 +172,13 @@ class ThingsScreen:
 
     def arrive(self, request: gr.Request) -> Changes:
         changes, thing, _ = arrived(self.studio, self.frame, request)
-        return {**changes, **self._shown(thing)}
+        return {**changes, **self._shown(thing), **self._deleted()}
+
+    def _deleted(self) -> Changes:
+        """A way back for what was deleted last, unless another thing has its name by now."""
+        key, name = things.last_deleted(self.studio.folder)
+        there = bool(key) and name not in self.studio.folder.names()
+        return {self.trash: key, self.put_back: gr.Button(f"Put {name} back", visible=there)}
 
     def show(self, thing: str) -> Changes:
         changes, thing, _ = chosen(self.studio, self.frame, thing)

@@ -103,7 +103,9 @@ class TrainScreen:
         self.price.click(guarded(self.message, self.cost), plan, self.message)
         self.start.click(guarded(self.message, self.begin), plan, [self.message, *everything])
         for button, handler in ((self.stop, self.end), (self.kill, self.end_now), (self.resume, self.go_on)):
-            button.click(guarded(self.watch_message, handler), self.run, [self.watch_message, *view])
+            about = [self.frame.thing, self.run]
+            told = [self.watch_message, self.run, self.frame.address, *view]
+            button.click(guarded(self.watch_message, handler), about, told)
 
     def arrive(self, request: gr.Request) -> Changes:
         changes, thing, _ = arrived(self.studio, self.frame, request)
@@ -117,11 +119,17 @@ class TrainScreen:
         if not thing:
             nothing = empty("There is no thing to train yet.", link("things"), "Add your first thing")
             return {self.nothing: gr.HTML(nothing, visible=True), self.run: gr.Dropdown(choices=[], value=None)}
-        known = training.runs(self.studio.folder, thing)
-        wanted = run if run in known else next(iter(known), None)
         return {
             self.nothing: gr.HTML("", visible=False),
             self.name: training.free_name(self.studio.folder, thing),
+            **self._chosen(thing, run),
+        }
+
+    def _chosen(self, thing: str, run: str) -> Changes:
+        """A run of a thing, or its newest where that is gone."""
+        known = training.runs(self.studio.folder, thing)
+        wanted = run if run in known else next(iter(known), None)
+        return {
             self.run: gr.Dropdown(choices=known, value=wanted),
             self.frame.address: address(thing=thing, run=wanted or ""),
             **self.look(wanted, ""),
@@ -132,19 +140,14 @@ class TrainScreen:
 
     def look(self, run: str | None, seen: str) -> Changes:
         """The state of a run; nothing where it is as it was seen last."""
-        if not run:
-            waits = self._waits()
-            text = waits or empty("No training of this thing yet. Choose a recipe and press Start.")
-            if seen == text:
-                return unchanged(self.seen)
-            hidden = {button: gr.Button(visible=False) for button in (self.stop, self.kill, self.resume)}
-            return {self.head: text, self.curve: "", self.tried: "", self.log: "", self.seen: text, **hidden}
+        queue = training.waiting(self.studio.folder)
+        if not run or (run in queue and not (self.studio.folder.runs / run).is_dir()):
+            return self._not_begun(bool(run), seen)
         try:
             live = training.live(self.studio.folder, run)
         except ValueError as error:
             return {self.head: trouble(error), self.seen: ""}
-        queue = training.waiting(self.studio.folder)
-        now = f"{run} {live.state} {live.drawn_step} {live.log} {queue}"
+        now = f"{run} {live.state} {live.drawn_step} {live.log} {list(queue)}"
         if now == seen:
             return unchanged(self.seen)
         going, queued = live.state.name in GOING, run in queue
@@ -158,6 +161,16 @@ class TrainScreen:
             self.resume: gr.Button(visible=not going and not queued and live.state.name != "finished"),
             self.seen: now,
         }
+
+    def _not_begun(self, waits: bool, seen: str) -> Changes:
+        """No run to look at yet, or one that waits for its turn and can still be called off."""
+        text = self._waits() or empty("No training of this thing yet. Choose a recipe and press Start.")
+        now = f"{waits} {text}"
+        if seen == now:
+            return unchanged(self.seen)
+        buttons = {button: gr.Button(visible=False) for button in (self.stop, self.resume)}
+        buttons[self.kill] = gr.Button(visible=waits)
+        return {self.head: text, self.curve: "", self.tried: "", self.log: "", self.seen: now, **buttons}
 
     def _waits(self) -> str:
         names = training.waiting(self.studio.folder)
@@ -184,17 +197,17 @@ class TrainScreen:
         said = training.begin(self.studio.folder, plan)
         return {**self.show(thing, plan.name), self.message: done(said)}
 
-    def end(self, run: str) -> Changes:
-        return self._told(training.stop(self.studio.folder, run), run)
+    def end(self, thing: str, run: str) -> Changes:
+        said = training.stop(self.studio.folder, run)
+        return {**self._chosen(thing, run), self.watch_message: done(said)}
 
-    def end_now(self, run: str) -> Changes:
-        return self._told(training.stop(self.studio.folder, run, now=True), run)
+    def end_now(self, thing: str, run: str) -> Changes:
+        said = training.stop(self.studio.folder, run, now=True)
+        return {**self._chosen(thing, run), self.watch_message: done(said)}
 
-    def go_on(self, run: str) -> Changes:
-        return self._told(training.resume(self.studio.folder, run), run)
-
-    def _told(self, said: str, run: str) -> Changes:
-        return {**self.look(run, ""), self.watch_message: done(said)}
+    def go_on(self, thing: str, run: str) -> Changes:
+        said = training.resume(self.studio.folder, run)
+        return {**self._chosen(thing, run), self.watch_message: done(said)}
 
 
 def head_html(run: str, live: Live) -> str:

@@ -97,6 +97,13 @@ def test_a_deleted_thing_is_put_back(screen: Screen, studio: StudioFolder) -> No
     screen.press("Put it back")
     screen.see("is back")
     assert studio.names() == ["momo"]
+    screen.press("Delete")
+    screen.press("Yes, delete it")
+    screen.see("is deleted")
+    screen.reload()
+    screen.page.get_by_role("button", name="Put momo back").click()
+    screen.see("is back")
+    assert studio.names() == ["momo"]
 
 
 def test_a_training_is_started_watched_stopped_and_gone_on_with(screen: Screen, studio: StudioFolder) -> None:

@@ -102,6 +102,12 @@ def test_what_was_learned_is_shown_compared_and_undone(screen: Screen, studio: S
     assert made.votes == {"0": "left", "1": "right", "2": "both", "3": "neither"}
     goods = [event.good for event in Store.of("bo", studio.feedback).events() if event.what == "picture"]
     assert goods == [True, False, False, True, True, True, False, False]
+    left = comparisons.create(studio, "bo", ["thumbs", "base"], "a photo of bo", 1, False)
+    screen.open(f"/compare?thing=bo&comparison={left.id}")
+    screen.see("0 of 2 are drawn")
+    screen.press("Draw the rest")
+    page.get_by_text("are drawn").wait_for(state="detached")
+    assert rows.locator("img").count() == 2 and comparisons.read(studio, left.id).drawn == 2
     screen.open("/feedback?thing=bo")
     screen.press("Undo the last update")
     screen.see("The last update is undone, bit for bit")

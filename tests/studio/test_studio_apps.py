@@ -133,10 +133,12 @@ def test_a_second_training_waits_for_the_first(studio: StudioFolder, monkeypatch
         "second waits until first has ended; then it begins by itself"
     )
     training.begin(studio, Plan("bo", "demo", 10, "third"))
-    assert training.waiting(studio) == ["second", "third"] and training.start_next(studio) == ""
+    assert list(training.waiting(studio)) == ["second", "third"] and training.start_next(studio) == ""
+    assert training.runs(studio, "bo") == ["second", "third"] and training.runs(studio, "momo") == []
+    assert training.free_name(studio, "second") == "second-2"
     assert training.stop(studio, "third") == "third no longer waits"
     going[0] = ""
-    assert training.start_next(studio) == "second" == started[0] and training.waiting(studio) == []
+    assert training.start_next(studio) == "second" == started[0] and training.waiting(studio) == {}
 
 
 def test_a_kill_while_a_training_begins_neither_loses_it_nor_starts_it_twice(
@@ -154,7 +156,7 @@ def test_a_kill_while_a_training_begins_neither_loses_it_nor_starts_it_twice(
     monkeypatch.setattr(jobs, "start", killed)
     with pytest.raises(SystemExit):
         training.start_next(studio)
-    assert training.start_next(studio) == "" and training.waiting(studio) == [] and started == ["late"]
+    assert training.start_next(studio) == "" and training.waiting(studio) == {} and started == ["late"]
 
 
 def test_the_time_left_counts_steps_that_draw_apart() -> None:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from sync_r1.apps import jobs
-from sync_r1.apps.studio import StudioFolder, thumbs, training
+from sync_r1.apps.studio import StudioFolder, comparisons, things, thumbs, training
 from sync_r1.apps.studio.thumbs import Asked
 from sync_r1.serve.batching import Worker
 
@@ -151,7 +151,7 @@ def test_a_training_is_put_into_the_queue_once(tmp_path: Path, monkeypatch: pyte
         training.resume(studio, "second")
     with pytest.raises(ValueError, match="first is training already"):
         training.resume(studio, "first")
-    assert training.waiting(studio) == ["second"]
+    assert list(training.waiting(studio)) == ["second"]
 
 
 def test_a_run_that_waits_can_leave_the_queue_and_is_not_gone_on_with(tmp_path: Path) -> None:
@@ -166,6 +166,75 @@ def test_a_run_that_waits_can_leave_the_queue_and_is_not_gone_on_with(tmp_path: 
     training.let_wait(studio, "bo", ["train"])
     shown = screen.look("bo", "")
     assert shown[screen.kill].visible and not shown[screen.resume].visible
+
+
+def test_a_new_training_that_waits_is_shown_and_can_be_called_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sync_r1.app.server import Studio
+    from sync_r1.app.train import TrainScreen
+
+    studio = StudioFolder(tmp_path / "studio", tmp_path / "runs")
+    things.add_example(studio)
+    monkeypatch.setattr(training, "running", lambda studio: "first")
+    screen = screen_of(TrainScreen, Studio(studio, None))  # type: ignore[arg-type]
+    shown = screen.begin("bo", "demo", 8, "second", False)
+    assert shown[screen.run].value == "second" and "waits until first has ended" in shown[screen.message].value
+    assert ">waiting</span> second<" in shown[screen.head]
+    assert shown[screen.kill].visible and not shown[screen.stop].visible and not shown[screen.resume].visible
+    assert gr.skip() == screen.look("second", shown[screen.seen])[screen.seen], "nothing new is not sent again"
+    shown = screen.end_now("bo", "second")
+    assert "no longer waits" in shown[screen.watch_message].value and training.waiting(studio) == {}
+    assert shown[screen.run].value is None and not shown[screen.kill].visible
+
+
+def test_a_comparison_that_was_left_is_gone_on_with(tmp_path: Path) -> None:
+    from sync_r1.app.compare import CompareScreen
+    from sync_r1.app.server import Studio
+
+    def drawn(thing: str, weights: str, work: Any) -> dict[str, Any]:
+        if weights == "fails":
+            raise ValueError("there are no weights fails")
+        if work is not comparisons.shared_facts:
+            asked.append(weights)
+        return {}
+
+    asked: list[str] = []
+    models: Any = type("Drawn", (), {"use": staticmethod(drawn)})()
+    studio = Studio(StudioFolder(tmp_path), models)
+    screen = screen_of(CompareScreen, studio)
+    made = comparisons.Comparison("c1", "bo", ["run/a", "base"], ["a", "b"], [("a photo of bo", 0)], [[0, 1]], drawn=1)
+    made.write(studio.folder)
+    shown = screen.open("bo", "c1")
+    assert shown[screen.rest].visible and "1 of 2 are drawn" in shown[screen.grid]
+    first, *_, last = screen.draw_the_rest("c1")
+    assert not first[screen.rest].visible and not first[screen.start].interactive
+    assert not last[screen.rest].visible and last[screen.start].interactive and asked == ["base"]
+    assert comparisons.read(studio.folder, "c1").drawn == 2
+    made.weights, made.drawn = ["run/a", "fails"], 1
+    made.write(studio.folder)
+    steps = screen.draw_the_rest("c1")
+    with pytest.raises(ValueError, match="no weights fails"):
+        for shown in steps:
+            last = shown
+    assert last[screen.rest].visible and last[screen.start].interactive, "it can be tried again"
+
+
+def test_what_was_deleted_can_be_put_back_later(tmp_path: Path) -> None:
+    from sync_r1.app.server import Studio
+    from sync_r1.app.things import ThingsScreen
+
+    studio = StudioFolder(tmp_path / "studio", tmp_path / "runs")
+    things.add_example(studio)
+    screen = screen_of(ThingsScreen, Studio(studio, None))  # type: ignore[arg-type]
+    request = type("Request", (), {"query_params": {}})()
+    assert not screen.arrive(request)[screen.put_back].visible
+    key = things.delete(studio, "bo")
+    shown = screen.arrive(request)
+    assert shown[screen.trash] == key and shown[screen.put_back].visible
+    assert shown[screen.put_back].value == "Put bo back"
+    things.add_example(studio)
+    assert not screen.arrive(request)[screen.put_back].visible, "another thing has its name"
 
 
 def screen_of(kind: Any, studio: Any) -> Any:

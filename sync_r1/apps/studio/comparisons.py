@@ -140,10 +140,10 @@ def tally(made: Comparison) -> dict[str, int]:
 
 def score_rows(studio: StudioFolder, made: Comparison) -> list[dict[str, Any]]:
     """Scores of the evaluations where every one of the weights is a run that has one; else nothing."""
-    places = [studio.find(made.thing, one).place for one in made.weights]
-    if any(place is None for place in places):
-        return []
     try:
+        places = [studio.find(made.thing, one).place for one in made.weights]
+        if any(place is None for place in places):
+            return []
         return scores([place for place in places if place is not None])
-    except ValueError:  # evaluations of different items
+    except ValueError:  # weights that are gone by now, or evaluations of different items
         return []

@@ -75,6 +75,7 @@ class Live:
 def free_name(studio: StudioFolder, thing: str) -> str:
     """A name for the next run of a thing."""
     taken = {path.name for path in studio.runs.iterdir()} if studio.runs.is_dir() else set()
+    taken |= set(waiting(studio))
     names = [thing.lower(), *(f"{thing.lower()}-{number}" for number in range(2, 10_000))]
     return next(name for name in names if name not in taken)
 
@@ -191,9 +192,10 @@ def running(studio: StudioFolder) -> str:
     return ""
 
 
-def waiting(studio: StudioFolder) -> list[str]:
-    """Names of the runs that wait, the next one first."""
-    return [str(read_json(path)["name"]) for path in sorted(studio.jobs.glob("*.json"))]
+def waiting(studio: StudioFolder) -> dict[str, list[str]]:
+    """Names and command lines of the runs that wait, the next one first."""
+    asked = [read_json(path) for path in sorted(studio.jobs.glob("*.json"))]
+    return {str(one["name"]): list(one["arguments"]) for one in asked}
 
 
 def start_next(studio: StudioFolder) -> str:
@@ -244,24 +246,28 @@ def run_folder(studio: StudioFolder, name: str) -> Path:
 
 
 def runs(studio: StudioFolder, thing: str = "") -> list[str]:
-    """Names of the trainings that were started here, the latest first; of one thing, if it is given."""
-    found = []
+    """Names of the trainings that were started here, the latest first; of one thing, if it is given.
+
+    New ones that wait for their turn come before them.
+    """
+    queue, found = waiting(studio), []
     for name in jobs.all_jobs(studio.runs):
         job = jobs.read_job(studio.runs / name)
-        if job is not None and (not thing or thing in _things(studio, job)):
+        if job is not None and (not thing or thing in _things(studio, name, job.arguments)):
             found.append(name)
-    return found
+    new = [name for name, asked in queue.items() if not thing or thing in _things(studio, name, asked)]
+    return [*(name for name in new if name not in found), *found]
 
 
-def _things(studio: StudioFolder, job: jobs.Job) -> list[str]:
-    """What a job's run learns, as its configuration or else its command says."""
-    file = job.folder / "config.yaml"
+def _things(studio: StudioFolder, run: str, arguments: Sequence[str]) -> list[str]:
+    """What a run learns, as its configuration or else its command says."""
+    file = studio.runs / run / "config.yaml"
     if file.is_file():
         try:
             return list(load_config(file).data.concepts)
         except ValueError:
             return []
-    return [name for name in studio.names() if f'data.concepts=["{name}"]' in job.arguments]
+    return [name for name in studio.names() if f'data.concepts=["{name}"]' in arguments]
 
 
 # what is to be seen
