@@ -3,6 +3,7 @@
     python benchmarks/recognition.py --concepts ivo lumen cleo rex --out recognition.json
     python benchmarks/taught_by_drawing.py --concepts bo chai --out taught.json
     python benchmarks/recognition.py --concepts bo chai --run "runs/{concept}" --taught taught.json
+    python benchmarks/recognition.py --concepts bo chai --run "runs/study/claims/recognition/{concept}-*"
 
 Half of the pictures show the concept somewhere new, half are others in such a place; of these, half differ in one
 attribute only. Phases: `start` is the shipped model with fresh tokens, `before` the same after a look at the photos
@@ -17,6 +18,7 @@ import json
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,16 @@ def phases(name: str, run: Path | None, folder: Path) -> Iterator[tuple[str, Ses
         yield "after", Session.open(checkpoint=run, data=data_root(config), concept=name)
 
 
+def run_of(pattern: str | None, name: str) -> Path | None:
+    """The run of a concept. ValueError unless there is exactly one."""
+    if pattern is None:
+        return None
+    found = glob(pattern.format(concept=name))
+    if len(found) != 1:
+        raise ValueError(f"--run {pattern}: {len(found)} folders for {name}, there must be one; train it, or narrow it")
+    return Path(found[0])
+
+
 def done(folder: Path) -> bool:
     """Whether a look at the photos has left a checkpoint there."""
     return newest(folder) is not None
@@ -106,9 +118,10 @@ def measure(names: Sequence[str], run: str | None, folder: Path, count: int, see
     differ in one attribute only and are told apart."""
     rights: dict[str, dict[str, Rights]] = {}
     concepts: dict[str, dict[str, Any]] = {}
+    runs = {name: run_of(run, name) for name in names}
     for name in names:
         pictures, one = lookalikes(name, count, seed)
-        for phase, session in phases(name, Path(run.format(concept=name)) if run else None, folder):
+        for phase, session in phases(name, runs[name], folder):
             start = time.perf_counter()
             found = judge(session, pictures)
             rights.setdefault(phase, {})[name] = found
@@ -135,7 +148,7 @@ def taught_figures(path: Path | None) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--concepts", nargs="+", default=["ivo", "lumen", "cleo", "rex"])
-    parser.add_argument("--run", help="trained runs, with {concept} for the name")
+    parser.add_argument("--run", help="trained runs, with {concept} for the name, * for anything")
     parser.add_argument(
         "--folder", type=Path, default=Path("runs/recognition"), help="where looks are trained, and kept"
     )

@@ -92,6 +92,17 @@ def test_what_is_measured(script: ModuleType, tmp_path: Path, monkeypatch: pytes
     json.dumps(found)
 
 
+def test_the_runs_of_recognition_are_found_before_anything_is_trained(tmp_path: Path) -> None:
+    recognition = benchmark("recognition")
+    assert recognition.run_of(None, "bo") is None
+    for name in ("bo-0", "chai-1", "chai-2"):
+        (tmp_path / name).mkdir()
+    assert recognition.run_of(f"{tmp_path}/{{concept}}-*", "bo") == tmp_path / "bo-0"
+    for name, number in (("ana", 0), ("chai", 2)):
+        with pytest.raises(ValueError, match=f"{number} folders for {name}, there must be one"):
+            recognition.run_of(f"{tmp_path}/{{concept}}-*", name)
+
+
 def test_recognition_takes_over_the_figures_alone(tmp_path: Path) -> None:
     figures = {"value": 0.2, "ci95": [0.1, 0.3], "n": 8, "n_concepts": 2}
     path = tmp_path / "taught.json"
