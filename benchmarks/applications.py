@@ -38,12 +38,12 @@ from application_claims.judged import judge, judge_learners, waited
 from application_claims.section import write_section
 
 from sync_r1.data.layout import Layout
-from sync_r1.files import read_json, sha256, write_json
+from sync_r1.files import read_json, write_json
 from sync_r1.folder_lock import hold
 from sync_r1.signals import Stopped, on_signal
 from sync_r1.study.runner import Runner
 from sync_r1.study.study_file import Arm, Study
-from sync_r1.world.assets import ASSETS
+from sync_r1.study.weights import world_weights
 from sync_r1.world.concepts import personas
 from sync_r1.world.export import export_world
 
@@ -212,8 +212,8 @@ def summarise(study: Declared, place: Path, learners: Path) -> dict[str, Any]:
 
 
 def weights_name() -> str:
-    """Short name of the shipped weights by their content."""
-    return sha256(ASSETS / "manifest.json")[:8]
+    """Short name of the shipped networks by their content."""
+    return world_weights()[:8]
 
 
 def chosen(study: Declared, names: Sequence[str]) -> set[str]:

@@ -17,7 +17,10 @@ from sync_r1.data import load_concept
 from sync_r1.drawings import save_pictures
 from sync_r1.session import Session
 from sync_r1.types import Sampling
+from sync_r1.world import grammar
+from sync_r1.world.assets import load_evaluator_reader
 from sync_r1.world.export import export_world
+from sync_r1.world.render import random_thing, render_image
 from tests.helpers import tiny_model
 from tests.models.janus_toys import tiny_janus
 
@@ -140,6 +143,20 @@ def test_named_regions_of_the_world(world: Session) -> None:
     assert np.array_equal(after[8:], before[8:]) and not np.array_equal(after[:8], before[:8])
     hands = world.edit(photo, "left hand", "a photo of bo holding a kite")[0]
     assert hands.region is not None and np.argwhere(hands.region).max(0).tolist() == [19, 7]
+
+
+def test_another_place_is_drawn_all_around_the_character(world: Session) -> None:
+    """Nothing of the old place stays that would show through: everything but the place is still read as it was."""
+    rng, right, kept = np.random.default_rng(6), [], []
+    for number in range(8):
+        thing = random_thing(rng, hat="crown", item="none", scene="forest")
+        prompt = f"a photo of {grammar.describe(grammar.identity_of(thing))} wearing a crown at the beach"
+        edited = world.edit(render_image(thing), "background", prompt, seed=number)[0].image
+        pixels = torch.from_numpy(np.array(edited)).permute(2, 0, 1)[None]
+        found = load_evaluator_reader().read(pixels)[0]
+        right.append(found["scene"] == "beach")
+        kept += [found[name] == getattr(thing, name) for name in ("kind", "colour", "pattern", "mark", "hat")]
+    assert np.mean(right) >= 0.75 and np.mean(kept) >= 0.9, (right, kept)
 
 
 def test_a_region_that_is_everything_is_said_to_be_a_new_drawing(session: Session) -> None:

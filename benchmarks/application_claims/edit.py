@@ -9,11 +9,12 @@ from __future__ import annotations
 import numpy as np
 
 from application_claims.given import Given, Values, new_values
-from application_claims.pictures import Look, another, named_prompt, pixels_of, random_context, seen, square_of
+from application_claims.pictures import Look, another, named_prompt, random_context, seen, square_of
 from sync_r1.apps.why_picture import token_likelihoods
 from sync_r1.drawings import Drawing
 from sync_r1.session import Session
 from sync_r1.world import grammar
+from sync_r1.world.regions import redrawn_mask
 from sync_r1.world.render import ATTRIBUTES, CONTEXT
 
 EDITED = {"hat": "hat", "item": "held thing", "scene": "place", "colour": "colour"}  # attribute → its name in measures
@@ -44,8 +45,7 @@ def draw_and_edit(session: Session, look: Look, attribute: str, value: str, seed
     """A drawing of a look, and the same with another value of one attribute."""
     original = session.draw_traced(prompt_for(session, look, attribute), seed=seed)[0]
     prompt = prompt_for(session, {**look, attribute: value}, attribute)
-    region = pixels_of(attribute, square_of(session))
-    return original, session.edit(original, region, prompt, seed=seed)[0]
+    return original, session.edit(original, redrawn_mask(attribute), prompt, seed=seed)[0]
 
 
 def prompt_for(session: Session, look: Look, attribute: str) -> str:

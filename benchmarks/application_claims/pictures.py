@@ -11,12 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sync_r1.data.regions import Square, read_region
+from sync_r1.data.regions import Square
 from sync_r1.session import Session
 from sync_r1.world import grammar
 from sync_r1.world.assets import load_evaluator_reader
 from sync_r1.world.readers import AttributeReader
-from sync_r1.world.regions import ATTRIBUTE_REGIONS, NAMED_REGIONS
 from sync_r1.world.render import CONTEXT_VALUES, SIZE
 
 Look = Mapping[str, str]  # attribute → value
@@ -62,9 +61,3 @@ def named_prompt(session: Session, context: Look) -> str:
 def square_of(session: Session) -> Square:
     """The world's pictures, cut into the model's cells."""
     return Square(SIZE, SIZE, math.isqrt(session.model.num_image_tokens))
-
-
-def pixels_of(attribute: str, square: Square) -> np.ndarray:
-    """The pixels [32, 32] bool where an attribute is seen."""
-    masks = [read_region(name, square, NAMED_REGIONS) for name in ATTRIBUTE_REGIONS[attribute]]
-    return np.any(masks, axis=0)

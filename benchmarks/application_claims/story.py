@@ -1,6 +1,7 @@
 """A3: a story keeps one identity, drawn by the name of a trained concept, against described in words.
 
-Both are checked and drawn again as stories are. In words the shipped model draws, which never saw the concept.
+Both are checked and drawn again as stories are, by name also in words where the name fails. In words alone the shipped
+model draws, which never saw the concept.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from PIL import Image
 
 from application_claims.given import Given, Values, new_values
 from application_claims.pictures import is_right, seen
-from sync_r1.apps.checked import draw_checked, in_words
+from sync_r1.apps.check import in_words
+from sync_r1.apps.checked import draw_checked
 from sync_r1.apps.story import TRIES, Page, plan
 from sync_r1.session import Session
 from sync_r1.world import grammar
@@ -60,7 +62,7 @@ def checked(session: Session, pages: Sequence[Page], described: bool = False) ->
         prompt = in_words(session, page.prompt) if described else page.prompt
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="the prompt does not mention")  # it is described
-            images.append(draw_checked(session, prompt, page.seed, TRIES).image)
+            images.append(draw_checked(session, prompt, page.seed, TRIES, also_in_words=True).image)
     return images
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from application_claims.given import Given, Values, new_values
-from application_claims.pictures import named_prompt, pixels_of, random_context, square_of
+from application_claims.pictures import named_prompt, random_context, square_of
 from sync_r1.apps.why_picture import split_words, word_credit
 from sync_r1.session import Session
+from sync_r1.world.regions import seen_mask
 
 NAMES = {"hat": "hat", "item": "held thing", "scene": "place"}
 
@@ -22,7 +23,7 @@ def measure(given: Given) -> Values:
         drawing = session.draw_traced(named_prompt(session, context), seed=1000 * given.seed + number)[0]
         credits = word_credit(session, drawing)
         for attribute, value in context.items():
-            cells = square.cells(pixels_of(attribute, square))
+            cells = square.cells(seen_mask(attribute))
             own = next(one for one in credits if value in one.words.split())
             highest = max(credits, key=lambda one: float(one.cells[cells].sum()))
             name = NAMES[attribute]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -120,7 +121,7 @@ def repair(session: Session, picture: Picture | Drawing, prompt: str, tries: int
     """Draw the regions of everything that is wrong again, as the prompt says, and keep every other pixel.
 
     Of `tries` pictures with the seeds seed, seed+1, … the first with the fewest mistakes counts, if it has fewer than
-    the one that was given.
+    the one that was given. Where each has one, the name may stand for a wrong look: as many are drawn in words.
     """
     before = check(session, picture, prompt)
     image, wrong = _image(picture), [one for one in before if not one.right]
@@ -129,11 +130,32 @@ def repair(session: Session, picture: Picture | Drawing, prompt: str, tries: int
     mask = _square(session, image).pixels(np.any([one.cells for one in wrong], axis=0))
     drawn = session.edit(picture, mask, prompt, tries, seed)
     after = check_all(session, drawn, prompt)
-    mistakes = [sum(not one.right for one in checks) for checks in after]
+    described = in_words(session, prompt)
+    if described != session.mention(prompt) and all(map(_mistakes, after)):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="the prompt does not mention")
+            drawn += session.edit(picture, mask, described, tries, seed)
+        after += check_all(session, drawn[tries:], prompt)
+    mistakes = [_mistakes(checks) for checks in after]
     best = int(np.argmin(mistakes))
     if mistakes[best] >= len(wrong):
         return Repair(image, before, before, None)
     return Repair(drawn[best].image, before, after[best], drawn[best])
+
+
+def _mistakes(checks: Sequence[Check]) -> int:
+    return sum(not one.right for one in checks)
+
+
+def in_words(session: Session, prompt: str) -> str:
+    """The prompt with the concept's look in place of its name, for a model that cannot draw it by name.
+
+    Where the info line tells less than kind and colour it is the prompt itself, spelled with the placeholder.
+    """
+    text, described = session.mention(prompt), grammar.parse(session.concept.info)
+    if not {"kind", "colour"} <= set(described):
+        return text
+    return text.replace(session.concept.placeholder, grammar.describe(described))
 
 
 def neutral_prompt(session: Session, question: str) -> str:
@@ -176,6 +198,6 @@ def _square(session: Session, image: Image.Image) -> Square:
 
 
 def _cells(attribute: str, square: Square) -> np.ndarray:
-    """The cells [N] bool where an attribute is seen."""
+    """The cells [N] bool that are drawn again to change an attribute."""
     masks = [read_region(name, square, NAMED_REGIONS) for name in ATTRIBUTE_REGIONS[attribute]]
     return square.cells(np.any(masks, axis=0))

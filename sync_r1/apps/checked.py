@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from sync_r1.apps.check import Check, check_all
+from sync_r1.apps.check import Check, check_all, in_words
 from sync_r1.data import load_image
 from sync_r1.drawings import Drawing
 from sync_r1.session import Session
-from sync_r1.world import grammar
 
 READ_RIGHT = 0.9  # share of the photos of which every word must be read right
 
@@ -54,14 +53,6 @@ def reads_its_photos(session: Session) -> bool:
     return bool(np.all(rights.mean(axis=0) >= READ_RIGHT))
 
 
-def in_words(session: Session, prompt: str) -> str:
-    """The prompt with the concept's look in place of its name, for a model that cannot draw it by name."""
-    described = grammar.parse(session.concept.info)
-    if "kind" not in described:
-        return prompt
-    return session.mention(prompt).replace(session.concept.placeholder, grammar.describe(described))
-
-
 def draw_checked(
     session: Session, prompt: str, seed: int = 0, tries: int = 3, also_in_words: bool = False
 ) -> CheckedDrawing:
@@ -76,8 +67,9 @@ def draw_checked(
     if tries < 1:
         raise ValueError(f"tries is {tries}; it must be at least 1")
     prompts = [prompt] * tries
-    if also_in_words and in_words(session, prompt) != session.mention(prompt):
-        prompts += [in_words(session, prompt)] * tries
+    described = in_words(session, prompt)
+    if also_in_words and described != session.mention(prompt):
+        prompts += [described] * tries
     best: CheckedDrawing | None = None
     for number, text in enumerate(prompts):
         found = _drawn(session, text, prompt, seed + number, number + 1)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from sync_r1.apps.check import asked_attributes, check, repair
+from sync_r1.apps.check import asked_attributes, check, in_words, repair
 from sync_r1.cli import app
 from sync_r1.session import Session
 from sync_r1.world import grammar
@@ -68,6 +68,19 @@ def test_a_repair_draws_the_wrong_word_again_and_nothing_else(world: Session) ->
     assert np.array_equal(old[outside], new[outside]) and not np.array_equal(old, new)
     again = repair(world, mended.image, prompt)
     assert not again.redrawn and again.image is mended.image
+
+
+def test_where_the_name_stands_for_a_wrong_look_words_mend_it(world: Session) -> None:
+    """Without training the name says nothing about the mark on the chest; the info line does."""
+    thing = BO.thing(np.random.default_rng(0), hat="none", item="none", scene="beach")
+    prompt = "a photo of <bo> at the beach"
+    mended = repair(world, render_image(dataclasses.replace(thing, mark="heart")), prompt, tries=2)
+    assert [one.word for one in mended.before if not one.right] == ["mark"]
+    assert mended.drawing is not None and all(one.right for one in mended.after)
+    described = f"a photo of {grammar.describe(BO.identity)} at the beach"
+    assert mended.drawing.prompt == in_words(world, prompt) == described
+    silent = dataclasses.replace(world, concept=dataclasses.replace(world.concept, info="<bo> is a dog."))
+    assert in_words(silent, prompt) == prompt, "a dog of any colour is not bo"
 
 
 def test_mistakes_are_explained(world: Session) -> None:

@@ -15,8 +15,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sync_r1.apps import checked
-from sync_r1.apps.check import Check
-from sync_r1.apps.checked import draw_checked, draw_right, in_words, reads_its_photos
+from sync_r1.apps.check import Check, in_words
+from sync_r1.apps.checked import draw_checked, draw_right, reads_its_photos
 from sync_r1.apps.learn import Learner, Lesson, facts_of, items, report
 from sync_r1.apps.learn.items import Item, Source, make_item, picture_of
 from sync_r1.apps.learn.memory import ENOUGH, GUESS, PRIOR, Belief, Memory, traced

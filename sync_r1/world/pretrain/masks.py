@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sync_r1.data.regions import Square
-from sync_r1.world.regions import attribute_mask
+from sync_r1.world.regions import seen_mask
 from sync_r1.world.render import SIZE
 
 
@@ -31,7 +31,7 @@ def stroke(rng: np.random.Generator, side: int) -> np.ndarray:
 
 def attribute_cells(name: str, side: int) -> np.ndarray:
     """bool [side · side]: the cells where an attribute is seen."""
-    return Square(SIZE, SIZE, side).cells(attribute_mask(name))
+    return Square(SIZE, SIZE, side).cells(seen_mask(name))
 
 
 def hidden_cells(rng: np.random.Generator, cells: int, regions: float, inside: np.ndarray | None = None) -> np.ndarray:

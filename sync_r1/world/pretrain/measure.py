@@ -8,15 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sync_r1.data.regions import Square
 from sync_r1.models.showo.model import Showo
 from sync_r1.scorers.text import exact
 from sync_r1.types import Sampling, TextContext
 from sync_r1.world import grammar, pair_readings, readings, tasks
 from sync_r1.world.judge import WorldJudge
-from sync_r1.world.pretrain.masks import attribute_cells
 from sync_r1.world.pretrain.readers import render_batch
 from sync_r1.world.readers import AttributeReader, half
-from sync_r1.world.render import IDENTITY, Pair, Thing, make_pair, random_thing
+from sync_r1.world.regions import redrawn_mask
+from sync_r1.world.render import IDENTITY, SIZE, Pair, Thing, make_pair, random_thing
 
 GREEDY = Sampling(top_k=1)
 COMPLETIONS = 8
@@ -121,13 +122,13 @@ def inpainting(
 
     Returns {"asked": share in which the new value is seen, "kept": share whose tokens outside the region are the old}.
     """
-    side = round(model.num_image_tokens**0.5)
+    square = Square(SIZE, SIZE, round(model.num_image_tokens**0.5))
     asked, kept = [], []
     for start in range(0, len(things), batch_size):
         part = things[start : start + batch_size]
         names = [REDRAWN[(start + index) % len(REDRAWN)] for index in range(len(part))]
         wanted = [tasks.changed(rng, thing, name) for thing, name in zip(part, names, strict=True)]
-        regions = [attribute_cells(name, side) for name in names]
+        regions = [square.cells(redrawn_mask(name)) for name in names]
         before, region = model.encode_image(render_batch(part)), torch.from_numpy(np.stack(regions))
         after = torch.empty_like(before)
         for name in REDRAWN:  # regions that are redrawn together are equally large
