@@ -28,14 +28,17 @@ from sync_r1.apps.feedback import (
     undo,
     undo_saved,
 )
-from sync_r1.apps.feedback.beliefs import CARELESS, SETTLED, phrases, without_phrases
+from sync_r1.apps.feedback.beliefs import CARELESS, SETTLED, Belief, phrases, without_phrases
 from sync_r1.apps.feedback.naming import facts_named
 from sync_r1.apps.feedback.practice import compare, practice_config
 from sync_r1.apps.feedback.rewards import WishReward, kept_share
+from sync_r1.apps.feedback.rewrite_practice import Candidates, RewritePractice
 from sync_r1.apps.feedback.updates import Guarded
 from sync_r1.config import Config, EvalConfig, ModelConfig
 from sync_r1.data import load_concept
 from sync_r1.session import Session
+from sync_r1.training.answers import answer_ids
+from sync_r1.training.prompts import Prompt
 from sync_r1.types import Sampling, TextContext
 from sync_r1.world.export import export_world
 from tests.helpers import tiny_model
@@ -138,8 +141,13 @@ def test_phrases_are_found_and_taken_out() -> None:
     prompt = "a photo of <bo>, with its Treasure, with its joy at the beach"
     assert phrases(prompt) == ["its treasure", "its joy"]
     assert without_phrases(prompt) == "a photo of <bo>,, at the beach"
-    assert kept_share(prompt, "a photo of <bo>, wearing a cap, at the beach") == 1
-    assert kept_share("a photo of <bo> with its joy at the beach", "a photo of <bo>") == pytest.approx(4 / 7)
+    even = dict.fromkeys(FACTS, 1 / 3)
+    known = Belief({"its treasure": even, "its joy": even})
+    assert kept_share(prompt, "a photo of <bo>, wearing a cap, at the beach", known) == 1
+    prompt = "a photo of <bo> with its joy at the beach"
+    assert kept_share(prompt, "a photo of <bo>", known) == pytest.approx(4 / 7)
+    said = "a photo of <bo> plain bear with a photo of <bo> holding a flower at the beach"
+    assert kept_share(prompt, said, known) == pytest.approx(5 / 10), "ten words more, where five can tell a fact"
 
 
 def test_one_thumb_up_or_two_down_settle_a_word(tmp_path: Path) -> None:
@@ -279,6 +287,21 @@ def test_practice_changes_the_model_and_undo_is_exact(tmp_path: Path, session: S
     assert not session.model.training and all(value.grad is None for value in session.model.parameters())
     undo(session, update)
     assert torch.equal(before, logits(session))
+
+
+def test_rewrites_are_practised_among_all_that_could_be_written(tmp_path: Path, session: Session) -> None:
+    """By hand: rewards 1 and 0.5 are shares 2/3 and 1/3 of log-probabilities that no normalisation changes."""
+    prompt, texts = "a photo of <bo> with its joy", ["a photo of <bo> in a meadow", "a photo of <bo>"]
+    known = belief(settled_store(tmp_path))
+    rl = practice.practice_config(session, tmp_path, 0).rl
+    asked = Prompt("reason", session.concept, prompt, "", session.tokens)
+    practising = RewritePractice(session, rl, reward(session, known), [asked], [])
+    practising.known[prompt] = 2, Candidates(texts, [1.0, 0.5])
+    loss = practising._rewrite_loss([asked], 0)
+    ids, mask = answer_ids(session.model, texts)
+    logps = session.model.text_logps([practising._context(asked)] * 2, ids, mask, Sampling())[0].sum(1)
+    assert loss.item() == pytest.approx(-(2 * logps[0] + logps[1]).item() / 3, rel=1e-5)
+    practising.close()
 
 
 def test_what_falls_is_put_back(tmp_path: Path, session: Session) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,7 +50,7 @@ class WordReward:
 
     def _score(self, row: tuple[str, str]) -> float:
         prompt, completion = row
-        return self.belief.meant(prompt, self._named[row]) * kept_share(prompt, completion)
+        return self.belief.meant(prompt, self._named[row]) * kept_share(prompt, completion, self.belief)
 
 
 def reward(session: Session, belief: Belief) -> WordReward:
@@ -57,11 +58,22 @@ def reward(session: Session, belief: Belief) -> WordReward:
     return WordReward(session, belief)
 
 
-def kept_share(prompt: str, completion: str) -> float:
-    """The share of the prompt's words, without those that refer to facts, that are in the text as well."""
-    words = without_phrases(prompt).replace(",", " ").lower().split()
-    written = set(completion.replace(",", " ").lower().split())
-    return sum(word in written for word in words) / max(len(words), 1)
+def kept_share(prompt: str, completion: str, belief: Belief) -> float:
+    """The share of the prompt's words, without those that refer to facts, that are in the text as well, as often.
+
+    Less where the text adds more words than the longest fact has for each phrase: a text that keeps everything and
+    says it twice, or says more, is not what was asked for.
+    """
+    asked, written = _counted(without_phrases(prompt)), _counted(completion)
+    kept = (asked & written).total()
+    mentioned = phrases(prompt)
+    room = sum(max(map(len, map(str.split, belief.words.get(phrase, ()))), default=0) for phrase in mentioned)
+    added = written.total() - kept
+    return kept / max(asked.total(), 1) * min(1.0, room / max(added, 1))
+
+
+def _counted(text: str) -> Counter[str]:
+    return Counter(text.replace(",", " ").lower().split())
 
 
 class WishReward:

@@ -1,8 +1,9 @@
 """Practice of rewriting: the model's own rewrites of the thing's prompts, pushed to what their reward says.
 
 What a prompt can mean is one of a few facts, so no update needs a group of samples of its own: the distinct rewrites
-among some samples are the answers there are, and the gradient over them is exact (`rl.closed_answers`). With its loss
-"log" the model comes to write every meaning as often as it is believed.
+among some samples are the answers there are (`rl.closed_answers`). With its loss "tokens" the model comes to write
+every meaning as often as it is believed, and nothing else. Probabilities that are normalised over the rewrites would
+leave open how likely all of them are together: such practice ended in texts that none of them was.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class RewritePractice:
         for place, (row, part) in enumerate(zip(found, parts, strict=True)):
             rows.append(torch.cat([part, table[place, len(part) :]]))
             rewards[place, : len(part)] = torch.tensor(row.rewards)
-        return closed_loss(torch.stack(rows).log_softmax(1), rewards, "log")[0]
+        return closed_loss(torch.stack(rows), rewards, "tokens")[0]
 
     def _question_loss(self, questions: Sequence[Prompt]) -> Tensor:
         """Negative log-likelihood of the true answers, and KL to the snapshot on them."""
