@@ -34,6 +34,7 @@ from sync_r1.apps.feedback.practice import compare, practice_config
 from sync_r1.apps.feedback.rewards import WishReward, kept_share
 from sync_r1.apps.feedback.rewrite_practice import Candidates, RewritePractice
 from sync_r1.apps.feedback.updates import Guarded
+from sync_r1.apps.feedback.wish_start import Own, WishStart
 from sync_r1.config import Config, EvalConfig, ModelConfig
 from sync_r1.data import load_concept
 from sync_r1.session import Session
@@ -41,6 +42,7 @@ from sync_r1.training.answers import answer_ids
 from sync_r1.training.prompts import Prompt
 from sync_r1.types import Sampling, TextContext
 from sync_r1.world.export import export_world
+from sync_r1.world.grammar import PLACES
 from tests.helpers import tiny_model
 
 FACTS = ["<bo> wears a beanie.", "<bo> carries a flower.", "<bo> lives in a meadow."]
@@ -302,6 +304,31 @@ def test_rewrites_are_practised_among_all_that_could_be_written(tmp_path: Path, 
     logps = session.model.text_logps([practising._context(asked)] * 2, ids, mask, Sampling())[0].sum(1)
     assert loss.item() == pytest.approx(-(2 * logps[0] + logps[1]).item() / 3, rel=1e-5)
     practising.close()
+
+
+def test_what_is_wished_for_is_drawn_by_asking_and_learned_without(tmp_path: Path) -> None:
+    """The world's model: drawings of the snow become likelier under prompts that name no place."""
+    world = Session.open(concept="bo", device="cpu")
+    rl = practice.practice_config(world, tmp_path, 0).rl
+    asked = [
+        Prompt("reason", world.concept, text, "", world.tokens)
+        for text in ("a photo of <bo>", "a photo of <bo> wearing a cap", "a photo of <bo> at the beach")
+    ]
+    start = WishStart(world, rl, ("scene", "snow"), asked)
+    assert not any("beach" in text or "snow" in text for text in start.wished.texts)
+    assert all(any(place in text for place in PLACES.values()) and "snow" not in text for text in start.named.texts)
+    assert 0 < len(start.wished.texts) == len(start.wished.trace.tokens) <= len(start.named.texts)
+
+    def likelihood(own: Own) -> float:
+        with torch.no_grad():
+            logps, drawn = world.model.image_logps(own.texts, own.trace, start.sampling, [0, 3])
+        return float((logps * drawn).sum() / drawn.sum())
+
+    wished, named = likelihood(start.wished), likelihood(start.named)
+    told: list[int] = []
+    assert start.practise(3.0, lambda step, spent: told.append(step)) == len(told) == told[-1]
+    gained, lost = likelihood(start.wished) - wished, abs(likelihood(start.named) - named)
+    assert gained > 0.05 and lost < gained / 2
 
 
 def test_what_falls_is_put_back(tmp_path: Path, session: Session) -> None:

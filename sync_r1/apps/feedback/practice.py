@@ -17,6 +17,7 @@ from sync_r1.apps.feedback.events import Store
 from sync_r1.apps.feedback.rewards import PromptReward, WishReward, reward
 from sync_r1.apps.feedback.rewrite_practice import RewritePractice
 from sync_r1.apps.feedback.updates import Guarded, Snapshot, Update
+from sync_r1.apps.feedback.wish_start import SHARE, WishStart
 from sync_r1.config import Config
 from sync_r1.recipes import apply_recipes
 from sync_r1.rl.rewards import Reward, RewardEnsemble
@@ -158,14 +159,17 @@ def _practise_drawing(
             Reward("prompt", PromptReward(), "image", 2.0),
             Reward("answer", answer, "text", 1.0),
         ]
-        prompts = [*drawing_prompts(session, asked), *questions]
+        own = drawing_prompts(session, asked)
+        began = time.monotonic()
+        first = WishStart(session, rl, known.wish, own, seed).practise(SHARE * seconds, progress)
+        prompts = [*own, *questions]
         trainer = SyncGRPOTrainer(session.model, config.validate(), prompts, RewardEnsemble(rewards))
-        deadline = Deadline(seconds, progress)
+        deadline = Deadline(seconds, progress, first, began)
         trainer.add_callback(deadline)
         trainer.train()
         if trainer.stop_signal.stopped:
             stop(trainer.stop_signal.stopped)
-        return trainer.state.global_step, deadline.spent
+        return first + trainer.state.global_step, time.monotonic() - began
 
 
 def practice_config(session: Session, folder: Path, seed: int) -> Config:
@@ -209,18 +213,19 @@ def drawing_prompts(session: Session, asked: Sequence[Prompt]) -> list[Prompt]:
 
 
 class Deadline(TrainerCallback):
-    """Ends training after the update in which the time runs out."""
+    """Ends training after the update in which the time runs out.
 
-    def __init__(self, seconds: float, progress: Progress | None) -> None:
-        self.seconds, self.progress = seconds, progress
-        self.began = self.spent = 0.0
+    Args:
+        first: updates that were made before.
+        began: since when the time counts, by the monotonic clock.
+    """
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.began = time.monotonic()
+    def __init__(self, seconds: float, progress: Progress | None, first: int, began: float) -> None:
+        self.seconds, self.progress, self.first, self.began = seconds, progress, first, began
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.spent = time.monotonic() - self.began
+        spent = time.monotonic() - self.began
         if self.progress is not None:
-            self.progress(state.global_step, self.spent)
-        if self.spent >= self.seconds:
+            self.progress(self.first + state.global_step, spent)
+        if spent >= self.seconds:
             control.should_training_stop = True
