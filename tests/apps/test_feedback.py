@@ -31,6 +31,7 @@ from sync_r1.apps.feedback import (
 from sync_r1.apps.feedback.beliefs import CARELESS, SETTLED, Belief, phrases, without_phrases
 from sync_r1.apps.feedback.naming import facts_named
 from sync_r1.apps.feedback.practice import compare, practice_config
+from sync_r1.apps.feedback.rating import reward_reader
 from sync_r1.apps.feedback.rewards import WishReward, kept_share
 from sync_r1.apps.feedback.rewrite_practice import Candidates, RewritePractice
 from sync_r1.apps.feedback.updates import Guarded
@@ -310,14 +311,13 @@ def test_what_is_wished_for_is_drawn_by_asking_and_learned_without(tmp_path: Pat
     """The world's model: drawings of the snow become likelier under prompts that name no place."""
     world = Session.open(concept="bo", device="cpu")
     rl = practice.practice_config(world, tmp_path, 0).rl
-    asked = [
-        Prompt("reason", world.concept, text, "", world.tokens)
-        for text in ("a photo of <bo>", "a photo of <bo> wearing a cap", "a photo of <bo> at the beach")
-    ]
-    start = WishStart(world, rl, ("scene", "snow"), asked)
-    assert not any("beach" in text or "snow" in text for text in start.wished.texts)
+    start = WishStart(world, rl, ("scene", "snow"))
+    assert not any(place in text for text in start.wished.texts for place in PLACES.values())
+    assert any("wearing" in text and "holding" in text for text in start.wished.texts)
     assert all(any(place in text for place in PLACES.values()) and "snow" not in text for text in start.named.texts)
-    assert 0 < len(start.wished.texts) == len(start.wished.trace.tokens) <= len(start.named.texts)
+    images = world.model.decode_image(start.wished.trace.tokens)
+    seen = reward_reader().probabilities(images, [{"scene": "snow"} for _ in start.wished.texts])
+    assert 20 < len(seen) <= 48 and min(row["scene"] for row in seen) >= 0.5
 
     def likelihood(own: Own) -> float:
         with torch.no_grad():

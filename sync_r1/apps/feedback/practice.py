@@ -159,10 +159,9 @@ def _practise_drawing(
             Reward("prompt", PromptReward(), "image", 2.0),
             Reward("answer", answer, "text", 1.0),
         ]
-        own = drawing_prompts(session, asked)
         began = time.monotonic()
-        first = WishStart(session, rl, known.wish, own, seed).practise(SHARE * seconds, progress)
-        prompts = [*own, *questions]
+        first = WishStart(session, rl, known.wish, seed).practise(SHARE * seconds, progress)
+        prompts = [*drawing_prompts(session, asked), *questions]
         trainer = SyncGRPOTrainer(session.model, config.validate(), prompts, RewardEnsemble(rewards))
         deadline = Deadline(seconds, progress, first, began)
         trainer.add_callback(deadline)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
@@ -21,14 +22,14 @@ from sync_r1.data.prompts import drawing_prompt
 from sync_r1.models.concept_tokens import learned_row_ids
 from sync_r1.session import Session
 from sync_r1.training.parameters import Trainables
-from sync_r1.training.prompts import Prompt, derive_seed
+from sync_r1.training.prompts import derive_seed
 from sync_r1.types import ImageTrace
 from sync_r1.world import grammar
-from sync_r1.world.render import CONTEXT, CONTEXT_VALUES
+from sync_r1.world.render import CONTEXT_VALUES
 
-SHARE = 0.4  # of the time of practice
-PICTURES = 24  # of the wish, and as many of other values that are asked for
-SEEN = 0.5  # how surely the wish must be seen in a picture that is learned
+SHARE = 0.3  # of the time of practice
+PICTURES = 48  # of the wish, and as many of other values that are asked for
+SEEN = 0.5  # how surely everything that is asked for must be seen in a picture that is learned
 ROWS, STEPS = 4, 1  # replayed in every update, of either kind
 ANCHOR_WEIGHT = 1.0  # of the KL on what is asked for by its word
 
@@ -46,20 +47,19 @@ class WishStart:
 
     Args:
         rl: learning rates, sampling and the bound of the gradient's norm.
-        prompts: of the thing, to spell out and draw; those that ask for the wished attribute are left out.
+        wish: attribute and value; drawings leave it open and ask for anything, or nothing, beside it.
     """
 
-    def __init__(self, session: Session, rl: RLConfig, wish: Wish, prompts: Sequence[Prompt], seed: int = 0) -> None:
+    def __init__(self, session: Session, rl: RLConfig, wish: Wish, seed: int = 0) -> None:
         self.session, self.rl, self.seed = session, rl, seed
         self.sampling = rl.sampling()
         attribute, value = wish
-        contexts = open_contexts(session, attribute, prompts)
+        contexts = open_contexts(attribute, seed)
         others = [one for one in CONTEXT_VALUES[attribute] if one != value]
-        wished = [self._prompt(context) for context in contexts]
-        asked = [self._prompt({**context, attribute: value}) for context in contexts]
-        named = [self._prompt({**row, attribute: others[n % len(others)]}) for n, row in enumerate(contexts)]
-        self.wished = self._seen(Own(wished, self._draw(asked, "wish")), wish)
-        self.named = Own(named, self._draw(named, "named"))
+        asked = [{**context, attribute: value} for context in contexts]
+        named = [{**row, attribute: others[number % len(others)]} for number, row in enumerate(contexts)]
+        self.wished = self._drawn(contexts, asked)
+        self.named = self._drawn(named, named)
         self.trainables = Trainables(session.model, rl, learned_row_ids(session.model), seed)
         self.optimizer = self.trainables.optimizer()
 
@@ -67,7 +67,7 @@ class WishStart:
         """Update until the time is over. Returns the number of updates; none where no drawing shows the wish."""
         began, steps, spent = time.monotonic(), 0, 0.0
         try:
-            while self.wished.texts and spent < seconds:
+            while self.wished.texts and self.named.texts and spent < seconds:
                 self.update(steps)
                 steps, spent = steps + 1, time.monotonic() - began
                 if progress is not None:
@@ -93,17 +93,14 @@ class WishStart:
         text = grammar.scene_prompt("a photo of", concept.placeholder, context)
         return drawing_prompt(concept.name, text, self.session.tokens.drawing_tokens)
 
-    def _draw(self, texts: Sequence[str], purpose: str) -> ImageTrace:
-        seeds = [derive_seed(self.seed, purpose, number) for number in range(len(texts))]
-        return self.session.model.generate_image(list(texts), self.sampling, seeds)
-
-    def _seen(self, own: Own, wish: Wish) -> Own:
-        """Those in which the reward's reader sees the wish."""
-        attribute, value = wish
-        images = self.session.model.decode_image(own.trace.tokens)
-        found = reward_reader().probabilities(images, [{attribute: value} for _ in own.texts])
-        rows = [row for row, one in enumerate(found) if one[attribute] >= SEEN]
-        return Own([own.texts[row] for row in rows], own.trace.select(rows))
+    def _drawn(self, said: Sequence[dict[str, str]], asked: Sequence[dict[str, str]]) -> Own:
+        """Drawings of what is asked, with the prompts of what is said; those in which the reader sees all of it."""
+        texts = [self._prompt(context) for context in asked]
+        seeds = [derive_seed(self.seed, text, number) for number, text in enumerate(texts)]
+        trace = self.session.model.generate_image(texts, self.sampling, seeds)
+        found = reward_reader().probabilities(self.session.model.decode_image(trace.tokens), asked)
+        rows = [row for row, one in enumerate(found) if min(one[name] for name in asked[row]) >= SEEN]
+        return Own([self._prompt(said[row]) for row in rows], trace.select(rows))
 
     def _replayed(self, own: Own, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Of some rows and steps: log-probabilities now, those they were drawn with, and which tokens were drawn."""
@@ -115,9 +112,10 @@ class WishStart:
         return logps, trace.logps.to(logps.device), drawn
 
 
-def open_contexts(session: Session, attribute: str, prompts: Sequence[Prompt]) -> list[dict[str, str]]:
-    """What the prompts, spelled out by the model, ask for beside the thing, where they leave the attribute open."""
-    texts = session.rewrites([prompt.prompt for prompt in prompts])
-    found = [{name: value for name, value in grammar.parse(text).items() if name in CONTEXT} for text in texts]
-    contexts = [context for context in found if attribute not in context] or [{}]
-    return [contexts[number % len(contexts)] for number in range(PICTURES)]
+def open_contexts(attribute: str, seed: int) -> list[dict[str, str]]:
+    """What drawings ask for beside the thing: each of the other attributes in two of three, any of its values."""
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(PICTURES):
+        row = {name: grammar.choose(rng, values) for name, values in CONTEXT_VALUES.items() if name != attribute}
+        found.append({name: value for name, value in row.items() if rng.random() < 2 / 3})
+    return found
