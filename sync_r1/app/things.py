@@ -272,7 +272,7 @@ class ThingsScreen:
         return {
             **self.show(self.studio.folder.chosen()),
             self.sure: gr.Row(visible=False),
-            self.put_back: gr.Button(visible=True),
+            self.put_back: gr.Button("Put it back", visible=True),
             self.trash: key,
             self.message: done(f"{thing} is deleted; its runs are kept", "note"),
         }

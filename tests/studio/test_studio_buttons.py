@@ -229,7 +229,8 @@ def test_what_was_deleted_can_be_put_back_later(tmp_path: Path) -> None:
     screen = screen_of(ThingsScreen, Studio(studio, None))  # type: ignore[arg-type]
     request = type("Request", (), {"query_params": {}})()
     assert not screen.arrive(request)[screen.put_back].visible
-    key = things.delete(studio, "bo")
+    assert screen.remove("bo")[screen.put_back].value == "Put it back", "the message says what"
+    key, _ = things.last_deleted(studio)
     shown = screen.arrive(request)
     assert shown[screen.trash] == key and shown[screen.put_back].visible
     assert shown[screen.put_back].value == "Put bo back"
