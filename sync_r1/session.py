@@ -26,6 +26,7 @@ from sync_r1.data.prompts import (
     drawing_prompt,
     rewrite_prompt,
     understanding_prompt,
+    with_looks,
 )
 from sync_r1.data.regions import Region
 from sync_r1.data.warm_up_items import negative_images
@@ -191,7 +192,17 @@ class Session:
         return draw_traces(self.model, texts, seeds, sampling, self.options.batch_size, codes, cells)
 
     def with_tokens(self, prompt: str) -> str:
-        """What the model reads to draw a prompt: before every placeholder the soft tokens of its concept."""
+        """What the model reads to draw a prompt: before every placeholder the soft tokens of its concept.
+
+        A prompt that mentions several also says what each looks like, as long as the text slot holds it: tokens that
+        were learned in pictures of one thing, some of them with other weights, do not keep two apart.
+        """
+        described = self._tokenized(with_looks(prompt, self._concepts))
+        if self.model.lost_words(described):
+            return self._tokenized(prompt)
+        return described
+
+    def _tokenized(self, prompt: str) -> str:
         for concept in self._concepts:
             prompt = drawing_prompt(concept.name, prompt, self._tokens_of(concept).drawing_tokens)
         return prompt

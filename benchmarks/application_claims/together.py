@@ -1,19 +1,23 @@
 """A11: two concepts in one picture, each with the tokens of its own run, and questions about a picture of both.
 
-Questions are about rendered pictures, so that what is true does not depend on the drawing.
+Pictures are drawn, checked and, where the model crosses a word, repaired, as `draw` and `check --repair` do. Questions
+are about rendered pictures, so that what is true does not depend on the drawing.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+from PIL import Image
 
 from application_claims.given import Given, Values, new_values
 from application_claims.pictures import evaluator, is_right, to_pixels
+from sync_r1.apps.check import repair
+from sync_r1.apps.closer import closer
 from sync_r1.apps.together import open_together
-from sync_r1.data.prompts import several_prompt
 from sync_r1.scorers.text import exact
 from sync_r1.session import Session
-from sync_r1.types import TextContext
 from sync_r1.world import grammar
 from sync_r1.world.concepts import personas
 from sync_r1.world.readers import half
@@ -31,36 +35,43 @@ def measure(given: Given) -> Values:
     values = new_values()
     rng = given.rng("together")
     for number in range(given.count("pictures")):
-        rights = drawn_right(given, session, rng, 1000 * given.seed + number)
-        values["left one right"].append(rights[0])
-        values["right one right"].append(rights[1])
-        values["both identities right"].append(min(rights))
+        drawn, repaired = rights_of(given, session, rng, 1000 * given.seed + number)
+        values["both right as drawn"].append(min(drawn))
+        values["left one right"].append(repaired[0])
+        values["right one right"].append(repaired[1])
+        values["both identities right"].append(min(repaired))
     for _ in range(given.count("questions")):
         values["questions about either right"] += answers_right(given, session, rng)
     return dict(values)
 
 
-def drawn_right(given: Given, session: Session, rng: np.random.Generator, seed: int) -> list[float]:
-    """Whether the left and the right half of a drawing show the identity that they should."""
+def rights_of(given: Given, session: Session, rng: np.random.Generator, seed: int) -> list[list[float]]:
+    """Whether the left and the right half show the identity that they should: as drawn, and after check and repair."""
     place = grammar.PLACES[grammar.choose(rng, CONTEXT_VALUES["scene"])]
-    names = (given.concept, given.partner)
-    image = session.draw(f"a photo of <{names[0]}> and <{names[1]}> {place}", 1, seed)[0]
+    prompt = f"a photo of <{given.concept}> and <{given.partner}> {place}"
+    drawing = session.draw_traced(prompt, 1, seed)[0]
+    return [both_right(given, image) for image in (drawing.image, repair(session, drawing, prompt, seed=seed).image)]
+
+
+def both_right(given: Given, image: Image.Image) -> list[float]:
+    """Whether the evaluator reads the identity of the concept on the left, and that of its partner on the right."""
     rights = []
-    for side, name in zip(("left", "right"), names, strict=True):
+    for side, name in (("left", given.concept), ("right", given.partner)):
         found = evaluator().read(half(to_pixels([image]), side))[0]
         rights.append(float(is_right(found, personas()[name].identity)))
     return rights
 
 
 def answers_right(given: Given, session: Session, rng: np.random.Generator) -> list[float]:
-    """Whether the model answers what each of both is, looks like and wears in a picture of them."""
+    """Whether the model answers what each of both is, looks like and wears in a picture of them, asked as in a chat."""
     concepts = [session.concept, *session.others]
     pair = make_pair(*(personas()[concept.name].thing(rng) for concept in concepts))
-    codes = session.encode([render_image(pair)])[0]
-    contexts, truths = [], []
+    image = render_image(pair)
+    rights = []
     for concept, (_, thing) in zip(concepts, pair.sides, strict=True):
+        alone = replace(session, concept=concept, others=[])
         for attribute in ASKED:
             question = grammar.QUESTIONS[attribute].format(name=concept.placeholder)
-            contexts.append(TextContext(several_prompt(concepts, question), codes))
-            truths.append(grammar.answer(attribute, getattr(thing, attribute)))
-    return [exact(text, truth) for text, truth in zip(session.answers(contexts), truths, strict=True)]
+            answer = alone.ask(question, closer(alone, question, image))
+            rights.append(exact(answer, grammar.answer(attribute, getattr(thing, attribute))))
+    return rights

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from sync_r1.apps.closer import closer
 from sync_r1.apps.feedback import Store, rate_answer, rate_picture, rate_rewrite
 from sync_r1.apps.feedback.naming import LITTLE_WORDS
 from sync_r1.apps.why import Credit, answer_credit, fact_answer_credit, fact_credit
@@ -93,7 +94,7 @@ class Chat:
         return self.commands[name](rest.strip())
 
     def ask(self, question: str) -> Reply:
-        """Answer a question, about the picture if there is one.
+        """Answer a question, about the picture if there is one; of a picture of two about the one that is meant.
 
         Without a picture, a question that has a word of a private fact is asked with the facts, any other with the
         info line.
@@ -106,8 +107,9 @@ class Chat:
             answer = concept.shown(session.answers([TextContext(fact_prompt(concept, text))])[0])
             credits = fact_answer_credit(session, text, answer) if answer.strip() else []
         else:
-            answer = session.ask(text, picture)
-            credits = answer_credit(session, text, answer, picture) if answer.strip() else []
+            seen = None if picture is None else closer(session, text, picture)
+            answer = session.ask(text, seen)
+            credits = answer_credit(session, text, answer, seen) if answer.strip() else []
         self.last = Reply(answer, route, name, text, credits, picture)
         return self.last
 

@@ -7,7 +7,6 @@ text part checks what the image part drew.
 from __future__ import annotations
 
 import math
-import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,17 +15,18 @@ import numpy as np
 import torch
 from PIL import Image
 
+from sync_r1.apps.asked import Asked, asked_things
+from sync_r1.apps.closer import half
 from sync_r1.data import load_image
 from sync_r1.data.phrases import with_article
 from sync_r1.data.prompts import understanding_prompt
-from sync_r1.data.regions import Square, read_region
+from sync_r1.data.regions import Square
 from sync_r1.drawings import Drawing
 from sync_r1.recognition import token_logps
 from sync_r1.scorers.text import exact
 from sync_r1.session import Picture, Session
 from sync_r1.types import TextContext
 from sync_r1.world import grammar
-from sync_r1.world.regions import ATTRIBUTE_REGIONS, NAMED_REGIONS
 from sync_r1.world.render import ATTRIBUTES, SIZE
 
 
@@ -34,7 +34,7 @@ from sync_r1.world.render import ATTRIBUTES, SIZE
 class Check:
     """One thing that a prompt asks for, and what the model reads in the picture."""
 
-    word: str  # kind, colour, pattern, mark, hat, item or scene
+    word: str  # kind, colour, pattern, mark, hat, item or scene; of two also whose: "left hat"
     asked: str  # "a crown"
     read: str  # the model's answer to the question about it; the kind is read by drawing
     cells: np.ndarray = field(repr=False, compare=False)  # [N] bool: the image tokens where it is seen
@@ -58,63 +58,42 @@ class Repair:
         return self.drawing is not None
 
 
-def asked_attributes(session: Session, prompt: str) -> dict[str, str]:
-    """What the prompt and, where it mentions the concept, the concept's info line ask for: attribute → value.
-
-    Raises:
-        ValueError: a model that does not draw the embedded world, a prompt that names two things by their names, or
-            one that asks for nothing that can be checked.
-    """
-    concept, model = session.concept, session.model
-    if not session.draws_world:
-        raise ValueError(
-            f"this model draws {model.image_size} × {model.image_size} pixels; checking asks the questions of the "
-            f"embedded world, whose pictures have {SIZE} × {SIZE}"
-        )
-    text = session.mention(prompt)
-    names = set(re.findall(r"<[^<>\s]+>", text))
-    if len(names) > 1:
-        raise ValueError(f"the prompt names {', '.join(sorted(names))}; a picture of one thing can be checked")
-    wanted = grammar.parse(text)
-    known: dict[str, str] = {}
-    if concept.placeholder in names:
-        kind = {"kind": concept.class_noun} if concept.class_noun in ATTRIBUTES["kind"] else {}
-        known = {**kind, **grammar.parse(concept.info)}
-    asked = {name: {**known, **wanted}[name] for name in grammar.QUESTIONS if name in known or name in wanted}
-    if not asked:
-        raise ValueError(
-            f"the prompt {prompt!r} asks for nothing that can be checked: no {', '.join(grammar.QUESTIONS)} of the "
-            "embedded world; spell it out first, for example with `sync-r1 rewrite`"
-        )
-    return asked
-
-
 def check(session: Session, picture: Picture | Drawing, prompt: str) -> list[Check]:
-    """Ask the model about everything that the prompt asks for. See `asked_attributes` for what raises ValueError."""
+    """Ask the model about everything that the prompt asks for. See `asked_things` for what raises ValueError."""
     return check_all(session, [picture], prompt)[0]
 
 
 def check_all(session: Session, pictures: Sequence[Picture | Drawing], prompt: str) -> list[list[Check]]:
-    """The same of several pictures of one prompt, read together."""
-    asked = asked_attributes(session, prompt)
+    """The same of several pictures of one prompt, read together; a picture of two is read half by half."""
+    asked = asked_things(session, prompt)
     images = [_image(picture) for picture in pictures]
-    codes = session.encode(images)
-    spoken = [name for name in asked if name != "kind"]
-    answers = iter(
-        session.answers(
-            [TextContext(neutral_prompt(session, grammar.QUESTIONS[name]), row) for row in codes for name in spoken]
-        )
-    )
-    kinds = iter(_kinds(session, images) if "kind" in asked else ())
-    checks = []
-    for image in images:
-        square = _square(session, image)
-        row = []
-        for name, value in asked.items():
-            read = next(kinds) if name == "kind" else next(answers)
-            row.append(Check(name, grammar.answer(name, value), read, _cells(name, square)))
-        checks.append(row)
+    checks: list[list[Check]] = [[] for _ in images]
+    for thing in asked:
+        read = _read(session, images, thing)
+        for image, row, found in zip(images, checks, read, strict=True):
+            square = _square(session, image)
+            for name, value in thing.values.items():
+                cells = thing.cells(name, square)
+                row.append(Check(thing.word(name), grammar.answer(name, value), found[name], cells))
     return checks
+
+
+def _read(session: Session, images: Sequence[Image.Image], thing: Asked) -> list[dict[str, str]]:
+    """What the model answers about a thing in every picture, attribute by attribute."""
+    seen = list(images)
+    if thing.side:
+        seen = [half(image, "right" if thing.side == "right" else "left") for image in images]
+    spoken = [name for name in thing.values if name != "kind"]
+    contexts = []
+    for codes in session.encode(seen):
+        for name in spoken:
+            contexts.append(TextContext(neutral_prompt(session, grammar.QUESTIONS[name], thing.noun), codes))
+    answers = iter(session.answers(contexts))
+    found = [{name: next(answers) for name in spoken} for _ in seen]
+    if "kind" in thing.values:
+        for row, kind in zip(found, _kinds(session, seen), strict=True):
+            row["kind"] = kind
+    return found
 
 
 def repair(session: Session, picture: Picture | Drawing, prompt: str, tries: int = 4, seed: int = 0) -> Repair:
@@ -148,18 +127,23 @@ def _mistakes(checks: Sequence[Check]) -> int:
 
 
 def in_words(session: Session, prompt: str) -> str:
-    """The prompt with the concept's look in place of its name, for a model that cannot draw it by name.
+    """The prompt with the look of every concept in place of its name, for a model that cannot draw it by name.
 
-    Where the info line tells less than kind and colour it is the prompt itself, spelled with the placeholder.
+    A concept whose info line tells less than kind and colour keeps its placeholder.
     """
-    text, described = session.mention(prompt), grammar.parse(session.concept.info)
-    if not {"kind", "colour"} <= set(described):
-        return text
-    return text.replace(session.concept.placeholder, grammar.describe(described))
+    text = session.mention(prompt)
+    for concept in (session.concept, *session.others):
+        described = grammar.parse(concept.info)
+        if {"kind", "colour"} <= set(described):
+            text = text.replace(concept.placeholder, grammar.describe(described))
+    return text
 
 
-def neutral_prompt(session: Session, question: str) -> str:
+def neutral_prompt(session: Session, question: str, noun: str | None = None) -> str:
     """A question about a picture, with `{name}` in it, for a context that names nothing but the class.
+
+    Args:
+        noun: by default the class of the session's concept.
 
     What a context says is believed instead of the picture: with the info line of another thing the shipped model reads
     0.38 of the colours right, with the class alone 0.81 and more. And a name that was trained stands for its colours.
@@ -167,7 +151,9 @@ def neutral_prompt(session: Session, question: str) -> str:
     """
     concept = session.concept
     placeholder = next(iter(session.model.name_pool), concept.placeholder)
-    neutral = replace(concept, name=placeholder[1:-1], info=f"{placeholder} is {with_article(concept.class_noun)}.")
+    neutral = replace(
+        concept, name=placeholder[1:-1], info=f"{placeholder} is {with_article(noun or concept.class_noun)}."
+    )
     return understanding_prompt(neutral, question.format(name=placeholder))
 
 
@@ -178,8 +164,8 @@ def _kinds(session: Session, images: Sequence[Image.Image]) -> list[str]:
     (0.19 right where that is wrong). By drawing 24 of 24 were right.
     """
     codes = session.model.encode_image(images)
-    cells = _cells("kind", Square(SIZE, SIZE, math.isqrt(session.model.num_image_tokens)))
-    body, kinds = torch.from_numpy(cells), ATTRIBUTES["kind"]
+    square = Square(SIZE, SIZE, math.isqrt(session.model.num_image_tokens))
+    body, kinds = torch.from_numpy(Asked("", "", {}).cells("kind", square)), ATTRIBUTES["kind"]
     scores = []
     for kind in kinds:
         logps = token_logps(session.model, f"a photo of {with_article(kind)}", codes, session.options.batch_size)
@@ -195,9 +181,3 @@ def _image(picture: Picture | Drawing) -> Image.Image:
 
 def _square(session: Session, image: Image.Image) -> Square:
     return Square(image.width, image.height, math.isqrt(session.model.num_image_tokens))
-
-
-def _cells(attribute: str, square: Square) -> np.ndarray:
-    """The cells [N] bool that are drawn again to change an attribute."""
-    masks = [read_region(name, square, NAMED_REGIONS) for name in ATTRIBUTE_REGIONS[attribute]]
-    return square.cells(np.any(masks, axis=0))

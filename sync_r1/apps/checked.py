@@ -62,7 +62,7 @@ def draw_checked(
         tries: pictures at most; without a right one the one with the fewest mistakes counts, of these the first.
         also_in_words: where the name alone fails, as many more are drawn with the concept described in words.
     Raises:
-        ValueError: what `apps.check.asked_attributes` refuses, or less than one try.
+        ValueError: what `apps.asked.asked_things` refuses, or less than one try.
     """
     if tries < 1:
         raise ValueError(f"tries is {tries}; it must be at least 1")

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sync_r1.commands.inference import noted, open_session
+from sync_r1.commands.inference import noted
 from sync_r1.commands.options import (
     AsJson,
-    ConceptOption,
+    ConceptsOption,
     DataOption,
     DeviceOption,
     ModelOption,
     OutOption,
     PictureArgument,
-    RunOption,
+    RunsOption,
     SeedOption,
 )
 from sync_r1.console import say, say_json
@@ -32,29 +32,30 @@ def check(
     tries: Annotated[int, typer.Option(min=1, help="With --repair: how many pictures to choose from.")] = 4,
     seed: SeedOption = 0,
     out: OutOption = Path("drawings"),
-    run: RunOption = None,
+    run: RunsOption = None,
     model: ModelOption = "world",
     data: DataOption = None,
-    concept: ConceptOption = None,
+    concept: ConceptsOption = None,
     device: DeviceOption = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Let the model read a picture and tick or cross everything that the prompt asks for.
 
     It asks the questions of the embedded world. With --repair what is crossed is drawn again, every other pixel stays,
-    and the new picture is written where it has fewer crosses.
+    and the new picture is written where it has fewer crosses. A picture of two is read half by half; give both runs.
 
     Example: sync-r1 check drawings/bo.png "a photo of bo holding a kite" --repair --run runs/demo
     """
     from sync_r1.apps.check import check as read
     from sync_r1.apps.check import repair
+    from sync_r1.apps.together import open_together
     from sync_r1.data import verify_images
     from sync_r1.drawings import save_pictures
 
     verify_images([picture])
     path: Path | None = None
     with noted():
-        session = open_session(run, model, data, concept, device)
+        session = open_together(concept or [], run or [], model, data, device)
         if mend:
             mended = repair(session, picture, prompt, tries, seed)
             before, checks = mended.before, mended.after
@@ -78,9 +79,10 @@ def _rows(checks: list[Check]) -> list[dict[str, str | bool]]:
 
 
 def _show(checks: list[Check]) -> None:
+    width = max([8, *(len(one.word) + 1 for one in checks)])
     for one in checks:
         found = one.asked if one.right else f"{one.asked}, but reads {one.read}"
-        say(f"{'✓' if one.right else '✗'}  {one.word:8}{found}", "" if one.right else "red")
+        say(f"{'✓' if one.right else '✗'}  {one.word:{width}}{found}", "" if one.right else "red")
 
 
 def register(app: typer.Typer) -> None:

@@ -81,14 +81,16 @@ def ask(
 
     Example: sync-r1 ask "What is bo wearing?" --image photo.png --run runs/demo
     """
+    from sync_r1.apps.closer import closer
     from sync_r1.apps.why import answer_credit
 
     with noted():
         session = open_session(run, model, data, concept, device)
-        answer = session.ask(question, image)
+        seen = None if image is None else closer(session, question, image)
+        answer = session.ask(question, seen)
     say(answer)
     if why:
-        show_credits(answer_credit(session, question, answer, image))
+        show_credits(answer_credit(session, question, answer, seen))
 
 
 def recognize(

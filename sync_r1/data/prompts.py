@@ -66,6 +66,33 @@ def drawing_prompt(name: str, text: str, tokens: Sequence[str]) -> str:
     return text.replace(named, "".join(tokens) + named)
 
 
+def look_of(concept: Described) -> str:
+    """What the info line says that the concept is: "<bo> is a red dog with a star." → "a red dog with a star".
+
+    "" where its first sentence does not begin with the placeholder and "is".
+    """
+    opening = f"{placeholder(concept.name)} is "
+    sentence = concept.info.strip().split(". ")[0].rstrip(".")
+    if sentence.startswith(opening):
+        return sentence.removeprefix(opening)
+    return ""
+
+
+def with_looks(text: str, concepts: Sequence[Described]) -> str:
+    """A text that mentions several concepts, with the look of each after its first mention, if it is not there already.
+
+    "<bo> and <ana>" → "<bo>, a red dog and <ana>, a girl with a bun". A text that mentions one stays as it is.
+    """
+    mentioned = [concept for concept in concepts if placeholder(concept.name) in text]
+    if len(mentioned) < 2:
+        return text
+    for concept in mentioned:
+        named, look = placeholder(concept.name), look_of(concept)
+        if look and look not in text:
+            text = text.replace(named, f"{named}, {look}", 1)
+    return text
+
+
 def compose(kind: PromptKind, name: str, prompt: str, completion: str) -> str:
     """What to draw after reading `prompt` and writing `completion`: a fixed rule, no other model involved.
 

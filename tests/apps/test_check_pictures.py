@@ -11,12 +11,13 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from sync_r1.apps.check import asked_attributes, check, in_words, repair
+from sync_r1.apps.asked import asked_things
+from sync_r1.apps.check import check, in_words, repair
 from sync_r1.cli import app
 from sync_r1.session import Session
 from sync_r1.world import grammar
 from sync_r1.world.concepts import personas
-from sync_r1.world.render import render_image
+from sync_r1.world.render import make_pair, render_image
 from tests.helpers import tiny_model
 
 BO = personas()["bo"]
@@ -28,19 +29,52 @@ def world() -> Session:
     return Session.open(concept="bo", device="cpu")
 
 
+@pytest.fixture(scope="module")
+def both() -> Session:
+    return Session.open(concepts=["cleo", "ana"], device="cpu")
+
+
 def picture(hat: str = "none", scene: str = "beach") -> Image.Image:
     return render_image(BO.thing(np.random.default_rng(0), hat=hat, item="none", scene=scene))
 
 
 def test_what_a_prompt_asks_for(world: Session) -> None:
-    identity = BO.identity
-    assert asked_attributes(world, "a photo of bo wearing a crown at the beach") == {
-        **identity,
-        "hat": "crown",
-        "scene": "beach",
-    }
-    assert asked_attributes(world, "a blue bo")["colour"] == "blue"  # what is said wins
-    assert asked_attributes(world, "a cat in the snow") == {"kind": "cat", "scene": "snow"}
+    (asked,) = asked_things(world, "a photo of bo wearing a crown at the beach")
+    assert asked.values == {**BO.identity, "hat": "crown", "scene": "beach"} and (asked.side, asked.noun) == ("", "dog")
+    assert asked_things(world, "a blue bo")[0].values["colour"] == "blue"  # what is said wins
+    assert asked_things(world, "a cat in the snow")[0].values == {"kind": "cat", "scene": "snow"}
+
+
+def test_what_a_prompt_asks_for_of_two(world: Session, both: Session) -> None:
+    """Of concepts what their info lines say; of others what the prompt says; the place once, of both."""
+    prompt = "a photo of cleo wearing a cap and a crown and <ana> at the beach"
+    left, right, place = asked_things(both, prompt)
+    assert left.values == {**personas()["cleo"].identity, "hat": "cap"} and (left.side, left.noun) == ("left", "boy")
+    assert right.values == personas()["ana"].identity and (right.side, right.noun) == ("right", "man")
+    assert place.values == {"scene": "beach"} and place.word("scene") == "scene"
+    left, right = asked_things(world, "a photo of <bo> and a red cat with a star")
+    assert left.values == BO.identity and right.values == {"kind": "cat", "colour": "red", "mark": "star"}
+    assert (left.word("hat"), right.noun) == ("left hat", "cat")
+
+
+def test_a_picture_of_two_is_read_and_repaired_half_by_half(both: Session) -> None:
+    """The wrong hat is the right one's, so only cells above the right one are drawn again."""
+    things = [
+        personas()[name].thing(np.random.default_rng(0), hat=hat, item="none", scene="beach")
+        for name, hat in (("cleo", "cap"), ("ana", "crown"))
+    ]
+    given = render_image(make_pair(*things))
+    prompt = "a photo of <cleo> wearing a cap and <ana> wearing a cap at the beach"
+    mended = repair(both, given, prompt, tries=2)
+    (wrong,) = [one for one in mended.before if not one.right]
+    assert (wrong.word, wrong.asked, wrong.read) == ("right hat", "a cap", "a crown")
+    assert np.flatnonzero(wrong.cells).tolist() == [4, 5, 6, 7, 12, 13, 14, 15]
+    assert mended.redrawn and all(one.right for one in mended.after)
+    outside = np.ones((32, 32), dtype=bool)
+    outside[0:8, 16:32] = False
+    assert np.array_equal(np.asarray(given)[outside], np.asarray(mended.image)[outside])
+    right = [one for one in check(both, given, "a photo of <cleo> and <ana> in the snow") if one.right]
+    assert len(right) == 8, "all of the identities, and not the place"
 
 
 def test_every_word_is_ticked_or_crossed(world: Session) -> None:
@@ -84,8 +118,10 @@ def test_where_the_name_stands_for_a_wrong_look_words_mend_it(world: Session) ->
 
 
 def test_mistakes_are_explained(world: Session) -> None:
-    with pytest.raises(ValueError, match="names <ana>, <bo>; a picture of one thing"):
+    with pytest.raises(ValueError, match="the prompt names <ana>; what is open here is <bo>"):
         check(world, picture(), "a photo of bo and <ana>")
+    with pytest.raises(ValueError, match="asks for 3 characters"):
+        check(world, picture(), "a photo of bo and a cat and a dog")
     with pytest.raises(ValueError, match="asks for nothing that can be checked"):
         check(world, picture(), "a rainbow")
     small = dataclasses.replace(world, model=tiny_model(max_text_tokens=60))

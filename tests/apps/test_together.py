@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ from sync_r1.apps.together import add, open_together
 from sync_r1.cli import app
 from sync_r1.config import Config, EvalConfig, save_config
 from sync_r1.data import Concept, load_concept
+from sync_r1.data.prompts import look_of, with_looks
 from sync_r1.files import write_manifest
 from sync_r1.models.concept_tokens import concept_row_ids, copy_concept
 from sync_r1.run_folder import record_data
@@ -140,3 +142,19 @@ def test_command(root: Path, runs: dict[str, Path], tmp_path: Path) -> None:
         assert image.info["prompt"] == "<rex> and <cleo> at the beach"
     refused = CliRunner().invoke(app, [*given, "--rewrite"])
     assert "spells out the facts of one concept" in str(refused.exception)
+
+
+def test_two_are_drawn_with_their_looks(root: Path) -> None:
+    """What a name was taught alone does not keep two apart: a prompt of several says how each looks, where it fits."""
+    concepts = [
+        dataclasses.replace(concept(root, name), info=f"<{name}> is {look}. It sleeps.")
+        for name, look in (("rex", "a brown bear"), ("cleo", "a cat"))
+    ]
+    session = Session(model=tiny_model(max_text_tokens=60), concept=concepts[0], others=concepts[1:], options=FAST)
+    first, second = ("".join(tokens.drawing_tokens) for tokens in session.model.concepts)
+    assert session.with_tokens("<rex> and <cleo>") == f"{first}<rex>, a brown bear and {second}<cleo>, a cat"
+    assert session.with_tokens("<rex> in the snow") == f"{first}<rex> in the snow"
+    assert with_looks("a brown bear <rex> and <cleo>, a cat", concepts) == "a brown bear <rex> and <cleo>, a cat"
+    long = "<rex> and <cleo> " + "x " * 40
+    assert ", a cat" not in session.with_tokens(long), "there is no room for it"
+    assert look_of(dataclasses.replace(concepts[0], info="Rex likes honey.")) == ""

@@ -1,0 +1,67 @@
+"""Of a picture of two, the half that a question is about.
+
+Asked about a picture of two, the shipped model answers 0.64 of the questions about either right, because it mixes them
+up; asked about the right half alone, which looks like the pictures of one that it knows best, 0.98 (docs/log.md).
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import torch
+from PIL import Image
+
+from sync_r1.data import load_image
+from sync_r1.data.phrases import with_article
+from sync_r1.data.prompts import RECOGNITION_QUESTION, look_of
+from sync_r1.data.regions import Square
+from sync_r1.recognition import token_logps
+from sync_r1.session import Picture, Session
+from sync_r1.world import grammar
+
+WHOLE = (RECOGNITION_QUESTION, grammar.SIDE_QUESTION)  # these are about the whole picture
+
+
+def closer(session: Session, question: str, picture: Picture) -> Picture:
+    """The picture that answers a question best: of two side by side the one that is meant, else what was given.
+
+    That is for a question that mentions the session's concept and no other, and asks what it is, looks like or wears. A
+    model that does not draw the embedded world always gets what was given.
+    """
+    asked = session.mention(question).strip()
+    named = session.concept.placeholder
+    if not session.draws_world or set(re.findall(r"<[^<>\s]+>", asked)) != {named}:
+        return picture
+    if asked in [whole.format(name=named) for whole in WHOLE]:
+        return picture
+    image = picture if isinstance(picture, Image.Image) else load_image(picture)
+    counted = session.answers([session.question_context(grammar.COUNT_QUESTION, session.encode([image])[0])])
+    if counted != ["two"]:
+        return picture
+    halves = [half(image, side) for side in ("left", "right")]
+    return halves[int(_likeness(session, halves).argmax())]
+
+
+def half(image: Image.Image, side: str) -> Image.Image:
+    """One side of what a model sees of a picture, in the middle of a square whose space repeats its outer columns.
+
+    Args:
+        side: "left" or "right".
+    """
+    pixels = np.asarray(image.convert("RGB").crop(Square(image.width, image.height, grid=1).box))
+    width = pixels.shape[1]
+    kept = pixels[:, : width // 2] if side == "left" else pixels[:, width // 2 :]
+    before = (width - kept.shape[1]) // 2
+    after = width - kept.shape[1] - before
+    return Image.fromarray(np.pad(kept, ((0, 0), (before, after), (0, 0)), mode="edge"))
+
+
+def _likeness(session: Session, images: list[Image.Image]) -> torch.Tensor:
+    """How much likelier each picture is as one of the concept than as one of its class, in nats: [P]."""
+    concept = session.concept
+    subject = ", ".join(part for part in (concept.placeholder, look_of(concept)) if part)
+    codes, size = session.encode(images), session.options.batch_size
+    named = token_logps(session.model, session.with_tokens(f"a photo of {subject}"), codes, size)
+    plain = token_logps(session.model, f"a photo of {with_article(concept.class_noun)}", codes, size)
+    return (named - plain).sum(1)
