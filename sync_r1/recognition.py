@@ -1,8 +1,9 @@
 """Recognition by drawing: a picture shows the concept when the image part finds it likely under the concept's name.
 
-P pictures, N image tokens. A_n is the log-probability of a picture's token n under "a photo of <name>", B_n under "a
-photo of a dog", the class noun. A picture shows the concept when its tokens are what the name leads to expect, and
-more than what the class alone does. Which tokens count is learned from the concept's photos and a pool of others:
+P pictures, N image tokens. A_n is the log-probability of a picture's token n under "a photo of <name>", followed by the
+look that the info line tells where people ask, B_n under "a photo of a dog", the class noun. A picture shows the
+concept when its tokens are what the name leads to expect, and more than what the class alone does. Which tokens count
+is learned from the concept's photos and a pool of others:
 
     E_n = A_n − 0.7 B_n,  w_n ∝ max(0, mean over photos E_n − mean over pool E_n) / (sd_n + ½),    score = Σ_n w_n E_n
 
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from sync_r1.data import Concept
 from sync_r1.data.phrases import with_article
-from sync_r1.data.prompts import drawing_prompt
+from sync_r1.data.prompts import drawing_prompt, look_of
 from sync_r1.models.base import ConceptTokens, UnifiedModel
 from sync_r1.models.batches import batches
 from sync_r1.scorers.text import DECISIONS, recognition, split_decision
@@ -82,10 +83,22 @@ def token_logps(model: UnifiedModel, prompt: str, codes: Tensor, batch_size: int
 
 
 def picture_evidence(
-    model: UnifiedModel, concept: Concept, tokens: ConceptTokens, images: Iterable[Image.Image], batch_size: int
+    model: UnifiedModel,
+    concept: Concept,
+    tokens: ConceptTokens,
+    images: Iterable[Image.Image],
+    batch_size: int,
+    described: bool = False,
 ) -> Tensor:
-    """E of every image token of pictures, fp32 [P, N]: what the name leads to expect, and the class does not."""
-    named = drawing_prompt(concept.name, f"a photo of {concept.placeholder}", tokens.drawing_tokens)
+    """E of every image token of pictures, fp32 [P, N]: what the name leads to expect, and the class does not.
+
+    Args:
+        described: whether the look that the info line tells follows the name.
+    """
+    subject = concept.placeholder
+    if described and look_of(concept):
+        subject += f", {look_of(concept)}"
+    named = drawing_prompt(concept.name, f"a photo of {subject}", tokens.drawing_tokens)
     plain = f"a photo of {with_article(concept.class_noun)}"
     evidence = [torch.zeros(0, model.num_image_tokens)]
     for part in batches(images, batch_size):

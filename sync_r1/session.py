@@ -19,7 +19,7 @@ from sync_r1 import __version__
 from sync_r1.asked_texts import asked_prompt, asked_text, with_placeholders
 from sync_r1.config import EvalConfig, ModelConfig
 from sync_r1.constants import WORLD
-from sync_r1.data import Concept, load_image
+from sync_r1.data import Concept, Picture, as_image
 from sync_r1.data.prompts import (
     RECOGNITION_QUESTION,
     compose,
@@ -50,8 +50,6 @@ from sync_r1.types import ImageTrace, Sampling, TextContext
 from sync_r1.world.regions import NAMED_REGIONS
 from sync_r1.world.render import SIZE
 
-Picture = Image.Image | Path | str
-
 
 @dataclass(kw_only=True)
 class Session:
@@ -70,7 +68,7 @@ class Session:
     face: Tensor | None = None  # mean face embedding [512], for settings.init = "images" of a person
     others: list[Concept] = field(default_factory=list)  # may be drawn beside the concept; see `apps.together`
     tokens: ConceptTokens = field(init=False)
-    _calibration: tuple[int, Calibration] | None = field(init=False, default=None, repr=False)
+    _calibrations: dict[tuple[int, bool], Calibration] = field(init=False, default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.tokens = self._tokens_of(self.concept)
@@ -145,7 +143,7 @@ class Session:
 
         ValueError names a file that is no usable picture.
         """
-        return encode_pictures(self.model, map(_as_image, images), self.options.batch_size)
+        return encode_pictures(self.model, map(as_image, images), self.options.batch_size)
 
     def question_context(self, question: str, codes: Tensor | None = None) -> TextContext:
         """A question, with a picture (codes [N]) or without."""
@@ -197,15 +195,11 @@ class Session:
         A prompt that mentions several also says what each looks like, as long as the text slot holds it: tokens that
         were learned in pictures of one thing, some of them with other weights, do not keep two apart.
         """
-        described = self._tokenized(with_looks(prompt, self._concepts))
-        if self.model.lost_words(described):
-            return self._tokenized(prompt)
-        return described
-
-    def _tokenized(self, prompt: str) -> str:
+        described, plain = with_looks(prompt, self._concepts), prompt
         for concept in self._concepts:
-            prompt = drawing_prompt(concept.name, prompt, self._tokens_of(concept).drawing_tokens)
-        return prompt
+            tokens = self._tokens_of(concept).drawing_tokens
+            described, plain = (drawing_prompt(concept.name, text, tokens) for text in (described, plain))
+        return plain if self.model.lost_words(described) else described
 
     def drawn_text(self, prompt: str, rewrite: str) -> str:
         """What is drawn after the model rewrote `prompt`: the same rule as in training."""
@@ -250,39 +244,43 @@ class Session:
         """
         if how not in HOW:
             raise ValueError(f"how is {how!r}; it must be one of {', '.join(HOW)}")
-        pictures = [_as_image(image) for image in images]
+        pictures = [as_image(image) for image in images]
         answers, margins, unsure = None, None, 0.0
         if how != "drawing" and pictures:
             question = RECOGNITION_QUESTION.format(name=self.concept.placeholder)
             answers = self.answers([self.question_context(question, codes) for codes in self.encode(pictures)])
         if how != "words" and pictures:
-            margins, unsure = self.margins(pictures)
+            margins, unsure = self.margins(pictures, described=True)
         return all_recognised(answers, margins, unsure, looking)
 
-    def margins(self, images: Sequence[Picture]) -> tuple[list[float], float]:
+    def margins(self, images: Sequence[Picture], described: bool = False) -> tuple[list[float], float]:
         """By how much the image part recognises the concept in each picture, above 0 is yes; below what size it is
-        unsure."""
-        learned = self.calibration()
-        return learned.margins(self._evidence(images)).tolist(), learned.unsure
+        unsure.
 
-    def calibration(self) -> Calibration:
+        Args:
+            described: whether it reads what the info line says of the look, as the words do, or the name alone.
+        """
+        learned = self.calibration(described)
+        return learned.margins(self._evidence(images, described)).tolist(), learned.unsure
+
+    def calibration(self, described: bool = False) -> Calibration:
         """What separates the concept's photos from other pictures by drawing: learned once for the weights as they are.
 
         The others are its negatives for training and the random pictures, never those of a test.
         """
         version = sum(parameter._version for parameter in self.model.parameters())  # training changes it
-        if self._calibration is None or self._calibration[0] != version:
-            others = []
-            if self.root is not None:
-                others = negative_images(self.root, self.concept)
-            learned = calibrate(self._evidence(self.concept.train_images), self._evidence(others))
-            self._calibration = version, learned
-        return self._calibration[1]
+        key = version, described
+        if key not in self._calibrations:
+            others = [] if self.root is None else negative_images(self.root, self.concept)
+            photos = self._evidence(self.concept.train_images, described)
+            kept = {known: found for known, found in self._calibrations.items() if known[0] == version}
+            self._calibrations = {**kept, key: calibrate(photos, self._evidence(others, described))}
+        return self._calibrations[key]
 
-    def _evidence(self, images: Sequence[Picture]) -> Tensor:
+    def _evidence(self, images: Sequence[Picture], described: bool) -> Tensor:
         """How much every token [P, N] of the pictures is what the name leads to expect, and the class does not."""
-        pictures = map(_as_image, images)
-        return picture_evidence(self.model, self.concept, self.tokens, pictures, self.options.batch_size)
+        pictures = map(as_image, images)
+        return picture_evidence(self.model, self.concept, self.tokens, pictures, self.options.batch_size, described)
 
     def rewrite(self, prompt: str) -> str:
         """Spell out a drawing prompt from the concept's private facts."""
@@ -337,7 +335,7 @@ class Session:
             ValueError: a mask that is empty, of another size or unknown, or a model that cannot redraw a region.
         """
         text, seeds = self._asked(prompt, n, seed)
-        canvas = Canvas.of(self.model, image if isinstance(image, Drawing) else _as_image(image))
+        canvas = Canvas.of(self.model, image if isinstance(image, Drawing) else as_image(image))
         names = None
         if self.draws_world:
             names = NAMED_REGIONS
@@ -367,7 +365,7 @@ class Session:
             given: Image.Image | Drawing = image
             known = image.prompt
         else:
-            given = _as_image(image)
+            given = as_image(image)
             known = str(given.info.get("prompt", ""))
         canvas = Canvas.of(self.model, given)
         text, seeds = self._asked(prompt or known or f"a photo of {self.concept.placeholder}", n, seed)
@@ -398,9 +396,3 @@ class Session:
         """What a saved picture says about itself."""
         values = (prompt, seed, self.run, self.concept.name, f"sync-r1 {__version__}")
         return dict(zip(METADATA, values, strict=True))
-
-
-def _as_image(image: Picture) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return image
-    return load_image(image)

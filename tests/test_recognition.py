@@ -120,7 +120,7 @@ def test_a_session_recognises_by_drawing(family: str, root: Path) -> None:
     for in_words, drawn, joined in zip(words, drawing, both, strict=True):
         assert in_words.margin is None and drawn.words is None
         assert joined.words == in_words.words and joined.margin == pytest.approx(drawn.margin, abs=1e-4)
-        assert joined.present == combine(bool(joined.words), joined.margin or 0.0, session.calibration().unsure)
+        assert joined.present == combine(bool(joined.words), joined.margin or 0.0, session.calibration(True).unsure)
         assert drawn.present == ((drawn.margin or 0.0) > 0)
     assert session.recognize(photos[0]) == (words[0].present, words[0].answer)
     assert session.recognize(photos[0], "drawing") == (drawing[0].present, drawing[0].answer)
@@ -132,11 +132,15 @@ def test_the_calibration_is_learned_once_and_again_after_training(
 ) -> None:
     asked: list[int] = []
     real = Session._evidence
-    monkeypatch.setattr(Session, "_evidence", lambda self, images: (asked.append(len(images)), real(self, images))[1])
+    monkeypatch.setattr(
+        Session, "_evidence", lambda self, images, how: (asked.append(len(images)), real(self, images, how))[1]
+    )
     assert session.root is not None
     others = len(negative_images(session.root, session.concept))
     first = session.calibration()
     assert session.calibration() is first and asked == [10, others]
+    assert session.calibration(described=True) is not first and session.calibration() is first
+    del asked[2:]
     with torch.no_grad():
         session.model.get_input_embeddings().weight.mul_(1.01)  # type: ignore[operator, union-attr]
     assert session.calibration() is not first and asked == [10, others] * 2

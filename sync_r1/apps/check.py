@@ -17,14 +17,14 @@ from PIL import Image
 
 from sync_r1.apps.asked import Asked, asked_things
 from sync_r1.apps.closer import half
-from sync_r1.data import load_image
+from sync_r1.data import Picture, as_image
 from sync_r1.data.phrases import with_article
 from sync_r1.data.prompts import understanding_prompt
 from sync_r1.data.regions import Square
 from sync_r1.drawings import Drawing
 from sync_r1.recognition import token_logps
 from sync_r1.scorers.text import exact
-from sync_r1.session import Picture, Session
+from sync_r1.session import Session
 from sync_r1.types import TextContext
 from sync_r1.world import grammar
 from sync_r1.world.render import ATTRIBUTES, SIZE
@@ -174,9 +174,7 @@ def _kinds(session: Session, images: Sequence[Image.Image]) -> list[str]:
 
 
 def _image(picture: Picture | Drawing) -> Image.Image:
-    if isinstance(picture, Drawing):
-        return picture.image
-    return picture if isinstance(picture, Image.Image) else load_image(picture)
+    return picture.image if isinstance(picture, Drawing) else as_image(picture)
 
 
 def _square(session: Session, image: Image.Image) -> Square:

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sync_r1.data import load_image
+from sync_r1.data import Picture, as_image
 from sync_r1.data.phrases import with_article
 from sync_r1.data.prompts import RECOGNITION_QUESTION, look_of
 from sync_r1.data.regions import Square
 from sync_r1.recognition import token_logps
-from sync_r1.session import Picture, Session
+from sync_r1.session import Session
 from sync_r1.world import grammar
 
 WHOLE = (RECOGNITION_QUESTION, grammar.SIDE_QUESTION)  # these are about the whole picture
@@ -35,7 +35,7 @@ def closer(session: Session, question: str, picture: Picture) -> Picture:
         return picture
     if asked in [whole.format(name=named) for whole in WHOLE]:
         return picture
-    image = picture if isinstance(picture, Image.Image) else load_image(picture)
+    image = as_image(picture)
     counted = session.answers([session.question_context(grammar.COUNT_QUESTION, session.encode([image])[0])])
     if counted != ["two"]:
         return picture

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sync_r1.apps.check import neutral_prompt
+from sync_r1.data import Picture
 from sync_r1.data.category import category_of
 from sync_r1.data.phrases import with_article, with_placeholder
 from sync_r1.data.types import Concept, Conditions
 from sync_r1.opening import load_model
 from sync_r1.scorers.text import token_f1
-from sync_r1.session import Picture, Session
+from sync_r1.session import Session
 from sync_r1.types import TextContext
 from sync_r1.world import grammar
 from sync_r1.world.render import ATTRIBUTES, CONTEXT

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from sync_r1.data import Picture
 from sync_r1.data.phrases import with_article
 from sync_r1.data.prompts import fact_prompt, rewrite_prompt, understanding_prompt
-from sync_r1.session import Picture, Session
+from sync_r1.session import Session
 from sync_r1.training.answers import answer_ids
 from sync_r1.types import Sampling, TextContext
 

@@ -5,7 +5,7 @@ from sync_r1.data.category import Category, category_of
 from sync_r1.data.check import ConceptReport, RootReport, check_root
 from sync_r1.data.concepts import find_concept, list_concepts, load_concept, random_images
 from sync_r1.data.layout import Layout, validate_name
-from sync_r1.data.pictures import load_image, verify_images
+from sync_r1.data.pictures import Picture, as_image, load_image, verify_images
 from sync_r1.data.types import QA, Concept, Conditions, TestItem
 from sync_r1.data.warm_up_items import TrainingItem, cropped_images, load_training_items, negative_images
 from sync_r1.data.write import write_concept, write_root
@@ -18,10 +18,12 @@ __all__ = [
     "ConceptReport",
     "Conditions",
     "Layout",
+    "Picture",
     "RootReport",
     "TestItem",
     "TrainingItem",
     "add_concept_folder",
+    "as_image",
     "category_of",
     "check_root",
     "cropped_images",

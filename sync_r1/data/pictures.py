@@ -27,6 +27,7 @@ MAX_MEGABYTES = 8 * MAX_MEGAPIXELS  # of the file: pixels of four 16-bit numbers
 TURNED = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")  # would have an upright picture turned again
 HEAD = 64  # bytes at the beginning of a file that say of which type it is
 SIGNATURES = {"PNG": PNG_SIGNATURE[:4], "JPEG": JPEG_SIGNATURE}
+Picture = Image.Image | Path | str  # decoded, or its file
 Reader = Callable[[Image.Image], Image.Image]  # what is kept of a decoded picture
 
 
@@ -78,6 +79,11 @@ def load_image(path: Path | str) -> Image.Image:
     Raises ValueError naming the file.
     """
     return _decoded(path, _as_rgb)
+
+
+def as_image(picture: Picture) -> Image.Image:
+    """A picture that is there already, or the one in a file. Raises ValueError naming the file."""
+    return picture if isinstance(picture, Image.Image) else load_image(picture)
 
 
 def load_mask(path: Path | str) -> Image.Image:
