@@ -107,6 +107,7 @@ class DrawScreen:
             guarded(self.message, self.choose),
             [*self.frame.about, self.ids],
             [self.message, self.current, self.frame.address, *self.parts.everything],
+            show_progress="hidden",  # it takes no time; see edit.py
         )
         self.parts.connect(self)
 

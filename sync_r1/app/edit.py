@@ -110,8 +110,10 @@ class EditParts:
         )
         self.varied.click(guarded(self.message, self.variations), [*about, self.share], found)
         chosen = [self.message, screen.current, screen.frame.address, *self.everything]
-        self.results.select(guarded(self.message, self.accept), [*screen.frame.about, self.result_ids], chosen)
-        self.undo.click(guarded(self.message, self.step_back), about, chosen)
+        # Gradio 6.31 may leave the canvas waiting for ever after two quick events in a row, so these show no progress.
+        quick: dict[str, Any] = {"show_progress": "hidden"}
+        self.results.select(guarded(self.message, self.accept), [*screen.frame.about, self.result_ids], chosen, **quick)
+        self.undo.click(guarded(self.message, self.step_back), about, chosen, **quick)
         self.check.click(guarded(self.message, self.look), about, [self.message, self.told, self.repair])
         self.repair.click(
             guarded(self.message, self.mend), about, [screen.current, screen.frame.address, *self.everything, *found]
