@@ -99,6 +99,7 @@ COMMANDS = [
     ["concept", "show", "猫咪 [/x]", "--data", "{data}"],
     ["concept", "add", "zed", "--pictures", ODD, "--class", "dog", "--info", "–", "--fact", "…", "--data", "{out}"],
     ["concept", "read", ODD],
+    ["concept", "describe", ODD, "--class", "dog"],
     ["data", "check", "{data}"],
     ["data", "check", "{data}", "--json"],
     ["data", "check", "{data}/猫咪 [/x]"],

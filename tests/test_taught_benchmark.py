@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -58,13 +58,14 @@ def test_what_is_trained_is_trained_once_and_goes_on_where_it_stopped(
 
     monkeypatch.setattr(script, "run_experiment", run)
     monkeypatch.setattr(script, "newest", lambda folder: Path(last[0]) if last else None)
-    steps = script.taught("bo", tmp_path, True).rl.max_steps
+    config = script.configured("bo", tmp_path, True)
+    script.taught(config)
     assert asked == [(None, False)]
     last.append("step_00001")
     with pytest.raises(SystemExit, match="130"):
-        script.taught("bo", tmp_path, True)
-    last[:] = [f"step_{steps:05d}"]
-    script.taught("bo", tmp_path, True)
+        script.taught(config)
+    last[:] = [f"step_{config.rl.max_steps:05d}"]
+    script.taught(config)
     assert asked == [(None, False), ("latest", False)]
 
 
@@ -79,9 +80,11 @@ def test_what_is_measured(script: ModuleType, tmp_path: Path, monkeypatch: pytes
         model=tiny_model(max_text_tokens=64), concept=load_concept(data, "bo"), root=data, options=options
     )
     opened: list[Path] = []
-    monkeypatch.setattr(script, "taught", lambda *_: config)
+    monkeypatch.setattr(script, "configured", lambda *_: config)
+    config.data.concepts = ["bo"]
+    monkeypatch.setattr(script, "taught", lambda config: config.run.folder)
     monkeypatch.setattr(Session, "open", lambda checkpoint, **_: (opened.append(checkpoint), session)[1])
-    found = script.measure(["bo"], tmp_path, 3, 0, True)
+    found = script.measure(["bo"], tmp_path, 3, 0, "training", True)
     assert opened == [tmp_path / "bo" / "sft", tmp_path / "bo"]
     figures = found["taught_by_drawing"]
     assert figures["value"] == 0.0 and (figures["n"], figures["n_concepts"]) == (6, 1)
@@ -90,6 +93,23 @@ def test_what_is_measured(script: ModuleType, tmp_path: Path, monkeypatch: pytes
     assert found["concepts"]["bo"]["training_seconds"] == 12.0
     assert set(found["concepts"]["bo"]["taught"]) == {"words", "drawing", "both", "vqa"}
     json.dumps(found)
+
+
+def test_the_words_are_taught_by_a_description(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before, the class alone is told; then what the image part says of the photos. The look is taken once."""
+    looks: list[Path] = []
+    monkeypatch.setattr(script, "run_sft", lambda session, config, folder: looks.append(folder))
+    monkeypatch.setattr(script, "newest", lambda folder: folder if looks else None)
+    untrained = SimpleNamespace(open=lambda checkpoint, data, concept: Session.open(data=data, concept=concept))
+    monkeypatch.setattr(script, "Session", untrained)
+    config = script.configured("bo", tmp_path, False)
+    (first, before), (second, after) = script.described_phases(config)
+    assert (first, second) == script.PHASES and looks == [config.run.folder / "sft"]
+    assert before.concept.info == "<bo> is a dog." and after.concept.info == personas()["bo"].info
+    list(script.described_phases(config))
+    assert len(looks) == 1
 
 
 def test_the_runs_of_recognition_are_found_before_anything_is_trained(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="List, show and add personal concepts.")
 
+MOST_SHOWN = 5  # descriptions, of the two dozen that are tried
+
 DataRoot = Annotated[
     Path, typer.Option("--data", envvar="SYNC_R1_DATA", help="Folder that holds concept/train/<name>/, or 'world'.")
 ]
@@ -196,6 +198,36 @@ def read(
         say(f"{one.agreement:.2f}  {session.concept.shown(one.sentence)}  ({one.source})")
     if not proposed:
         say("nothing that could be a fact was read")
+
+
+@app.command()
+def describe(
+    pictures: Annotated[list[Path], typer.Argument(help="Photos of the thing (png, jpg, webp).")],
+    class_noun: Annotated[str, typer.Option("--class", help='What kind of thing it is: "dog", "woman", "mug".')],
+    model: ModelOption = "world",
+    device: DeviceOption = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Say what a thing looks like, for --info: the words under which the drawing half finds the photos likeliest.
+
+    Nothing is stored. Beside each line stands by how many nats a photo is less likely than under the first.
+
+    Example: sync-r1 concept describe photos/bo/*.png --class dog
+    """
+    from dataclasses import asdict
+
+    from sync_r1.apps.describe import describe_photos
+    from sync_r1.apps.facts import unknown_thing
+    from sync_r1.data import verify_images
+
+    verify_images(pictures)
+    with noted():
+        found = describe_photos(unknown_thing(class_noun, model, device), pictures)
+    if as_json:
+        say_json([asdict(one) for one in found])
+        return
+    for one in found[:MOST_SHOWN]:
+        say(f"{one.nats - found[0].nats + 0.0:6.2f}  {one.text}")
 
 
 def _confirmed(pictures: list[Path], class_noun: str, model: str, yes: bool) -> list[str]:
