@@ -7,6 +7,7 @@ up; asked about the right half alone, which looks like the pictures of one that 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -29,18 +30,30 @@ def closer(session: Session, question: str, picture: Picture) -> Picture:
     That is for a question that mentions the session's concept and no other, and asks what it is, looks like or wears. A
     model that does not draw the embedded world always gets what was given.
     """
-    asked = session.mention(question).strip()
-    named = session.concept.placeholder
-    if not session.draws_world or set(re.findall(r"<[^<>\s]+>", asked)) != {named}:
-        return picture
-    if asked in [whole.format(name=named) for whole in WHOLE]:
-        return picture
-    image = as_image(picture)
-    counted = session.answers([session.question_context(grammar.COUNT_QUESTION, session.encode([image])[0])])
-    if counted != ["two"]:
-        return picture
-    halves = [half(image, side) for side in ("left", "right")]
-    return halves[int(_likeness(session, halves).argmax())]
+    return closer_all(session, [question], [picture])[0]
+
+
+def closer_all(session: Session, questions: Sequence[str], pictures: Sequence[Picture]) -> list[Picture]:
+    """The same for several questions, each with its picture, read together."""
+    found = list(pictures)
+    asked = [row for row, question in enumerate(questions) if _about_one(session, question)]
+    if not asked:
+        return found
+    images = [as_image(pictures[row]) for row in asked]
+    counts = session.answers([session.question_context(grammar.COUNT_QUESTION, own) for own in session.encode(images)])
+    twos = [(row, image) for row, image, count in zip(asked, images, counts, strict=True) if count == "two"]
+    if twos:
+        halves = [half(image, side) for _, image in twos for side in ("left", "right")]
+        better = _likeness(session, halves).view(-1, 2).argmax(1).tolist()
+        for number, (row, _) in enumerate(twos):
+            found[row] = halves[2 * number + better[number]]
+    return found
+
+
+def _about_one(session: Session, question: str) -> bool:
+    asked, named = session.mention(question).strip(), session.concept.placeholder
+    about_it = set(re.findall(r"<[^<>\s]+>", asked)) == {named}
+    return session.draws_world and about_it and asked not in [whole.format(name=named) for whole in WHOLE]
 
 
 def half(image: Image.Image, side: str) -> Image.Image:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sync_r1.apps.closer import closer
+from sync_r1.apps.closer import closer_all
 from sync_r1.asked_texts import asked_text
 from sync_r1.serve.batching import Job
 from sync_r1.serve.catalogue import Catalogue
@@ -119,7 +119,8 @@ class Texts:
 
 def contexts_of(session: Session, asked: Sequence[Ask]) -> list[TextContext]:
     """What the model reads for each question. Pictures are encoded together, of those of two the half that is meant."""
-    seen = [closer(session, ask.question, ask.picture) for ask in asked if ask.picture is not None]
+    pairs = [(ask.question, ask.picture) for ask in asked if ask.picture is not None]
+    seen = closer_all(session, [question for question, _ in pairs], [picture for _, picture in pairs])
     codes: list[Tensor] = []
     if seen:
         codes = list(session.encode(seen))

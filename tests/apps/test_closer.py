@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sync_r1.apps.chat import Chat
-from sync_r1.apps.closer import closer, half
+from sync_r1.apps.closer import closer, closer_all, half
+from sync_r1.serve.texts import Ask, contexts_of
 from sync_r1.session import Session
 from sync_r1.world import grammar
 from sync_r1.world.concepts import personas
@@ -63,8 +65,24 @@ def test_other_questions_are_about_the_whole_picture(ana: Session) -> None:
     ):
         assert closer(ana, question, two) is two, question
     assert closer(ana, "What is ana wearing?", alone) is alone
+    several = closer_all(ana, ["What is ana wearing?", "Is ana in this picture?", "What is ana?"], [two, two, alone])
+    assert isinstance(several[0], Image.Image) and several[0].tobytes() == half(two, "left").tobytes()
+    assert several[1] is two and several[2] is alone
     small = dataclasses.replace(ana, model=tiny_model(max_text_tokens=60))
     assert closer(small, "What is ana wearing?", two) is two, "a model of other pictures is not asked how many it sees"
+
+
+def test_a_server_looks_closer(ana: Session) -> None:
+    """Each of a batch at its own picture; a question without one has none."""
+    two = render_image(pair("bo", "ana"))
+    asked = [
+        Ask("ana", question, picture, (0,), 0.0, None, (), False)
+        for question, picture in (("What is ana wearing?", two), ("What is ana?", None), ("Who is here?", two))
+    ]
+    worn, kind, who = contexts_of(ana, asked)
+    assert kind.image is None and worn.image is not None and who.image is not None
+    assert torch.equal(worn.image, ana.encode([half(two, "right")])[0])
+    assert torch.equal(who.image, ana.encode([two])[0])
 
 
 def test_a_chat_looks_closer(ana: Session, tmp_path: Path) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from sync_r1.apps import jobs
 from sync_r1.apps.studio import StudioFolder, pictures, things
 from sync_r1.data import load_concept
 from sync_r1.metrics_file import read_metrics
 from sync_r1.run_folder import checkpoints, step_of
+from sync_r1.world.render import random_thing, render_image
 from tests.e2e.conftest import TIMEOUT_MS, Screen, step_of_run, wait_until
 
 pytestmark = pytest.mark.browser
@@ -25,13 +25,13 @@ def studio(place: Path) -> StudioFolder:
 
 
 def photos(folder: Path) -> list[Path]:
-    """Six little pictures."""
+    """Six little pictures of a dog."""
     folder.mkdir()
     found = []
     for number in range(6):
-        noise = np.random.default_rng(number).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        thing = random_thing(np.random.default_rng(number), kind="dog", colour="brown", pattern="dotted", mark="heart")
         found.append(folder / f"{number}.png")
-        Image.fromarray(noise).save(found[-1])
+        render_image(thing).save(found[-1])
     return found
 
 

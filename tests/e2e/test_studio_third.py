@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from sync_r1.apps.learn import Learner
 from sync_r1.apps.studio import StudioFolder, books, comparisons
+from sync_r1.world.concepts import personas
+from sync_r1.world.render import render_image
 from tests.e2e.conftest import Screen
 
 pytestmark = pytest.mark.browser
@@ -19,11 +22,9 @@ def test_a_blind_vote_hides_the_names_until_it_is_cast(screen: Screen, studio: S
     )
     made.blind = True
     for column in range(2):
-        from PIL import Image
-
         from sync_r1.drawings import save_picture
 
-        image = Image.new("RGB", (32, 32), ("red", "blue")[column])
+        image = render_image(personas()["bo"].thing(np.random.default_rng(0), hat=("cap", "crown")[column]))
         image.info = {"prompt": "a photo of <bo>", "seed": 0, "run": "x", "concept": "bo", "software": "x"}
         save_picture(image, made.picture(studio, 0, column))
     made.drawn = 2
