@@ -10,7 +10,8 @@ resumed. Then every cell, which is a claim with a concept and a seed, leaves its
 options or counts are measured anew. At the end --out and the section of --page are written from all cells that are
 finished, also those of claims that --claims leaves out; --report does nothing else.
 
-Claim A8 is about simulated learners and comes from docs/learners.json (benchmarks/learners.py).
+Claim A8 is about simulated learners and comes from docs/learners.json (benchmarks/learners.py), claim A13 about kills
+of the studio from docs/studio_kills.json (benchmarks/studio_kills.py).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import shlex
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import active_children, get_context
@@ -31,10 +32,11 @@ from typing import Any
 
 import psutil
 import torch
+from application_claims import kills, simulated_learners
 from application_claims.declared import Declared, load, restricted
 from application_claims.fact_pictures import confirmed_facts
 from application_claims.given import CONFIRMED, TRAINED, Given
-from application_claims.judged import judge, judge_learners, waited
+from application_claims.judged import judge, judge_elsewhere, waited
 from application_claims.section import write_section
 
 from sync_r1.data.layout import Layout
@@ -47,8 +49,11 @@ from sync_r1.study.weights import world_weights
 from sync_r1.world.concepts import personas
 from sync_r1.world.export import export_world
 
-LEARNERS = "simulated_learners"  # the claim that is measured elsewhere
-LEARNERS_COMMAND = "python benchmarks/learners.py --out docs/learners.json"
+Rows = Callable[[Mapping[str, Any]], Iterable[dict[str, Any]]]
+ELSEWHERE: dict[str, tuple[Rows, str]] = {  # measured by other commands: from their file to rows, the command
+    "simulated_learners": (simulated_learners.rows, "python benchmarks/learners.py --out docs/learners.json"),
+    "kills": (kills.rows, "python benchmarks/studio_kills.py --out docs/studio_kills.json"),
+}
 SECONDS = "seconds"  # what is timed, beside the claims
 
 
@@ -80,7 +85,7 @@ def cells_of(study: Declared, place: Path) -> list[Cell]:
     """Every cell, claim by claim as declared; what is timed comes last, with the first seed."""
     found: list[Cell] = []
     for claim in study.claims:
-        if claim.measure != LEARNERS:
+        if claim.measure not in ELSEWHERE:
             found += _cells(study, place, claim.id, claim.measure, dict(claim.counts), study.seeds)
     return [*found, *_cells(study, place, SECONDS, SECONDS, study.seconds, study.seeds[:1])]
 
@@ -180,8 +185,8 @@ def train_confirmed(study: Declared, place: Path, jobs: int) -> None:
     train(study, differing, place, CONFIRMED, jobs, **{"data.root": str(root)})
 
 
-def summarise(study: Declared, place: Path, learners: Path) -> dict[str, Any]:
-    """What docs/applications.json holds, from all cells that are finished."""
+def summarise(study: Declared, place: Path, files: Mapping[str, Path]) -> dict[str, Any]:
+    """What docs/applications.json holds, from all cells that are finished and the `files` of other commands."""
     found: dict[str, list[dict[str, Any]]] = {}
     for cell in cells_of(study, place):
         values = cell.found()
@@ -189,8 +194,9 @@ def summarise(study: Declared, place: Path, learners: Path) -> dict[str, Any]:
             found.setdefault(cell.claim, []).append(values)
     claims = []
     for claim in study.claims:
-        if claim.measure == LEARNERS:
-            claims.append(judge_learners(claim, read_json(learners), LEARNERS_COMMAND))
+        if claim.measure in ELSEWHERE:
+            rows, command = ELSEWHERE[claim.measure]
+            claims.append(judge_elsewhere(claim, rows(read_json(files[claim.measure])), command))
         else:
             claims.append(judge(claim, found.get(claim.id, []), f"{study.command} --claims {claim.id}"))
     timed = found.get(SECONDS, [])
@@ -251,7 +257,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
             if any(cell.measure == "fact_pictures" for cell in open_cells):
                 train_confirmed(study, place, given.jobs)
             measure_all(cells, given.jobs)
-    result = summarise(study, place, given.learners)
+    result = summarise(study, place, {"simulated_learners": given.learners, "kills": given.kills})
     result["setting"]["most"] = given.most
     write_json(given.out, result)
     write_section(given.page, result)
@@ -272,6 +278,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--out", type=Path, default=Path("docs/applications.json"))
     found.add_argument("--page", type=Path, default=Path("docs/applications.md"), help="whose section is written")
     found.add_argument("--learners", type=Path, default=Path("docs/learners.json"))
+    found.add_argument("--kills", type=Path, default=Path("docs/studio_kills.json"))
     return found
 
 

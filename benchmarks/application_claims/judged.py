@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from application_claims import simulated_learners
 from application_claims.declared import Bar, Claim
 from sync_r1.study.claims import MIN_CELLS
 from sync_r1.study.estimates import RESAMPLES
@@ -37,11 +36,11 @@ def judge(claim: Claim, cells: Sequence[Cell], command: str) -> Row:
     return _entry(claim, rows, command)
 
 
-def judge_learners(claim: Claim, learners: Mapping[str, Any], command: str) -> Row:
-    """The same for the claim about simulated learners, whose bar every comparison must meet."""
+def judge_elsewhere(claim: Claim, measured: Iterable[Row], command: str) -> Row:
+    """The same for a claim that another command measures, whose bar every one of its rows must meet."""
     (bar,) = claim.bars
     rows = []
-    for found in simulated_learners.rows(learners):
+    for found in measured:
         met = RULES[bar.rule](found["value"], found["ci95"][0], bar.bar or 0.0)
         rows.append({**found, "goal": bar.text, "n_concepts": 0, "n_seeds": 1, "cells": 1, "holds": met})
     return _entry(claim, rows, command)

@@ -60,7 +60,7 @@ def cells(right: Sequence[float], change: Sequence[float], concepts: Sequence[st
 
 def test_the_shipped_study_declares_every_claim(script: ModuleType) -> None:
     study = script.load(STUDY)
-    assert [claim.id for claim in study.claims] == [f"A{number}" for number in range(1, 13)]
+    assert [claim.id for claim in study.claims] == [f"A{number}" for number in range(1, 14)]
     assert len(study.concepts) == 5 and len(study.seeds) == 3
     assert not {"ivo", "lumen", "cleo", "rex"} & set(study.concepts), "what was tuned on does not count"
     for claim in study.claims:
@@ -144,11 +144,22 @@ def test_concepts_count_equally_and_are_drawn_again() -> None:
 def test_every_comparison_of_simulated_learners_counts(script: ModuleType) -> None:
     claim = next(claim for claim in script.load(STUDY).claims if claim.id == "A8")
     learners = json.loads((ROOT / "docs" / "learners.json").read_text(encoding="utf-8"))
-    entry = module("judged").judge_learners(claim, learners, "c")
+    entry = module("judged").judge_elsewhere(claim, module("simulated_learners").rows(learners), "c")
     assert entry["holds"] is True and len(entry["measures"]) == 12 and entry["n"] == 300
     learners["mastery"]["6 days"]["a day later"]["adaptive over"]["random"]["ci95"] = [-0.01, 0.02]
-    worse = module("judged").judge_learners(claim, learners, "c")
+    worse = module("judged").judge_elsewhere(claim, module("simulated_learners").rows(learners), "c")
     assert worse["holds"] is False and worse["ci95"] == [-0.01, 0.02]
+
+
+def test_kills_and_hostile_requests_are_one_claim(script: ModuleType) -> None:
+    """200 steps with one problem and a request in four that was answered with an error of the server."""
+    claim = next(claim for claim in script.load(STUDY).claims if claim.id == "A13")
+    found = {"kills": 200, "hostile": 4, "statuses": {"200": 1, "404": 2, "500": 1}, "problems": ["a", "b"]}
+    entry = module("judged").judge_elsewhere(claim, module("kills").rows(found), "c")
+    assert entry["holds"] is False and [row["value"] for row in entry["measures"]] == [0.995, 0.75]
+    found |= {"statuses": {"404": 4}, "problems": []}
+    entry = module("judged").judge_elsewhere(claim, module("kills").rows(found), "c")
+    assert entry["holds"] is True and [row["n"] for row in entry["measures"]] == [200, 4]
 
 
 # the pipeline
@@ -256,6 +267,6 @@ def test_the_page_shows_the_results() -> None:
     result = json.loads((ROOT / "docs" / "applications.json").read_text(encoding="utf-8"))
     page = (ROOT / "docs" / "applications.md").read_text(encoding="utf-8")
     assert page.endswith(module("section").section(result))
-    assert [claim["id"] for claim in result["claims"]] == [f"A{number}" for number in range(1, 13)]
+    assert [claim["id"] for claim in result["claims"]] == [f"A{number}" for number in range(1, 14)]
     fields = {"id", "statement", "goal", "value", "ci95", "n", "n_concepts", "n_seeds", "holds", "command"}
     assert all(fields <= set(claim) for claim in result["claims"])
