@@ -10,14 +10,12 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from PIL import Image
 
 from sync_r1.data import Picture, as_image
-from sync_r1.data.phrases import with_article
-from sync_r1.data.prompts import RECOGNITION_QUESTION, look_of
+from sync_r1.data.prompts import RECOGNITION_QUESTION
 from sync_r1.data.regions import Square
-from sync_r1.recognition import token_logps
+from sync_r1.recognition import picture_evidence
 from sync_r1.session import Session
 from sync_r1.world import grammar
 
@@ -44,7 +42,9 @@ def closer_all(session: Session, questions: Sequence[str], pictures: Sequence[Pi
     twos = [(row, image) for row, image, count in zip(asked, images, counts, strict=True) if count == "two"]
     if twos:
         halves = [half(image, side) for _, image in twos for side in ("left", "right")]
-        better = _likeness(session, halves).view(-1, 2).argmax(1).tolist()
+        model, concept, size = session.model, session.concept, session.options.batch_size
+        evidence = picture_evidence(model, concept, session.tokens, halves, size, described=True)
+        better = evidence.sum(1).view(-1, 2).argmax(1).tolist()
         for number, (row, _) in enumerate(twos):
             found[row] = halves[2 * number + better[number]]
     return found
@@ -68,13 +68,3 @@ def half(image: Image.Image, side: str) -> Image.Image:
     before = (width - kept.shape[1]) // 2
     after = width - kept.shape[1] - before
     return Image.fromarray(np.pad(kept, ((0, 0), (before, after), (0, 0)), mode="edge"))
-
-
-def _likeness(session: Session, images: list[Image.Image]) -> torch.Tensor:
-    """How much likelier each picture is as one of the concept than as one of its class, in nats: [P]."""
-    concept = session.concept
-    subject = ", ".join(part for part in (concept.placeholder, look_of(concept)) if part)
-    codes, size = session.encode(images), session.options.batch_size
-    named = token_logps(session.model, session.with_tokens(f"a photo of {subject}"), codes, size)
-    plain = token_logps(session.model, f"a photo of {with_article(concept.class_noun)}", codes, size)
-    return (named - plain).sum(1)

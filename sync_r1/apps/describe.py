@@ -54,13 +54,10 @@ def describe_photos(session: Session, photos: Sequence[Picture]) -> list[Descrip
 
 
 def _try_attributes(session: Session, codes: Tensor, scores: dict[str, float]) -> None:
-    noun, fixed = session.concept.class_noun, {}
-    if noun in ATTRIBUTES["kind"]:
-        fixed["kind"] = noun
-    else:
-        by_kind = {with_article(kind): {"kind": kind} for kind in ATTRIBUTES["kind"]}
-        fixed = by_kind[_score(session, codes, by_kind, scores)]
-    look = dict(fixed)
+    look = {"kind": session.concept.class_noun}
+    if look["kind"] not in ATTRIBUTES["kind"]:
+        kinds = {with_article(kind): kind for kind in ATTRIBUTES["kind"]}
+        look["kind"] = kinds[_score(session, codes, kinds, scores)]
     for _ in range(SWEEPS):
         before = dict(look)
         for attribute in IDENTITY[1:]:
