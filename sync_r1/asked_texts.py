@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from sync_r1.config_fields import check_unicode
 from sync_r1.data import Concept
 from sync_r1.data.names import check_mentions, mention
+from sync_r1.data.phrases import with_article
 from sync_r1.models.base import UnifiedModel
-from sync_r1.world.grammar import check_subjects
+from sync_r1.world.grammar import check_subjects, parse
 from sync_r1.world.render import SIZE
 from sync_r1.world.version import check_version
 
@@ -53,14 +54,33 @@ def asked_prompt(model: UnifiedModel, text: str, concepts: Sequence[Concept]) ->
     """The same of a drawing prompt. Warns of every one of the concepts that it does not mention.
 
     Raises:
-        ValueError: as `asked_text`, and for more than two characters of the embedded world, or two with weights of its
+        ValueError: as `asked_text`, and of the embedded world what `asks_for_two` refuses, or two with weights of its
             version 1.
     """
     text = asked_text(model, text, concepts, "prompt")
-    if model.image_size == SIZE and check_subjects(text) == 2:
+    if model.image_size == SIZE and asks_for_two(text, concepts):
         check_version(model, "draw two characters in one picture")
     for concept in concepts:
         if concept.placeholder not in text:
             shown = concept.shown(concept.placeholder)
             warnings.warn(f"the prompt does not mention {shown}, so it is drawn without it", stacklevel=5)
     return text
+
+
+def asks_for_two(text: str, concepts: Sequence[Concept]) -> bool:
+    """Whether a prompt of the embedded world asks for two characters. Warns of what they cannot hold.
+
+    Raises:
+        ValueError: more than two characters, or two concepts that "and" does not join, which would be drawn as one.
+    """
+    count = check_subjects(text)
+    named = [concept.placeholder for concept in concepts if concept.placeholder in text]
+    if len(named) == 2 and count < 2:
+        raise ValueError(
+            f'the prompt names {named[0]} and {named[1]} without "and" between them, so they would become one; write '
+            f'"{named[0]} and {named[1]} at the beach", with what each wears after its name'
+        )
+    held = parse(text).get("item")
+    if count == 2 and held:
+        warnings.warn(f"in a picture of two nothing is held, so it is drawn without {with_article(held)}", stacklevel=6)
+    return count == 2

@@ -61,12 +61,12 @@ def open_model_and_concept(
     config = config_of(step) if step is not None else Config()
     source = str(data or (WORLD if step is None else data_of(step)))
     names = list(concepts) or [only_concept(source, config.data.concepts)]
+    _check_different(names, names)
     root = data_folder(source, names)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about training prompts; nothing is trained here
         known = [load_concept(root, name, allow_empty_facts=True, verify=False) for name in names]
-    if len({concept.name for concept in known}) < len(known):  # one may be named by its id and by its name
-        raise ValueError(f"the concepts are {', '.join(names)}; name every concept once")
+    _check_different([concept.name for concept in known], names)  # one may be named by its id and by its name
     settings = settings or config.model
     if step is not None and has_adapters(step):
         # its adapters were added in fp32; bf16 would round small ones away
@@ -156,3 +156,8 @@ def concept_names(source: str) -> list[str]:
 
         return list(personas())
     return list_concepts(source)
+
+
+def _check_different(found: Sequence[str], names: Sequence[str]) -> None:
+    if len(set(found)) < len(found):
+        raise ValueError(f"the concepts are {', '.join(names)}; name every concept once")

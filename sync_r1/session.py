@@ -394,5 +394,6 @@ class Session:
 
     def made_from(self, prompt: str, seed: int) -> dict[Any, Any]:
         """What a saved picture says about itself."""
-        values = (prompt, seed, self.run, self.concept.name, f"sync-r1 {__version__}")
+        names = "+".join(concept.name for concept in self._concepts)
+        values = (prompt, seed, self.run, names, f"sync-r1 {__version__}")
         return dict(zip(METADATA, values, strict=True))

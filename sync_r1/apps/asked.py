@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from sync_r1.asked_texts import asks_for_two
 from sync_r1.data import Concept
 from sync_r1.data.regions import Square, read_region
 from sync_r1.session import Session
@@ -46,7 +47,7 @@ def asked_things(session: Session, prompt: str) -> list[Asked]:
 
     Raises:
         ValueError: a model that does not draw the embedded world, a prompt that names a concept that is not open here,
-            asks for more than two characters, or for nothing that can be checked.
+            asks for what `asks_for_two` refuses, or for nothing that can be checked.
     """
     model = session.model
     if not session.draws_world:
@@ -61,7 +62,7 @@ def asked_things(session: Session, prompt: str) -> list[Asked]:
             f"the prompt names {', '.join(sorted(unknown))}; what is open here is "
             f"{', '.join(concept.placeholder for concept in concepts)}"
         )
-    if grammar.check_subjects(text) == 2:
+    if asks_for_two(text, concepts):
         asked = _two(text, concepts)
     else:
         asked = [_one(text, concepts)]

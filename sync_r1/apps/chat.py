@@ -189,14 +189,17 @@ class Chat:
     def _about(self, text: str) -> tuple[str, Session, str]:
         """The thing that a text is about, its session, and the text with the placeholder.
 
-        The thing that it mentions first; else the one that was talked about last.
+        The thing that it mentions; else the one that was talked about last. ValueError for several.
         """
         written = checked_text(text, "message")
         for session in self.things.values():
             written = session.mention(written)
-        for name in re.findall(r"<([^<>\s]+)>", written):
-            self.thing = self._known(name)
-            break
+        named = [self._known(name) for name in dict.fromkeys(re.findall(r"<([^<>\s]+)>", written))]
+        if len(named) > 1:
+            raise ValueError(
+                f"the message names {', '.join(named)}; talk about one at a time (`sync-r1 draw` draws two together)"
+            )
+        self.thing = named[0] if named else self.thing
         if not self.thing:
             raise ValueError(f"which thing is meant? name one of {', '.join(self.things)}, or say /thing NAME")
         return self.thing, self.things[self.thing], written

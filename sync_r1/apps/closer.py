@@ -13,13 +13,12 @@ import numpy as np
 from PIL import Image
 
 from sync_r1.data import Picture, as_image
-from sync_r1.data.prompts import RECOGNITION_QUESTION
 from sync_r1.data.regions import Square
 from sync_r1.recognition import picture_evidence
 from sync_r1.session import Session
 from sync_r1.world import grammar
 
-WHOLE = (RECOGNITION_QUESTION, grammar.SIDE_QUESTION)  # these are about the whole picture
+WHOLE = re.compile(r"\b(picture|side)\b", re.IGNORECASE)  # in questions about a whole picture
 
 
 def closer(session: Session, question: str, picture: Picture) -> Picture:
@@ -35,25 +34,31 @@ def closer_all(session: Session, questions: Sequence[str], pictures: Sequence[Pi
     """The same for several questions, each with its picture, read together."""
     found = list(pictures)
     asked = [row for row, question in enumerate(questions) if _about_one(session, question)]
-    if not asked:
+    for row, nearer in zip(asked, the_one_meant(session, [pictures[row] for row in asked]), strict=True):
+        found[row] = nearer
+    return found
+
+
+def the_one_meant(session: Session, pictures: Sequence[Picture]) -> list[Picture]:
+    """Of each picture in which the model counts two the half that is more like the concept; else what was given."""
+    found = list(pictures)
+    if not pictures or not session.draws_world:
         return found
-    images = [as_image(pictures[row]) for row in asked]
+    images = [as_image(picture) for picture in pictures]
     counts = session.answers([session.question_context(grammar.COUNT_QUESTION, own) for own in session.encode(images)])
-    twos = [(row, image) for row, image, count in zip(asked, images, counts, strict=True) if count == "two"]
-    if twos:
-        halves = [half(image, side) for _, image in twos for side in ("left", "right")]
-        model, concept, size = session.model, session.concept, session.options.batch_size
-        evidence = picture_evidence(model, concept, session.tokens, halves, size, described=True)
-        better = evidence.sum(1).view(-1, 2).argmax(1).tolist()
-        for number, (row, _) in enumerate(twos):
-            found[row] = halves[2 * number + better[number]]
+    twos = [row for row, count in enumerate(counts) if count == "two"]
+    halves = [half(images[row], side) for row in twos for side in ("left", "right")]
+    model, concept, size = session.model, session.concept, session.options.batch_size
+    evidence = picture_evidence(model, concept, session.tokens, halves, size, described=True)
+    for number, better in enumerate(evidence.sum(1).view(-1, 2).argmax(1).tolist()):
+        found[twos[number]] = halves[2 * number + better]
     return found
 
 
 def _about_one(session: Session, question: str) -> bool:
-    asked, named = session.mention(question).strip(), session.concept.placeholder
-    about_it = set(re.findall(r"<[^<>\s]+>", asked)) == {named}
-    return session.draws_world and about_it and asked not in [whole.format(name=named) for whole in WHOLE]
+    asked = session.mention(question)
+    about_it = set(re.findall(r"<[^<>\s]+>", asked)) == {session.concept.placeholder}
+    return session.draws_world and about_it and not WHOLE.search(asked)
 
 
 def half(image: Image.Image, side: str) -> Image.Image:

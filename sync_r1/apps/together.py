@@ -35,6 +35,7 @@ def open_together(
     for run in list(runs)[1:]:
         other = Session.open(checkpoint=run, data=data, device=device)
         add(session, other.concept, other.model)
+        session.run += f", {other.run}"
     here = [session.concept, *session.others]
     missing = sorted(name for name in set(concepts) if not any(_means(name, concept) for concept in here))
     if missing:

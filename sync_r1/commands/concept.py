@@ -210,7 +210,9 @@ def describe(
 ) -> None:
     """Say what a thing looks like, for --info: the words under which the drawing half finds the photos likeliest.
 
-    Nothing is stored. Beside each line stands by how many nats a photo is less likely than under the first.
+    Nothing is stored. Beside each line stands by how many nats a photo is less likely than under the first. Give five
+    to ten photos that show it alone: of fewer a mark may be missed. A --class that the model's world does not have is
+    guessed as well.
 
     Example: sync-r1 concept describe photos/bo/*.png --class dog
     """

@@ -106,16 +106,18 @@ def recognize(
     device: DeviceOption = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Say for every picture whether the concept is in it.
+    """Say for every picture whether the concept is in it; of a picture of two the half that is more like it counts.
 
     Example: sync-r1 recognize photos/*.png --run runs/demo
     """
+    from sync_r1.apps.closer import the_one_meant
     from sync_r1.data import verify_images
 
     verify_images(images)
     with noted():
         session = open_session(run, model, data, concept, device)
-        found = session.recognitions(images, how, looking)  # type: ignore[arg-type]  # refuses other words
+        shown = the_one_meant(session, images)
+        found = session.recognitions(shown, how, looking)  # type: ignore[arg-type]  # refuses other words
     if as_json:
         rows = []
         for path, one in zip(images, found, strict=True):

@@ -10,8 +10,10 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from sync_r1.apps.closer import the_one_meant
 from sync_r1.apps.why import answer_credit, fact_credit
 from sync_r1.asked_texts import asked_text
+from sync_r1.recognition import Recognition
 from sync_r1.serve import pictures
 from sync_r1.serve.batching import Job
 from sync_r1.serve.errors import json_response
@@ -32,7 +34,11 @@ router = APIRouter(prefix="/sync-r1")
 async def recognize(body: RecognizeRequest, request: Request) -> Response:
     """Whether the concept is in a picture: asked in words, by drawing, or both."""
     image = await run_in_threadpool(pictures.from_data_url, body.image, "image")
-    found = await use(request, body.model, lambda session: session.recognitions([image], body.how)[0])
+
+    def recognised(session: Session) -> Recognition:
+        return session.recognitions(the_one_meant(session, [image]), body.how)[0]
+
+    found = await use(request, body.model, recognised)
     return json_response({key: value for key, value in asdict(found).items() if value is not None})
 
 

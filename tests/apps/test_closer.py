@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 from sync_r1.apps.chat import Chat
-from sync_r1.apps.closer import closer, closer_all, half
+from sync_r1.apps.closer import closer, closer_all, half, the_one_meant
+from sync_r1.apps.studio.talk import is_it
+from sync_r1.cli import app
 from sync_r1.serve.texts import Ask, contexts_of
 from sync_r1.session import Session
 from sync_r1.world import grammar
@@ -58,8 +62,8 @@ def test_a_question_is_asked_about_the_one_that_is_meant(ana: Session, first: st
 def test_other_questions_are_about_the_whole_picture(ana: Session) -> None:
     two, alone = render_image(pair("ana", "bo")), render_image(personas()["ana"].thing(np.random.default_rng(0)))
     for question in (
-        "Is ana in this picture?",
-        "Which side is ana on?",
+        "Is ana in the picture",
+        "which side is ana on?",
         "What is in the picture?",
         "Is ana beside <bo>?",
     ):
@@ -83,6 +87,21 @@ def test_a_server_looks_closer(ana: Session) -> None:
     assert kind.image is None and worn.image is not None and who.image is not None
     assert torch.equal(worn.image, ana.encode([half(two, "right")])[0])
     assert torch.equal(who.image, ana.encode([two])[0])
+
+
+def test_it_is_recognised_beside_another(ana: Session, tmp_path: Path) -> None:
+    """By drawing, a picture of two is no picture of one: the half that is more like it counts."""
+    paths = [tmp_path / "both.png", tmp_path / "others.png"]
+    for path, first in zip(paths, ("ana", "chai"), strict=True):
+        render_image(pair("bo", first)).save(path)
+    assert [one.present for one in ana.recognitions(paths, "drawing")] == [False, False]
+    nearer = the_one_meant(ana, paths)
+    assert [one.present for one in ana.recognitions(nearer, "drawing")] == [True, False]
+    assert the_one_meant(ana, []) == []
+    given = ["recognize", *map(str, paths), "--how", "both", "--concept", "ana", "--device", "cpu", "--json"]
+    said = json.loads(CliRunner().invoke(app, given, catch_exceptions=False).stdout)
+    assert [one["present"] for one in said] == [True, False]
+    assert is_it(ana, paths[0]).found.present
 
 
 def test_a_chat_looks_closer(ana: Session, tmp_path: Path) -> None:

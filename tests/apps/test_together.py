@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from sync_r1.apps.asked import asked_things
 from sync_r1.apps.chat import Chat
 from sync_r1.apps.together import add, open_together
 from sync_r1.cli import app
@@ -74,6 +75,7 @@ def test_a_prompt_may_mention_both(root: Path) -> None:
     assert not set(first) & set(second)
     (drawn,) = session.draw("rex and cleo", seed=3)
     assert drawn.info["prompt"] == "<rex> and <cleo>"
+    assert drawn.info["concept"] == "rex+cleo"
     with pytest.warns(UserWarning, match="does not mention <cleo>"):
         session.draw("rex in the snow")
 
@@ -158,3 +160,23 @@ def test_two_are_drawn_with_their_looks(root: Path) -> None:
     long = "<rex> and <cleo> " + "x " * 40
     assert ", a cat" not in session.with_tokens(long), "there is no room for it"
     assert look_of(dataclasses.replace(concepts[0], info="Rex likes honey.")) == ""
+
+
+def test_two_stand_beside_each_other_and_hold_nothing(root: Path) -> None:
+    """Of the shipped model: what no "and" joins would become one, and what is held has no room."""
+    session = Session.open(data=root, concepts=["rex", "cleo"], device="cpu")
+    for prompt in ("rex with cleo", "rex & cleo", "rex, cleo"):
+        with pytest.raises(ValueError, match='the prompt names <rex> and <cleo> without "and" between them'):
+            session.draw(prompt)
+        with pytest.raises(ValueError, match='without "and" between them'):
+            asked_things(session, prompt)
+    with pytest.warns(UserWarning, match="in a picture of two nothing is held, so it is drawn without a kite"):
+        session.draw("rex holding a kite and cleo")
+    chat = Chat({"rex": session, "cleo": dataclasses.replace(session, concept=session.others[0], others=[])}, root)
+    with pytest.raises(ValueError, match="the message names rex, cleo; talk about one at a time"):
+        chat.say("/draw rex and cleo in the snow")
+
+
+def test_runs_are_all_on_record(runs: dict[str, Path]) -> None:
+    session = open_together(runs=list(runs.values()), device="cpu")
+    assert [part.split("/")[-2] for part in session.run.split(", ")] == ["rex", "cleo"]

@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from sync_r1.apps.chat import Chat, Reply
+from sync_r1.apps.closer import the_one_meant
 from sync_r1.apps.studio.folder import StudioFolder
 from sync_r1.apps.studio.pictures import Record, keep, picture_file
 from sync_r1.apps.why import Credit
@@ -196,10 +197,11 @@ class Mine:
 
 def is_it(session: Session, image: Path) -> Mine:
     """By words and by drawing. Without photos to learn from, by words alone."""
+    shown = the_one_meant(session, [image])
     try:
-        found = session.recognitions([image], "both")[0]
+        found = session.recognitions(shown, "both")[0]
     except ValueError:
-        found = session.recognitions([image], "words")[0]
+        found = session.recognitions(shown, "words")[0]
     return Mine(session.concept.called, found)
 
 
