@@ -18,6 +18,7 @@ from PIL import Image
 from sync_r1.apps import jobs
 from sync_r1.apps.feedback import Event, Store
 from sync_r1.apps.studio import StudioFolder, books, comparisons, pictures, talk, teach, thumbs, training
+from sync_r1.apps.studio.folder import new_id
 from sync_r1.apps.studio.pictures import Wish
 from sync_r1.apps.studio.training import Plan
 from sync_r1.config import EvalConfig
@@ -75,6 +76,12 @@ def test_drawings_come_one_after_the_other_and_stay_when_no_browser_waits(
     for wrong in (Wish("x", 0), Wish("x", 65), Wish("x", 1, -1), Wish("x", 1, 0, 100), Wish("x", 1, 0, None, 50.0)):
         with pytest.raises(ValueError):
             pictures.draw(studio, session, "base", wrong, send)
+
+
+def test_ids_sort_as_they_were_made() -> None:
+    """Also those of one millisecond."""
+    made = [new_id() for _ in range(300)]
+    assert made == sorted(made) and len(set(made)) == 300
 
 
 def test_an_edit_keeps_every_other_pixel_and_can_be_undone(studio: StudioFolder, session: Session) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import threading
 import time
 import warnings
 from collections.abc import Sequence
@@ -153,9 +154,24 @@ class StudioFolder:
         return wanted if wanted in names else next(iter(names), "")
 
 
+class _Clock:
+    """Milliseconds that are never the same twice in one process."""
+
+    def __init__(self) -> None:
+        self.last, self.lock = 0, threading.Lock()
+
+    def tick(self) -> int:
+        with self.lock:
+            self.last = max(time.time_ns() // 1_000_000, self.last + 1)
+            return self.last
+
+
+_clock = _Clock()
+
+
 def new_id() -> str:
-    """An id that no other has; later ones sort behind earlier ones."""
-    return f"{time.time_ns() // 1_000_000:012x}-{secrets.token_hex(3)}"
+    """An id that no other has; those that one process makes later sort behind its earlier ones."""
+    return f"{_clock.tick():012x}-{secrets.token_hex(3)}"
 
 
 def newest_first(paths: Sequence[Path]) -> list[Path]:
