@@ -331,6 +331,16 @@ def test_what_is_wished_for_is_drawn_by_asking_and_learned_without(tmp_path: Pat
     assert gained > 0.05 and lost < gained / 2
 
 
+def test_a_wish_that_no_drawing_shows_is_not_learned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sync_r1.apps.feedback.wish_start.SEEN", 1.1)
+    monkeypatch.setattr("sync_r1.apps.feedback.wish_start.PICTURES", 2)
+    world = Session.open(concept="bo", device="cpu")
+    before = logits(world)
+    start = WishStart(world, practice.practice_config(world, tmp_path, 0).rl, ("scene", "snow"))
+    assert start.wished.texts == [] and start.practise(5.0) == 0
+    assert torch.equal(before, logits(world))
+
+
 def test_what_falls_is_put_back(tmp_path: Path, session: Session) -> None:
     before, scores = logits(session), iter([[1.0] * 10, [1.0] * 5 + [0.0] * 5])
     update = learn(session, settled_store(tmp_path), 1, guard=lambda session: next(scores))

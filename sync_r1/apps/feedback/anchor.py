@@ -40,12 +40,22 @@ class DrawingAnchor:
         self.trace = session.model.generate_image(self.texts, sampling, seeds)
 
     def loss(self, step: int) -> Tensor:
-        """The mean over tokens of (log p_snapshot − log p)² / 2, which is KL to second order, for update `step`."""
+        """`mean_drift` of some rows and steps, which are others in every update `step`."""
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "anchor rows", step))
         rows = torch.randperm(len(self.texts), generator=generator)[:ROWS].tolist()
         steps = sorted(torch.randperm(self.trace.timesteps, generator=generator)[:STEPS].tolist())
         trace = self.trace.select(rows)
         texts = [self.texts[row] for row in rows]
         logps, committed = self.session.model.image_logps(texts, trace, self.sampling, steps)
-        drift = (logps - trace.logps.to(logps.device)).square() / 2
-        return (drift * committed).sum() / committed.sum().clamp(min=1)
+        return mean_drift(logps, trace.logps.to(logps.device), committed)
+
+
+def mean_drift(logps: Tensor, before: Tensor, drawn: Tensor) -> Tensor:
+    """The mean over tokens of (log p_snapshot − log p)² / 2, which is KL to second order.
+
+    Args:
+        logps, before: log-probabilities now and when they were drawn, both of one shape.
+        drawn: bool of that shape; tokens that were not drawn do not count.
+    """
+    drift = (logps - before).square() / 2
+    return (drift * drawn).sum() / drawn.sum().clamp(min=1)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
+from sync_r1.apps.feedback.anchor import mean_drift
 from sync_r1.apps.feedback.beliefs import Wish
 from sync_r1.apps.feedback.rating import reward_reader
 from sync_r1.config import RLConfig
@@ -81,8 +82,7 @@ class WishStart:
         logps, _, drawn = self._replayed(self.wished, step)
         loss = -(logps * drawn).sum() / drawn.sum().clamp(min=1)
         logps, before, drawn = self._replayed(self.named, step)
-        drift = (logps - before).square() / 2  # KL to second order
-        loss = loss + ANCHOR_WEIGHT * (drift * drawn).sum() / drawn.sum().clamp(min=1)
+        loss = loss + ANCHOR_WEIGHT * mean_drift(logps, before, drawn)
         loss.backward()
         clip_grad_norm_(self.trainables.parameters(), self.rl.max_grad_norm or torch.inf)
         self.optimizer.step()
