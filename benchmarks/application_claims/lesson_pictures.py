@@ -18,7 +18,7 @@ def measure(given: Given) -> Values:
             wanted = {**given.persona.identity, fact.attribute: fact.value}
             seed = 100_000 * given.seed + 10_000 * number + 100 * place
             first = session.draw(fact.prompt, 1, seed)[0]
-            found = draw_checked(session, fact.prompt, seed, 2, also_in_words=True)
+            found = draw_checked(session, fact.prompt, seed, 2, described=True)
             drawn, kept = (float(not is_right(one, wanted)) for one in seen([first, found.image]))
             values["wrong as drawn"].append(drawn)
             values["shown"].append(float(found.right and trusted))

@@ -62,7 +62,7 @@ def checked(session: Session, pages: Sequence[Page], described: bool = False) ->
         prompt = in_words(session, page.prompt) if described else page.prompt
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="the prompt does not mention")  # it is described
-            images.append(draw_checked(session, prompt, page.seed, TRIES, also_in_words=True).image)
+            images.append(draw_checked(session, prompt, page.seed, TRIES, described=True).image)
     return images
 
 

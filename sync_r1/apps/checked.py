@@ -11,6 +11,7 @@ from PIL import Image
 
 from sync_r1.apps.check import Check, check_all, in_words
 from sync_r1.data import load_image
+from sync_r1.data.prompts import with_looks
 from sync_r1.drawings import Drawing
 from sync_r1.session import Session
 
@@ -54,22 +55,25 @@ def reads_its_photos(session: Session) -> bool:
 
 
 def draw_checked(
-    session: Session, prompt: str, seed: int = 0, tries: int = 3, also_in_words: bool = False
+    session: Session, prompt: str, seed: int = 0, tries: int = 3, described: bool = False
 ) -> CheckedDrawing:
     """Draw with the seeds seed, seed+1, … until the model finds nothing wrong.
 
     Args:
         tries: pictures at most; without a right one the one with the fewest mistakes counts, of these the first.
-        also_in_words: where the name alone fails, as many more are drawn with the concept described in words.
+        described: whether what the info line tells of the look stands after the name and, in as many more pictures
+            where that fails, in its place. A name that settled on a wrong look is put right by it.
     Raises:
         ValueError: what `apps.asked.asked_things` refuses, or less than one try.
     """
     if tries < 1:
         raise ValueError(f"tries is {tries}; it must be at least 1")
     prompts = [prompt] * tries
-    described = in_words(session, prompt)
-    if also_in_words and described != session.mention(prompt):
-        prompts += [described] * tries
+    if described:
+        text = session.mention(prompt)
+        prompts = [with_looks(text, [session.concept], least=1)] * tries
+        worded = in_words(session, prompt)
+        prompts += [worded] * (tries if worded != text else 0)
     best: CheckedDrawing | None = None
     for number, text in enumerate(prompts):
         found = _drawn(session, text, prompt, seed + number, number + 1)
@@ -92,7 +96,7 @@ def draw_right(session: Session, prompts: Sequence[str], seed: int = 0, tries: i
     """One picture for every prompt, each without a mistake, or None when one of them has no such picture."""
     images = []
     for number, prompt in enumerate(prompts):
-        found = draw_checked(session, prompt, seed + 10 * number, tries, also_in_words=True)
+        found = draw_checked(session, prompt, seed + 10 * number, tries, described=True)
         if not found.right:
             return None
         images.append(found.image)

@@ -220,9 +220,9 @@ def _with_filler(concept: Concept, scenes: list[_Scene], number: int) -> list[_S
 def draw(session: Session, story: Story, folder: Path | str) -> Story:
     """Draw every page that has no picture of its prompt and seed yet, into a folder, and write the story there.
 
-    A page in which the model reads a mistake gets two more seeds, and then three with the thing described in words; the
-    picture with the fewest mistakes is kept, and the page says which. Models that cannot be checked draw one picture a
-    page. Locked pages stay. The story is written after every page, so that a stopped book goes on.
+    A page is drawn by the name and, after it, its look. If the model reads a mistake it gets two more seeds, and then
+    three in words; the picture with the fewest mistakes is kept, and the page says which. Models that cannot be checked
+    draw one picture a page. Locked pages stay. The story is written after every page, so that a stopped book goes on.
     """
     if session.concept.name != story.thing:
         raise ValueError(f"the story is about {story.thing!r}, but {session.concept.title} was opened; name --concept")
@@ -247,7 +247,7 @@ def _draw_page(session: Session, page: Page) -> Image.Image:
     page.checked, page.mistakes = session.draws_world, []
     if not page.checked:
         return session.draw(page.prompt, 1, page.seed)[0]
-    found = draw_checked(session, page.prompt, page.seed, TRIES, also_in_words=True)
+    found = draw_checked(session, page.prompt, page.seed, TRIES, described=True)
     page.mistakes = [f"{one.word}: {one.asked}, but reads {one.read}" for one in found.mistakes]
     return found.image
 

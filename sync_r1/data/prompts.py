@@ -78,13 +78,14 @@ def look_of(concept: Described) -> str:
     return ""
 
 
-def with_looks(text: str, concepts: Sequence[Described]) -> str:
+def with_looks(text: str, concepts: Sequence[Described], least: int = 2) -> str:
     """A text that mentions several concepts, with the look of each after its first mention, if it is not there already.
 
-    "<bo> and <ana>" → "<bo>, a red dog and <ana>, a girl with a bun". A text that mentions one stays as it is.
+    "<bo> and <ana>" → "<bo>, a red dog and <ana>, a girl with a bun". A text that mentions less than `least` of them
+    stays as it is.
     """
     mentioned = [concept for concept in concepts if placeholder(concept.name) in text]
-    if len(mentioned) < 2:
+    if len(mentioned) < least:
         return text
     for concept in mentioned:
         named, look = placeholder(concept.name), look_of(concept)

@@ -171,8 +171,11 @@ def test_drawing_goes_on_until_nothing_is_wrong(world: Session, monkeypatch: pyt
     found = draw_checked(world, prompt, seed=7, tries=3)
     assert found.right and found.tries == 2 and found.drawing.seed == 8 and seen == [7, 8]
     need = 99
-    found = draw_checked(world, prompt, seed=0, tries=1, also_in_words=True)
+    found = draw_checked(world, prompt, seed=0, tries=1, described=True)
     assert not found.right and found.tries == 2 and [one.read for one in found.mistakes] == ["a cap"]
+    assert found.drawing.prompt == "a photo of <ivo>, a purple striped man with a bolt wearing a crown", (
+        "the first is kept"
+    )
     assert draw_right(world, [prompt], tries=1) is None
     assert in_words(world, prompt).startswith("a photo of a purple striped man with a bolt wearing")
     with pytest.raises(ValueError, match="tries is 0"):

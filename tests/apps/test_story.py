@@ -36,8 +36,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Nothing is really drawn; a page in the snow has a mistake. Returns prompts and seeds that were asked for."""
     asked: list[tuple[str, int]] = []
 
-    def fake(session: Session, prompt: str, seed: int, tries: int, also_in_words: bool) -> CheckedDrawing:
-        assert also_in_words
+    def fake(session: Session, prompt: str, seed: int, tries: int, described: bool) -> CheckedDrawing:
+        assert described
         asked.append((prompt, seed))
         image = Image.new("RGB", (32, 32), (seed % 256, 0, 0))
         image.info = {"prompt": prompt, "seed": seed}
