@@ -25,7 +25,7 @@ from torch import Tensor
 
 from sync_r1.data import Concept
 from sync_r1.data.phrases import with_article
-from sync_r1.data.prompts import drawing_prompt, look_of
+from sync_r1.data.prompts import drawing_prompt, with_looks
 from sync_r1.models.base import ConceptTokens, UnifiedModel
 from sync_r1.models.batches import batches
 from sync_r1.scorers.text import DECISIONS, recognition, split_decision
@@ -95,10 +95,10 @@ def picture_evidence(
     Args:
         described: whether the look that the info line tells follows the name.
     """
-    subject = concept.placeholder
-    if described and look_of(concept):
-        subject += f", {look_of(concept)}"
-    named = drawing_prompt(concept.name, f"a photo of {subject}", tokens.drawing_tokens)
+    text = f"a photo of {concept.placeholder}"
+    if described:
+        text = with_looks(text, [concept], least=1)
+    named = drawing_prompt(concept.name, text, tokens.drawing_tokens)
     plain = f"a photo of {with_article(concept.class_noun)}"
     evidence = [torch.zeros(0, model.num_image_tokens)]
     for part in batches(images, batch_size):
